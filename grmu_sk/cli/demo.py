@@ -1,4 +1,4 @@
-"""The command ``grmu``."""
+"""``grmu demo``: the built-in comparison."""
 
 from __future__ import annotations
 
@@ -16,26 +16,7 @@ DEMO_PARAMETERS = {"miu": {"lr": 0.01, "mine_lr": 0.01}}
 SEARCH_SEEDS = 100  # the first seed of a search; reported seeds count from 0
 
 
-class _Command(click.Group):
-    """A group whose failures exit with 1 and a message instead of a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (OSError, ValueError, FloatingPointError) as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="grmu_sk")
-def main() -> None:
-    """Group-robust machine unlearning.
-
-    Exit codes: 0 done, 1 failure, 2 bad usage.
-    """
-
-
-@main.command()
+@click.command()
 @click.option(
     "--seeds", default=5, show_default=True, type=click.IntRange(1), help="How many seeds to run."
 )
@@ -84,10 +65,10 @@ def demo(seeds: int, methods: str, search: int | None, jobs: int, ratio: float, 
     """
     import torch
 
-    from .benchmark import Splits, candidates_for, compare, format_table, tune
-    from .benchmark.tuning import settings_of
-    from .datasets import load_digits_on_backgrounds
-    from .default_net import default_net
+    from ..benchmark import Splits, candidates_for, compare, format_table, tune
+    from ..benchmark.tuning import settings_of
+    from ..datasets import load_digits_on_backgrounds
+    from ..default_net import default_net
 
     def load(seed: int) -> Splits:
         return Splits.from_bunch(
@@ -152,7 +133,7 @@ def _search_report(report: Any, n_seeds: int) -> str:
 
 
 def _method_names(methods: str) -> list[str]:
-    from .utils import all_unlearners
+    from ..utils import all_unlearners
 
     names = [name for name, _ in all_unlearners()]
     chosen = names if methods == "all" else [name.strip() for name in methods.split(",")]
@@ -170,7 +151,7 @@ def _write(out: Path, results: Any, table: str, forget_groups: Sequence[Any]) ->
     import matplotlib
 
     matplotlib.use("Agg")
-    from .plotting import GroupAccuracyDisplay
+    from ..plotting import GroupAccuracyDisplay
 
     display = GroupAccuracyDisplay.from_results(results, forget_groups=forget_groups)
     display.figure_.savefig(out / "group_accuracy.png", dpi=150)

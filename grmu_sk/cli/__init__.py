@@ -1,0 +1,38 @@
+"""The command ``grmu``: one module for each of its commands, found by themselves."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+import click
+
+
+class _Commands(click.Group):
+    """The modules of this package as commands; a failure is a message and exit code 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(
+            module.name for module in iter_modules(__path__) if not module.name.startswith("_")
+        )
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        return getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OSError, ValueError, FloatingPointError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="grmu_sk")
+def main() -> None:
+    """Group-robust machine unlearning.
+
+    Exit codes: 0 done, 1 failure, 2 bad usage.
+    """
