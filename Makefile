@@ -7,11 +7,12 @@ EXTRAS ?=
 comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: help install demo test lint test-oldest reference-values study clean
+.PHONY: help install demo test lint docs test-oldest reference-values study clean
 
 help:
 	@echo "make demo         set up, then compare unlearning methods on real digit images (a minute or two)"
 	@echo "make test         set up, then lint, type check and run the whole test suite"
+	@echo "make docs         set up, then build the documentation with its executed gallery in docs/_build/html"
 	@echo "make install      set up .venv only; EXTRAS=test,lint adds those tools"
 	@echo "make test-oldest  run the suite on the oldest supported dependencies (own environment)"
 	@echo "make reference-values  store the methods' numbers on a tiny problem anew"
@@ -40,6 +41,11 @@ lint:
 	$(BIN)/mypy
 	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(git ls-files 'grmu_sk/*.py')
 
+docs:
+	$(MAKE) install EXTRAS=docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+
 test-oldest:
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	$(PYTHON) tests/oldest.py > .venv-oldest/constraints.txt
@@ -56,4 +62,4 @@ study:
 	$(BIN)/grmu demo --methods all --search 5 --seeds 10 --out docs/results/all_methods
 
 clean:
-	rm -rf $(VENV) .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache docs/_build docs/_generated docs/gallery
