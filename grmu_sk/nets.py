@@ -12,11 +12,11 @@ __all__ = ["MLP", "SmallCNN"]
 
 
 class SmallCNN(nn.Module):
-    """A three-layer convolutional network with a linear head.
+    """A small convolutional network with a linear head.
 
-    Three 3x3 convolutions of ``width``, ``2 * width`` and ``4 * width`` filters, each with ReLU;
-    2x2 max pooling after the first two; the mean over all positions; a linear head. Any image of
-    at least 4x4 pixels fits.
+    3x3 convolutions with ReLU, the first of ``width`` filters and each next one of twice as many;
+    2x2 max pooling between them; the mean over all positions; a linear head. Any image of at least
+    ``2 ** (depth - 1)`` pixels a side fits.
 
     Parameters
     ----------
@@ -28,11 +28,13 @@ class SmallCNN(nn.Module):
         Number of filters of the first layer.
     batch_norm : bool, default=True
         Whether to normalise each convolution over the batch before ReLU.
+    depth : int, default=3
+        Number of convolutions.
 
     Attributes
     ----------
     features : torch.nn.Sequential
-        Everything before the head: images to vectors of length ``4 * width``.
+        Everything before the head: images to vectors of length ``2 ** (depth - 1) * width``.
     head : torch.nn.Linear
         The last linear layer: feature vectors to logits.
 
@@ -53,13 +55,15 @@ class SmallCNN(nn.Module):
         *,
         width: int = 16,
         batch_norm: bool = True,
+        depth: int = 3,
     ) -> None:
         super().__init__()
-        _check_positive(n_classes=n_classes, n_channels=n_channels, width=width)
+        _check_positive(n_classes=n_classes, n_channels=n_channels, width=width, depth=depth)
         layers: list[nn.Module] = []
         n_in = n_channels
-        for depth, n_out in enumerate((width, 2 * width, 4 * width)):
-            if depth > 0:
+        for level in range(depth):
+            n_out = 2**level * width
+            if level > 0:
                 layers.append(nn.MaxPool2d(2))
             layers.append(nn.Conv2d(n_in, n_out, kernel_size=3, padding=1))
             if batch_norm:

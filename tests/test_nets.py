@@ -25,6 +25,13 @@ def test_small_cnn_has_three_convolutions_and_defaults_for_the_built_in_data():
     assert net(torch.zeros(2, 3, 8, 8)).shape == (2, 2)
 
 
+def test_deeper_small_cnn():
+    net = SmallCNN(width=4, depth=5)
+    sizes = [m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)]
+    assert sizes == [4, 8, 16, 32, 64]
+    assert net.features(torch.zeros(3, 3, 16, 16)).shape == (3, 64)
+
+
 def test_mlp_layers():
     net = MLP(6, 3, hidden=(10, 4))
     X = torch.zeros(2, 6)
@@ -67,6 +74,7 @@ def test_every_parameter_gets_a_gradient(make):
     [
         (lambda: SmallCNN(n_classes=0), "n_classes must be a whole number of at least 1, got 0"),
         (lambda: SmallCNN(n_channels=1.5), "n_channels must be a whole number"),
+        (lambda: SmallCNN(depth=0), "depth must be a whole number of at least 1, got 0"),
         (lambda: SmallCNN(width=True), "width must be a whole number"),
         (lambda: MLP(0), "n_features must be a whole number of at least 1, got 0"),
         (lambda: MLP(3, hidden=(8, -1)), r"hidden\[1\] must be a whole number .* got -1"),
