@@ -29,12 +29,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ PACKAGES = {
 #: What safetensors accepts at most, in bytes.
 LARGEST_HEADER = 100_000_000
 
+# arrays of these, in the machine's byte order, are saved as tensors
+_TENSOR_DTYPES = [np.dtype(name) for name in ("bool", "int32", "int64", "float32", "float64")]
 _DIGEST_KEY = b'"sha256":"'
 _NO_DIGEST = "0" * 64
 # saved in a form of their own, or not at all
@@ -144,6 +147,8 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     ------
     NotFittedError
         If the unlearner is not fitted.
+    TypeError
+        If it is not an unlearner.
     PersistenceError
         If something cannot be written without pickle: a class from outside the package, a
         parameter, label or attribute value that is not made of numbers and text, a history entry
@@ -178,11 +183,18 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     >>> again.forget_idx_.tolist(), bool((again.predict(X) == unlearner.predict(X)).all())
     ([3, 7], True)
     """
+    if not isinstance(unlearner, BaseUnlearner):
+        raise TypeError(f"Only unlearners can be saved, got a {type(unlearner).__name__}.")
     check_is_fitted(unlearner)
     _write_atomically(Path(os.path.realpath(path)), _to_bytes(unlearner))
 
 
-def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
+def load(
+    path: str | os.PathLike[str],
+    estimator: Any = None,
+    *,
+    expected: type[BaseUnlearner] = BaseUnlearner,
+) -> BaseUnlearner:
     """Read an unlearner that :func:`save` wrote. No code from the file is run.
 
     It predicts what the saved one predicted, bit for bit on the same machine and versions. The
@@ -197,6 +209,8 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
         The unfitted net that the unlearner was made with; its weights are replaced by those of
         the file. None if the unlearner was made with ``estimator=None``: the default net is then
         built anew from the sizes in the file.
+    expected : type, default=BaseUnlearner
+        Class of unlearner that the file has to hold.
 
     Returns
     -------
@@ -206,8 +220,9 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
     Raises
     ------
     PersistenceError
-        If the file is foreign, damaged or of a newer format, or if the net has other weights than
-        the file; the message names the first that does not match.
+        If the file is foreign, damaged or of a newer format; if it does not hold what
+        ``expected`` says; if the net has other weights than the file (the message names the first
+        that does not match).
     TypeError
         If ``estimator`` is something other than a skorch net.
     OSError
@@ -239,10 +254,10 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
     tensors = _read_tensors(raw, path)
     with _malformed(path):
         content = json.loads(metadata["content"])
-        unlearner = _without_net(content, tensors)
+        unlearner = _without_net(content, tensors, expected)
         history = _history(content["history"])
         inferred = _decode(content["net"]["classes_inferred"])
-    net = _matching_net(unlearner, content["net"], estimator, path)
+    net = _matching_net(unlearner, content["net"], tensors, estimator, path)
     _fill_in_weights(net, tensors, path)
     if inferred is not None:
         net.classes_inferred_ = inferred
@@ -257,10 +272,11 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
 
 
 def _to_bytes(unlearner: BaseUnlearner) -> bytes:
+    method = _registered_name(type(unlearner))
     plain, arrays = _plain_state(unlearner)
     content = {
         "versions": {name: version(package) for name, package in PACKAGES.items()},
-        "method": _registered_name(type(unlearner)),
+        "method": method,
         "parameters": _parameters(unlearner),
         "routing": _routing(unlearner),
         "classes": _encode(unlearner.classes_, "classes_"),
@@ -283,7 +299,15 @@ def _to_bytes(unlearner: BaseUnlearner) -> bytes:
         raw = safetensors.torch.save(tensors, metadata)
     except (SafetensorError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise PersistenceError(f"The weights cannot be written: {error}") from error
-    return _with_digest(raw)
+    return _with_digest(_with_sorted_header(raw))
+
+
+def _with_sorted_header(raw: bytes) -> bytes:
+    """Give equal unlearners equal bytes: safetensors writes metadata in random order."""
+    end = _end_of_header(raw)
+    header = json.dumps(json.loads(raw[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the tensors' bytes start at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + raw[end:]
 
 
 def _check_header_size(metadata: dict[str, str]) -> None:
@@ -336,7 +360,7 @@ def _plain_state(unlearner: BaseUnlearner) -> tuple[dict[str, Any], dict[str, ND
     for name, value in vars(unlearner).items():
         if name in parameters or name in _NOT_PLAIN_STATE or not _is_state(name):
             continue
-        if isinstance(value, np.ndarray) and value.dtype.kind in "bif":
+        if isinstance(value, np.ndarray) and value.dtype in _TENSOR_DTYPES:
             arrays[name] = np.array(value, order="C")
         else:
             plain[name] = _encode(value, f"attribute {name}")
@@ -344,7 +368,8 @@ def _plain_state(unlearner: BaseUnlearner) -> tuple[dict[str, Any], dict[str, ND
 
 
 def _is_state(name: str) -> bool:
-    return name.isidentifier() and (name.startswith("_") or name.endswith("_"))
+    is_marked = name.startswith("_") or name.endswith("_")
+    return name.isidentifier() and is_marked and not name.startswith("__")
 
 
 def _group_numbers(unlearner: BaseUnlearner) -> list[int]:
@@ -397,6 +422,8 @@ def _write_atomically(path: Path, raw: bytes) -> None:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
+        if path.exists():  # what was private stays private
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -429,9 +456,9 @@ def _encode(value: Any, what: str) -> Any:
         return {"tuple": [_encode(item, what) for item in value]}
     if isinstance(value, dict):
         return {"dict": [[_encode(k, what), _encode(v, what)] for k, v in value.items()]}
-    if isinstance(value, np.generic) and value.dtype.kind in "biufU":
+    if isinstance(value, np.generic) and _is_simple(value.dtype):
         return {"scalar": [value.dtype.str, value.item()]}
-    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "biufUO":
+    if isinstance(value, np.ndarray) and value.ndim == 1 and _is_simple(value.dtype, "O"):
         items = [_encode(item, what) for item in value.tolist()]
         return {"array": [value.dtype.str, items]}
     if isinstance(value, pd.Interval):
@@ -480,9 +507,15 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def _is_simple(dtype: np.dtype[Any], also: str = "") -> bool:
+    """Tell whether JSON can hold such values: truth values, whole numbers, doubles and text."""
+    is_too_precise = dtype.kind == "f" and dtype.itemsize > 8
+    return dtype.kind in "biufU" + also and not is_too_precise
+
+
 def _simple_dtype(name: Any) -> np.dtype[Any]:
     dtype = np.dtype(str(name))
-    if dtype.kind not in "biufU":
+    if not _is_simple(dtype):
         raise ValueError(f"values of type {name!r} are not expected here")
     return dtype
 
@@ -576,9 +609,13 @@ def _malformed(path: Any) -> Iterator[None]:
         ) from error
 
 
-def _without_net(content: Any, tensors: dict[str, torch.Tensor]) -> BaseUnlearner:
+def _without_net(
+    content: Any, tensors: dict[str, torch.Tensor], expected: type[BaseUnlearner]
+) -> BaseUnlearner:
     """Return the unlearner with all of its state but the net."""
     cls = _registered_class(content)
+    if not issubclass(cls, expected):
+        raise PersistenceError(f"it holds a {cls.__name__}, not a {expected.__name__}.")
     parameters = {name: _decode(value) for name, value in content["parameters"].items()}
     unknown = sorted(set(parameters) - (set(cls._get_param_names()) - {"estimator"}))
     if unknown:
@@ -586,6 +623,7 @@ def _without_net(content: Any, tensors: dict[str, torch.Tensor]) -> BaseUnlearne
             f"{cls.__name__} has no parameter {unknown[0]!r}. {_written_by(content)}"
         )
     unlearner = cls(**parameters)
+    unlearner._check_parameters()
     _restore_routing(unlearner, content["routing"])
     encoder = GroupEncoder()
     encoder.classes_ = _labels(content, "classes")
@@ -632,8 +670,8 @@ def _restore_routing(unlearner: BaseUnlearner, routing: dict[str, Any]) -> None:
 
 def _labels(content: Any, name: str) -> NDArray[Any]:
     labels = _decode(content[name])
-    if not isinstance(labels, np.ndarray):
-        raise PersistenceError(f"the {name} are not an array.")
+    if not isinstance(labels, np.ndarray) or len(set(labels.tolist())) != len(labels):
+        raise PersistenceError(f"the {name} are not an array of distinct values.")
     return labels
 
 
@@ -647,6 +685,8 @@ def _check_state(
     for name, kind in _REQUIRED_STATE.items():
         if type(state.get(name)) is not kind:
             raise PersistenceError(f"{name} is missing or is not of type {kind.__name__}.")
+    if state["seed_"] < 0 or state["_n_requests"] < 0:
+        raise PersistenceError("the seed or the number of requests is negative.")
     rows = np.concatenate([state["forget_idx_"], state["remaining_idx_"]])
     is_split = rows.ndim == 1 and np.array_equal(np.sort(rows), np.arange(len(rows)))
     if rows.dtype != np.int64 or not is_split:
@@ -662,7 +702,11 @@ def _history(rows: Any) -> History:
 
 
 def _matching_net(
-    unlearner: BaseUnlearner, description: dict[str, Any], estimator: Any, path: Any
+    unlearner: BaseUnlearner,
+    description: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+    estimator: Any,
+    path: Any,
 ) -> NeuralNet:
     """Return an initialised net, ready to take the weights."""
     if description["kind"] == "default":
@@ -672,7 +716,8 @@ def _matching_net(
                 "out."
             )
         with _malformed(path):
-            return _initialized(unlearner, _inputs_like(unlearner, description))
+            n_saved = sum(tensor.numel() for tensor in tensors.values())
+            return _initialized(unlearner, _inputs_like(unlearner, description, n_saved))
     if estimator is None:
         raise PersistenceError(
             f"{path} holds the weights of a net but not the net itself, which is code. Pass the "
@@ -689,10 +734,14 @@ def _matching_net(
     return _initialized(unlearner, _no_inputs(unlearner, 1))
 
 
-def _inputs_like(unlearner: BaseUnlearner, description: dict[str, Any]) -> torch.Tensor:
+def _inputs_like(
+    unlearner: BaseUnlearner, description: dict[str, Any], n_saved: int
+) -> torch.Tensor:
     shape = description["row_shape"]
-    if len(shape) not in (1, 3) or not all(isinstance(size, Integral) for size in shape):
+    if len(shape) not in (1, 3) or not all(type(size) is int and size > 0 for size in shape):
         raise PersistenceError(f"{shape!r} is not the shape of a row.")
+    if math.prod(shape) > n_saved:  # a forged size could fill the memory
+        raise PersistenceError(f"a net for rows of shape {shape!r} has more weights than the file.")
     dtype = torch.float64 if description["is_double"] else torch.float32
     return _no_inputs(unlearner, *shape).to(dtype)
 

@@ -596,3 +596,115 @@ def test_compiled_net_has_the_plain_names(saved, path, table):
     assert safetensors.torch.load(other.read_bytes()).keys() == names.keys()
     shutil.copy(other, path)
     assert_same(load(path, make_net(MLP)), saved, table.X)
+
+
+# permissions, bytes, and forged settings ---------------------------------------------------------
+
+
+def test_a_private_file_stays_private(saved, path):
+    path.chmod(0o600)
+    save(saved, path)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_equal_unlearners_give_equal_bytes(saved, path):
+    # in the order of safetensors, two files of four metadata entries agree once in 24 times
+    raws = []
+    for _ in range(8):
+        save(saved, path)
+        raws.append(path.read_bytes())
+    assert len(set(raws)) == 1
+    save(load(path, make_net()), path)
+    assert path.read_bytes() == raws[0]
+    saved.seed_ += 1
+    save(saved, path)
+    assert path.read_bytes() != raws[0], "the control: another unlearner gives other bytes"
+
+
+def test_every_single_byte_counts(table, path):
+    net = make_net(module__hidden=(2,))
+    unlearner = make(FineTuneUnlearner, net).fit(table.X, table.y, table.a)
+    save(unlearner, path)
+    raw = path.read_bytes()
+    for position in range(len(raw)):
+        damaged = bytearray(raw)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        with pytest.raises(PersistenceError):
+            load(path, net)
+
+
+def test_class_that_was_expected(saved, path):
+    assert type(load(path, make_net(), expected=MIUUnlearner)) is MIUUnlearner
+    with pytest.raises(PersistenceError, match="holds a MIUUnlearner, not a SISAUnlearner"):
+        load(path, make_net(), expected=SISAUnlearner)
+
+
+def test_only_unlearners_are_saved(path, table):
+    with pytest.raises(TypeError, match="got a NeuralNetClassifier"):
+        save(make_net().fit(table.X, table.y), path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "value", [np.longdouble(0.1), np.zeros(3, dtype=np.longdouble), np.zeros((2, 2), dtype="U1")]
+)
+def test_values_without_a_json_form(value, saved, path):
+    saved.extra_ = value
+    with pytest.raises(PersistenceError, match="attribute extra_ cannot be saved"):
+        save(saved, path)
+
+
+def test_byte_order_of_another_machine(saved, path):
+    saved.extra_ = np.arange(3, dtype=np.dtype("int32").newbyteorder())
+    save(saved, path)
+    again = load(path, make_net())
+    assert again.extra_.tolist() == [0, 1, 2] and again.extra_.dtype == saved.extra_.dtype
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("parameters", "n_shards", "x"),
+        put("parameters", "n_shards", -1),
+        put("parameters", "aggregation", "evil"),
+        put("state", "seed_", -1),
+        put("state", "_n_requests", -5),
+        put("state", "__evil__", 1),
+        put("classes", {"array": ["<i8", [1, 1]]}),
+        put("attributes", {"array": ["|O", [[1], [2]]]}),
+    ],
+)
+def test_forged_settings(change, table, path):
+    save(make(SISAUnlearner, make_net()).fit(table.X, table.y, table.a), path)
+    rewrite(path, change)
+    with pytest.raises(PersistenceError):
+        load(path, make_net())
+
+
+def test_forged_size_reserves_no_memory(table, path, monkeypatch):
+    save(make(FineTuneUnlearner, None).fit(table.X, table.y, table.a), path)
+    rewrite(path, put("net", "row_shape", [10**8]))
+    monkeypatch.setattr(MLP, "__init__", lambda *_, **__: pytest.fail("the net was built"))
+    with pytest.raises(PersistenceError, match="more weights than the file"):
+        load(path)
+
+
+def test_types_listed_by_skops_do_not_stop_code(table, tmp_path, monkeypatch):
+    """Why the documentation says to trust a skops file no more than a pickle."""
+    unlearner = FineTuneUnlearner(make_net(), max_epochs=1, store_data=False)
+    unlearner.fit(table.X, table.y, table.a)
+    honest = skops.io.get_untrusted_types(data=skops.io.dumps(unlearner))
+    marker = str(tmp_path / "executed")
+    net_class, get_state = type(unlearner.net_), type(unlearner.net_).__getstate__
+
+    def armed(net):
+        return {**get_state(net), "__cuda_dependent_attributes__": pickle.dumps(Bomb(marker))}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(net_class, "__getstate__", armed)
+        raw = skops.io.dumps(unlearner)
+    assert skops.io.get_untrusted_types(data=raw) == honest
+    with pytest.raises(TypeError):  # the bomb returned no state, but it went off
+        skops.io.loads(raw, trusted=honest)
+    assert os.path.exists(marker)
