@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from skorch import NeuralNet
 
 from ..base import Request
 from ..features import FeatureTap, find_feature_layer
 from ..mutual_information import MARGINALS, InformationCritic, draw_marginal
 from ..rows import Rows
-from ..training import Batch, Phase, forward, fresh_net
+from ..training import Batch, Phase, batch_norm_frozen, forward, fresh_net
 from ..utils._random import RandomState
 from ._approximate import ApproximateUnlearner
 
@@ -65,8 +67,10 @@ class MIUUnlearner(ApproximateUnlearner):
         Learning rate of the unlearning run; None means the net's.
     batch_size : int or None, default=None
         Rows a batch of the unlearning run; None means the net's.
-    reweight : bool, default=True
+    reweight : bool or "uniform", default=True
         Whether the retain phase samples by REWEIGHT.
+        ``"uniform"`` draws all remaining rows with replacement and equal
+        probability, the control that tells the effect of reweighting from that of replacement.
     retaining : bool, default=True
         Whether the retain phase trains with the net's criterion (ablation switch).
     unlearning : bool, default=True
@@ -177,7 +181,7 @@ class MIUUnlearner(ApproximateUnlearner):
         lam: float = 1.0,
         lr: float | None = None,
         batch_size: int | None = None,
-        reweight: bool = True,
+        reweight: bool | str = True,
         retaining: bool = True,
         unlearning: bool = True,
         calibration: bool = True,
@@ -256,7 +260,7 @@ class MIUUnlearner(ApproximateUnlearner):
             forget.last_epoch = self.forget_epochs
             phases.append(forget)
         if self.retaining or self.calibration:
-            weights = request.reweight() if self.reweight else None
+            weights = request.retain_weights(self.reweight)
             phases.append(
                 Phase("retain", request.retain, loss=information.retain_loss, weights=weights)
             )
@@ -345,10 +349,13 @@ class _Information:
     def _tune_once(self, sources: list[Any], number: int, rows: Rows) -> float:
         groups = self._groups(self.data.positions(rows))
         others = self._other_groups(groups)
+        # what two critics share is computed once: a second pass in train mode would move
+        # BatchNorm's statistics once more
+        z = {read: read(number) for read in dict.fromkeys(read for _, read in sources)}
         total = 0.0
-        for (critic, features), optimizer in zip(sources, self.optimizers, strict=True):
+        for (critic, read), optimizer in zip(sources, self.optimizers, strict=True):
             optimizer.zero_grad()
-            loss = -critic(features(number), groups, others)
+            loss = -critic(z[read], groups, others)
             loss.backward()
             optimizer.step()
             total += loss.item()
@@ -373,14 +380,27 @@ class _Information:
         most once, except in train mode, where they depend on the batch.
         """
         if self.modes.tune_in_train_mode:
-            return lambda number: self._features(net, batches[number], training=True)
+            return lambda number: self._features_of_batch(
+                net, self.data.fetch_rows(batches[number]), len(batches[number]), training=True
+            )
         drawn = np.unique(np.concatenate(batches))
         features = self._features(net, drawn)
         return lambda number: features[torch.from_numpy(np.searchsorted(drawn, batches[number]))]
 
-    def _features(self, net: Any, rows: Rows, training: bool = False) -> torch.Tensor:
-        tap = self.tap if net is self.net else self.original_tap
-        return forward(net, self.data, lambda output: tap.read(), rows, training=training)
+    def _features(self, net: NeuralNet, rows: Rows) -> torch.Tensor:
+        tap = self._tap_of(net)
+        return forward(net, self.data, lambda output: tap.read(), rows)
+
+    def _features_of_batch(
+        self, net: NeuralNet, X: Any, n_rows: int, *, training: bool
+    ) -> torch.Tensor:
+        """Return the features of one batch, which train mode makes depend on each other."""
+        with batch_norm_frozen(net) if n_rows == 1 else nullcontext():
+            net.evaluation_step((X, None), training=training)
+        return self._tap_of(net).read().detach()
+
+    def _tap_of(self, net: NeuralNet) -> FeatureTap:
+        return self.tap if net is self.net else self.original_tap
 
     # losses ------------------------------------------------------------------------------------
 
@@ -403,8 +423,8 @@ class _Information:
     def _original_features(self, batch: Batch) -> torch.Tensor:
         if self.original_features is not None:
             return self.original_features[batch.positions.to(self.original_features.device)]
-        self.original.evaluation_step((batch.X, None), training=self.modes.original_in_train_mode)
-        return self.original_tap.read().detach()
+        training = self.modes.original_in_train_mode
+        return self._features_of_batch(self.original, batch.X, len(batch.g), training=training)
 
     def _groups(self, positions: torch.Tensor) -> torch.Tensor:
         return self.data.g[positions].to(self.net.device)

@@ -55,13 +55,16 @@ class SalUnUnlearner(RandomLabelUnlearner):
         Learning rate of the unlearning run; None means the net's.
     batch_size : int or None, default=None
         Rows a batch of the unlearning run; None means the net's.
-    reweight : bool, default=False
+    reweight : bool or "uniform", default=False
         Whether the remaining rows are sampled by REWEIGHT [2]_, with replacement, so that groups
         keep the mix of the training data; needs ``groups``. Otherwise each remaining row is seen
         once an epoch.
+        ``"uniform"`` draws all remaining rows with replacement and equal
+        probability, the control that tells the effect of reweighting from that of replacement.
     reference : bool, default=False
-        Do as the reference code does: mask gradients only. Weight decay and momentum then move
-        the weights that ought to be frozen.
+        Do as the authors' code of [2]_ does. It masks gradients only, so that weight decay and
+        momentum move the weights that ought to be frozen; and in the saliency its last batch,
+        which may be short, counts as much as a full one.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and draws. The caller's random state is never touched.
     store_data : bool, default=True
@@ -101,7 +104,7 @@ class SalUnUnlearner(RandomLabelUnlearner):
 
     Frozen weights keep their value to the last bit, whatever the optimizer: their gradients are
     zero, and after each of the optimizer's steps their values are put back, since weight decay
-    and momentum move a weight without a gradient. The reference code leaves that out.
+    and momentum move a weight without a gradient. ``reference=True`` leaves that out.
 
     Only weights are frozen. BatchNorm's running statistics are buffers, not weights: as in all
     training they follow the batches of both passes, those of rows to forget included, even where
@@ -141,7 +144,7 @@ class SalUnUnlearner(RandomLabelUnlearner):
         exclude_true: bool = False,
         lr: float | None = None,
         batch_size: int | None = None,
-        reweight: bool = False,
+        reweight: bool | str = False,
         reference: bool = False,
         random_state: RandomState = None,
         store_data: bool = True,
@@ -168,14 +171,17 @@ class SalUnUnlearner(RandomLabelUnlearner):
 
     def _phases(self, request: Request) -> list[Phase]:
         weights = trained_parameters(request.net)
-        masks = _largest(_saliency(request, weights), self.threshold)
+        saliency = _saliency(request, weights, even_batches=not self.reference)
+        masks = _largest(saliency, self.threshold)
         _mask_gradients(weights, masks)
         if not self.reference:
             _put_back_after_steps(request.net, weights, masks)
         return super()._phases(request)
 
 
-def _saliency(request: Request, weights: list[torch.Tensor]) -> list[torch.Tensor]:
+def _saliency(
+    request: Request, weights: list[torch.Tensor], *, even_batches: bool
+) -> list[torch.Tensor]:
     """Return the size of the gradient of cross-entropy on the rows to forget."""
     net, data = request.net, request.data
     for name in net._modules:
@@ -184,8 +190,12 @@ def _saliency(request: Request, weights: list[torch.Tensor]) -> list[torch.Tenso
         torch.zeros_like(w, dtype=torch.promote_types(w.dtype, torch.float32)) for w in weights
     ]
     forget = data.positions(request.forget)
-    n_batches = -(-len(forget) // evaluation_batch_size(net, len(forget)))
-    for positions in forget.tensor_split(n_batches):
+    batch_size = evaluation_batch_size(net, len(forget))
+    if even_batches:
+        batches = forget.tensor_split(-(-len(forget) // batch_size))
+    else:
+        batches = forget.split(batch_size)
+    for positions in batches:
         X, y, _ = data.__getitems__(positions.tolist())
         labels = to_device(y, net.device).long()
         loss = cross_entropy(net, data, net.infer(X), labels, positions)

@@ -186,6 +186,40 @@ def test_tuning_leaves_batch_norm_alone(image_net, runs):
     assert statistics(runs[1].original) == trained + 3 * 3
 
 
+def test_reference_passes_each_tuning_batch_once(image_net):
+    """Both critics learn from one forward pass, which moves the statistics once."""
+    table = make_table(n_rows=96, images=True)
+    unlearner = MIUUnlearner(image_net, **SHORT, reference=True)
+    unlearner.fit(table.X, table.y, table.a)
+    trained = statistics(unlearner.net_)
+    unlearner.unlearn(FORGET)
+    assert statistics(unlearner.net_) - trained == (101 + 11 + 11) + 2 * 1 + 3 * 3
+
+
+class NormalisedMLP(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU())
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, X):
+        return self.head(self.features(X))
+
+
+@pytest.mark.parametrize("estimators", ["shared", "separate", "reference"])
+def test_batches_of_one_row_in_train_mode(estimators):
+    """One row has no variance: it is normalised by the running statistics instead."""
+    table = make_table(n_rows=65 + len(FORGET))
+    modes = {"tune_mode": "train", "original_mode": "train", "estimators": estimators}
+    net = make_net(NormalisedMLP, batch_size=23)
+    assert (table.n % 23, (table.n - len(FORGET)) % 23) == (1, 19)
+    run(table, net, **modes)
+    net = make_net(NormalisedMLP, batch_size=32)
+    assert (table.n - len(FORGET)) % 32 == 1
+    unlearner = run(table, net, **modes)
+    assert all(np.isfinite(weight).all() for weight in weights_of(unlearner))
+
+
 @pytest.mark.parametrize(
     ("estimators", "critics"), [("shared", 1), ("separate", 2), ("reference", 2)]
 )

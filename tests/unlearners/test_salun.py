@@ -44,17 +44,19 @@ def run(table, net, **kwargs):
 
 @pytest.mark.parametrize(("threshold", "n_kept"), [(0.5, 7), (0.2, 3), (0.01, 1), (1.0, 15)])
 @pytest.mark.parametrize("batch_size", [-1, 7])
-def test_mask_by_hand(masks, threshold, n_kept, batch_size):
+@pytest.mark.parametrize("reference", [False, True])
+def test_mask_by_hand(masks, threshold, n_kept, batch_size, reference):
     """The n_kept largest of |sum over batches of the gradient of the mean cross-entropy|."""
     table = make_table(n_classes=3)
     net = linear_net(module__n_classes=3, batch_size=batch_size)
-    unlearner = SalUnUnlearner(net, threshold=threshold, **SHORT)
+    unlearner = SalUnUnlearner(net, threshold=threshold, reference=reference, **SHORT)
     unlearner.fit(table.X, table.y, table.a)
     by_hand = SoftmaxRegression(unlearner)
     unlearner.unlearn(FORGET)
-    n_batches = 1 if batch_size == -1 else 5
+    even = np.array_split(FORGET, 1 if batch_size == -1 else 5)
+    short_last = np.split(FORGET, [] if batch_size == -1 else [7, 14, 21, 28])
     summed = [np.zeros((3, 4)), np.zeros(3)]
-    for rows in np.array_split(FORGET, n_batches):
+    for rows in short_last if reference else even:
         for total, part in zip(summed, by_hand.gradient(table.X[rows], table.y[rows]), strict=True):
             total += part
     saliency = np.abs(np.concatenate([part.ravel() for part in summed]))
@@ -100,6 +102,14 @@ def test_reference_masks_gradients_only(masks, table):
     unlearner, before = run(table, make_net(), reference=True)
     for changed, mask in zip(moved(before, unlearner), masks, strict=True):
         assert not (changed & ~mask).any()
+
+
+def test_short_last_batch_changes_the_mask_in_the_reference(masks, table):
+    run(table, make_net(batch_size=29), reference=False)
+    even = torch.cat([mask.flatten() for mask in masks])
+    run(table, make_net(batch_size=29), reference=True)
+    one_row_counts_as_29 = torch.cat([mask.flatten() for mask in masks])
+    assert (even != one_row_counts_as_29).float().mean() > 0.05
 
 
 def test_reference_differs_only_by_what_moves_frozen_weights(table):
