@@ -1,13 +1,53 @@
 """Group-robust machine unlearning with a scikit-learn interface."""
 
-from importlib.metadata import version
+from __future__ import annotations
 
-from . import datasets, metrics
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
 from .groups import sample_forget_set
 from .mutual_information import MINE
 from .reweight import ReweightSampler
 from .unlearners import *  # noqa: F403
 from .unlearners import __all__ as _unlearners
 
+if TYPE_CHECKING:
+    from . import datasets, metrics, model_selection, nets, persistence, plotting, scorers, utils
+
 __version__ = version("grmu_sk")
-__all__ = ["MINE", "ReweightSampler", "datasets", "metrics", "sample_forget_set", *_unlearners]
+# imported when first asked for, as in scikit-learn: some need what is slow to import
+_submodules = [
+    "datasets",
+    "metrics",
+    "model_selection",
+    "nets",
+    "persistence",
+    "plotting",
+    "scorers",
+    "utils",
+]
+__all__ = [
+    "MINE",
+    "ReweightSampler",
+    "datasets",
+    "metrics",
+    "model_selection",
+    "nets",
+    "persistence",
+    "plotting",
+    "sample_forget_set",
+    "scorers",
+    "utils",
+    *_unlearners,
+]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _submodules:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

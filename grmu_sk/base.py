@@ -8,13 +8,15 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Bunch
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier
@@ -29,6 +31,8 @@ from .outputs import first_output, is_single_logit, log_probabilities
 from .reweight import group_balance_weights
 from .rows import InputRows, Rows, TrainingRows
 from .training import Phase, copy_net, forward, fresh_net, train
+from .utils._lazy_rows import LazyRows
+from .utils._predictions import decision_threshold, predicted_labels
 from .utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
 from .utils.validation import check_forget_mask, check_forget_rows, check_inputs, check_targets
 
@@ -79,6 +83,29 @@ class Request:
         """Return REWEIGHT's sampling probability of each row in ``retain``."""
         groups = self.data.g[self.data.positions(self.retain)].numpy()
         return group_balance_weights(self.group_counts, groups, self.pairs)
+
+    def retain_weights(self, reweight: bool | str) -> NDArray[np.float64] | None:
+        """Return the probability with which each row in ``retain`` is drawn, with replacement.
+
+        Parameters
+        ----------
+        reweight : bool or "uniform"
+            The parameter of that name.
+
+        Returns
+        -------
+        ndarray of shape (len(retain),) or None
+            None means that each row is seen once an epoch, without replacement.
+        """
+        if reweight == "uniform":
+            return np.full(len(self.retain), 1 / len(self.retain))
+        return self.reweight() if reweight else None
+
+
+def check_reweight(reweight: bool | str) -> None:
+    """Raise ValueError if ``reweight`` is neither a bool nor "uniform"."""
+    if isinstance(reweight, str) and reweight != "uniform":
+        raise ValueError(f"reweight must be True, False or 'uniform', got {reweight!r}.")
 
 
 class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
@@ -481,6 +508,89 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         data = self._training_rows(self.net_, X, labels, groups, rows, sample_weight)
         return data.keep(self.remaining_idx_) if len(self.forget_idx_) else data
 
+    # the rows of fit ---------------------------------------------------------------------------
+
+    @property
+    def attributes_(self) -> NDArray[Any] | None:
+        """Values of the protected attribute seen in ``fit``; None if it was given no groups."""
+        return self._encoder.attributes_ if self._has_groups else None
+
+    def training_rows(self, which: Literal["remaining", "forgotten", "all"] = "remaining") -> Bunch:
+        """Return rows of ``fit``, for an evaluation.
+
+        Parameters
+        ----------
+        which : {"remaining", "forgotten", "all"}, default="remaining"
+            Which rows. The forgotten ones are there with ``keep_forgotten=True`` only.
+
+        Returns
+        -------
+        Bunch
+            With the attributes
+
+            rows : ndarray of shape (n_samples,)
+                Row numbers of ``fit``, ascending.
+            X : ndarray, DataFrame, tensor, memory map or torch Dataset of length n_samples
+                Inputs, as they came out of the steps of a pipeline before; not a copy if it are all
+                that are stored. A table with column names comes back as a DataFrame, with the row
+                numbers as its index; some rows of a memory map or of a Dataset, as a Dataset that
+                reads them on demand.
+            y : ndarray of shape (n_samples,)
+                Labels.
+            groups : ndarray of shape (n_samples,) or None
+                Protected attribute; tuples if there were several columns.
+            sample_weight : ndarray of shape (n_samples,) or None
+                Weights, if ``fit`` was given any.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``.
+        ValueError
+            If the rows were not stored, if forgotten ones were asked for and dropped, or if
+            ``which`` is something else.
+
+        Examples
+        --------
+        >>> from grmu_sk import FineTuneUnlearner
+        >>> from grmu_sk.datasets import load_digits_on_backgrounds
+        >>> data = load_digits_on_backgrounds()
+        >>> X, y, a = (data[name][data.train[:100]] for name in ("images", "target", "groups"))
+        >>> unlearner = FineTuneUnlearner(random_state=0).fit(X, y, a).unlearn([3, 7])
+        >>> remaining = unlearner.training_rows()
+        >>> len(remaining.X), 0 <= unlearner.score(remaining.X, remaining.y) <= 1
+        (98, True)
+        """
+        check_is_fitted(self)
+        by_name = {"remaining": self.remaining_idx_, "forgotten": self.forget_idx_}
+        by_name["all"] = np.union1d(*by_name.values())
+        if which not in by_name:
+            raise ValueError(f"which must be one of {sorted(by_name)}, got {which!r}.")
+        rows, data = by_name[which], self._data
+        if data is None:
+            raise ValueError(
+                f"{type(self).__name__} does not hold the training rows (store_data=False, a file "
+                "that holds no rows, or a Dataset or memory map, which is not pickled). Use "
+                "store_data=True, or keep them yourself: remaining_idx_ and forget_idx_ say which "
+                "rows of fit they are."
+            )
+        if not np.isin(rows, data.rows).all():
+            raise ValueError(
+                f"{type(self).__name__} has dropped the forgotten rows, as it should. To evaluate, "
+                "construct it with keep_forgotten=True (and do not deploy that object: it holds "
+                "the data that was to be forgotten)."
+            )
+        where = data.positions(rows)
+        attributes, weight = self.attributes_, data.sample_weight
+        in_groups = data.g[where].numpy() % len(self._encoder.attributes_)
+        return Bunch(
+            rows=rows.copy(),
+            X=_inputs_as_given(self, data, rows),
+            y=self.classes_[data.y[where].long().numpy()],
+            groups=None if attributes is None else attributes[in_groups],
+            sample_weight=None if weight is None else weight[where].numpy(),
+        )
+
     # predict -----------------------------------------------------------------------------------
 
     def predict_log_proba(self, X: Any) -> NDArray[np.floating]:
@@ -512,13 +622,16 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes)
+        ndarray of shape (n_samples, n_classes), float64
             Columns in the order of ``classes_``; each row sums to 1.
         """
-        return np.exp(self.predict_log_proba(X))
+        # in single precision the losses of confident predictions, -log(1 - tiny), would be ties
+        return np.exp(self.predict_log_proba(X), dtype=np.float64)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class of each row.
+
+        Of two classes, a net with a ``threshold`` of its own (skorch's binary net) decides by that.
 
         Parameters
         ----------
@@ -530,11 +643,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         ndarray of shape (n_samples,)
             Labels, as they were given to ``fit``.
         """
-        log_proba = self.predict_log_proba(X)
-        threshold = getattr(self.net_, "threshold", None)
-        if threshold is not None:  # skorch's binary net
-            return self.classes_[(np.exp(log_proba[:, 1]) > threshold).astype(int)]
-        return self.classes_[log_proba.argmax(axis=1)]
+        proba = self.predict_proba(X)
+        return predicted_labels(proba, self.classes_, decision_threshold(self.net_))
 
     # files -------------------------------------------------------------------------------------
 
@@ -575,15 +685,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         PersistenceError
             If the file is damaged, foreign, newer, does not fit the net, or holds another method.
         """
-        from .persistence import PersistenceError, load
+        from .persistence import load
 
-        unlearner = load(path, estimator)
-        if not isinstance(unlearner, cls):
-            raise PersistenceError(
-                f"{path} holds a {type(unlearner).__name__}, not a {cls.__name__}. Use "
-                f"{type(unlearner).__name__}.load or grmu_sk.persistence.load."
-            )
-        return unlearner
+        return cast(Self, load(path, estimator, expected=cls))
 
     # house-keeping -----------------------------------------------------------------------------
 
@@ -610,6 +714,24 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
+
+
+def _inputs_as_given(unlearner: BaseUnlearner, data: TrainingRows, rows: Rows) -> Any:
+    """Return some of the stored inputs in the user's terms, without reading lazy ones."""
+    is_all = np.array_equal(rows, data.rows)
+    if data.is_lazy:
+        if is_all and data.source is None:
+            return data.X
+        where = data.positions(rows)
+        source = where if data.source is None else data.source[where]
+        if data.is_augmented:
+            return Subset(data.X, source.tolist())
+        return LazyRows(data.X, source.numpy())
+    X = data.X if is_all else data.keep(rows).X
+    names = getattr(unlearner, "feature_names_in_", None)
+    if names is None or isinstance(X, torch.Tensor):
+        return X
+    return pd.DataFrame(X, columns=names, index=rows)
 
 
 def _readable(net: NeuralNet) -> NeuralNet:

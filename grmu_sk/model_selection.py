@@ -16,11 +16,9 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import BaseCrossValidator
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from torch.utils.data import Dataset, Subset
 
-from .base import BaseUnlearner
 from .groups import GroupEncoder
 from .metrics import (
     AVERAGE_GAP_METRICS,
@@ -29,6 +27,8 @@ from .metrics import (
     evaluate_predictions,
 )
 from .rows import Rows
+from .utils._inner import unlearner_of
+from .utils._predictions import decision_threshold
 from .utils._random import RandomState, resolve_seed
 from .utils.validation import check_targets
 
@@ -328,7 +328,7 @@ def cross_validate_unlearning(
 
     References
     ----------
-    .. [1] "Group-robust Machine Unlearning", TMLR 2025.
+    .. [1] T. De Min et al., "Group-robust Machine Unlearning", TMLR 2025.
 
     Examples
     --------
@@ -357,7 +357,7 @@ def cross_validate_unlearning(
     named = _named(unlearners)
     wanted = _wanted_metrics(metrics, gold)
     if gold is not None:
-        _inner_unlearner(gold)
+        unlearner_of(gold, fitted=False)
         named = {GOLD: gold, **named}
     labels = check_targets(y, len(X))
     mask = _forget_mask(forget, len(X))
@@ -410,27 +410,13 @@ def _named(unlearners: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
     if GOLD in named:
         raise ValueError(f"The name {GOLD!r} is that of the gold standard; use another.")
     for estimator in named.values():
-        _inner_unlearner(estimator)
+        unlearner_of(estimator, fitted=False)
     return named
 
 
 def _method_name(estimator: Any) -> str:
-    unlearner = _inner_unlearner(estimator)
+    unlearner = unlearner_of(estimator, fitted=False)
     return getattr(unlearner, "method_name", type(unlearner).__name__)
-
-
-def _inner_unlearner(estimator: Any) -> BaseUnlearner:
-    """Return the unlearner inside an estimator that is not fitted yet."""
-    step = estimator
-    while not isinstance(step, BaseUnlearner):
-        inner = step[-1] if isinstance(step, Pipeline) else getattr(step, "estimator", None)
-        if inner is None:
-            raise TypeError(
-                "Expected an unlearner, a Pipeline whose last step is one, or a search over "
-                f"either; got {estimator!r}."
-            )
-        step = inner
-    return step
 
 
 def _wanted_metrics(metrics: Iterable[str] | None, gold: Any) -> tuple[str, ...]:
@@ -488,7 +474,7 @@ def _evaluate(
 ) -> dict[str, float] | None:
     """Train and score one model; None stands for a loss that was not finite."""
     model = clone(estimator)
-    unlearner = _inner_unlearner(model)
+    unlearner = unlearner_of(model, fitted=False)
     if task.seed is not None and unlearner.random_state is None:
         unlearner.set_params(random_state=task.seed)
     X, mask = _take(task.X, train), task.forget[train]
@@ -513,6 +499,7 @@ def _evaluate(
         test=on_test,
         holdout=on_test,
         forget_groups=sorted(forget_groups, key=str),
+        threshold=decision_threshold(unlearner_of(model).net_),
         mia=task.attacks,
         empty="nan",
     )

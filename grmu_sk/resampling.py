@@ -80,6 +80,12 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
     belong to other rows. Unlearners of this package take groups and sample by REWEIGHT
     themselves.
 
+    A draw with replacement leaves some rows out and repeats others: about 37% of the rows of a
+    group that keeps its size are not in it. Another small group, whose share did not change, can
+    lose accuracy by that, above all with gradient boosting, which fits repeated rows closely. A
+    classifier that takes weights needs no draw: pass the probabilities of
+    :meth:`grmu_sk.ReweightSampler.transform`, times the number of rows, as ``sample_weight``.
+
     References
     ----------
     .. [1] T. De Min et al., "Group-robust Machine Unlearning", TMLR 2025.

@@ -29,19 +29,18 @@ from __future__ import annotations
 import copy
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Self
 
 import joblib
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest
-from sklearn.utils.validation import check_is_fitted, check_memory
+from sklearn.utils.validation import check_memory
 
 from .base import BaseUnlearner
 from .groups import attribute_column
@@ -59,9 +58,9 @@ from .metrics import (
     worst_group_accuracy_score,
 )
 from .metrics._inputs import to_numpy
-from .outputs import log_probabilities
-from .rows import InputRows, Rows, TrainingRows
-from .training import forward
+from .rows import InputRows
+from .utils._inner import inputs_of_unlearner, unlearner_of
+from .utils._predictions import decision_threshold
 from .utils._random import resolve_seed
 from .utils.validation import check_inputs
 
@@ -86,50 +85,6 @@ __all__ = [
 # what the scorers see ----------------------------------------------------------------------------
 
 
-def unlearner_of(estimator: Any, X: Any = None) -> tuple[BaseUnlearner, Any]:
-    """Return the fitted unlearner inside an estimator, and the inputs as it gets them.
-
-    Parameters
-    ----------
-    estimator : estimator
-        An unlearner, a pipeline that ends with one, or a fitted search or FrozenEstimator of
-        either.
-    X : array-like or None, default=None
-        Inputs of the estimator.
-
-    Returns
-    -------
-    unlearner : BaseUnlearner
-        The unlearner.
-    X : array-like or None
-        The inputs after the steps before it.
-
-    Raises
-    ------
-    TypeError
-        If there is no unlearner.
-    NotFittedError
-        If it is not fitted.
-    """
-    step = estimator
-    while not isinstance(step, BaseUnlearner):
-        if isinstance(step, Pipeline):
-            if X is not None and len(step) > 1:
-                X = step[:-1].transform(X)
-            step = step[-1]
-        elif hasattr(step, "best_estimator_"):
-            step = step.best_estimator_
-        elif isinstance(step, FrozenEstimator):
-            step = step.estimator
-        else:
-            raise TypeError(
-                "The scorers of grmu_sk score an unlearner, a Pipeline whose last step is one, or "
-                f"a fitted search over either; got {estimator!r}."
-            )
-    check_is_fitted(step)
-    return step, X
-
-
 @dataclass(frozen=True)
 class ScoredRows:
     """A fitted unlearner with the rows it is scored on, as the unlearner gets them."""
@@ -149,34 +104,11 @@ class ScoredRows:
         return SplitPredictions(self.y, self.unlearner.predict_proba(self.X), self.groups)
 
 
-def _stored_rows(unlearner: BaseUnlearner) -> TrainingRows:
-    data = unlearner._data
-    if data is None:
-        raise ValueError(
-            f"This score needs the training rows, and {type(unlearner).__name__} does not hold "
-            "them (store_data=False, or a lazily read X after pickling). Use store_data=True."
-        )
-    return data
-
-
-def _training_labels(unlearner: BaseUnlearner) -> NDArray[Any]:
-    """Return the labels of the stored rows as ``fit`` was given them."""
-    return unlearner.classes_[_stored_rows(unlearner).y.long().numpy()]
-
-
-def _training_groups(unlearner: BaseUnlearner) -> NDArray[Any] | None:
-    """Return the protected attribute of the stored rows as ``fit`` was given it."""
-    attributes = unlearner._encoder.attributes_
-    numbers = _stored_rows(unlearner).g.numpy() % len(attributes)
-    return attributes[numbers] if unlearner._has_groups else None
-
-
-def _on_training_rows(unlearner: BaseUnlearner, rows: Rows) -> SplitPredictions:
-    data, net = _stored_rows(unlearner), unlearner.net_
-    # not through predict_proba: the stored rows carry no column names for it to check
-    log_proba = forward(net, data, partial(log_probabilities, net), rows)
-    labels = _training_labels(unlearner)[data.positions(rows).numpy()]
-    return SplitPredictions(labels, np.exp(log_proba.cpu().numpy()))
+def _on_training_rows(
+    unlearner: BaseUnlearner, which: Literal["remaining", "forgotten"]
+) -> SplitPredictions:
+    rows = unlearner.training_rows(which)
+    return SplitPredictions(rows.y, unlearner.predict_proba(rows.X))
 
 
 def _check_forgot(unlearner: BaseUnlearner) -> None:
@@ -189,16 +121,6 @@ def _check_forgot(unlearner: BaseUnlearner) -> None:
         )
 
 
-def _check_keeps_forgotten(unlearner: BaseUnlearner) -> None:
-    _check_forgot(unlearner)
-    if not np.isin(unlearner.forget_idx_, _stored_rows(unlearner).rows).all():
-        raise ValueError(
-            f"This score needs the forgotten rows, and {type(unlearner).__name__} has dropped "
-            "them, as it should. To evaluate, construct it with keep_forgotten=True (and do not "
-            "deploy that object: it holds the data that was to be forgotten)."
-        )
-
-
 # one function a metric ---------------------------------------------------------------------------
 
 
@@ -207,7 +129,9 @@ def _test_accuracy(scored: ScoredRows) -> float:
 
 
 def _worst_group_accuracy(scored: ScoredRows) -> float:
-    if scored.unlearner._has_groups:  # subjects in place of the attribute would pass unnoticed
+    if (
+        scored.unlearner.attributes_ is not None
+    ):  # subjects in place of the attribute would pass unnoticed
         _check_attribute(scored)
     return worst_group_accuracy_score(
         scored.y, scored.labels(), groups=scored.groups, sample_weight=scored.sample_weight
@@ -231,12 +155,12 @@ def _of_forgotten_groups(
 def _check_attribute(scored: ScoredRows) -> None:
     """Check that the scored rows tell of the same attribute as the rows of ``fit``."""
     unlearner = scored.unlearner
-    if not unlearner._has_groups:
+    if unlearner.attributes_ is None:
         raise ValueError(
             f"This score needs the protected attribute, and {type(unlearner).__name__} was fitted "
             "without groups. Call fit(X, y, groups=...)."
         )
-    known = set(unlearner._encoder.attributes_.tolist())
+    known = set(unlearner.attributes_.tolist())
     unknown = set(attribute_column(scored.groups).tolist()) - known
     if unknown:
         raise ValueError(
@@ -248,31 +172,27 @@ def _check_attribute(scored: ScoredRows) -> None:
         )
 
 
-def _accuracy_on_training_rows(unlearner: BaseUnlearner, rows: Rows) -> float:
-    split = _on_training_rows(unlearner, rows)
-    proba = np.asarray(split.proba)
-    threshold = getattr(unlearner.net_, "threshold", None)  # skorch's binary net, as in predict
-    chosen = proba.argmax(axis=1) if threshold is None else (proba[:, 1] > threshold).astype(int)
-    return split_accuracy_score(split.y, unlearner.classes_[chosen])
+def _accuracy_on_training_rows(
+    unlearner: BaseUnlearner, which: Literal["remaining", "forgotten"]
+) -> float:
+    rows = unlearner.training_rows(which)
+    return split_accuracy_score(rows.y, unlearner.predict(rows.X))
 
 
 def _remaining_accuracy(scored: ScoredRows) -> float:
-    return _accuracy_on_training_rows(scored.unlearner, scored.unlearner.remaining_idx_)
+    return _accuracy_on_training_rows(scored.unlearner, "remaining")
 
 
 def _unlearning_accuracy(scored: ScoredRows) -> float:
-    _check_keeps_forgotten(scored.unlearner)
-    return _accuracy_on_training_rows(scored.unlearner, scored.unlearner.forget_idx_)
+    _check_forgot(scored.unlearner)
+    return _accuracy_on_training_rows(scored.unlearner, "forgotten")
 
 
 def _membership_inference(scored: ScoredRows, *, attack: Literal["paper", "balanced"]) -> float:
     unlearner = scored.unlearner
-    _check_keeps_forgotten(unlearner)
-    splits = (
-        _on_training_rows(unlearner, unlearner.remaining_idx_),
-        scored.predictions(),
-        _on_training_rows(unlearner, unlearner.forget_idx_),
-    )
+    _check_forgot(unlearner)
+    forgotten = _on_training_rows(unlearner, "forgotten")
+    splits = (_on_training_rows(unlearner, "remaining"), scored.predictions(), forgotten)
     losses = [
         per_sample_cross_entropy(split.y, split.proba, classes=unlearner.classes_)
         for split in splits
@@ -378,7 +298,7 @@ class UnlearningScorer:
                 f"{self} looks at training rows; sample_weight, which belongs to the rows it is "
                 "called with, has no meaning here. Leave it out."
             )
-        unlearner, X = unlearner_of(estimator, X)
+        unlearner = unlearner_of(estimator)
         if self._uses_groups and groups is None:
             raise ValueError(
                 f"{self} needs groups, the protected attribute of each test row. Model selection "
@@ -386,6 +306,7 @@ class UnlearningScorer:
                 "sklearn.config_context(enable_metadata_routing=True), "
                 'cross_validate(..., params={"groups": a, "forget": mask}).'
             )
+        X = inputs_of_unlearner(estimator, X)
         return float(self._function(ScoredRows(unlearner, X, y, groups, sample_weight)))
 
     # metadata routing --------------------------------------------------------------------------
@@ -637,7 +558,7 @@ def avg_gap_scorer(
 
     References
     ----------
-    .. [1] "Group-robust Machine Unlearning", TMLR 2025.
+    .. [1] T. De Min et al., "Group-robust Machine Unlearning", TMLR 2025.
 
     Examples
     --------
@@ -680,7 +601,7 @@ class _AverageGap:
         self.token = uuid.uuid4().hex
 
     def __call__(self, scored: ScoredRows) -> float:
-        _check_keeps_forgotten(scored.unlearner)
+        _check_forgot(scored.unlearner)
         _check_attribute(scored)
         return average_gap_score(_metrics_of(scored), self._metrics_of_gold(scored))
 
@@ -694,65 +615,50 @@ class _AverageGap:
 
 def _train_and_score(gold: BaseUnlearner, digest: str, scored: ScoredRows) -> dict[str, float]:
     """Train a gold standard on the rows of the scored unlearner; ``digest`` stands for them."""
-    unlearner = scored.unlearner
-    data = _stored_rows(unlearner)
+    data = scored.unlearner.training_rows("all")
     # some methods take no weights at all
-    weights = {} if data.sample_weight is None else {"sample_weight": data.sample_weight.numpy()}
-    trained = clone(gold).fit(
-        data.X,
-        _training_labels(unlearner),
-        _training_groups(unlearner),
-        forget=np.isin(data.rows, unlearner.forget_idx_),
-        **weights,
-    )
-    # the stored rows carry no column names, and those of the test rows would not match
-    X = check_inputs(unlearner, scored.X, None, reset=False)
-    return _metrics_of(ScoredRows(trained, X, scored.y, scored.groups))
+    weights = {} if data.sample_weight is None else {"sample_weight": data.sample_weight}
+    forget = np.isin(data.rows, scored.unlearner.forget_idx_)
+    trained = clone(gold).fit(data.X, data.y, data.groups, forget=forget, **weights)
+    return _metrics_of(replace(scored, unlearner=trained))
 
 
 def _metrics_of(scored: ScoredRows) -> dict[str, float]:
     unlearner, test = scored.unlearner, scored.predictions()
     return evaluate_predictions(
         classes=unlearner.classes_,
-        remaining=_on_training_rows(unlearner, unlearner.remaining_idx_),
-        forget=_on_training_rows(unlearner, unlearner.forget_idx_),
+        remaining=_on_training_rows(unlearner, "remaining"),
+        forget=_on_training_rows(unlearner, "forgotten"),
         test=test,
         holdout=test,
         forget_groups=unlearner.forget_groups_,
+        threshold=decision_threshold(unlearner.net_),
         mia="paper",
     )
 
 
 def _digest_of_rows(scored: ScoredRows) -> str:
     unlearner = scored.unlearner
-    data = _stored_rows(unlearner)
-    X = check_inputs(unlearner, scored.X, None, reset=False)
-    weight = None if data.sample_weight is None else data.sample_weight.numpy()
+    data = unlearner.training_rows("all")
     return joblib.hash(
         [
-            _digest_of_inputs(data),
-            _training_labels(unlearner),
-            _training_groups(unlearner),
-            weight,
+            *(_digest_of_inputs(unlearner, X) for X in (data.X, scored.X)),
+            data.y,
+            data.groups,
+            data.sample_weight,
             unlearner.forget_idx_,
-            _digest_of_inputs(InputRows(X, data.dtype, data.keep_integers)),
             to_numpy(scored.y),
             attribute_column(scored.groups),
         ]
     )
 
 
-def _digest_of_inputs(inputs: InputRows, batch_size: int = 1024) -> str:
+def _digest_of_inputs(unlearner: BaseUnlearner, X: Any, batch_size: int = 1024) -> str:
     """Hash inputs of any kind, a batch at a time: they may not fit into memory."""
-    batches = range(0, len(inputs), batch_size)
-    return joblib.hash(
-        [
-            joblib.hash(
-                _to_arrays(inputs.__getitems__(range(i, min(i + batch_size, len(inputs))))[0])
-            )
-            for i in batches
-        ]
-    )
+    X = check_inputs(unlearner, X, None, reset=False)
+    inputs = InputRows(X, torch.float64, keep_integers=True)  # loses nothing
+    batches = torch.arange(len(inputs)).split(batch_size)
+    return joblib.hash([joblib.hash(_to_arrays(inputs.fetch(batch))) for batch in batches])
 
 
 def _to_arrays(batch: Any) -> Any:

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch import NeuralNetBinaryClassifier
 
 from grmu_sk import FineTuneUnlearner, NoOpUnlearner, RetrainUnlearner
 from grmu_sk.metrics import group_accuracy_score
@@ -258,8 +259,8 @@ def test_a_metric_that_is_undefined_is_nan(table):
         ({"unlearners": [make(), make()]}, ValueError, r"Several unlearners are called \['fine_t"),
         ({"unlearners": []}, ValueError, "no unlearners to compare"),
         ({"unlearners": {"gold": make()}}, ValueError, "that of the gold standard"),
-        ({"unlearners": [LogisticRegression()]}, TypeError, "Expected an unlearner, a Pipeline"),
-        ({"gold": LogisticRegression()}, TypeError, "Expected an unlearner"),
+        ({"unlearners": [LogisticRegression()]}, TypeError, "needs an unlearner, a Pipeline"),
+        ({"gold": LogisticRegression()}, TypeError, "needs an unlearner"),
         ({"metrics": ["GA", "X"]}, ValueError, "metrics must be some of"),
         ({"metrics": ["AVG_GAP"]}, ValueError, "pass gold=RetrainUnlearner"),
         ({"groups": None}, ValueError, "groups is None"),
@@ -281,3 +282,29 @@ def test_bad_comparisons_are_refused_before_any_training(table, change, error, m
     }
     with pytest.raises(error, match=match):
         cross_validate_unlearning(**args)
+
+
+def test_threshold_of_a_binary_net(table):
+    """Folds are scored by the labels that ``predict`` returns."""
+    net = NeuralNetBinaryClassifier(
+        make_net().module,
+        module__n_features=4,
+        module__n_classes=1,
+        threshold=0.8,
+        max_epochs=2,
+        lr=0.5,
+        train_split=None,
+        verbose=0,
+    )
+    unlearner, mask = NoOpUnlearner(net, random_state=0), forget_mask(table)
+    folds = list(UnlearningStratifiedKFold(2).split(table.X, table.y, table.a, mask))
+    scores = cross_validate_unlearning(
+        {"a": unlearner}, table.X, table.y, table.a, mask, cv=folds, metrics=["TA"]
+    )
+    for value, (train, test) in zip(scores["value"], folds, strict=True):
+        model = clone(unlearner).fit(
+            table.X[train], table.y[train], table.a[train], forget=mask[train]
+        )
+        assert value == np.mean(model.predict(table.X[test]) == table.y[test])
+        most_probable = model.predict_proba(table.X[test]).argmax(axis=1)
+        assert value != np.mean(most_probable == table.y[test])

@@ -205,7 +205,7 @@ def test_the_unlearner_is_found_inside_other_estimators(table, wrap):
 
 
 def test_without_an_unlearner(table):
-    with pytest.raises(TypeError, match="score an unlearner, a Pipeline whose last step is one"):
+    with pytest.raises(TypeError, match="needs an unlearner, a Pipeline whose last step is one"):
         ga_scorer(LogisticRegression().fit(table.X, table.y), table.X, table.y, groups=table.a)
     with pytest.raises(NotFittedError):
         ta_scorer(make(), table.X, table.y)
@@ -217,7 +217,7 @@ def test_without_an_unlearner(table):
 @pytest.mark.parametrize("scorer", [ua_scorer, mia_scorer, avg_gap_scorer(make(RetrainUnlearner))])
 def test_forgotten_rows_must_be_kept(table, scorer):
     unlearner = make(keep_forgotten=False).fit(table.X, table.y, table.a).unlearn(FORGET)
-    with pytest.raises(ValueError, match=r"has dropped them.* keep_forgotten=True"):
+    with pytest.raises(ValueError, match=r"has dropped the forgotten rows.* keep_forgotten=True"):
         scorer(unlearner, table.X, table.y, groups=table.a)
 
 
@@ -249,7 +249,7 @@ def test_subjects_in_place_of_the_attribute(scene):
 
 def test_training_rows_must_be_stored(table):
     unlearner = make(store_data=False).fit(table.X, table.y, table.a)
-    with pytest.raises(ValueError, match="does not hold them"):
+    with pytest.raises(ValueError, match="does not hold the training rows"):
         ra_scorer(unlearner, table.X, table.y)
 
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from sklearn.model_selection import ParameterGrid
 
@@ -26,3 +29,22 @@ def test_tuning_effort_is_equal(name, method):
         method().set_params(**setting)._check_parameters()
     recipe_only = {"retrain", "no_op", "subsample_retrain"}
     assert bool(method.search_grid) == (name not in recipe_only)
+
+
+def test_submodules_are_there_without_an_import_of_their_own():
+    code = (
+        "import sys, grmu_sk\n"
+        "slow = {'matplotlib', 'sklearn.ensemble', 'sklearn.datasets', 'torchvision'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
+        "assert set(grmu_sk._submodules) <= set(dir(grmu_sk))\n"
+        "assert grmu_sk.scorers.ga_scorer and grmu_sk.plotting.GroupAccuracyDisplay\n"
+        "from grmu_sk import *\n"
+        "assert metrics is grmu_sk.metrics"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_unknown_names_of_the_package():
+    with pytest.raises(AttributeError, match="'grmu_sk' has no attribute 'scorer'"):
+        grmu_sk.scorer  # noqa: B018

@@ -28,6 +28,11 @@ SECTIONS = [
     ("grmu_sk.mutual_information", "Mutual information", "The parts of :class:`~grmu_sk.MINE`."),
     ("grmu_sk.base", "Base classes", "For those who write a method."),
     ("grmu_sk.utils", "Utilities", "For those who write or compare methods."),
+    (
+        "grmu_sk.utils.estimator_checks",
+        "Checks",
+        "For those who write a method; see also scikit-learn's own.",
+    ),
 ]
 BUILDING_BLOCKS = ["MINE", "ReweightSampler", "sample_forget_set"]
 REFERENCE = re.compile(r"^\.\. \[\d+\] (.+(?:\n[ ]+.+)*)", re.MULTILINE)

@@ -26,6 +26,7 @@ from grmu_sk.metrics._membership import (
     membership_inference_efficacy,
     per_sample_cross_entropy,
 )
+from grmu_sk.utils._predictions import predicted_labels
 
 __all__ = ["SplitPredictions", "evaluate_predictions"]
 
@@ -70,14 +71,15 @@ def evaluate_predictions(
     forget_groups: Pair | Sequence[Pair],
     mia: Attack | Sequence[Attack] = ("balanced", "paper"),
     eo_rule: Literal["paper", "reference"] = "paper",
+    threshold: float | None = None,
     empty: Empty = "raise",
     random_state: int | np.random.RandomState | None = 0,
     n_jobs: int | None = None,
 ) -> dict[str, float]:
     r"""Compute every metric of the paper from the predictions on each split.
 
-    The predicted label is the most probable one, and the losses the attack works on come from the
-    same probabilities:
+    The predicted label is the most probable one, unless ``threshold`` says otherwise, and the
+    losses the attack works on come from the same probabilities:
 
     .. math::
 
@@ -105,6 +107,9 @@ def evaluate_predictions(
         Which attacks to run, see :func:`membership_inference_efficacy`; ``()`` runs none.
     eo_rule : {"paper", "reference"}, default="paper"
         The ``rule`` of :func:`equalized_odds_gap`.
+    threshold : float or None, default=None
+        With two classes, predict the second where its probability is above this, as skorch's
+        ``NeuralNetBinaryClassifier(threshold=...)`` does. None means the most probable class.
     empty : {"raise", "nan"}, default="raise"
         What to do when a group or cell of the test split has no rows: raise a ValueError, or set
         that metric to NaN with an :class:`~sklearn.exceptions.UndefinedMetricWarning`.
@@ -122,8 +127,8 @@ def evaluate_predictions(
     Raises
     ------
     ValueError
-        If a split does not fit ``classes``, the test split has no groups, the attack has no
-        ``holdout``, or a metric is undefined.
+        If a split or ``threshold`` does not fit ``classes``, the test split has no groups, the
+        attack has no ``holdout``, or a metric is undefined.
 
     See Also
     --------
@@ -149,16 +154,16 @@ def evaluate_predictions(
     if test.groups is None:
         raise ValueError("test.groups is None: EO, GA, DP, EP and WG need the protected attribute.")
     columns = class_column(classes)
-    on_remaining = _checked(remaining, columns, "remaining")
-    on_forget = _checked(forget, columns, "forget")
-    on_test = _checked(test, columns, "test")
+    on_remaining = _checked(remaining, columns, threshold, "remaining")
+    on_forget = _checked(forget, columns, threshold, "forget")
+    on_test = _checked(test, columns, threshold, "test")
     scores = {
         "RA": split_accuracy_score(on_remaining.y, on_remaining.y_pred),
         "UA": split_accuracy_score(on_forget.y, on_forget.y_pred),
         "TA": split_accuracy_score(on_test.y, on_test.y_pred),
     }
     if attacks and holdout is not None:
-        on_holdout = _checked(holdout, columns, "holdout")
+        on_holdout = _checked(holdout, columns, threshold, "holdout")
         losses = [split.losses(columns) for split in (on_remaining, on_holdout, on_forget)]
         for attack in attacks:
             scores[_ATTACK_NAMES[attack]] = membership_inference_efficacy(
@@ -178,11 +183,13 @@ class _CheckedSplit:
         return per_sample_cross_entropy(self.y, self.proba, classes=classes)
 
 
-def _checked(split: SplitPredictions, classes: NDArray[Any], name: str) -> _CheckedSplit:
+def _checked(
+    split: SplitPredictions, classes: NDArray[Any], threshold: float | None, name: str
+) -> _CheckedSplit:
     y = label_column(split.y, name=f"{name}.y")
     class_positions(y, classes, name=f"{name}.y")
     proba = check_probabilities(split.proba, len(y), len(classes), name=f"{name}.proba")
-    return _CheckedSplit(y=y, proba=proba, y_pred=classes[proba.argmax(axis=1)])
+    return _CheckedSplit(y=y, proba=proba, y_pred=predicted_labels(proba, classes, threshold))
 
 
 def _attacks(mia: Attack | Sequence[Attack]) -> list[Attack]:

@@ -1,48 +1,13 @@
-"""Reaching the unlearner inside what the user holds."""
+"""What the figures ask of an unlearner."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
-
 from ..base import BaseUnlearner
+from ..utils._inner import unlearner_of
 
-
-def unlearner_of(estimator: Any) -> BaseUnlearner:
-    """Return the fitted unlearner inside a pipeline or a search.
-
-    Parameters
-    ----------
-    estimator : BaseUnlearner, Pipeline or search
-        A fitted estimator.
-
-    Returns
-    -------
-    BaseUnlearner
-        The unlearner.
-
-    Raises
-    ------
-    TypeError
-        If there is no unlearner in it.
-    NotFittedError
-        If it is not fitted.
-    """
-    step = estimator
-    while not isinstance(step, BaseUnlearner):
-        if isinstance(step, Pipeline):
-            step = step.steps[-1][1]
-        elif hasattr(step, "best_estimator_"):
-            step = step.best_estimator_
-        else:
-            raise TypeError(
-                "This figure needs an unlearner of grmu_sk, a Pipeline whose last step is one, or "
-                f"a fitted search over either; got {estimator!r}."
-            )
-    check_is_fitted(step)
-    return step
+__all__ = ["forgetful_unlearner_of", "unlearner_of"]
 
 
 def forgetful_unlearner_of(estimator: Any) -> BaseUnlearner:
@@ -60,6 +25,10 @@ def forgetful_unlearner_of(estimator: Any) -> BaseUnlearner:
 
     Raises
     ------
+    TypeError
+        If there is no unlearner in it.
+    NotFittedError
+        If it is not fitted.
     ValueError
         If it has forgotten no row.
     """

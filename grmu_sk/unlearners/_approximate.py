@@ -8,7 +8,7 @@ from typing import Any
 from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 
-from ..base import BaseUnlearner, Request
+from ..base import BaseUnlearner, Request, check_reweight
 from ..training import Phase, train
 from ..utils._random import RandomState
 
@@ -26,8 +26,8 @@ class ApproximateUnlearner(BaseUnlearner):
         Learning rate of an unlearning run; None means the net's.
     batch_size : int or None
         Rows a batch of an unlearning run; None means the net's.
-    reweight : bool
-        Sample the remaining rows by REWEIGHT.
+    reweight : bool or "uniform"
+        Sample the remaining rows by REWEIGHT, or uniformly with replacement.
     feature_layer : str or None
         Dotted name of the layer whose output is the features.
     random_state : int, RandomState instance or None
@@ -45,7 +45,7 @@ class ApproximateUnlearner(BaseUnlearner):
         max_epochs: int = 10,
         lr: float | None = None,
         batch_size: int | None = None,
-        reweight: bool = False,
+        reweight: bool | str = False,
         feature_layer: str | None = None,
         random_state: RandomState = None,
         store_data: bool = True,
@@ -65,7 +65,7 @@ class ApproximateUnlearner(BaseUnlearner):
 
     @property
     def _needs_groups(self) -> bool:  # type: ignore[override]
-        return self.reweight
+        return bool(self.reweight) and self.reweight != "uniform"
 
     @abstractmethod
     def _phases(self, request: Request) -> list[Phase]:
@@ -76,6 +76,7 @@ class ApproximateUnlearner(BaseUnlearner):
         return {name: value for name, value in given.items() if value is not None}
 
     def _check_parameters(self) -> None:
+        check_reweight(self.reweight)
         if self.max_epochs < 1:
             raise ValueError(f"max_epochs must be at least 1, got {self.max_epochs!r}.")
 

@@ -35,8 +35,8 @@ class LastLayersUnlearner(ApproximateUnlearner):
         Learning rate of an unlearning run; None means the net's.
     batch_size : int or None
         Rows a batch of an unlearning run; None means the net's.
-    reweight : bool
-        Sample the remaining rows by REWEIGHT.
+    reweight : bool or "uniform"
+        Sample the remaining rows by REWEIGHT, or uniformly with replacement.
     random_state : int, RandomState instance or None
         Seed.
     store_data : bool
@@ -53,7 +53,7 @@ class LastLayersUnlearner(ApproximateUnlearner):
         max_epochs: int = 10,
         lr: float | None = None,
         batch_size: int | None = None,
-        reweight: bool = False,
+        reweight: bool | str = False,
         random_state: RandomState = None,
         store_data: bool = True,
         keep_forgotten: bool = False,
@@ -81,7 +81,7 @@ class LastLayersUnlearner(ApproximateUnlearner):
         last_layers(net, data.fetch_rows(data.rows[:2]), self.k)
 
     def _phases(self, request: Request) -> list[Phase]:
-        weights = request.reweight() if self.reweight else None
+        weights = request.retain_weights(self.reweight)
         return [Phase("retain", request.retain, weights=weights)]
 
     def _unlearn(self, request: Request) -> NeuralNet:

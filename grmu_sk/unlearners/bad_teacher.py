@@ -16,6 +16,7 @@ from ..training import Batch, Phase, fresh_net
 from ..utils._random import RandomState
 from ._approximate import ApproximateUnlearner
 from ._distillation import frozen_teacher, softened_divergence
+from ._initial_weights import parameters_without_reset, untrained_net
 
 __all__ = ["BadTeacherUnlearner"]
 
@@ -60,10 +61,12 @@ class BadTeacherUnlearner(ApproximateUnlearner):
         Learning rate of the unlearning run; None means the net's.
     batch_size : int or None, default=None
         Rows a batch of the unlearning run; None means the net's.
-    reweight : bool, default=False
+    reweight : bool or "uniform", default=False
         Whether the remaining rows are drawn by REWEIGHT, with replacement; needs ``groups``. With
         False they are drawn uniformly and without replacement. Rows to forget are seen once an
         epoch in either case.
+        ``"uniform"`` draws all remaining rows with replacement and equal
+        probability, the control that tells the effect of reweighting from that of replacement.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and draws. The caller's random state is never touched.
     store_data : bool, default=True
@@ -140,7 +143,7 @@ class BadTeacherUnlearner(ApproximateUnlearner):
         temperature: float = 1.0,
         lr: float | None = None,
         batch_size: int | None = None,
-        reweight: bool = False,
+        reweight: bool | str = False,
         random_state: RandomState = None,
         store_data: bool = True,
         keep_forgotten: bool = False,
@@ -169,7 +172,7 @@ class BadTeacherUnlearner(ApproximateUnlearner):
         super()._check_net(net, data)
         if not isinstance(net.module, nn.Module):
             return
-        fixed = _parameters_without_reset(net.module)
+        fixed = parameters_without_reset(net.module)
         if fixed:
             name = type(net.module).__name__
             raise ValueError(
@@ -183,7 +186,7 @@ class BadTeacherUnlearner(ApproximateUnlearner):
         net, data, forget = request.net, request.data, request.forget
         drawn = self._drawn_remaining_rows(request)
         competent = frozen_teacher(fresh_net(net), data, np.unique(np.concatenate(drawn)))
-        incompetent = frozen_teacher(_untrained(net), data, forget)
+        incompetent = frozen_teacher(untrained_net(net), data, forget)
         is_forgotten = torch.zeros(len(data), dtype=torch.bool)
         is_forgotten[data.positions(forget)] = True
 
@@ -212,39 +215,12 @@ class BadTeacherUnlearner(ApproximateUnlearner):
         """
         retain = request.retain
         n_draws = max(1, round(self.retain_share * len(retain)))
-        if self.reweight:
-            weights = torch.from_numpy(request.reweight())
+        weights = request.retain_weights(self.reweight)
+        if weights is not None:
             draws = [
-                torch.multinomial(weights, n_draws, replacement=True)
+                torch.multinomial(torch.from_numpy(weights), n_draws, replacement=True)
                 for _ in range(self.max_epochs)
             ]
         else:
             draws = [torch.randperm(len(retain))[:n_draws] for _ in range(self.max_epochs)]
         return [retain[draw.numpy()] for draw in draws]
-
-
-def _untrained(net: NeuralNet) -> NeuralNet:
-    """Return a copy of a net with random weights."""
-    copy = fresh_net(net, weights_from=None)
-    if isinstance(copy.module, nn.Module):
-        # a layer's own layers first: what a module decides about them has the last word
-        for layer in reversed(list(copy.module_.modules())):
-            reset = _reset_of(layer)
-            if reset is not None:
-                reset()
-    return copy
-
-
-def _reset_of(layer: nn.Module) -> Any:
-    """Return the method that draws a layer's parameters anew, if it has one."""
-    # torch's attention and transformer layers call theirs private
-    return getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
-
-
-def _parameters_without_reset(module: nn.Module) -> list[str]:
-    return [
-        f"{layer_name}.{name}" if layer_name else name
-        for layer_name, layer in module.named_modules()
-        if _reset_of(layer) is None
-        for name, _ in layer.named_parameters(recurse=False)
-    ]

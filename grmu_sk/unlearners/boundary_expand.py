@@ -55,9 +55,11 @@ class BoundaryExpandUnlearner(ApproximateUnlearner):
         Learning rate of the unlearning run; None means the net's.
     batch_size : int or None, default=None
         Rows a batch of the unlearning run; None means the net's.
-    reweight : bool, default=False
+    reweight : bool or "uniform", default=False
         Whether to train on the remaining rows, whatever ``retaining`` says, and to sample them by
         REWEIGHT; needs ``groups``.
+        ``"uniform"`` draws all remaining rows with replacement and equal
+        probability, the control that tells the effect of reweighting from that of replacement.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and draws. The caller's random state is never touched.
     store_data : bool, default=True
@@ -136,7 +138,7 @@ class BoundaryExpandUnlearner(ApproximateUnlearner):
         retaining: bool = False,
         lr: float | None = None,
         batch_size: int | None = None,
-        reweight: bool = False,
+        reweight: bool | str = False,
         random_state: RandomState = None,
         store_data: bool = True,
         keep_forgotten: bool = False,
@@ -165,7 +167,7 @@ class BoundaryExpandUnlearner(ApproximateUnlearner):
             )
 
     def _phases(self, request: Request) -> list[Phase]:
-        weights = request.reweight() if self.reweight else None
+        weights = request.retain_weights(self.reweight)
         phases = [Phase("forget", request.forget, loss=_ExtraClass(request).loss)]
         if self.retaining or self.reweight:
             phases.append(Phase("retain", request.retain, weights=weights))

@@ -66,9 +66,11 @@ class BoundaryShrinkUnlearner(ApproximateUnlearner):
         Learning rate of the unlearning run; None means the net's.
     batch_size : int or None, default=None
         Rows a batch of the unlearning run; None means the net's.
-    reweight : bool, default=False
+    reweight : bool or "uniform", default=False
         Whether to train on the remaining rows, whatever ``retaining`` says, and to sample them by
         REWEIGHT; needs ``groups``.
+        ``"uniform"`` draws all remaining rows with replacement and equal
+        probability, the control that tells the effect of reweighting from that of replacement.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and draws. The caller's random state is never touched.
     store_data : bool, default=True
@@ -151,7 +153,7 @@ class BoundaryShrinkUnlearner(ApproximateUnlearner):
         retaining: bool = False,
         lr: float | None = None,
         batch_size: int | None = None,
-        reweight: bool = False,
+        reweight: bool | str = False,
         random_state: RandomState = None,
         store_data: bool = True,
         keep_forgotten: bool = False,
@@ -196,7 +198,7 @@ class BoundaryShrinkUnlearner(ApproximateUnlearner):
             )
 
     def _phases(self, request: Request) -> list[Phase]:
-        weights = request.reweight() if self.reweight else None
+        weights = request.retain_weights(self.reweight)
         new_labels = self._new_labels(request)
 
         def loss(batch: Batch) -> torch.Tensor:

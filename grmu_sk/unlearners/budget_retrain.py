@@ -45,8 +45,10 @@ class BudgetRetrainUnlearner(ApproximateUnlearner):
         Learning rate of the unlearning run; None means the net's.
     batch_size : int or None, default=None
         Rows a batch of the unlearning run; None means the net's.
-    reweight : bool, default=False
+    reweight : bool or "uniform", default=False
         Whether to sample by REWEIGHT; needs ``groups``.
+        ``"uniform"`` draws all remaining rows with replacement and equal
+        probability, the control that tells the effect of reweighting from that of replacement.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and draws. The caller's random state is never touched.
     store_data : bool, default=True
@@ -110,7 +112,7 @@ class BudgetRetrainUnlearner(ApproximateUnlearner):
         max_epochs: int = 10,
         lr: float | None = None,
         batch_size: int | None = None,
-        reweight: bool = False,
+        reweight: bool | str = False,
         random_state: RandomState = None,
         store_data: bool = True,
         keep_forgotten: bool = False,
@@ -134,5 +136,5 @@ class BudgetRetrainUnlearner(ApproximateUnlearner):
         return super()._unlearn(request)
 
     def _phases(self, request: Request) -> list[Phase]:
-        weights = request.reweight() if self.reweight else None
+        weights = request.retain_weights(self.reweight)
         return [Phase("retrain", request.retain, weights=weights)]

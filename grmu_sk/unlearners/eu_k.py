@@ -45,8 +45,10 @@ class EUkUnlearner(LastLayersUnlearner):
         Learning rate of the unlearning run; None means the net's.
     batch_size : int or None, default=None
         Rows a batch of the unlearning run; None means the net's.
-    reweight : bool, default=False
+    reweight : bool or "uniform", default=False
         Whether the remaining rows are sampled by REWEIGHT; needs ``groups``.
+        ``"uniform"`` draws all remaining rows with replacement and equal
+        probability, the control that tells the effect of reweighting from that of replacement.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and draws. The caller's random state is never touched.
     store_data : bool, default=True

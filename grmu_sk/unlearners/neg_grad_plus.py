@@ -50,10 +50,12 @@ class NegGradPlusUnlearner(ApproximateUnlearner):
         Learning rate of the unlearning run; None means the net's.
     batch_size : int or None, default=None
         Rows a batch of the unlearning run; None means the net's.
-    reweight : bool, default=False
+    reweight : bool or "uniform", default=False
         Whether the remaining rows are sampled by REWEIGHT [2]_, with replacement, so that groups
         keep the mix of the training data; needs ``groups``. Otherwise each remaining row is seen
         once an epoch.
+        ``"uniform"`` draws all remaining rows with replacement and equal
+        probability, the control that tells the effect of reweighting from that of replacement.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and draws. The caller's random state is never touched.
     store_data : bool, default=True
@@ -131,7 +133,7 @@ class NegGradPlusUnlearner(ApproximateUnlearner):
         alpha: float = 0.95,
         lr: float | None = None,
         batch_size: int | None = None,
-        reweight: bool = False,
+        reweight: bool | str = False,
         random_state: RandomState = None,
         store_data: bool = True,
         keep_forgotten: bool = False,
@@ -160,7 +162,7 @@ class NegGradPlusUnlearner(ApproximateUnlearner):
             descent, ascent = batch.criterion(), forget_loss(len(batch.y))
             return self.alpha * descent - (1 - self.alpha) * ascent
 
-        weights = request.reweight() if self.reweight else None
+        weights = request.retain_weights(self.reweight)
         return [Phase("forget_retain", request.retain, loss=joint_loss, weights=weights)]
 
 

@@ -52,10 +52,12 @@ class RandomLabelUnlearner(ApproximateUnlearner):
         Learning rate of the unlearning run; None means the net's.
     batch_size : int or None, default=None
         Rows a batch of the unlearning run; None means the net's.
-    reweight : bool, default=False
+    reweight : bool or "uniform", default=False
         Whether the remaining rows are sampled by REWEIGHT [2]_, with replacement, so that groups
         keep the mix of the training data; needs ``groups``. Otherwise each remaining row is seen
         once an epoch.
+        ``"uniform"`` draws all remaining rows with replacement and equal
+        probability, the control that tells the effect of reweighting from that of replacement.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and draws. The caller's random state is never touched.
     store_data : bool, default=True
@@ -126,7 +128,7 @@ class RandomLabelUnlearner(ApproximateUnlearner):
         exclude_true: bool = False,
         lr: float | None = None,
         batch_size: int | None = None,
-        reweight: bool = False,
+        reweight: bool | str = False,
         random_state: RandomState = None,
         store_data: bool = True,
         keep_forgotten: bool = False,
@@ -148,7 +150,7 @@ class RandomLabelUnlearner(ApproximateUnlearner):
             labels = draw_labels(batch.y, len(self.classes_), exclude_true=self.exclude_true)
             return cross_entropy(request.net, request.data, batch.output, labels, batch.positions)
 
-        weights = request.reweight() if self.reweight else None
+        weights = request.retain_weights(self.reweight)
         return [
             Phase("forget", request.forget, loss=random_label_loss),
             Phase("retain", request.retain, weights=weights),

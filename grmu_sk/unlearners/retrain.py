@@ -6,7 +6,7 @@ from typing import Any
 
 from skorch import NeuralNet
 
-from ..base import Request
+from ..base import Request, check_reweight
 from ..training import Phase
 from ..utils._random import RandomState
 from ._from_scratch import FromScratchUnlearner
@@ -36,8 +36,10 @@ class RetrainUnlearner(FromScratchUnlearner):
         in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
         trains nothing. None gives a small default net. Its ``module`` must be a class or a
         function: weights of a module *instance* could not be drawn anew.
-    reweight : bool, default=True
+    reweight : bool or "uniform", default=True
         Whether to sample by REWEIGHT; needs ``groups``.
+        ``"uniform"`` draws all remaining rows with replacement and equal
+        probability, the control that tells the effect of reweighting from that of replacement.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and draws. The caller's random state is never touched.
     store_data : bool, default=True
@@ -91,7 +93,7 @@ class RetrainUnlearner(FromScratchUnlearner):
         self,
         estimator: Any = None,
         *,
-        reweight: bool = True,
+        reweight: bool | str = True,
         random_state: RandomState = None,
         store_data: bool = True,
         keep_forgotten: bool = False,
@@ -106,8 +108,11 @@ class RetrainUnlearner(FromScratchUnlearner):
 
     @property
     def _needs_groups(self) -> bool:  # type: ignore[override]
-        return self.reweight
+        return bool(self.reweight) and self.reweight != "uniform"
+
+    def _check_parameters(self) -> None:
+        check_reweight(self.reweight)
 
     def _phase(self, net: NeuralNet, request: Request) -> Phase:
-        weights = request.reweight() if self.reweight else None
+        weights = request.retain_weights(self.reweight)
         return Phase("retrain", request.retain, weights=weights)

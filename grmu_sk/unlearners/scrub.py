@@ -61,8 +61,10 @@ class SCRUBUnlearner(ApproximateUnlearner):
         Rows a batch of the forget phase; None means the net's.
     retain_batch_size : int or None, default=128
         Rows a batch of the retain phase; None means ``batch_size``.
-    reweight : bool, default=False
+    reweight : bool or "uniform", default=False
         Whether the retain phase samples by REWEIGHT; needs ``groups``.
+        ``"uniform"`` draws all remaining rows with replacement and equal
+        probability, the control that tells the effect of reweighting from that of replacement.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and draws. The caller's random state is never touched.
     store_data : bool, default=True
@@ -147,7 +149,7 @@ class SCRUBUnlearner(ApproximateUnlearner):
         lr: float | None = None,
         batch_size: int | None = None,
         retain_batch_size: int | None = 128,
-        reweight: bool = False,
+        reweight: bool | str = False,
         random_state: RandomState = None,
         store_data: bool = True,
         keep_forgotten: bool = False,
@@ -181,7 +183,7 @@ class SCRUBUnlearner(ApproximateUnlearner):
             )
 
     def _phases(self, request: Request) -> list[Phase]:
-        weights = request.reweight() if self.reweight else None
+        weights = request.retain_weights(self.reweight)
         teacher = frozen_teacher(fresh_net(request.net), request.data, request.train)
 
         def distance(batch: Batch) -> torch.Tensor:

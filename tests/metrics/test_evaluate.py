@@ -56,6 +56,36 @@ def test_equals_the_single_functions(splits, scores):
     }
 
 
+def test_threshold_of_two_classes():
+    """The labels are those of the rule, the losses of the attack those of the probabilities."""
+
+    def two(seed, n):
+        split = random_split(seed, n, n_classes=2)
+        return SplitPredictions(split.y, split.proba, split.groups)
+
+    splits = {name: two(seed, 90) for seed, name in enumerate(("remaining", "forget", "test"))}
+    splits["holdout"] = splits["test"]
+    classes, pair = CLASSES[:2], ("bee", "x")
+    call = {"classes": classes, "forget_groups": pair, "mia": "paper", **splits}
+    found = evaluate_predictions(**call, threshold=0.8)
+    pred = {name: np.where(split.proba[:, 1] > 0.8, "bee", "ant") for name, split in splits.items()}
+    for metric, name in {"RA": "remaining", "UA": "forget", "TA": "test"}.items():
+        assert found[metric] == np.mean(pred[name] == splits[name].y)
+    y, a = splits["test"].y, splits["test"].groups
+    shared = {"groups": a, "forget_groups": pair}
+    assert found["EO"] == metrics.equalized_odds_gap(y, pred["test"], **shared)
+    assert found["WG"] == metrics.group_accuracies(y, pred["test"], groups=a).min()
+    most_probable = evaluate_predictions(**call)
+    assert found["MIA"] == most_probable["MIA"]
+    assert found["TA"] != most_probable["TA"]
+    assert evaluate_predictions(**call, threshold=0.5) == most_probable
+
+
+def test_threshold_of_three_classes(splits):
+    with pytest.raises(ValueError, match="A threshold decides between two classes"):
+        evaluate_predictions(classes=CLASSES, forget_groups=("bee", "x"), **splits, threshold=0.5)
+
+
 def test_feeds_the_average_gap(scores):
     assert average_gap_score(scores, scores) == 1.0
 

@@ -19,13 +19,13 @@ SHORT = {"max_epochs": 3, "random_state": 0}
 def untrained(monkeypatch):
     """The incompetent teachers, as they are made."""
     made = []
-    original = bad_teacher_module._untrained
+    original = bad_teacher_module.untrained_net
 
     def spy(net):
         made.append(original(net))
         return made[-1]
 
-    monkeypatch.setattr(bad_teacher_module, "_untrained", spy)
+    monkeypatch.setattr(bad_teacher_module, "untrained_net", spy)
     return made
 
 

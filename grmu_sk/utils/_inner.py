@@ -1,0 +1,79 @@
+"""Reaching the unlearner inside what the user holds: a pipeline, a search, a frozen estimator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from ..base import BaseUnlearner
+
+
+def unlearner_of(estimator: Any, *, fitted: bool = True) -> BaseUnlearner:
+    """Return the unlearner inside an estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        An unlearner, a pipeline that ends with one, or a search or FrozenEstimator around either.
+    fitted : bool, default=True
+        Whether to return the fitted one (of a search, the best), or the one that was passed in.
+
+    Returns
+    -------
+    BaseUnlearner
+        The unlearner.
+
+    Raises
+    ------
+    TypeError
+        If there is no unlearner.
+    NotFittedError
+        If a fitted one is asked for and there is none yet.
+    """
+    step = estimator
+    while not isinstance(step, BaseUnlearner):
+        inner = step[-1] if isinstance(step, Pipeline) else _wrapped(step, fitted)
+        if inner is None:
+            raise TypeError(
+                "This needs an unlearner, a Pipeline whose last step is one, or a "
+                f"{'fitted ' if fitted else ''}search over either; got {estimator!r}."
+            )
+        step = inner
+    if fitted:
+        check_is_fitted(step)
+    return step
+
+
+def _wrapped(estimator: Any, fitted: bool) -> Any:
+    if fitted and not isinstance(estimator, FrozenEstimator):
+        return getattr(estimator, "best_estimator_", None)
+    return getattr(estimator, "estimator", None)
+
+
+def inputs_of_unlearner(estimator: Any, X: Any) -> Any:
+    """Return inputs of a fitted estimator as the unlearner inside it gets them.
+
+    Parameters
+    ----------
+    estimator : estimator
+        As :func:`unlearner_of` takes it.
+    X : array-like
+        Inputs of the estimator.
+
+    Returns
+    -------
+    array-like
+        The inputs, after the steps of pipelines before the unlearner.
+    """
+    step = estimator
+    while not isinstance(step, BaseUnlearner):
+        if isinstance(step, Pipeline):
+            if len(step) > 1:
+                X = step[:-1].transform(X)
+            step = step[-1]
+        else:
+            step = _wrapped(step, fitted=True)
+    return X

@@ -1,0 +1,115 @@
+"""What an unlearner tells about the rows it was fitted to."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import make_net
+from sklearn.exceptions import NotFittedError
+
+from grmu_sk import FineTuneUnlearner
+
+FORGET = [40, 41, 50]
+
+
+def make(**kwargs):
+    return FineTuneUnlearner(
+        make_net(), **{"max_epochs": 1, "random_state": 0, "keep_forgotten": True, **kwargs}
+    )
+
+
+def rows_of(which, n_rows=160):
+    everything = np.arange(n_rows)
+    return {
+        "all": everything,
+        "forgotten": np.array(FORGET),
+        "remaining": np.setdiff1d(everything, FORGET),
+    }[which]
+
+
+class Pairs(torch.utils.data.Dataset):
+    def __init__(self, X):
+        self.X = X
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        return torch.as_tensor(self.X[i]), -1
+
+
+@pytest.mark.parametrize("which", ["remaining", "forgotten", "all"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_rows_come_back_in_the_users_terms(table, which, keep):
+    y = np.array(["no", "yes"])[table.y]
+    groups = pd.DataFrame({"sex": np.array(["f", "m"])[table.a], "old": np.arange(table.n) % 2})
+    frame = pd.DataFrame(table.X, columns=list("abcd"))
+    weight = np.random.default_rng(0).random(table.n).astype(np.float32)
+    unlearner = make(keep_forgotten=keep).fit(frame, y, groups, sample_weight=weight)
+    unlearner.unlearn(FORGET)
+    if not keep and which != "remaining":
+        with pytest.raises(ValueError, match=r"has dropped .* keep_forgotten=True"):
+            unlearner.training_rows(which)
+        return
+    found, rows = unlearner.training_rows(which), rows_of(which)
+    np.testing.assert_array_equal(found.rows, rows)
+    pd.testing.assert_frame_equal(found.X, frame.iloc[rows])
+    np.testing.assert_array_equal(found.y, y[rows])
+    assert found.groups.tolist() == list(groups.iloc[rows].itertuples(index=False, name=None))
+    np.testing.assert_array_equal(found.sample_weight, weight[rows])
+    # usable as it is, without a warning about column names
+    np.testing.assert_array_equal(unlearner.predict(found.X), unlearner.predict(frame.iloc[rows]))
+
+
+@pytest.mark.parametrize("which", ["remaining", "forgotten", "all"])
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("kind", ["array", "tensor", "memory map", "dataset"])
+def test_kinds_of_inputs(table, tmp_path, which, keep, kind):
+    if not keep and which != "remaining":
+        return
+    np.save(tmp_path / "X.npy", table.X)
+    X = {
+        "array": table.X,
+        "tensor": torch.as_tensor(table.X),
+        "memory map": np.load(tmp_path / "X.npy", mmap_mode="r"),
+        "dataset": Pairs(table.X),
+    }[kind]
+    unlearner = make(keep_forgotten=keep).fit(X, table.y, table.a).unlearn(FORGET)
+    found, rows = unlearner.training_rows(which), rows_of(which)
+    assert len(found.X) == len(rows)
+    assert found.sample_weight is None
+    np.testing.assert_array_equal(found.groups, table.a[rows])
+    if kind in ("array", "tensor"):
+        assert type(found.X) is type(X)
+        np.testing.assert_array_equal(found.X, table.X[rows])
+    elif which == "all":
+        assert found.X is X
+    else:
+        assert isinstance(found.X, torch.utils.data.Dataset), "nothing is read yet"
+    expected = unlearner.predict_proba(table.X[rows])
+    np.testing.assert_allclose(unlearner.predict_proba(found.X), expected, rtol=1e-6)
+
+
+def test_nothing_was_forgotten(table):
+    unlearner = make(keep_forgotten=False).fit(table.X, table.y)
+    assert len(unlearner.training_rows("forgotten").y) == 0
+    everything = unlearner.training_rows("all")
+    np.testing.assert_array_equal(everything.y, table.y)
+    assert everything.groups is None
+
+
+def test_without_rows(table):
+    with pytest.raises(NotFittedError):
+        make().training_rows()
+    unlearner = make(store_data=False).fit(table.X, table.y, table.a)
+    with pytest.raises(ValueError, match=r"does not hold the training rows \(store_data=False"):
+        unlearner.training_rows()
+    with pytest.raises(ValueError, match=r"which must be one of .*'remaining'.* got 'rest'"):
+        unlearner.training_rows("rest")
+
+
+def test_attributes(table):
+    assert make().fit(table.X, table.y).attributes_ is None
+    words = np.array(["f", "m"])[table.a]
+    assert make().fit(table.X, table.y, words).attributes_.tolist() == ["f", "m"]
+    assert not hasattr(make(), "attributes_")

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from conftest import make_net
+from sklearn import config_context
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from grmu_sk import FineTuneUnlearner
+from grmu_sk.scorers import ta_scorer
+from grmu_sk.utils._inner import inputs_of_unlearner, unlearner_of
+
+
+def make():
+    return FineTuneUnlearner(make_net(), max_epochs=1, random_state=0)
+
+
+def search_of(estimator, **kwargs):
+    return GridSearchCV(estimator, {}, cv=2, scoring=ta_scorer, **kwargs)
+
+
+def wrapped(kind):
+    pipe = make_pipeline(StandardScaler(), make())
+    return {
+        "bare": make(),
+        "pipeline": pipe,
+        "search": search_of(make()),
+        "search of pipeline": search_of(pipe),
+        "pipeline of pipeline": make_pipeline("passthrough", pipe),
+    }[kind]
+
+
+KINDS = ["bare", "pipeline", "search", "search of pipeline", "pipeline of pipeline"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fitted_and_unfitted(table, kind):
+    estimator = wrapped(kind)
+    found = unlearner_of(estimator, fitted=False)
+    assert isinstance(found, FineTuneUnlearner)
+    with pytest.raises((NotFittedError, TypeError), match=r"not fitted|fitted search"):
+        unlearner_of(estimator)
+    with config_context(enable_metadata_routing=True):
+        estimator.fit(table.X, table.y, groups=table.a)
+    unlearner = unlearner_of(estimator)
+    assert (found is unlearner) == ("search" not in kind)
+    assert unlearner_of(FrozenEstimator(estimator)) is unlearner
+    X = inputs_of_unlearner(FrozenEstimator(estimator), table.X)
+    np.testing.assert_array_equal(unlearner.predict(X), estimator.predict(table.X))
+    scaled = StandardScaler().fit_transform(table.X) if "pipeline" in kind else table.X
+    np.testing.assert_allclose(X, scaled)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_nothing_to_find(table, fitted):
+    model = LogisticRegression().fit(table.X, table.y)
+    for estimator in (model, make_pipeline(StandardScaler(), model), None):
+        with pytest.raises(TypeError, match="needs an unlearner, a Pipeline whose last step"):
+            unlearner_of(estimator, fitted=fitted)
