@@ -1,5 +1,30 @@
-"""Data sets for group-robust unlearning: a built-in one that needs no download."""
+"""Data sets for group-robust unlearning: a built-in one that needs no download, and readers."""
 
+from grmu_sk.datasets.adult import load_adult
+from grmu_sk.datasets.celeba import load_celeba
 from grmu_sk.datasets.digits import load_digits_on_backgrounds
+from grmu_sk.datasets.fairface import load_fairface
+from grmu_sk.datasets.image_cache import decode_images
+from grmu_sk.datasets.image_files import ImageFiles
+from grmu_sk.datasets.image_folder import load_image_folder
+from grmu_sk.datasets.image_rows import ImageRows
+from grmu_sk.datasets.image_table import load_image_table
+from grmu_sk.datasets.image_transforms import EvaluationTransform, TrainingTransform
+from grmu_sk.datasets.multinli import load_multinli
+from grmu_sk.datasets.waterbirds import load_waterbirds
 
-__all__ = ["load_digits_on_backgrounds"]
+__all__ = [
+    "EvaluationTransform",
+    "ImageFiles",
+    "ImageRows",
+    "TrainingTransform",
+    "decode_images",
+    "load_adult",
+    "load_celeba",
+    "load_digits_on_backgrounds",
+    "load_fairface",
+    "load_image_folder",
+    "load_image_table",
+    "load_multinli",
+    "load_waterbirds",
+]

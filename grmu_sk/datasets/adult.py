@@ -1,0 +1,246 @@
+"""UCI Adult: census records and whether an income exceeds 50,000 dollars a year."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import Bunch
+
+from ..utils._random import RandomState
+from ._source import Source, find_source
+from ._splits import cut_validation, make_bunch
+from ._tables import encode, integers, read_text, require_columns
+
+__all__ = ["load_adult"]
+
+FILES = ("adult.data", "adult.test")
+NUMBERS = (
+    "age",
+    "fnlwgt",
+    "education-num",
+    "capital-gain",
+    "capital-loss",
+    "hours-per-week",
+)
+COLUMNS = (
+    "age",
+    "workclass",
+    "fnlwgt",
+    "education",
+    "education-num",
+    "marital-status",
+    "occupation",
+    "relationship",
+    "race",
+    "sex",
+    "capital-gain",
+    "capital-loss",
+    "hours-per-week",
+    "native-country",
+    "income",
+)
+INCOMES = ("<=50K", ">50K")
+ATTRIBUTES = {
+    "sex": ("Female", "Male"),
+    "race": ("Amer-Indian-Eskimo", "Asian-Pac-Islander", "Black", "Other", "White"),
+}
+Attribute = Literal["sex", "race"]
+
+HOW_TO_GET = (
+    "Adult is data set 2 of the UCI Machine Learning Repository, "
+    "https://doi.org/10.24432/C5XW20: two files, adult.data and adult.test."
+)
+
+DESCR = """\
+Adult (census income)
+---------------------
+
+Records of the 1994 census of the United States. Target: income above 50,000 dollars a year.
+Protected attribute: {attribute}. Rows of adult.data are cut at random into training and
+validation rows; adult.test is the test set. Missing values ("?") are {missing}.
+Features: numbers are standardised, categories are one-hot columns, both fitted on the training
+rows only.
+"""
+
+
+def load_adult(
+    root: str | os.PathLike[str],
+    *,
+    attribute: Attribute | Sequence[Attribute] = "sex",
+    missing: Literal["category", "drop"] = "category",
+    drop_columns: Sequence[str] = (),
+    validation_size: float = 0.1,
+    random_state: RandomState = 0,
+) -> Bunch:
+    """Load UCI Adult [1]_ from its official files.
+
+    Parameters
+    ----------
+    root : str or Path
+        Folder or zip file with ``adult.data`` and ``adult.test``.
+    attribute : {"sex", "race"} or a sequence of both, default="sex"
+        Protected attribute; of both, the intersection.
+    missing : {"category", "drop"}, default="category"
+        Whether a missing value ("?") is a category of its own, or its row is left out.
+    drop_columns : sequence of str, default=()
+        Columns that are not to be features, the protected attribute for instance.
+    validation_size : float, default=0.1
+        Share of ``adult.data`` that becomes validation rows.
+    random_state : int, RandomState instance or None, default=0
+        Seed of that cut.
+
+    Returns
+    -------
+    Bunch
+        Dictionary-like object with the following attributes. Rows are in the order of the files:
+        ``adult.data``, then ``adult.test``.
+
+        data : ndarray of shape (n_rows, n_features), float32
+            Standardised numbers and one-hot categories, fitted on the training rows. A category
+            they do not have is a row of zeros.
+        target : ndarray of shape (n_rows,), int64
+            0 for at most 50,000 dollars a year, 1 for more.
+        target_names : list of str
+            The labels as in the files.
+        groups : ndarray of shape (n_rows,), int64
+            Codes of the protected attribute.
+        group_names : list of str
+            Their names; of an intersection, "Female, Black".
+        train, validation, test : ndarray, int64
+            Row numbers of the splits, ascending.
+        smallest_group : tuple of int
+            The pair (target, attribute) with the fewest training rows, of those that have any.
+        frame : DataFrame
+            The files as they are, numbers as integers, the trailing dot of the test labels
+            removed.
+        feature_names : list of str
+            Columns of ``data``.
+        DESCR : str
+            Description, with the size of every training group.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a line has too few or too many fields or an unknown value, or a column to drop is
+        unknown.
+
+    References
+    ----------
+    .. [1] B. Becker and R. Kohavi. "Adult". UCI Machine Learning Repository, 1996.
+       https://doi.org/10.24432/C5XW20
+    """
+    attributes = (attribute,) if isinstance(attribute, str) else tuple(attribute)
+    _check(attributes, missing, drop_columns)
+    source = find_source(root, FILES, HOW_TO_GET, subfolders=("adult", "Adult"))
+    tables = [_read(source, name, missing) for name in FILES]
+    n_train = len(tables[0])
+    frame = pd.concat(tables, ignore_index=True)
+    train, validation = cut_validation(
+        np.arange(n_train), validation_size, random_state, source.where(FILES[0])
+    )
+    rows = {"train": train, "validation": validation, "test": np.arange(n_train, len(frame))}
+    data, feature_names = _features(frame, train, drop_columns)
+    groups, group_names = _intersection(frame, attributes)
+    return make_bunch(
+        data=data,
+        target=encode(frame["income"], INCOMES, str(source)),
+        target_names=INCOMES,
+        groups=groups,
+        group_names=group_names,
+        rows=rows,
+        descr=DESCR.format(
+            attribute=" x ".join(attributes),
+            missing="a category of their own" if missing == "category" else "left out",
+        ),
+        frame=frame,
+        feature_names=feature_names,
+    )
+
+
+def _check(attributes: Sequence[str], missing: str, drop_columns: Sequence[str]) -> None:
+    if not attributes or len(set(attributes)) < len(attributes):
+        raise ValueError(f"attribute must name each attribute once, got {attributes!r}.")
+    for name in attributes:
+        if name not in ATTRIBUTES:
+            raise ValueError(f"attribute must be one of {', '.join(ATTRIBUTES)}, got {name!r}.")
+    if missing not in ("category", "drop"):
+        raise ValueError(f"missing must be 'category' or 'drop', got {missing!r}.")
+    if isinstance(drop_columns, str):
+        raise TypeError(f"drop_columns must be a sequence of columns, got {drop_columns!r}.")
+    require_columns(COLUMNS[:-1], drop_columns, "Adult")
+
+
+def _read(source: Source, name: str, missing: str) -> pd.DataFrame:
+    """Read one file: no header, a comment at the top of the test file, blanks after commas."""
+    where = source.where(name)
+    rows, lines = [], []
+    for number, line in enumerate(read_text(source, name).splitlines(), start=1):
+        if not line.strip() or line.startswith("|"):
+            continue
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) != len(COLUMNS):
+            raise ValueError(
+                f"Line {number} of {where} has {len(fields)} fields, expected {len(COLUMNS)} "
+                f"({', '.join(COLUMNS)}). The file may be cut short. {HOW_TO_GET}"
+            )
+        rows.append(fields)
+        lines.append(number)
+    index = pd.Index(lines, name="line")
+    table = pd.DataFrame(rows, columns=list(COLUMNS), index=index, dtype=object)
+    if missing == "drop":
+        table = table[~(table == "?").any(axis=1)].copy()
+    if table.empty:
+        raise ValueError(f"{where} has no row. {HOW_TO_GET}")
+    table["income"] = table["income"].str.removesuffix(".")
+    encode(table["income"], INCOMES, where)
+    for column, names in ATTRIBUTES.items():
+        encode(table[column], names, where)
+    for column in NUMBERS:
+        table[column] = integers(table[column], where)
+    return table
+
+
+def _features(
+    frame: pd.DataFrame, train: NDArray[np.int64], drop_columns: Sequence[str]
+) -> tuple[NDArray[np.float32], list[str]]:
+    kept = [column for column in COLUMNS[:-1] if column not in drop_columns]
+    if not kept:
+        raise ValueError("drop_columns leaves no column to learn from.")
+    numbers = [column for column in kept if column in NUMBERS]
+    categories = [column for column in kept if column not in NUMBERS]
+    encoder = ColumnTransformer(
+        [
+            ("numbers", StandardScaler(), numbers),
+            (
+                "categories",
+                OneHotEncoder(handle_unknown="ignore", sparse_output=False),
+                categories,
+            ),
+        ],
+        verbose_feature_names_out=False,
+    )
+    encoder.fit(frame.iloc[train])
+    data = np.ascontiguousarray(encoder.transform(frame), dtype=np.float32)
+    return data, [str(name) for name in encoder.get_feature_names_out()]
+
+
+def _intersection(
+    frame: pd.DataFrame, attributes: Sequence[str]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Number the combinations of attribute values, the last attribute running fastest."""
+    groups = np.zeros(len(frame), dtype=np.int64)
+    names = [""]
+    for attribute in attributes:
+        values = ATTRIBUTES[attribute]
+        groups = groups * len(values) + encode(frame[attribute], values, "Adult")
+        names = [f"{name}, {value}" if name else value for name in names for value in values]
+    return groups, names

@@ -1,0 +1,216 @@
+"""Photographs in files, read when they are asked for."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import Dataset
+
+from ._source import Source, open_source
+
+__all__ = ["ImageFiles"]
+
+
+class ImageFiles(Dataset[Any]):
+    """Images of a folder or a zip file, decoded when they are asked for.
+
+    Nothing is read ahead and nothing is kept. Copies in other processes (workers of a data loader,
+    jobs) open the files themselves.
+
+    Parameters
+    ----------
+    root : str or Path
+        A folder, or a zip file, which is read without extracting it.
+    filenames : sequence of str
+        The images, relative to ``root``, with forward slashes.
+    transform : callable or None, default=None
+        Applied to each image, a uint8 tensor of shape (3, height, width).
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``root`` or an image does not exist.
+
+    See Also
+    --------
+    decode_images : Decode them all, once.
+    ImageRows : Decoded images with transforms, fetched in whole batches.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from PIL import Image
+    >>> from grmu_sk.datasets import ImageFiles
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (40, 30), "red").save(pathlib.Path(folder, "red.png"))
+    ...     images = ImageFiles(folder, ["red.png"])
+    ...     images[0].shape, images[0][:, 0, 0].tolist()
+    (torch.Size([3, 30, 40]), [255, 0, 0])
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        filenames: Sequence[str],
+        *,
+        transform: Callable[[torch.Tensor], Any] | None = None,
+    ) -> None:
+        source = open_source(root, "Give the folder or zip file that holds the images.")
+        self._set_up(source, np.asarray(list(filenames), dtype=object), transform)
+
+    @classmethod
+    def _from_source(
+        cls, source: Source, filenames: Sequence[str], *, labels: str = "", how_to_get: str = ""
+    ) -> ImageFiles:
+        """Make one from files that are already open, with error messages of a reader."""
+        images = cls.__new__(cls)
+        names = np.asarray(list(filenames), dtype=object)
+        images._set_up(source, names, None, labels, how_to_get)
+        return images
+
+    def _set_up(
+        self,
+        source: Source,
+        filenames: NDArray[Any],
+        transform: Callable[[torch.Tensor], Any] | None,
+        labels: str = "the list of file names",
+        how_to_get: str = "",
+    ) -> None:
+        self._source = source
+        self._filenames = filenames
+        self.transform = transform
+        self._require_files(labels, how_to_get)
+
+    def _require_files(self, labels: str, how_to_get: str) -> None:
+        there = self._source.signatures(self._filenames)
+        missing = [row for row, signature in enumerate(there) if signature is None]
+        if missing:
+            first = missing[0]
+            raise FileNotFoundError(
+                f"{len(missing)} of the {len(there)} images in {labels} do not exist, the first in "
+                f"row {first}: {self._source.where(self._filenames[first])}. {how_to_get}".rstrip()
+            )
+
+    @property
+    def filenames(self) -> list[str]:
+        """The images, relative to the root."""
+        return list(self._filenames)
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether the same row may come out differently each time."""
+        return self.transform is not None and getattr(self.transform, "is_random", True)
+
+    def signatures(self) -> list[tuple[int, int]]:
+        """Return size and time of change (or checksum, in a zip file) of each image."""
+        self._require_files("this data set", "They were there when it was made.")
+        return self._source.signatures(self._filenames)  # type: ignore[return-value]
+
+    def take(self, rows: ArrayLike) -> ImageFiles:
+        """Return a data set of some of the images.
+
+        Parameters
+        ----------
+        rows : array-like of int or bool
+            Row numbers, or a mask.
+
+        Returns
+        -------
+        ImageFiles
+            The same files and transform.
+        """
+        taken = copy.copy(self)
+        taken._filenames = self._filenames[check_rows(rows, len(self))]
+        return taken
+
+    def with_transform(self, transform: Callable[[torch.Tensor], Any] | None) -> ImageFiles:
+        """Return a data set of the same images with another transform.
+
+        Parameters
+        ----------
+        transform : callable or None
+            Applied to each image, a uint8 tensor of shape (3, height, width).
+
+        Returns
+        -------
+        ImageFiles
+            The same files.
+        """
+        changed = copy.copy(self)
+        changed.transform = transform
+        return changed
+
+    def __len__(self) -> int:
+        return len(self._filenames)
+
+    def __getitem__(self, row: int) -> Any:
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"There is no row {row} among {len(self)} images.")
+        pixels = torch.from_numpy(self.pixels(row)).permute(2, 0, 1)
+        return pixels if self.transform is None else self.transform(pixels)
+
+    def __getitems__(self, rows: Sequence[int]) -> list[Any]:
+        return [self[row] for row in rows]
+
+    def pixels(self, row: int) -> NDArray[np.uint8]:
+        """Return an image as it is in its file.
+
+        Parameters
+        ----------
+        row : int
+            Row number.
+
+        Returns
+        -------
+        ndarray of shape (height, width, 3), uint8
+            Red, green and blue.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be decoded.
+        """
+        name = self._filenames[row]
+        try:
+            with Image.open(io.BytesIO(self._source.read(name))) as image:
+                # straight from a palette with transparency, Pillow would warn
+                whole = image.convert("RGBA") if image.mode == "P" else image
+                return np.array(whole.convert("RGB"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"The image of row {row} is gone: {self._source.where(name)}."
+            ) from error
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as e:
+            raise ValueError(
+                f"The image of row {row}, {self._source.where(name)}, cannot be decoded: {e}. "
+                "The file is damaged or no image; get it again, or leave the row out."
+            ) from e
+
+    def __repr__(self) -> str:
+        return f"ImageFiles({str(self._source)!r}, {len(self)} images)"
+
+
+def check_rows(rows: ArrayLike | None, n_images: int) -> NDArray[np.int64]:
+    """Turn row numbers or a mask into row numbers; None means all."""
+    if rows is None:
+        return np.arange(n_images)
+    numbers = np.asarray(rows)
+    if numbers.dtype == bool:
+        if numbers.shape != (n_images,):
+            raise ValueError(f"The mask has shape {numbers.shape}, there are {n_images} images.")
+        return np.flatnonzero(numbers)
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        raise ValueError(f"rows must be whole numbers or a mask, got {rows!r}.")
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= n_images):
+        raise IndexError(
+            f"rows must lie in 0 to {n_images - 1}, got {numbers.min()} to {numbers.max()}."
+        )
+    return numbers.astype(np.int64)

@@ -1,0 +1,251 @@
+"""The paper's image transforms, for one image or a whole batch at once."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+from typing import Any
+
+import torch
+
+__all__ = ["EvaluationTransform", "TrainingTransform", "normalize_images", "resize_images"]
+
+# The short side before a centre crop, for one pixel of the crop: 256 for 224.
+MARGIN = 256 / 224
+MEAN = STD = [0.5, 0.5, 0.5]
+# How often a crop that does not fit into the image is drawn anew, as in torchvision.
+ATTEMPTS = 10
+# Shape and place of a crop, and the flip.
+DRAWS = 2 * ATTEMPTS + 3
+
+
+def _functional() -> Any:
+    """Return torchvision's transforms, imported late: it takes seconds that tables need not."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
+
+
+def normalize_images(images: torch.Tensor) -> torch.Tensor:
+    """Scale pixels from 0..255 to [-1, 1], with mean 0.5 and standard deviation 0.5 as in [1]_.
+
+    Parameters
+    ----------
+    images : tensor of shape (..., 3, height, width), uint8
+        One image or several.
+
+    Returns
+    -------
+    tensor of the same shape, float32
+        ``(images / 255 - 0.5) / 0.5``.
+
+    References
+    ----------
+    .. [1] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
+    """
+    F = _functional()
+    # decoded images have their channels last, which makes arithmetic on them slow
+    scaled = F.to_dtype(images.contiguous(), torch.float32, scale=True)
+    return F.normalize(scaled, MEAN, STD, inplace=True)
+
+
+def resize_images(images: torch.Tensor, size: int, *, centre_crop: bool = True) -> torch.Tensor:
+    """Bring images to a square, the same way every time.
+
+    Parameters
+    ----------
+    images : tensor of shape (..., 3, height, width), uint8
+        One image or several of equal size.
+    size : int
+        Side of the square, in pixels.
+    centre_crop : bool, default=True
+        Bring the short side to 256/224 of ``size`` and cut a square from the centre; otherwise
+        stretch the whole image into the square.
+
+    Returns
+    -------
+    tensor of shape (..., 3, size, size), uint8
+        The images.
+    """
+    F = _functional()
+    if not centre_crop:
+        return F.resize(images, [size, size], antialias=True)
+    return F.center_crop(F.resize(images, [round(size * MARGIN)], antialias=True), [size, size])
+
+
+class EvaluationTransform:
+    """What the paper [1]_ does to images for evaluation: resize, then normalise.
+
+    Parameters
+    ----------
+    size : int, default=224
+        Side of the square, in pixels.
+    centre_crop : bool, default=True
+        Bring the short side to 256/224 of ``size`` and cut a square from the centre, as for
+        Waterbirds and FairFace; otherwise stretch the whole image, as for CelebA.
+
+    References
+    ----------
+    .. [1] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from grmu_sk.datasets import EvaluationTransform
+    >>> image = torch.zeros(3, 218, 178, dtype=torch.uint8)
+    >>> EvaluationTransform(64, centre_crop=False)(image).shape
+    torch.Size([3, 64, 64])
+    """
+
+    #: Whether the same image may come out differently each time.
+    is_random = False
+
+    def __init__(self, size: int = 224, *, centre_crop: bool = True) -> None:
+        _check_size(size)
+        self.size = size
+        self.centre_crop = centre_crop
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Transform one image, uint8 of shape (3, height, width)."""
+        return self.batch(image)
+
+    def batch(self, images: torch.Tensor) -> torch.Tensor:
+        """Transform several images of equal size.
+
+        Parameters
+        ----------
+        images : tensor of shape (n, 3, height, width), uint8
+            The images.
+
+        Returns
+        -------
+        tensor of shape (n, 3, size, size), float32
+            Values in [-1, 1].
+        """
+        return normalize_images(resize_images(images, self.size, centre_crop=self.centre_crop))
+
+    def __repr__(self) -> str:
+        return f"EvaluationTransform({self.size}, centre_crop={self.centre_crop})"
+
+
+class TrainingTransform:
+    """What the paper [1]_ does to images for training: a random part, flipped or not, normalised.
+
+    The part is torchvision's random resized crop: its area is uniform in ``scale``, its aspect
+    ratio log-uniform in ``ratio``, its place uniform. Every image has its own draw from torch's
+    global generator; a batch of images is given the draws they would have one by one.
+
+    Parameters
+    ----------
+    size : int, default=224
+        Side of the square that the part is resized to, in pixels.
+    scale : tuple of float, default=(0.08, 1.0)
+        Range of the part's area, as a share of the image's.
+    ratio : tuple of float, default=(0.75, 1.3333333333333333)
+        Range of the part's width divided by its height.
+    flip : float, default=0.5
+        Probability of a horizontal flip.
+
+    References
+    ----------
+    .. [1] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from grmu_sk.datasets import TrainingTransform
+    >>> images = torch.randint(0, 256, (8, 3, 40, 30), dtype=torch.uint8)
+    >>> TrainingTransform(32).batch(images).shape
+    torch.Size([8, 3, 32, 32])
+    """
+
+    #: Whether the same image may come out differently each time.
+    is_random = True
+
+    def __init__(
+        self,
+        size: int = 224,
+        *,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        flip: float = 0.5,
+    ) -> None:
+        _check_size(size)
+        for name, (low, high), most in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
+            if not 0 < low <= high <= most:
+                raise ValueError(f"{name} must be a rising range above 0, got {(low, high)!r}.")
+        if not 0 <= flip <= 1:
+            raise ValueError(f"flip must lie in [0, 1], got {flip!r}.")
+        self.size = size
+        self.scale = scale
+        self.ratio = ratio
+        self.flip = flip
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Transform one image, uint8 of shape (3, height, width)."""
+        return self.batch(image[None])[0]
+
+    def batch(self, images: torch.Tensor) -> torch.Tensor:
+        """Transform several images of equal size, each with its own draw.
+
+        Parameters
+        ----------
+        images : tensor of shape (n, 3, height, width), uint8
+            The images.
+
+        Returns
+        -------
+        tensor of shape (n, 3, size, size), float32
+            Values in [-1, 1].
+        """
+        F = _functional()
+        height, width = images.shape[-2:]
+        draws = torch.rand(len(images), DRAWS)
+        boxes = self._boxes(draws, height, width).tolist()
+        size = [self.size, self.size]
+        crops = torch.stack(
+            [
+                F.resized_crop(image, *box, size, antialias=True)
+                for image, box in zip(images, boxes, strict=True)
+            ]
+        )
+        flipped = draws[:, -1] < self.flip
+        crops[flipped] = F.horizontal_flip(crops[flipped])
+        return normalize_images(crops)
+
+    def _boxes(self, draws: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Return top, left, height and width of each image's crop."""
+        attempts = draws[:, : 2 * ATTEMPTS].double()
+        low, high = self.scale
+        area = height * width * (low + (high - low) * attempts[:, :ATTEMPTS])
+        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        ratio = (low + (high - low) * attempts[:, ATTEMPTS:]).exp()
+        wide, high_ = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+        fits = (wide > 0) & (wide <= width) & (high_ > 0) & (high_ <= height)
+        first = fits.int().argmax(dim=1, keepdim=True)
+        sizes = torch.cat([high_.gather(1, first), wide.gather(1, first)], dim=1)
+        room = torch.tensor([height, width]) - sizes + 1
+        corners = (draws[:, -3:-1].double() * room).floor()
+        boxes = torch.cat([corners, sizes], dim=1).long()
+        boxes[~fits.any(dim=1)] = torch.tensor(self._central_box(height, width))
+        return boxes
+
+    def _central_box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return the largest central part whose aspect ratio is allowed."""
+        high, wide = height, width
+        if width / height < self.ratio[0]:
+            high = round(width / self.ratio[0])
+        elif width / height > self.ratio[1]:
+            wide = round(height * self.ratio[1])
+        return (height - high) // 2, (width - wide) // 2, high, wide
+
+    def __repr__(self) -> str:
+        return (
+            f"TrainingTransform({self.size}, scale={self.scale}, ratio={self.ratio}, "
+            f"flip={self.flip})"
+        )
+
+
+def _check_size(size: object) -> None:
+    if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
+        raise ValueError(f"size must be a whole number of pixels, at least 1, got {size!r}.")

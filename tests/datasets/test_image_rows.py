@@ -1,0 +1,232 @@
+import numpy as np
+import official_trees as trees
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import ks_2samp
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+
+from grmu_sk.datasets import EvaluationTransform, ImageFiles, ImageRows, TrainingTransform
+from grmu_sk.rows import InputRows
+
+TO_UNIT_RANGE = [
+    v2.ToDtype(torch.float32, scale=True),
+    v2.Normalize([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+]
+
+
+def make_images(n_images=12, height=40, width=30, seed=0):
+    """Smooth images, so that a crop can be told from its neighbour."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.integers(0, 256, size=(n_images, 3, 6, 6), dtype=np.uint8))
+    fine = v2.functional.resize(coarse, [height, width], antialias=True)
+    return np.ascontiguousarray(fine.permute(0, 2, 3, 1).numpy())
+
+
+@pytest.fixture
+def images():
+    return make_images()
+
+
+# evaluation ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "short_side"), [(224, 256), (64, 73), (32, 37)])
+@pytest.mark.parametrize("shape", [(40, 30), (30, 40), (300, 260)])
+def test_evaluation_crops_the_centre(size, short_side, shape):
+    image = torch.from_numpy(make_images(1, *shape)[0]).permute(2, 0, 1)
+    expected = v2.Compose([v2.Resize(short_side), v2.CenterCrop(size), *TO_UNIT_RANGE])
+    assert torch.equal(EvaluationTransform(size)(image), expected(image))
+
+
+@pytest.mark.parametrize("size", [224, 32])
+def test_evaluation_without_a_crop_stretches(size):
+    image = torch.from_numpy(make_images(1, 44, 36)[0]).permute(2, 0, 1)
+    expected = v2.Compose([v2.Resize([size, size]), *TO_UNIT_RANGE])
+    assert torch.equal(EvaluationTransform(size, centre_crop=False)(image), expected(image))
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_precomputed_values_are_the_lazy_ones(images, size):
+    rows = ImageRows(images, EvaluationTransform(size), rows=np.arange(11, 0, -1))
+    whole = rows.precompute()
+    assert whole.shape == (11, 3, size, size)
+    assert whole.dtype == torch.float32
+    for row in range(11):
+        one = EvaluationTransform(size)(torch.from_numpy(images[11 - row]).permute(2, 0, 1))
+        assert torch.equal(whole[row], one)
+
+
+def test_more_rows_than_are_precomputed_at_once():
+    rows = ImageRows(make_images(600, 8, 8))
+    whole = rows.precompute()
+    assert torch.equal(whole[-3:], torch.stack([rows[597], rows[598], rows[599]]))
+
+
+def test_without_a_transform_pixels_are_scaled(images):
+    batch = ImageRows(images).batch([3, 0])
+    np.testing.assert_allclose(
+        batch.permute(0, 2, 3, 1), images[[3, 0]] / 127.5 - 1, rtol=0, atol=1e-6
+    )
+
+
+# training ------------------------------------------------------------------------------------
+
+
+def test_a_batch_has_the_draws_its_images_have_one_by_one(images):
+    rows = ImageRows(images, TrainingTransform(24))
+    torch.manual_seed(3)
+    together = rows.batch(range(12))
+    torch.manual_seed(3)
+    one_by_one = torch.stack([rows[row] for row in range(12)])
+    assert torch.equal(together, one_by_one)
+
+
+def test_every_image_of_a_batch_has_its_own_draw(images):
+    copies = np.repeat(images[:1], 50, axis=0)
+    batch = ImageRows(copies, TrainingTransform(24)).batch(range(50))
+    assert len(torch.unique(batch.flatten(1), dim=0)) > 40
+
+
+def test_pixels_are_those_of_torchvision_for_the_same_crop(images):
+    transform = TrainingTransform(24)
+    batch = torch.from_numpy(images).permute(0, 3, 1, 2)
+    torch.manual_seed(0)
+    found = transform.batch(batch)
+    torch.manual_seed(0)
+    draws = torch.rand(12, 23)
+    n_flipped = 0
+    for image, draw, box, result in zip(
+        batch, draws, transform._boxes(draws, 40, 30).tolist(), found, strict=True
+    ):
+        expected = v2.functional.resized_crop(image, *box, [24, 24], antialias=True)
+        if draw[-1] < 0.5:
+            expected = v2.functional.horizontal_flip(expected)
+            n_flipped += 1
+        assert torch.equal(result, v2.Compose(TO_UNIT_RANGE)(expected))
+    assert 0 < n_flipped < 12
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (218, 178), (20, 90)])
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.5, 0.9)])
+def test_crops_are_distributed_as_torchvisions(shape, scale):
+    torch.manual_seed(0)
+    n = 4000
+    found = TrainingTransform(24, scale=scale)._boxes(torch.rand(n, 23), *shape).numpy()
+    reference = v2.RandomResizedCrop(24, scale=scale)
+    image = torch.zeros(3, *shape)
+    drawn = [reference.make_params([image]) for _ in range(n)]
+    expected = np.array([[p[k] for k in ("top", "left", "height", "width")] for p in drawn])
+    for k, name in enumerate(("top", "left", "height", "width")):
+        assert ks_2samp(found[:, k], expected[:, k], method="asymp").pvalue > 1e-3, name
+    if shape == (64, 64):  # the test can tell: another range of areas is another distribution
+        other = TrainingTransform(24, scale=(0.3, 0.6))._boxes(torch.rand(n, 23), *shape).numpy()
+        assert ks_2samp(other[:, 3], expected[:, 3], method="asymp").pvalue < 1e-6
+    assert (found[:, :2] >= 0).all()
+    assert (found[:, :2] + found[:, 2:] <= shape).all()
+
+
+def test_half_of_the_images_are_flipped(images):
+    transform = TrainingTransform(30, scale=(1, 1), ratio=(1, 1))
+    square = torch.from_numpy(images[:1, :30]).permute(0, 3, 1, 2).expand(1000, -1, -1, -1)
+    plain = EvaluationTransform(30, centre_crop=False).batch(square[:1])[0]
+    torch.manual_seed(0)
+    batch = transform.batch(square)
+    is_plain = (batch == plain).flatten(1).all(dim=1)
+    is_flipped = (batch == plain.flip(-1)).flatten(1).all(dim=1)
+    assert (is_plain ^ is_flipped).all()
+    assert 450 < int(is_flipped.sum()) < 550
+    assert not torch.equal(plain, plain.flip(-1))
+    always = TrainingTransform(30, scale=(1, 1), ratio=(1, 1), flip=1)
+    assert torch.equal(always.batch(square)[0], plain.flip(-1))
+
+
+def test_a_random_transform_cannot_be_precomputed(images):
+    rows = ImageRows(images, TrainingTransform(24))
+    assert rows.is_augmented
+    with pytest.raises(ValueError, match="gives another image each time"):
+        rows.precompute()
+    with pytest.raises(ValueError, match="gives another image each time"):
+        ImageRows(images, v2.RandomHorizontalFlip()).precompute()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"size": 0}, "size must be a whole number"),
+        ({"scale": (0, 1)}, "scale must be a rising range"),
+        ({"scale": (0.5, 1.1)}, "scale must be a rising range"),
+        ({"ratio": (2, 1)}, "ratio must be a rising range"),
+        ({"flip": 1.5}, r"flip must lie in \[0, 1\]"),
+    ],
+)
+def test_transforms_that_make_no_sense(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingTransform(**parameters)
+
+
+# rows ----------------------------------------------------------------------------------------
+
+
+def test_any_transform_of_torchvision_is_applied_image_by_image(images):
+    rows = ImageRows(images, v2.Compose([v2.RandomCrop(8), *TO_UNIT_RANGE]))
+    copies = ImageRows(np.repeat(images[:1], 20, axis=0), rows.transform).batch(range(20))
+    assert copies.shape == (20, 3, 8, 8)
+    assert len(torch.unique(copies.flatten(1), dim=0)) > 1
+
+
+@pytest.mark.parametrize("sizes", [((20, 16),), ((20, 16), (18, 25))])
+def test_files_of_any_size_can_be_rows(tmp_path, sizes):
+    names = [f"{n}.png" for n in range(6)]
+    for n, name in enumerate(names):
+        trees.write_image(tmp_path / name, n, 0, sizes[n % len(sizes)], seed=n)
+    rows = ImageRows(ImageFiles(tmp_path, names), EvaluationTransform(16), rows=[4, 1])
+    for row, name in zip(rows.batch([0, 1]), ("4.png", "1.png"), strict=True):
+        image = torch.from_numpy(np.array(Image.open(tmp_path / name))).permute(2, 0, 1)
+        assert torch.equal(row, EvaluationTransform(16)(image))
+
+
+def test_rows_are_numbers_or_a_mask(images):
+    transform = EvaluationTransform(16)
+    mask = np.isin(np.arange(12), [2, 5, 7])
+    for rows in ([2, 5, 7], mask):
+        found = ImageRows(images, transform, rows=rows)
+        assert len(found) == 3
+        assert torch.equal(found[1], ImageRows(images, transform)[5])
+    assert torch.equal(found.take([2, 0])[0], ImageRows(images, transform)[7])
+    assert torch.equal(found.take(np.array([False, True, False]))[0], found[1])
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([12], IndexError, "rows must lie in 0 to 11, got 12 to 12"),
+        ([-1, 3], IndexError, "rows must lie in 0 to 11, got -1 to 3"),
+        ([0.5], ValueError, "rows must be whole numbers or a mask"),
+        (np.ones(11, dtype=bool), ValueError, r"The mask has shape \(11,\), there are 12 images"),
+    ],
+)
+def test_rows_that_do_not_exist(images, rows, error, message):
+    with pytest.raises(error, match=message):
+        ImageRows(images, rows=rows)
+
+
+def test_images_that_are_none(images):
+    with pytest.raises(ValueError, match=r"must be uint8 .* got float64"):
+        ImageRows(images / 255)
+    with pytest.raises(ValueError, match=r"of shape \(12, 3, 40, 30\)"):
+        ImageRows(images.transpose(0, 3, 1, 2))
+    with pytest.raises(TypeError, match="must be an array or ImageFiles, got list"):
+        ImageRows(images.tolist())
+
+
+def test_a_data_loader_and_the_package_fetch_the_same_batches(images):
+    rows = ImageRows(images, EvaluationTransform(16), rows=[3, 1, 9, 4])
+    expected = rows.precompute()
+    loader = DataLoader(rows, batch_size=3)
+    assert torch.equal(torch.cat(list(loader)), expected)
+    workers = DataLoader(rows, batch_size=3, num_workers=1)
+    assert torch.equal(torch.cat(list(workers)), expected)
+    assert torch.equal(InputRows(rows).fetch(torch.tensor([2, 0])), expected[[2, 0]])
