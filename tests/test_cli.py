@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -44,11 +45,20 @@ def test_demo_writes_tidy_results(demo):
     assert wide["retrain", 1, "AVG_GAP"] == 100
 
 
-def test_demo_prints_the_table_and_draws_the_figure(demo):
+def test_demo_prints_the_table_and_lists_what_it_wrote(demo):
     out, result = demo
     assert (out / "table.txt").read_text(encoding="utf-8") in result.output
-    with Image.open(out / "group_accuracy.png") as image:
+    written = ["results.csv", "table.txt", "group_accuracy.png", "method_comparison.png"]
+    assert f"Written to {out}: {', '.join(written)}" in result.output
+    assert sorted(path.name for path in out.iterdir()) == sorted(written)
+
+
+@pytest.mark.parametrize("name", ["group_accuracy.png", "method_comparison.png"])
+def test_demo_draws_figures(demo, name):
+    with Image.open(demo[0] / name) as image:
         assert image.size[0] > 800
+        drawn = np.asarray(image.convert("L"))
+    assert 0.01 < (drawn < 128).mean() < 0.5, "neither empty nor covered"
 
 
 def test_help_explains_everything():

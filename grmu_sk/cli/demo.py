@@ -51,7 +51,7 @@ SEARCH_SEEDS = 100  # the first seed of a search; reported seeds count from 0
     default=Path("results/demo"),
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for results.csv, table.txt and group_accuracy.png.",
+    help="Folder for results.csv, table.txt, group_accuracy.png and method_comparison.png.",
 )
 def demo(seeds: int, methods: str, search: int | None, jobs: int, ratio: float, out: Path) -> None:
     """Compare unlearning methods on real digit images.
@@ -151,8 +151,14 @@ def _write(out: Path, results: Any, table: str, forget_groups: Sequence[Any]) ->
     import matplotlib
 
     matplotlib.use("Agg")
-    from ..plotting import GroupAccuracyDisplay
+    from ..plotting import GroupAccuracyDisplay, MethodComparisonDisplay
 
-    display = GroupAccuracyDisplay.from_results(results, forget_groups=forget_groups)
-    display.figure_.savefig(out / "group_accuracy.png", dpi=150)
-    click.echo(f"\nWritten to {out}: results.csv, table.txt, group_accuracy.png")
+    figures: dict[str, Any] = {
+        "group_accuracy.png": GroupAccuracyDisplay.from_results(
+            results, forget_groups=forget_groups
+        ),
+        "method_comparison.png": MethodComparisonDisplay.from_results(results),
+    }
+    for name, display in figures.items():
+        display.figure_.savefig(out / name, dpi=150)
+    click.echo(f"\nWritten to {out}: {', '.join(['results.csv', 'table.txt', *figures])}")

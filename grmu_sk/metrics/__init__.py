@@ -23,6 +23,8 @@ from grmu_sk.metrics._gap import (
     tug_of_war_score,
 )
 from grmu_sk.metrics._membership import (
+    MembershipAttack,
+    fit_membership_attack,
     membership_inference_efficacy,
     per_sample_cross_entropy,
 )
@@ -30,12 +32,14 @@ from grmu_sk.metrics._membership import (
 __all__ = [
     "AVERAGE_GAP_METRICS",
     "TUG_OF_WAR_METRICS",
+    "MembershipAttack",
     "SplitPredictions",
     "average_gap_score",
     "demographic_parity_gap",
     "equal_opportunity_gap",
     "equalized_odds_gap",
     "evaluate_predictions",
+    "fit_membership_attack",
     "group_accuracies",
     "group_accuracy_score",
     "membership_inference_efficacy",

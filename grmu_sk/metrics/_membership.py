@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.ensemble import RandomForestClassifier
 
 from grmu_sk.metrics._inputs import (
     check_option,
@@ -17,7 +17,15 @@ from grmu_sk.metrics._inputs import (
     to_numpy,
 )
 
-__all__ = ["membership_inference_efficacy", "per_sample_cross_entropy"]
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestClassifier
+
+__all__ = [
+    "MembershipAttack",
+    "fit_membership_attack",
+    "membership_inference_efficacy",
+    "per_sample_cross_entropy",
+]
 
 # The resolution of the float32 numbers that networks put out. One value for every dtype, so that
 # losses of a float32 and of a float64 model compare.
@@ -131,6 +139,148 @@ def check_probabilities(
     return probabilities
 
 
+@dataclass(frozen=True, eq=False)
+class MembershipAttack:
+    """A fitted attack on losses: the losses it takes for those of members.
+
+    However many trees a forest has, with the loss as its only feature its answer changes at
+    finitely many losses, so that these intervals are the whole attack.
+
+    Parameters
+    ----------
+    member_intervals : ndarray of shape (n_intervals, 2)
+        Lower and upper ends in nats, ascending and apart from each other. A loss between the
+        ends, or at the upper one, is taken for a member's; the first lower end may be ``-inf`` and
+        the last upper end ``inf``. Every other loss is taken for a non-member's.
+
+    See Also
+    --------
+    fit_membership_attack : Learns the intervals.
+    """
+
+    member_intervals: NDArray[np.float64]
+
+    def is_member(self, losses: ArrayLike) -> NDArray[np.bool_]:
+        """Tell which rows the attack takes for members.
+
+        Parameters
+        ----------
+        losses : array-like of shape (n_samples,)
+            Losses in nats.
+
+        Returns
+        -------
+        ndarray of bool of shape (n_samples,)
+            True for a member.
+
+        Raises
+        ------
+        ValueError
+            If losses are empty, not one-dimensional, NaN or infinite.
+        """
+        # trees compare float32 numbers, so a loss next to an end must be rounded as they do it
+        largest = np.finfo(np.float32).max
+        column = _loss_column(losses, "losses").clip(-largest, largest).astype(np.float32)
+        lower, upper = self.member_intervals.T
+        place = np.searchsorted(lower, column, side="left") - 1
+        inside = place >= 0
+        inside[inside] = column[inside] <= upper[place[inside]]
+        return inside
+
+
+def fit_membership_attack(
+    member_losses: ArrayLike,
+    nonmember_losses: ArrayLike,
+    *,
+    random_state: int | np.random.RandomState | None = 0,
+    n_jobs: int | None = None,
+) -> MembershipAttack:
+    """Learn the attack "balanced" of :func:`membership_inference_efficacy`.
+
+    Parameters
+    ----------
+    member_losses : array-like of shape (n_members,)
+        Losses of the remaining training rows, see :func:`per_sample_cross_entropy`.
+    nonmember_losses : array-like of shape (n_nonmembers,)
+        Losses of held-out rows.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the forest.
+    n_jobs : int, default=None
+        Number of threads the forest uses.
+
+    Returns
+    -------
+    MembershipAttack
+        What the forest decides about every loss. The share of forgotten rows that are no members
+        for it is the metric's value.
+
+    Raises
+    ------
+    ValueError
+        If losses are empty, not one-dimensional, NaN or infinite.
+
+    See Also
+    --------
+    membership_inference_efficacy : The metric, with a description of the forest.
+    grmu_sk.plotting.LossDistributionDisplay : The intervals under the losses, as a figure.
+
+    References
+    ----------
+    .. [1] T. De Min et al., "Group-robust Machine Unlearning", TMLR 2025.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from grmu_sk.metrics import fit_membership_attack
+    >>> attack = fit_membership_attack(np.linspace(0, 1, 50), np.linspace(2, 3, 50))
+    >>> attack.is_member([0.5, 2.5])
+    array([ True, False])
+    >>> attack.member_intervals.round(1).tolist()
+    [[-inf, 1.5]]
+    """
+    from sklearn.ensemble import RandomForestClassifier
+
+    losses, membership = _labelled_losses(member_losses, nonmember_losses)
+    forest = RandomForestClassifier(
+        n_estimators=100,
+        class_weight="balanced",
+        min_samples_leaf=math.ceil(len(losses) ** (2 / 3)),
+        random_state=random_state,
+        n_jobs=n_jobs,
+    )
+    forest.fit(losses[:, np.newaxis], membership)
+    return MembershipAttack(_member_intervals(forest))
+
+
+def _member_intervals(forest: RandomForestClassifier) -> NDArray[np.float64]:
+    """Return the intervals of the only feature in which a fitted forest answers "member"."""
+    trees = [tree.tree_ for tree in forest.estimators_]
+    is_leaf = -1  # what a leaf has in place of children
+    cuts = [tree.threshold[tree.children_left != is_leaf] for tree in trees]
+    ends = np.concatenate([[-np.inf], np.unique(np.concatenate(cuts)), [np.inf]])
+    # An interval holds its upper end, so that is where the forest is asked. It reads float32, and
+    # the number must not be rounded out of its interval. Past the last cut any number will do.
+    inside = ends[1:].astype(np.float32)
+    too_high = inside > ends[1:]
+    inside[too_high] = np.nextafter(inside[too_high], np.float32(-np.inf))
+    inside[-1] = np.finfo(np.float32).max
+    # two cuts between neighbouring float32 numbers have nothing between them that could be asked
+    is_real = inside > ends[:-1]
+    ends, inside = np.append(ends[:-1][is_real], np.inf), inside[is_real]
+    is_member = forest.predict(inside[:, np.newaxis]) == _MEMBER
+    steps = np.diff(np.concatenate([[False], is_member, [False]]).astype(int))
+    return np.column_stack([ends[:-1][steps[:-1] == 1], ends[1:][steps[1:] == -1]])
+
+
+def _labelled_losses(
+    member_losses: ArrayLike, nonmember_losses: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    member = _loss_column(member_losses, "member_losses")
+    nonmember = _loss_column(nonmember_losses, "nonmember_losses")
+    membership = np.repeat([_MEMBER, _NONMEMBER], [len(member), len(nonmember)])
+    return np.concatenate([member, nonmember]), membership
+
+
 def membership_inference_efficacy(
     member_losses: ArrayLike,
     nonmember_losses: ArrayLike,
@@ -187,6 +337,7 @@ def membership_inference_efficacy(
     See Also
     --------
     per_sample_cross_entropy : The losses to attack.
+    fit_membership_attack : The attack "balanced" itself.
 
     Notes
     -----
@@ -218,20 +369,14 @@ def membership_inference_efficacy(
     0.75
     """
     check_option(attack, ("paper", "balanced"), name="attack")
-    member = _loss_column(member_losses, "member_losses")
-    nonmember = _loss_column(nonmember_losses, "nonmember_losses")
     forget = _loss_column(forget_losses, "forget_losses")
-    losses = np.concatenate([member, nonmember])
-    membership = np.repeat([_MEMBER, _NONMEMBER], [len(member), len(nonmember)])
     common: dict[str, Any] = {"random_state": random_state, "n_jobs": n_jobs}
     if attack == "balanced":
-        forest = RandomForestClassifier(
-            n_estimators=100,
-            class_weight="balanced",
-            min_samples_leaf=math.ceil(len(losses) ** (2 / 3)),
-            **common,
-        )
-        return _share_of_nonmembers(forest, losses, membership, forget)
+        fitted = fit_membership_attack(member_losses, nonmember_losses, **common)
+        return float(np.mean(~fitted.is_member(forget)))
+    from sklearn.ensemble import RandomForestClassifier
+
+    losses, membership = _labelled_losses(member_losses, nonmember_losses)
     # A warm start adds trees to the smaller forest and ends at the same forest as a fresh fit. The
     # criterion is left out of the loop because it changes nothing here, see the Notes above.
     forest = RandomForestClassifier(warm_start=True, **common)

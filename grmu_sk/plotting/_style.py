@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ._results import GOLD_LABEL, RESEEDED_LABEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
 # Okabe-Ito: told apart by colour-blind readers; the markers differ too
-COLORS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#999999")
-MARKERS = ("D", "v", "*", "P", "s", "o", "^", "X")
-BLUE, GREEN, RED, GREY = (COLORS[place] for place in (2, 5, 6, 7))
-YELLOW = "#F0E442"  # for areas only: too pale for lines and markers
+BLACK, GREY, YELLOW = "#000000", "#999999", "#F0E442"  # yellow is too pale for lines and markers
+ORANGE, BLUE, SKY, PURPLE, GREEN, RED = COLORS = (
+    "#E69F00",
+    "#0072B2",
+    "#56B4E9",
+    "#CC79A7",
+    "#009E73",
+    "#D55E00",
+)
+MARKERS = ("o", "s", "^", "v", "P", "X", "p")
+#: Black, and the star, belong to the gold standard alone.
+GOLD_STYLE = {"color": BLACK, "marker": "*", "markersize": 11, "linestyle": "-"}
+FIXED_STYLES: dict[str, dict[str, Any]] = {
+    GOLD_LABEL: GOLD_STYLE,
+    RESEEDED_LABEL: {
+        "color": BLACK,
+        "marker": "D",
+        "markersize": 5,
+        "markerfacecolor": "white",
+        "linestyle": "--",
+    },
+    "pretrain": {"color": "0.45", "marker": "X", "markersize": 6, "linestyle": ":"},
+}
+OPEN = {"markerfacecolor": "white", "linestyle": "--"}
+WITH_REWEIGHT = " + reweight"
 
 
 def marker_style(number: int) -> dict[str, Any]:
-    """Return colour and marker of the model with this number; 64 models all differ.
+    """Return colour and marker of the line with this number; 42 lines all differ.
 
     Parameters
     ----------
     number : int
-        Place of the model among all.
+        Place of the line among all.
 
     Returns
     -------
@@ -33,8 +57,38 @@ def marker_style(number: int) -> dict[str, Any]:
     """
     cycle, place = divmod(number, len(COLORS))
     marker = MARKERS[(place + cycle) % len(MARKERS)]
-    size = 9 if marker == "*" else 6
-    return {"color": COLORS[place], "marker": marker, "markersize": size}
+    return {"color": COLORS[place], "marker": marker, "markersize": 6, "linestyle": "-"}
+
+
+def model_styles(names: Iterable[str], *, gold: str | None = None) -> dict[str, dict[str, Any]]:
+    """Return colour, marker and line of each model.
+
+    A method without and with REWEIGHT has one colour and one marker, open and filled.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of the models.
+    gold : str or None, default=None
+        The one that is the gold standard, if its name does not say so.
+
+    Returns
+    -------
+    dict of str to dict
+        Keyword arguments of matplotlib's ``plot``.
+    """
+    names = list(names)
+    partners = {name.replace(WITH_REWEIGHT, "", 1) for name in names if WITH_REWEIGHT in name}
+    styles, of_method = {}, dict[str, dict[str, Any]]()
+    for name in names:
+        if name == gold or name in FIXED_STYLES:
+            styles[name] = GOLD_STYLE if name == gold else FIXED_STYLES[name]
+            continue
+        method = name.replace(WITH_REWEIGHT, "", 1)
+        style = of_method.setdefault(method, marker_style(len(of_method)))
+        is_open = name == method and name in partners
+        styles[name] = style | OPEN if is_open else style
+    return styles
 
 
 def clean(ax: Axes, *, grid: str) -> None:
@@ -68,15 +122,15 @@ def legend_columns(labels: list[str], width: float) -> int:
         At least 1.
     """
     for n_columns in range(len(labels), 1, -1):
-        n_lines = -(-len(labels) // n_columns)
-        columns = [labels[start : start + n_lines] for start in range(0, len(labels), n_lines)]
+        # as matplotlib fills them: the first columns hold one more
+        columns = np.array_split(labels, n_columns)
         # an average letter at 10 points; the line with its marker and the space after the column
         if sum(0.092 * max(map(len, column)) + 0.8 for column in columns) <= width:
             return n_columns
     return 1
 
 
-def legend_below(ax: Axes, *, points: float) -> None:
+def legend_below(ax: Axes, *, points: float, beside: float = 0.0) -> None:
     """Put the legend under the axis label, whatever the height of the axes.
 
     Parameters
@@ -85,6 +139,8 @@ def legend_below(ax: Axes, *, points: float) -> None:
         Whose legend.
     points : float
         Distance between the axis and the legend, in points.
+    beside : float, default=0.0
+        What stands to the right of the axes and will make them narrower, in inches.
     """
     from matplotlib.transforms import ScaledTranslation
 
@@ -101,7 +157,7 @@ def legend_below(ax: Axes, *, points: float) -> None:
         borderaxespad=0,
         frameon=False,
         # more than the axes, since tick labels stand beside them
-        ncols=legend_columns(labels, 1.15 * _width(ax)),
+        ncols=legend_columns(labels, 1.15 * (_width(ax) - beside)),
     )
 
 

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..groups import GroupEncoder, Pair
 from ..metrics import group_accuracies
 from ._estimators import unlearner_of
-from ._results import check_results, diverged_note, summarize
-from ._style import YELLOW, clean, legend_below, marker_style
+from ._results import (
+    GOLD_LABEL,
+    check_results,
+    choose_methods,
+    diverged_notes,
+    group_name,
+    group_of_metric,
+    summarize,
+)
+from ._style import YELLOW, clean, legend_below, model_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GOLD_LABEL = "retrain + reweight (gold standard)"
+MAX_LINES = 60  # of one marker each; more would make a figure that nobody can scroll
+MAX_GROUPS = 8  # that are drawn so in any case
+MAX_SHARING = 16  # models on one line; more cannot be told apart
+MAX_COLUMNS = 8  # of numbers beside groups whose models share a line
+COLUMN_WIDTH = 32  # points
+BESIDE: dict[str, Any] = {
+    "textcoords": "offset points",
+    "fontsize": 8,
+    "ha": "right",
+    "annotation_clip": False,
+}
 
 
 class GroupAccuracyDisplay:
     """Accuracy of each group under several models, and the difference to the gold standard.
+
+    With few groups every model has a line of its own in each group. With many, the models of a
+    group share a line, and the differences stand in columns under the models' markers.
 
     Parameters
     ----------
@@ -142,28 +163,37 @@ class GroupAccuracyDisplay:
             forgotten += getattr(unlearner_of(model), "forget_groups_", [])
             columns[str(name)] = 100 * group_accuracies(y, model.predict(X), groups=groups)
         accuracy = pd.DataFrame(columns)
-        names = [_group_name(pair) for pair in accuracy.index]
+        names = [group_name(pair) for pair in accuracy.index]
         accuracy.index = pd.Index(names)
         if forget_groups is None:
-            marked = [_group_name(pair) for pair in dict.fromkeys(forgotten)]
+            marked = [group_name(pair) for pair in dict.fromkeys(forgotten)]
             marked = [name for name in marked if name in names]  # test rows may lack a group
         else:
-            marked = [_group_name(pair) for pair in forget_groups]
+            marked = [group_name(pair) for pair in forget_groups]
         sizes = _group_sizes(y, groups)
         return cls(accuracy, None, marked, gold=gold, n_rows=sizes).plot(ax=ax)
 
     @classmethod
     def from_results(
-        cls, results: pd.DataFrame, *, forget_groups: Any = (), ax: Axes | None = None
+        cls,
+        results: pd.DataFrame,
+        *,
+        forget_groups: Any = (),
+        methods: Sequence[str] | None = None,
+        ax: Axes | None = None,
     ) -> Self:
         """Draw the results of a comparison.
 
         Parameters
         ----------
         results : DataFrame
-            As returned by :func:`grmu_sk.benchmark.compare`, of one data set and one ratio.
+            As returned by :func:`grmu_sk.benchmark.compare`, or results of a benchmark; of one
+            data set, forget set and ratio.
         forget_groups : sequence of tuple, default=()
             The groups (y, a) the requests came from.
+        methods : sequence of str or None, default=None
+            Names of methods (``"miu"``) or of models (``"miu + reweight"``) to draw beside the gold
+            standard, in this order; None draws all.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
 
@@ -178,27 +208,26 @@ class GroupAccuracyDisplay:
         TypeError
             If ``results`` is no DataFrame.
         ValueError
-            If it is malformed, mixes data sets or ratios, or holds no group accuracies.
+            If it is malformed, mixes data sets, forget sets, ratios or selections, lacks one of
+            ``methods``, or holds no group accuracies; or if there are more models than can be told
+            apart.
         """
-        results = check_results(results, single=("dataset", "ratio"))
-        rows = results[results["metric"].str.startswith("group_accuracy[")]
+        checked = check_results(results, single=("dataset", "forget", "ratio", "selection"))
+        checked = choose_methods(checked, methods)
+        rows = checked[checked["metric"].str.startswith("group_accuracy[")]
         if rows.empty:
             raise ValueError("The results hold no 'group_accuracy[...]' rows.")
-        model = rows["method"] + np.where(rows["reweight"] == 1, " + reweight", "")
-        model = model.replace({"retrain + reweight": GOLD_LABEL})
-        rows = rows.assign(group=rows["metric"].str.extract(r"\[(.*)\]")[0], model=model)
-        cells = summarize(rows, ["group", "model"])
+        names = {metric: group_of_metric(metric) for metric in rows["metric"].unique()}
+        cells = summarize(rows.assign(group=rows["metric"].map(names)), ["group", "model"])
         table = {"index": "group", "columns": "model", "sort": False, "dropna": False}
         accuracy = cells.reset_index().pivot_table(values="mean", **table)
         spread = cells.reset_index().pivot_table(values="std", **table)
-        runs = cells.groupby(level="model")[["n_diverged", "n_runs"]].max()
-        notes = {str(name): diverged_note(*counts) for name, *counts in runs.itertuples()}
         return cls(
             accuracy,
             spread,
-            [_group_name(pair) for pair in forget_groups],
+            [group_name(pair) for pair in forget_groups],
             gold=GOLD_LABEL if GOLD_LABEL in accuracy else None,
-            notes=notes,
+            notes=diverged_notes(checked),
         ).plot(ax=ax)
 
     @property
@@ -215,7 +244,7 @@ class GroupAccuracyDisplay:
         return self.accuracy.sub(self.accuracy[self.gold], axis=0)
 
     def plot(self, *, ax: Axes | None = None) -> Self:
-        """Draw a line of markers for each group, one marker a model.
+        """Draw the accuracy of each group under each model.
 
         Parameters
         ----------
@@ -230,31 +259,57 @@ class GroupAccuracyDisplay:
         Raises
         ------
         ValueError
-            If there is nothing to draw, or ``gold`` or a forgotten group is not in ``accuracy``.
+            If there is nothing to draw, ``gold`` or a forgotten group is not in ``accuracy``, or
+            there are more models than can be told apart.
         """
         self._check()
         import matplotlib.pyplot as plt
 
         n_groups, n_models = self.accuracy.shape
         if ax is None:
-            height = 1.4 + n_groups * (0.2 + 0.17 * n_models) + 0.08 * n_models
-            _, ax = plt.subplots(figsize=(8, height), layout="constrained")
-        offsets = np.linspace(0.5, -0.5, n_models + 2)[1:-1]
-        for number, name in enumerate(self.accuracy):
+            height = 1.4 + n_groups * self._height_of_group() + 0.08 * n_models
+            width = max(8, 6 + self._width_of_columns())
+            _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+        room = 0.8 if self._shares_lines else 1.0
+        offsets = np.linspace(room / 2, -room / 2, n_models + 2)[1:-1]
+        styles = model_styles(self.accuracy, gold=self.gold)
+        for name, offset in zip(self.accuracy, offsets, strict=True):
             ax.errorbar(
                 self.accuracy[name],
-                np.arange(n_groups)[::-1] + offsets[number],
+                np.arange(n_groups)[::-1] + offset,
                 xerr=None if self.spread is None else self.spread[name],
-                linestyle="none",
                 elinewidth=1,
                 label=f"{name}{(self.notes or {}).get(name, '')}",
-                **marker_style(number),
+                zorder=3 if name == self.gold else 2,
+                **styles[name] | {"linestyle": "none"},
             )
         if self.gold is not None:
-            self._compare_with_gold(ax, offsets)
+            self._mark_gold(ax)
+            if not self._shares_lines:
+                self._write_differences(ax, offsets)
+            elif self._width_of_columns():
+                self._write_columns(ax, styles)
         self._label(ax)
-        self.ax_, self.figure_ = ax, ax.figure  # type: ignore[assignment]
+        self.ax_, self.figure_ = ax, ax.get_figure(root=True)  # type: ignore[assignment]
         return self
+
+    @property
+    def _shares_lines(self) -> bool:
+        """Tell whether the models of a group share a line."""
+        return self.accuracy.size > MAX_LINES and len(self.accuracy) > MAX_GROUPS
+
+    def _width_of_columns(self) -> float:
+        """Return inches."""
+        n_others = self.accuracy.shape[1] - 1
+        has_columns = self._shares_lines and self.gold is not None and n_others <= MAX_COLUMNS
+        return COLUMN_WIDTH / 72 * n_others if has_columns else 0.0
+
+    def _height_of_group(self) -> float:
+        """Return inches."""
+        n_models = self.accuracy.shape[1]
+        if self._shares_lines:
+            return max(0.3, 0.07 * n_models)
+        return 0.2 + 0.17 * n_models
 
     def _check(self) -> None:
         if self.accuracy.empty:
@@ -263,41 +318,59 @@ class GroupAccuracyDisplay:
             raise ValueError(
                 f"gold is {self.gold!r}, but the models are {list(self.accuracy)}: name one."
             )
+        n_groups, n_models = self.accuracy.shape
+        if self._shares_lines and n_models > MAX_SHARING:
+            raise ValueError(
+                f"{n_models} models in each of {n_groups} groups cannot be told apart in one "
+                f"figure (at most {MAX_SHARING} can). Choose some: from_results(..., "
+                "methods=['miu']), or columns of accuracy."
+            )
         unknown = [name for name in self.forget_groups if name not in self.accuracy.index]
         if unknown:
             raise ValueError(
                 f"forget_groups names {unknown}, but the groups are {list(self.accuracy.index)}."
             )
 
-    def _compare_with_gold(self, ax: Axes, offsets: Any) -> None:
-        positions = np.arange(len(self.accuracy))[::-1]
+    def _positions(self) -> NDArray[np.int64]:
+        return np.arange(len(self.accuracy))[::-1]
+
+    def _mark_gold(self, ax: Axes) -> None:
         ax.vlines(
             self.accuracy[self.gold],
-            positions - 0.48,
-            positions + 0.48,
+            self._positions() - 0.48,
+            self._positions() + 0.48,
             colors="0.45",
             linestyles="dotted",
             zorder=1,
         )
-        right: dict[str, Any] = {
-            "xycoords": ax.get_yaxis_transform(),
-            "textcoords": "offset points",
-        }
-        font: dict[str, Any] = {"fontsize": 8, "ha": "right", "annotation_clip": False}
+
+    def _write_differences(self, ax: Axes, offsets: NDArray[np.float64]) -> None:
+        """Write each difference to gold beside its marker's line."""
         for name, offset in zip(self.accuracy, offsets, strict=True):
-            for position, value in zip(positions, self.differences[name], strict=True):
+            for position, value in zip(self._positions(), self.differences[name], strict=True):
                 text = "gold" if name == self.gold else _signed(value)
-                ax.annotate(
-                    text, (1, position + offset), xytext=(40, 0), va="center", **right, **font
-                )
-        top: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        ax.annotate(
-            "difference to\ngold (points)", (1, 1), xytext=(40, 6), va="bottom", **top, **font
-        )
+                _beside(ax, text, position + offset, COLUMN_WIDTH + 8)
+        _above(ax, "difference to\ngold (points)", COLUMN_WIDTH + 8, 6)
+
+    def _write_columns(self, ax: Axes, styles: dict[str, dict[str, Any]]) -> None:
+        """Write the differences to gold in one column a model, headed by its marker."""
+        from matplotlib.lines import Line2D
+        from matplotlib.transforms import ScaledTranslation
+
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        others = [name for name in self.accuracy if name != self.gold]
+        for number, name in enumerate(others, start=1):
+            right = COLUMN_WIDTH * number
+            for position, value in zip(self._positions(), self.differences[name], strict=True):
+                _beside(ax, _signed(value), position, right)
+            shift = ScaledTranslation((right - 10) / 72, 10 / 72, figure.dpi_scale_trans)
+            head = Line2D([1], [1], transform=ax.transAxes + shift, clip_on=False, **styles[name])
+            ax.add_artist(head)
+        _above(ax, "difference to gold (points)", COLUMN_WIDTH * len(others), 20)
 
     def _label(self, ax: Axes) -> None:
-        groups = list(self.accuracy.index)
-        positions = np.arange(len(groups))[::-1]
+        groups, positions = list(self.accuracy.index), self._positions()
         ax.set_yticks(positions, [self._tick(name) for name in groups])
         for position, name in zip(positions, groups, strict=True):
             if name in self.forget_groups:
@@ -310,27 +383,40 @@ class GroupAccuracyDisplay:
             label = f"test {label}, mean and standard deviation over seeds"
         ax.set_xlabel(label)
         clean(ax, grid="x")
-        legend_below(ax, points=42)
+        legend_below(ax, points=42, beside=self._width_of_columns())
 
     def _tick(self, group: str) -> str:
         facts = []
+        joint = ", " if self._shares_lines else "\n"
         if self.n_rows is not None:
             facts.append(f"{self.n_rows[group]} rows")
         if group in self.forget_groups:
             facts.append("forgotten from")
-        return f"{group}\n({', '.join(facts)})" if facts else group
+        return f"{group}{joint}({', '.join(facts)})" if facts else group
 
 
-def _group_name(pair: Any) -> str:
-    y, a = pair
-    return f"{y}, {a}"
+def _beside(ax: Axes, text: str, position: float, right: float) -> None:
+    """Write to the right of the axes, up to so many points from them."""
+    ax.annotate(
+        text,
+        (1, position),
+        xycoords=ax.get_yaxis_transform(),
+        xytext=(right, 0),
+        va="center",
+        **BESIDE,
+    )
+
+
+def _above(ax: Axes, text: str, right: float, up: float) -> None:
+    """Write over the corner of the axes, up to so many points to the right of it."""
+    ax.annotate(text, (1, 1), xycoords="axes fraction", xytext=(right, up), va="bottom", **BESIDE)
 
 
 def _group_sizes(y: ArrayLike, groups: Any) -> pd.Series:
     """Return how many rows each group has, under the names that the figure uses."""
     encoder = GroupEncoder().fit(y, groups)
     counts = np.bincount(encoder.transform(y, groups), minlength=encoder.n_groups_)
-    return pd.Series(counts, index=[_group_name(pair) for pair in encoder.pairs_])
+    return pd.Series(counts, index=[group_name(pair) for pair in encoder.pairs_])
 
 
 def _signed(difference: float) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..metrics import per_sample_cross_entropy
+from ..metrics import MembershipAttack, fit_membership_attack, per_sample_cross_entropy
 from ..metrics._inputs import to_numpy
 from ._estimators import forgetful_unlearner_of
 from ._style import BLUE, GREEN, RED, clean, legend_below
@@ -26,16 +26,11 @@ class LossDistributionDisplay:
     If forgetting worked, the losses of forgotten rows lie where those of the gold standard would
     put them, as a rule near the non-members.
 
-    The line is the attack that calls a row a member when its loss :math:`\ell` is at most
-    :math:`t`, with the one threshold that tells members :math:`D_m` and non-members :math:`D_n`
-    apart best:
-
-    .. math::
-
-        t = \arg\max_t \tfrac12 \bigl(P_{D_m}[\ell \le t] + P_{D_n}[\ell > t]\bigr).
-
-    It lies midway between two neighbouring losses; of several thresholds that are equally good it
-    is the smallest. A balanced accuracy of 50% means that losses tell nothing about membership.
+    Shaded are the losses that a membership attack takes for those of members. It is the attack of
+    the metric MIA_balanced, a random forest that learned from the losses of members and
+    non-members; the shares of rows outside the shading stand in the legend. That of the forgotten
+    rows is the metric. If it says the same of members and of non-members, losses tell nothing
+    about membership, and the metric proves nothing.
 
     Parameters
     ----------
@@ -45,10 +40,8 @@ class LossDistributionDisplay:
         Losses of the forgotten rows, in nats.
     nonmember_losses : ndarray of shape (n_nonmembers,)
         Losses of held-out rows, in nats.
-    threshold : float
-        The attack's threshold, in nats.
-    balanced_accuracy : float
-        How well it tells members from non-members, in [0.5, 1].
+    attack : MembershipAttack
+        The attack, fitted on the losses of members and non-members.
 
     Attributes
     ----------
@@ -59,18 +52,21 @@ class LossDistributionDisplay:
 
     See Also
     --------
-    grmu_sk.metrics.membership_inference_efficacy : The metric, whose attack is a random forest and
-        not a single threshold, so that its value may differ from the share shown here.
+    grmu_sk.metrics.membership_inference_efficacy : The metric.
+    grmu_sk.metrics.fit_membership_attack : The attack by itself.
 
     Examples
     --------
     >>> import matplotlib.pyplot as plt
+    >>> import numpy as np
     >>> from grmu_sk.plotting import LossDistributionDisplay
     >>> display = LossDistributionDisplay.from_losses(
-    ...     member_losses=[0.01, 0.02, 0.1], forget_losses=[0.4, 0.05], nonmember_losses=[0.3, 2.0]
+    ...     member_losses=np.linspace(0.01, 0.2, 50),
+    ...     forget_losses=[0.1, 0.4, 0.6, 0.9],
+    ...     nonmember_losses=np.linspace(0.3, 2.0, 50),
     ... )
-    >>> display.threshold, display.balanced_accuracy, display.forgotten_as_nonmembers
-    (0.2, 1.0, 0.5)
+    >>> display.forgotten_as_nonmembers
+    0.75
     >>> plt.close(display.figure_)
     """
 
@@ -82,19 +78,17 @@ class LossDistributionDisplay:
         member_losses: NDArray[Any],
         forget_losses: NDArray[Any],
         nonmember_losses: NDArray[Any],
-        threshold: float,
-        balanced_accuracy: float,
+        attack: MembershipAttack,
     ) -> None:
         self.member_losses = member_losses
         self.forget_losses = forget_losses
         self.nonmember_losses = nonmember_losses
-        self.threshold = threshold
-        self.balanced_accuracy = balanced_accuracy
+        self.attack = attack
 
     @property
     def forgotten_as_nonmembers(self) -> float:
-        """Share of the forgotten rows that the threshold takes for non-members."""
-        return float(np.mean(self.forget_losses > self.threshold))
+        """Share of the forgotten rows that the attack takes for non-members: MIA_balanced."""
+        return self._share_of_nonmembers(self.forget_losses)
 
     @classmethod
     def from_estimator(
@@ -105,6 +99,7 @@ class LossDistributionDisplay:
         X_nonmember: Any,
         y_nonmember: ArrayLike,
         *,
+        random_state: int | np.random.RandomState | None = 0,
         ax: Axes | None = None,
     ) -> Self:
         """Draw the losses of an unlearner that has forgotten something.
@@ -123,6 +118,8 @@ class LossDistributionDisplay:
             is to guide a choice.
         y_nonmember : array-like of shape (n_nonmembers,)
             Their labels.
+        random_state : int, RandomState instance or None, default=0
+            Seed of the attack's forest.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
 
@@ -158,6 +155,7 @@ class LossDistributionDisplay:
             of_fit[unlearner.remaining_idx_],
             of_fit[unlearner.forget_idx_],
             losses(X_nonmember, y_nonmember),
+            random_state=random_state,
             ax=ax,
         )
 
@@ -168,6 +166,7 @@ class LossDistributionDisplay:
         forget_losses: ArrayLike,
         nonmember_losses: ArrayLike,
         *,
+        random_state: int | np.random.RandomState | None = 0,
         ax: Axes | None = None,
     ) -> Self:
         """Draw losses, such as those of :func:`grmu_sk.metrics.per_sample_cross_entropy`.
@@ -180,6 +179,8 @@ class LossDistributionDisplay:
             Losses of the forgotten rows, in nats.
         nonmember_losses : array-like of shape (n_nonmembers,)
             Losses of held-out rows, in nats.
+        random_state : int, RandomState instance or None, default=0
+            Seed of the attack's forest.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
 
@@ -196,11 +197,11 @@ class LossDistributionDisplay:
         members = _loss_column(member_losses, "member_losses")
         forgotten = _loss_column(forget_losses, "forget_losses")
         nonmembers = _loss_column(nonmember_losses, "nonmember_losses")
-        attack = best_threshold(members, nonmembers)
-        return cls(members, forgotten, nonmembers, *attack).plot(ax=ax)
+        attack = fit_membership_attack(members, nonmembers, random_state=random_state)
+        return cls(members, forgotten, nonmembers, attack).plot(ax=ax)
 
     def plot(self, *, ax: Axes | None = None) -> Self:
-        """Draw three histograms and the threshold.
+        """Draw three histograms and the losses that the attack takes for those of members.
 
         Parameters
         ----------
@@ -226,20 +227,33 @@ class LossDistributionDisplay:
             # zeros, and what lies under the smallest loss drawn, count in the first bin
             counts, _ = np.histogram(np.clip(losses, edges[0], edges[-1]), bins=edges)
             percent = 100 * counts / len(losses)
-            label = f"{name}: {len(losses)}"
+            outside = f"{100 * self._share_of_nonmembers(losses):.0f}% outside the shading"
+            label = f"{name}: {len(losses)}, {outside}"
             ax.stairs(percent, edges, fill=True, color=color, alpha=0.12)
             ax.stairs(percent, edges, color=color, linestyle=linestyle, linewidth=1.8, label=label)
-        ax.axvline(
-            max(self.threshold, edges[0]),
-            color="black",
-            linestyle=":",
-            linewidth=1.8,
-            label=f"threshold: balanced accuracy {100 * self.balanced_accuracy:.0f}%, "
-            f"{100 * self.forgotten_as_nonmembers:.0f}% of forgotten rows above",
-        )
+        self._shade_members(ax, edges)
         self._label(ax, edges)
         self.ax_, self.figure_ = ax, ax.get_figure(root=True)  # type: ignore[assignment]
         return self
+
+    def _share_of_nonmembers(self, losses: NDArray[Any]) -> float:
+        return float(np.mean(~self.attack.is_member(losses)))
+
+    def _shade_members(self, ax: Axes, edges: NDArray[np.float64]) -> None:
+        """Shade the losses of members; what lies under the axis is not drawn."""
+        lower, upper = self.attack.member_intervals.clip(edges[0], edges[-1]).T
+        is_seen = upper > lower
+        ax.broken_barh(
+            list(zip(lower[is_seen], (upper - lower)[is_seen], strict=True)),
+            (0, 1),
+            transform=ax.get_xaxis_transform(),
+            facecolor="0.9",
+            edgecolor="0.75",
+            hatch="////",
+            linewidth=0,
+            zorder=0,
+            label="shading: losses that the attack takes for those of members",
+        )
 
     def _losses(self) -> NDArray[Any]:
         return np.concatenate([self.member_losses, self.forget_losses, self.nonmember_losses])
@@ -257,37 +271,10 @@ class LossDistributionDisplay:
         note = f"; the first bin holds {n_below} rows below the axis" if n_below else ""
         ax.set_xlabel(f"cross-entropy of a row (nats{note})")
         ax.set_ylabel("share of rows (%)")
+        ax.set_xlim(edges[0], edges[-1])
         ax.set_ylim(bottom=0)
         clean(ax, grid="y")
         legend_below(ax, points=44)
-
-
-def best_threshold(
-    members: NDArray[np.float64], nonmembers: NDArray[np.float64]
-) -> tuple[float, float]:
-    """Return the threshold with the best balanced accuracy, and that accuracy.
-
-    Parameters
-    ----------
-    members : ndarray of shape (n_members,)
-        Losses that should be at most the threshold.
-    nonmembers : ndarray of shape (n_nonmembers,)
-        Losses that should be above it.
-
-    Returns
-    -------
-    threshold : float
-        Midway between two neighbouring losses; the greatest loss if all rows count as members.
-    balanced_accuracy : float
-        In [0.5, 1].
-    """
-    values = np.unique(np.concatenate([members, nonmembers]))
-    members_below = np.searchsorted(np.sort(members), values, side="right") / len(members)
-    others_below = np.searchsorted(np.sort(nonmembers), values, side="right") / len(nonmembers)
-    accuracy = (members_below + 1 - others_below) / 2
-    best = int(accuracy.argmax())
-    threshold = values[best : best + 2].mean()
-    return float(threshold), float(accuracy[best])
 
 
 def _loss_column(losses: ArrayLike, name: str) -> NDArray[np.float64]:

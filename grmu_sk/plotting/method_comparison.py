@@ -2,61 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..metrics import AVERAGE_GAP_METRICS
 from ._results import (
-    GOLD,
-    RESEEDED_GOLD,
+    GOLD_LABEL,
+    METRICS,
+    RESEEDED_LABEL,
     check_metrics,
     check_results,
-    diverged_note,
-    is_gold,
-    model_name,
+    choose_methods,
+    diverged_notes,
     summarize,
 )
-from ._style import BLUE, GREY, RED, clean, fill_legend, panels
+from ._style import BLUE, FIXED_STYLES, GREY, RED, WITH_REWEIGHT, clean, fill_legend, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLES = {
-    0: {"color": RED, "marker": "o", "markerfacecolor": "white"},
-    1: {"color": BLUE, "marker": "s", "markerfacecolor": BLUE},
+STYLES: dict[bool, dict[str, Any]] = {
+    False: {"color": RED, "marker": "o", "markerfacecolor": "white", "markersize": 5.5},
+    True: {"color": BLUE, "marker": "s", "markerfacecolor": BLUE, "markersize": 5.5},
 }
-STYLE_LABELS = {0: "method alone", 1: "method + reweight"}
+STYLE_LABELS = {False: "method alone", True: "method + reweight"}
+GOLDS = (GOLD_LABEL, RESEEDED_LABEL)
+WIDTHS = {"AVG_GAP": 2.0, "cost": 1.7}  # inches
+WIDTH = 1.25  # of any other panel
+WIDTH_OF_LETTER = 0.075  # of a model's name
+GAP = 0.1  # between panels, so that a delta stands nearer to its own
+DELTA = "\N{GREEK CAPITAL LETTER DELTA}"
 
 
 class MethodComparisonDisplay:
-    """Average gap to the gold standard and cost of each method, best on top.
+    """Metrics of each method beside those of the gold standard, and cost; best method on top.
 
-    One line a method: a dot for the mean over seeds with a line of one standard deviation to
-    each side. Nothing can be expected to come closer to the gold standard than the gold standard
-    trained once more from another seed; its average gap is drawn as a ceiling. A second panel has
-    the cost in training epochs, with a line from the cheapest to the dearest seed.
+    One line a model. The first panel has the average gap; then each metric has a panel of its own,
+    with a dotted line where the gold standard is. A method should be near it, and neither above
+    nor below; the number beside it is the delta, the mean over seeds of the absolute difference to
+    the gold standard of the same seed. Dots are means over seeds, with a line of one standard
+    deviation to each side. Nothing can be expected to come closer to the gold standard than the
+    gold standard trained once more from another seed, which has a dashed line and a grey band of
+    one standard deviation. The last panel has the cost in training epochs, with a line from the
+    cheapest to the dearest seed.
 
     Parameters
     ----------
-    methods : DataFrame of shape (n_models, 6)
-        Indexed by the names of the models. Columns: ``gap`` and ``gap_std`` in percent (mean and
-        standard deviation over seeds of the average gap; 100 is the gold standard), ``cost``,
-        ``cost_low`` and ``cost_high`` in training epochs (mean and range over seeds; may be left
-        out), and ``reweight`` (0 or 1).
-    ceiling : tuple of float or None, default=None
-        Mean and standard deviation of the average gap of the reseeded gold standard, in percent.
-    gold_cost : float or None, default=None
-        Cost of the gold standard, in training epochs.
+    scores : DataFrame
+        Indexed by (``metric``, ``model``), models in the order of the lines. Columns ``mean``,
+        ``std``, ``low``, ``high`` (over seeds) and ``delta``; in percent, ``cost`` in training
+        epochs. ``"AVG_GAP"`` has the first panel, and ``"cost"``, if there, the last.
+    notes : mapping of str to str or None, default=None
+        What is added to the name of a model.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
         The panel of the average gap.
     axes_ : ndarray of Axes of shape (n_panels,)
-        All panels: the average gap, and the cost if there is one.
+        All panels, in the order of the metrics.
     figure_ : matplotlib Figure
         Their figure.
 
@@ -70,19 +80,22 @@ class MethodComparisonDisplay:
     >>> import matplotlib.pyplot as plt
     >>> import pandas as pd
     >>> from grmu_sk.plotting import MethodComparisonDisplay
-    >>> columns = ["dataset", "ratio", "seed", "method", "reweight", "metric", "value"]
+    >>> scores = {"AVG_GAP": (100, 88, 92), "GA": (80, 60, 76), "cost": (30, 9.9, 2.2)}
     >>> results = pd.DataFrame(
     ...     [
-    ...         ("digits", 0.5, 0, "fine_tune", 0, "AVG_GAP", 88.0),
-    ...         ("digits", 0.5, 0, "fine_tune", 0, "cost", 9.9),
-    ...         ("digits", 0.5, 0, "miu", 1, "AVG_GAP", 92.0),
-    ...         ("digits", 0.5, 0, "miu", 1, "cost", 20.2),
+    ...         ("digits", 0.5, 0, method, reweight, metric, values[number])
+    ...         for metric, values in scores.items()
+    ...         for number, (method, reweight) in enumerate(
+    ...             [("retrain", 1), ("fine_tune", 0), ("miu", 1)]
+    ...         )
     ...     ],
-    ...     columns=columns,
+    ...     columns=["dataset", "ratio", "seed", "method", "reweight", "metric", "value"],
     ... )
     >>> display = MethodComparisonDisplay.from_results(results)
-    >>> list(display.methods.index)
-    ['miu + reweight', 'fine_tune']
+    >>> display.models
+    ['retrain + reweight (gold standard)', 'miu + reweight', 'fine_tune']
+    >>> display.scores.loc[("GA", "miu + reweight"), "delta"].item()
+    4.0
     >>> plt.close(display.figure_)
     """
 
@@ -90,77 +103,81 @@ class MethodComparisonDisplay:
     axes_: NDArray[Any]
     figure_: Figure
 
-    def __init__(
-        self,
-        methods: pd.DataFrame,
-        ceiling: tuple[float, float] | None = None,
-        gold_cost: float | None = None,
-    ) -> None:
-        self.methods = methods
-        self.ceiling = ceiling
-        self.gold_cost = gold_cost
+    def __init__(self, scores: pd.DataFrame, notes: Mapping[str, str] | None = None) -> None:
+        self.scores = scores
+        self.notes = notes
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models, from the top line to the bottom one."""
+        return list(dict.fromkeys(self.scores.index.get_level_values("model")))
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics, one panel each."""
+        return list(dict.fromkeys(self.scores.index.get_level_values("metric")))
 
     @classmethod
     def from_results(
-        cls, results: pd.DataFrame, *, show_cost: bool = True, ax: Axes | None = None
+        cls,
+        results: pd.DataFrame,
+        *,
+        metrics: Sequence[str] | None = None,
+        methods: Sequence[str] | None = None,
+        show_cost: bool = True,
+        ax: Axes | None = None,
     ) -> Self:
         """Draw the results of a comparison.
-
-        The gold standard itself (method ``retrain`` with ``reweight`` 1) is left out: its average
-        gap is 100 by definition.
 
         Parameters
         ----------
         results : DataFrame
-            As returned by :func:`grmu_sk.benchmark.compare`; of one data set and one ratio.
+            As returned by :func:`grmu_sk.benchmark.compare`, or results of a benchmark; of one
+            data set, forget set and ratio.
+        metrics : sequence of str or None, default=None
+            Metrics that have a panel of their own, beside the average gap. None takes those of the
+            six that the average gap is made of which ``results`` holds; ``()`` takes none.
+        methods : sequence of str or None, default=None
+            Names of methods (``"miu"``) or of models (``"miu + reweight"``) to draw beside the gold
+            standard; None draws all.
         show_cost : bool, default=True
-            Whether to draw the second panel.
+            Whether to draw the panel of costs.
         ax : matplotlib Axes or None, default=None
             Whose place to draw in; None makes a figure.
 
         Returns
         -------
         MethodComparisonDisplay
-            The display, drawn.
+            The display, drawn. A model that diverged in some seeds is shown by its other seeds,
+            and its name says so.
 
         Raises
         ------
         TypeError
             If ``results`` is no DataFrame.
         ValueError
-            If it is empty, malformed, has no method besides the gold standard, lacks the metric
-            ``AVG_GAP`` or (with ``show_cost``) ``cost``, or a cost is not positive.
+            If it is empty or malformed, mixes data sets, forget sets, ratios or selections, has no
+            method besides the gold standard, lacks a metric, one of ``methods``, ``AVG_GAP`` or
+            (with ``show_cost``) ``cost``, or a cost is not positive.
         """
-        checked = check_results(results, single=("dataset", "ratio"))
-        check_metrics(checked, ["AVG_GAP", "cost"] if show_cost else ["AVG_GAP"])
-        keys = ["method", "reweight"]
-        gap = summarize(checked[checked["metric"] == "AVG_GAP"], keys)
-        table = pd.DataFrame({"gap": gap["mean"], "gap_std": gap["std"]})
-        gold_cost = None
-        if show_cost:
-            costs = checked[checked["metric"] == "cost"]
-            _check_costs(costs)
-            cost = summarize(costs, keys)
-            columns = {"cost": "mean", "cost_low": "low", "cost_high": "high"}
-            for name, column in columns.items():
-                table[name] = cost[column]
-            of_gold = costs.loc[is_gold(costs), "value"]
-            gold_cost = None if of_gold.empty else float(of_gold.mean())
-        ceiling = None
-        if RESEEDED_GOLD in table.index:
-            mean, std = table.loc[[RESEEDED_GOLD], ["gap", "gap_std"]].to_numpy()[0]
-            ceiling = (float(mean), float(std))
-        table = table[~table.index.isin([GOLD, RESEEDED_GOLD])]
-        if table.empty:
+        checked = check_results(results, single=("dataset", "forget", "ratio", "selection"))
+        checked = choose_methods(checked, methods)
+        chosen = _metric_names(checked, metrics)
+        panels_of = ["AVG_GAP", *chosen, *(["cost"] if show_cost else [])]
+        check_metrics(checked, panels_of)
+        if checked["model"].isin(GOLDS).all():
             raise ValueError("results holds the gold standard alone: there is nothing to compare.")
-        table = table.sort_values("gap", ascending=False, kind="stable")
-        table["reweight"] = table.index.get_level_values("reweight")
-        runs = gap.loc[table.index, ["n_diverged", "n_runs"]].itertuples()
-        table.index = pd.Index([_line_name(*counts) for counts in runs], name="model")
-        return cls(table, ceiling, gold_cost).plot(ax=ax)
+        if show_cost:
+            _check_costs(checked[checked["metric"] == "cost"])
+        scores = summarize(checked[checked["metric"].isin(panels_of)], ["metric", "model"])
+        gap = scores.loc["AVG_GAP", "mean"].sort_values(ascending=False, kind="stable")
+        models = [name for name in GOLDS if name in set(checked["model"])]
+        models += [name for name in gap.index if name not in GOLDS]
+        order = pd.MultiIndex.from_product([panels_of, models], names=["metric", "model"])
+        return cls(scores.reindex(order), diverged_notes(checked)).plot(ax=ax)
 
     def plot(self, *, ax: Axes | None = None) -> Self:
-        """Draw one line a method.
+        """Draw one line a model, and one panel a metric.
 
         Parameters
         ----------
@@ -172,106 +189,145 @@ class MethodComparisonDisplay:
         MethodComparisonDisplay
             The display itself.
         """
-        has_cost = "cost" in self.methods
         handles = self._handles()
-        height = 1.0 + 0.23 * len(self.methods)
+        names = [f"{name}{(self.notes or {}).get(name, '')}" for name in self.models]
+        of_names = WIDTH_OF_LETTER * max(map(len, names)) + 0.3
+        widths = [WIDTHS.get(metric, WIDTH) for metric in self.metrics]
         grid, legend = panels(
             ax,
-            (1, 1 + has_cost),
-            figsize=(9.0 if has_cost else 7.0, height),
-            labels=[handle.get_label() for handle in handles],
+            (1, len(widths)),
+            figsize=(max(of_names + sum(widths), 7.0), 1.3 + 0.23 * len(self.models)),
+            labels=[str(handle.get_label()) for handle in handles],
             share="y",
-            width_ratios=[1.7, 1.0] if has_cost else None,
+            width_ratios=widths,
         )
         self.axes_ = grid[0]
         self.ax_ = self.axes_[0]
         self.figure_ = self.ax_.get_figure(root=True)  # type: ignore[assignment]
-        self._draw_gaps(self.ax_)
-        if has_cost:
-            self._draw_costs(self.axes_[1])
+        if ax is None:
+            layout: Any = self.figure_.get_layout_engine()
+            layout.set(w_pad=GAP)
+        for panel, metric in zip(self.axes_, self.metrics, strict=True):
+            scores = self.scores.loc[metric]
+            self._draw_dots(panel, scores, is_range=metric == "cost")
+            _mark_golds(panel, scores, metric)
+            if metric == "cost":
+                _label_costs(panel, scores)
+            else:
+                _label_percent(panel, metric)
+            if metric not in WIDTHS and GOLD_LABEL in scores.index:
+                _write_deltas(panel, scores)
+            panel.tick_params(axis="y", labelleft=panel is self.ax_)
+            clean(panel, grid="both")
+        self.ax_.set_yticks(np.arange(len(names)), names)
+        self.ax_.set_ylim(len(names) - 0.4, -0.6)
         fill_legend(legend, handles, whole_figure=ax is None)
         return self
 
-    def _draw_gaps(self, ax: Axes) -> None:
-        table, positions = self.methods, np.arange(len(self.methods))
-        spread = np.tile(table["gap_std"].to_numpy(dtype=float), (2, 1))
-        self._draw_dots(ax, table["gap"], spread)
-        if self.ceiling is not None:
-            mean, std = self.ceiling
-            ax.axvspan(mean - std, mean + std, color=GREY, alpha=0.2, linewidth=0, zorder=0)
-            ax.axvline(mean, color="black", linestyle="--", zorder=1)
-        ax.set_yticks(positions, list(table.index))
-        ax.set_ylim(len(table) - 0.4, -0.6)
-        ax.set_xlabel("average gap (%, 100 = gold standard)\nmean and standard deviation")
-        clean(ax, grid="both")
-
-    def _draw_costs(self, ax: Axes) -> None:
-        from matplotlib.ticker import LogLocator, NullLocator
-
-        table = self.methods
-        cost = table["cost"]
-        self._draw_dots(ax, cost, np.array([cost - table["cost_low"], table["cost_high"] - cost]))
-        if self.gold_cost is not None:
-            ax.axvline(self.gold_cost, color="black", linestyle=":", zorder=1)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=_subdivisions(table)))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.set_xlabel("cost (training epochs)\nmean and range")
-        ax.tick_params(axis="y", labelleft=False)
-        clean(ax, grid="both")
-
-    def _draw_dots(self, ax: Axes, values: pd.Series, spread: NDArray[Any]) -> None:
-        positions = np.arange(len(values))
-        for reweight, style in STYLES.items():
-            chosen = (self.methods["reweight"] == reweight).to_numpy()
-            ax.errorbar(
-                values[chosen],
-                positions[chosen],
-                xerr=spread[:, chosen],
-                linestyle="none",
-                markersize=5.5,
-                elinewidth=1.2,
-                **style,  # type: ignore[arg-type]
-            )
+    def _draw_dots(self, ax: Axes, scores: pd.DataFrame, *, is_range: bool) -> None:
+        mean = scores["mean"]
+        low, high = (mean - scores["std"], mean + scores["std"])
+        if is_range:
+            low, high = scores["low"], scores["high"]
+        for position, (model, value) in enumerate(mean.items()):
+            style = _style(str(model))
+            if np.isfinite(value):
+                ax.hlines(position, low[model], high[model], colors=style["color"], linewidth=1.2)
+                marker = style | {"linestyle": "none", "clip_on": False}  # 100 is a likely value
+                ax.plot(value, position, zorder=3, **marker)
 
     def _handles(self) -> list[Any]:
         from matplotlib.lines import Line2D
 
-        present = [reweight for reweight in STYLES if (self.methods["reweight"] == reweight).any()]
-        handles = [
-            Line2D([], [], linestyle="-", label=STYLE_LABELS[reweight], **STYLES[reweight])  # type: ignore[arg-type]
-            for reweight in present
-        ]
-        if self.ceiling is not None:
-            label = "gold standard, other seed"
-            handles.append(Line2D([], [], color="black", linestyle="--", label=label))
-        if self.gold_cost is not None:
-            label = "cost of gold standard"
-            handles.append(Line2D([], [], color="black", linestyle=":", label=label))
+        there = set(self.models)
+        handles = []
+        for with_reweight, label in STYLE_LABELS.items():
+            if any(_style(name) is STYLES[with_reweight] for name in there):
+                handles.append(Line2D([], [], linestyle="-", label=label, **STYLES[with_reweight]))
+        lines = {GOLD_LABEL: ("gold standard", ":"), RESEEDED_LABEL: (RESEEDED_LABEL, "--")}
+        for name, (label, line) in lines.items():
+            if name in there:
+                style = _style(name) | {"linestyle": line}
+                handles.append(Line2D([], [], label=label, **style))
+        if GOLD_LABEL in there and any(metric not in WIDTHS for metric in self.metrics):
+            label = f"{DELTA}: mean absolute difference to the gold standard (points)"
+            handles.append(Line2D([], [], linestyle="none", label=label))
         return handles
 
 
-def _subdivisions(table: pd.DataFrame) -> tuple[float, ...]:
-    """Return which multiples of a power of ten have a tick, by how many decades there are."""
-    low, high = table["cost_low"].min(), table["cost_high"].max()
-    if high / low > 30:
-        return (1.0,)
-    return (1.0, 2.0, 5.0) if high / low > 4 else (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0)
+def _style(model: str) -> dict[str, Any]:
+    return FIXED_STYLES.get(model, STYLES[WITH_REWEIGHT in model])
+
+
+def _mark_golds(ax: Axes, scores: pd.DataFrame, metric: str) -> None:
+    if GOLD_LABEL in scores.index and metric != "AVG_GAP":  # where it is the end of the scale
+        ax.axvline(scores.loc[GOLD_LABEL, "mean"], color="black", linestyle=":", zorder=1)
+    if RESEEDED_LABEL in scores.index and metric != "cost":
+        mean, std = scores.loc[RESEEDED_LABEL, ["mean", "std"]]
+        ax.axvspan(mean - std, mean + std, color=GREY, alpha=0.25, linewidth=0, zorder=0)
+        ax.axvline(mean, color="0.35", linestyle="--", linewidth=1, zorder=1)
+
+
+def _label_percent(ax: Axes, metric: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    is_gap = metric == "AVG_GAP"
+    low, high = ax.get_xlim()
+    margin = 0.03 * (high - low)
+    # deviations may reach beyond what a share can be
+    ax.set_xlim(max(low, -margin), min(high, 100 + margin))
+    ax.xaxis.set_major_locator(MaxNLocator(4 if is_gap else 2, min_n_ticks=2))
+    ax.xaxis.set_major_formatter("{x:g}")
+    words, unit = METRICS.get(metric, (metric, "%"))
+    label = "%, 100 = gold standard" if is_gap else fill(f"{words} ({unit})", 16)
+    ax.set_xlabel(label, fontsize="small")
+    ax.set_title("average gap" if is_gap else metric, fontsize="medium")
+
+
+def _label_costs(ax: Axes, scores: pd.DataFrame) -> None:
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    low, high = scores["low"].min(), scores["high"].max()
+    if high > 5 * low:
+        ax.set_xscale("log")
+        decades = LogLocator(subs=(1.0,) if high > 30 * low else (1.0, 3.0), numticks=4)
+        ax.xaxis.set_major_locator(decades)
+        ax.xaxis.set_minor_locator(NullLocator())
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlabel("training epochs,\nmean and range", fontsize="small")
+    ax.set_title("cost", fontsize="medium")
+
+
+def _write_deltas(ax: Axes, scores: pd.DataFrame) -> None:
+    """Write a column of deltas to the right of the panel."""
+    beside: dict[str, Any] = {
+        "xytext": (21, 0),
+        "textcoords": "offset points",
+        "fontsize": 7.5,
+        "ha": "right",
+        "annotation_clip": False,
+    }
+    for position, (model, delta) in enumerate(scores["delta"].items()):
+        if model != GOLD_LABEL and np.isfinite(delta):
+            across = ax.get_yaxis_transform()
+            ax.annotate(f"{delta:.1f}", (1, position), xycoords=across, va="center", **beside)
+    ax.annotate(DELTA, (1, 1), xycoords="axes fraction", va="bottom", **beside)
+
+
+def _metric_names(results: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
+    if metrics is None:
+        there = set(results["metric"])
+        return [metric for metric in AVERAGE_GAP_METRICS if metric in there]
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    return [name for name in names if name not in WIDTHS]
 
 
 def _check_costs(costs: pd.DataFrame) -> None:
     bad = costs[costs["value"] <= 0]
     if len(bad):
-        names = sorted(
-            {model_name(m, r) for m, r in zip(bad["method"], bad["reweight"], strict=True)}
-        )
         raise ValueError(
-            f"The cost of {names} is not positive, and the axis of costs is logarithmic. Were the "
-            "values rounded? Pass show_cost=False to leave the costs out."
+            f"The cost of {sorted(set(bad['model']))} is not positive, and the axis of costs is "
+            "logarithmic. Were the values rounded? Pass show_cost=False to leave the costs out."
         )
-
-
-def _line_name(key: Any, n_diverged: int, n_runs: int) -> str:
-    name = model_name(*key)
-    return name + diverged_note(n_diverged, n_runs)

@@ -9,7 +9,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
-from ..unlearners import MIUUnlearner
 from ._estimators import unlearner_of
 from ._style import clean, fill_legend, marker_style, panels
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("run", "epoch", "phase", "quantity", "value")
 LOSSES = {"train_loss": "training", "valid_loss": "validation"}
-#: Phases of MIU whose training loss is mutual information, and with which sign.
+#: Phases whose training loss is mutual information if there is a tune phase, and its sign.
 INFORMATION_SIGNS = {"tune": -1.0, "forget": 1.0}
 IN_NATS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 
@@ -28,10 +27,11 @@ class UnlearningHistoryDisplay:
     r"""Loss of each phase, and mutual information, over all epochs.
 
     The epochs of all runs follow one another: first training, then every request. Each phase has
-    its own line, since each minimises something else on other rows. For
-    :class:`~grmu_sk.MIUUnlearner` a second panel has the estimated mutual information M(z; g) of
-    features and group: while MINE is tuned, on the training rows, and in the forget phase, on the
-    rows to forget.
+    its own line, since each minimises something else on other rows. A history with a phase
+    ``"tune"``, as that of :class:`~grmu_sk.MIUUnlearner`, has a second panel: the estimated mutual
+    information M(z; g) of features and group, while MINE is tuned, on the training rows, and in
+    the phase ``"forget"``, on the rows to forget. By convention, which methods of your own may
+    follow, the training loss is -M in ``"tune"`` and then M in ``"forget"``.
 
     Parameters
     ----------
@@ -106,7 +106,8 @@ class UnlearningHistoryDisplay:
         """
         unlearner = unlearner_of(estimator)
         rows = unlearner.history_.to_list()
-        signs = INFORMATION_SIGNS if isinstance(unlearner, MIUUnlearner) else {}
+        has_information = any(row["phase"] == "tune" for row in rows)
+        signs = INFORMATION_SIGNS if has_information else {}
         history = _tidy(rows, signs)
         if history.empty:
             raise ValueError(

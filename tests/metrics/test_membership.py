@@ -1,3 +1,7 @@
+import math
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +9,12 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import log_loss
 
-from grmu_sk.metrics import membership_inference_efficacy, per_sample_cross_entropy
+from grmu_sk.metrics import (
+    MembershipAttack,
+    fit_membership_attack,
+    membership_inference_efficacy,
+    per_sample_cross_entropy,
+)
 
 
 class TestCrossEntropy:
@@ -179,3 +188,92 @@ class TestEfficacy:
     def test_unknown_attack(self):
         with pytest.raises(ValueError, match=r"attack must be one of .*'balanced', 'paper'"):
             membership_inference_efficacy([0.1], [0.2], [0.3], attack="svm")
+
+
+def balanced_forest(member, nonmember, random_state=0):
+    """The forest that the documentation of the metric describes."""
+    n = len(member) + len(nonmember)
+    forest = RandomForestClassifier(
+        n_estimators=100,
+        class_weight="balanced",
+        min_samples_leaf=math.ceil(n ** (2 / 3)),
+        random_state=random_state,
+    )
+    return forest.fit(
+        np.r_[member, nonmember].reshape(-1, 1), np.repeat([1, 0], [len(member), len(nonmember)])
+    )
+
+
+def dense_grid(forest, *losses):
+    """Losses everywhere, at every cut of every tree, and at the numbers next to the cuts."""
+    cuts = np.unique(np.concatenate([tree.tree_.threshold for tree in forest.estimators_]))
+    near = [np.nextafter(cuts, side) for side in (-np.inf, np.inf)]
+    single = cuts.astype(np.float32)
+    near += [np.nextafter(single, np.float32(side)) for side in (-np.inf, np.inf)]
+    top = 2 * max(column.max() for column in losses) + 1
+    return np.concatenate([*losses, cuts, single, *near, np.linspace(-1, top, 20_001)])
+
+
+class TestAttack:
+    @pytest.mark.parametrize("random_state", [0, 7])
+    @pytest.mark.parametrize(
+        "distort",
+        [
+            lambda losses: losses,
+            lambda losses: losses.round(1),
+            lambda losses: np.maximum(losses - 0.5, 0.0),
+            lambda losses: losses * 1e-4,
+            lambda losses: 10.0 + losses * 1e-5,
+        ],
+        ids=["continuous", "rounded", "many zeros", "tiny", "neighbours in float32"],
+    )
+    def test_intervals_are_the_decisions_of_the_forest(self, distort, random_state):
+        member, nonmember = map(
+            distort, exponential_losses(random_state, sizes=(300, 150), scales=(0.7, 1.0))
+        )
+        forest = balanced_forest(member, nonmember, random_state)
+        attack = fit_membership_attack(member, nonmember, random_state=random_state)
+        grid = dense_grid(forest, member, nonmember)
+        expected = forest.predict(grid.reshape(-1, 1)) == 1
+        assert 0 < expected.mean() < 1, "one answer for every loss would be no test"
+        np.testing.assert_array_equal(attack.is_member(grid), expected)
+
+    def test_intervals_are_ascending_and_apart(self):
+        attack = fit_membership_attack(*exponential_losses(sizes=(2000, 900), scales=(0.9, 1.0)))
+        ends = attack.member_intervals.ravel()
+        assert len(attack.member_intervals) > 1, "more than a single threshold"
+        assert (np.diff(ends) > 0).all()
+
+    @pytest.mark.parametrize("random_state", [0, 3])
+    def test_the_metric_is_the_share_outside_the_intervals(self, random_state):
+        member, nonmember, forget = exponential_losses(sizes=(300, 150, 90), scales=(0.6, 1, 0.8))
+        attack = fit_membership_attack(member, nonmember, random_state=random_state)
+        score = membership_inference_efficacy(
+            member, nonmember, forget, attack="balanced", random_state=random_state
+        )
+        forest = balanced_forest(member, nonmember, random_state)
+        assert score == np.mean(~attack.is_member(forget))
+        assert score == pytest.approx(1 - forest.predict(forget.reshape(-1, 1)).mean())
+        assert 0 < score < 1
+
+    def test_ends(self):
+        attack = MembershipAttack(np.array([[-np.inf, 0.5], [1.0, 2.0], [4.0, np.inf]]))
+        found = attack.is_member([-1, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 1e300])
+        assert found.tolist() == [True, True, False, False, True, True, False, False, True, True]
+
+    def test_losses_that_tell_nothing_belong_to_nonmembers(self):
+        attack = fit_membership_attack([1.0] * 4, [1.0] * 4)
+        assert attack.member_intervals.shape == (0, 2)
+        assert not attack.is_member([0.0, 1.0, 2.0]).any()
+
+    def test_bad_losses(self):
+        with pytest.raises(ValueError, match=r"^nonmember_losses is empty"):
+            fit_membership_attack([0.1], [])
+        with pytest.raises(ValueError, match=r"^losses holds NaN"):
+            fit_membership_attack([0.1], [0.2]).is_member([np.nan])
+
+
+def test_forests_are_imported_only_when_an_attack_runs():
+    code = "import sys, grmu_sk.metrics; print('sklearn.ensemble' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

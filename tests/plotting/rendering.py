@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 COLUMNS = ["dataset", "ratio", "seed", "method", "reweight", "metric", "value"]
@@ -22,8 +23,8 @@ def close_figures():
     plt.close("all")
 
 
-def make_results(methods=("miu", "scrub"), ratios=(0.5,), seeds=3):
-    """A tidy table with numbers that differ everywhere."""
+def make_results(methods=("miu", "scrub"), ratios=(0.5,), seeds=3, groups=()):
+    """A tidy table of a comparison, with numbers that differ everywhere."""
     rng = np.random.default_rng(0)
     models = [("pretrain", 0), ("retrain", 0), ("retrain", 1), ("gold_reseeded", 1)]
     models += [(method, reweight) for method in methods for reweight in (0, 1)]
@@ -35,9 +36,48 @@ def make_results(methods=("miu", "scrub"), ratios=(0.5,), seeds=3):
                 if (method, reweight) == ("retrain", 1):
                     values["AVG_GAP"] = 100.0
                 values["cost"] = rng.uniform(0.5, 20)
+                values |= {f"group_accuracy[{name}]": rng.uniform(30, 95) for name in groups}
                 for name, value in values.items():
                     rows.append(("digits", ratio, seed, method, reweight, name, value))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def make_benchmark_results(seeds=2, ratios=(0.5,)):
+    """A benchmark's results as a CSV file gives them: more columns, and no average gap."""
+    rng = np.random.default_rng(1)
+    models = [("pretrain", 0, None), ("retrain", 1, None), ("gold_reseeded", 1, None)]
+    models += [("miu", 1, None), ("miu", 1, "no_calibration"), ("scrub", 0, None)]
+    rows = []
+    for ratio in ratios:
+        for seed in range(seeds):
+            for model in models:
+                values = {name: rng.uniform(40, 95) for name in ("RA", "UA", "TA", "MIA", "EO")}
+                values |= {"GA": rng.uniform(40, 95), "cost": rng.uniform(0.5, 20)}
+                values["group_accuracy[20-29, Black]"] = rng.uniform(40, 95)
+                setting = ("fairface", "group", ratio, seed, "best")
+                rows += [(*setting, *model, name, value) for name, value in values.items()]
+    columns = ["dataset", "forget", "ratio", "seed", "selection", "method", "reweight", "variant"]
+    return pd.DataFrame(rows, columns=[*columns, "metric", "value"])
+
+
+def rendered(figure):
+    """Draw the figure; return its pixels: (row from the top, column, RGB) in [0, 255]."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
+
+
+def colors_near(pixels, ax, x, y, *, radius=4):
+    """Return the colours around a place in data coordinates."""
+    column, row = ax.transData.transform((x, y))
+    row = pixels.shape[0] - 1 - row
+    rows, columns = (slice(round(c) - radius, round(c) + radius + 1) for c in (row, column))
+    return pixels[rows, columns].reshape(-1, 3)
+
+
+def shows(colors, color, *, tolerance=30):
+    """Tell whether a colour is among these pixels."""
+    wanted = 255 * np.array(to_rgb(color))
+    return bool((np.abs(colors - wanted).max(axis=1) <= tolerance).any())
 
 
 def drawn_texts(figure):

@@ -1,22 +1,24 @@
 """Displays of a fitted unlearner: contents, errors, and what they look like."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import make_net, make_table
 from matplotlib import pyplot as plt
-from rendering import check_readable, close_figures  # noqa: F401
+from rendering import check_readable, close_figures, rendered  # noqa: F401
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from skorch.history import History
 
 from grmu_sk import MIUUnlearner, RetrainUnlearner
+from grmu_sk.metrics import fit_membership_attack, membership_inference_efficacy
 from grmu_sk.plotting import (
     GroupAccuracyDisplay,
     LossDistributionDisplay,
     UnlearningHistoryDisplay,
 )
-from grmu_sk.plotting.loss_distribution import best_threshold
 
 FORGET = [1, 5, 9, 40]
 FORGET_LATER = [2, 70]
@@ -71,30 +73,58 @@ def test_histograms_show_shares_of_all_rows():
         inside = (column >= edges[10]) & (column < edges[20])
         assert percent[10:20].sum() == pytest.approx(100 * inside.mean())
     assert "first bin holds 5 rows" in display.ax_.get_xlabel()
-    share = 100 * np.mean(losses[1] > display.threshold)
-    legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert f"{share:.0f}% of forgotten rows above" in legend[-1]
     check_readable(display.figure_)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_no_threshold_is_better(seed):
+def draw_losses(seed=0, sizes=(900, 80, 300), scales=(0.6, 0.9, 1.0)):
     rng = np.random.default_rng(seed)
-    members = rng.exponential(0.5, 30).round(1)  # rounded, so that there are ties
-    others = rng.exponential(1.0, 20).round(1)
-    threshold, accuracy = best_threshold(members, others)
-
-    def accuracy_of(t):
-        return (np.mean(members <= t) + np.mean(others > t)) / 2
-
-    assert accuracy == pytest.approx(accuracy_of(threshold))
-    assert accuracy == pytest.approx(max(accuracy_of(t) for t in np.arange(-0.05, 8, 0.05)))
+    return [rng.exponential(scale, size) for scale, size in zip(scales, sizes, strict=True)]
 
 
-def test_losses_that_tell_nothing_have_balanced_accuracy_one_half():
-    assert best_threshold(np.ones(3), np.ones(4)) == (1.0, 0.5)
-    assert best_threshold(np.array([2.0, 3.0]), np.array([0.0, 1.0]))[1] == 0.5
+@pytest.mark.parametrize("random_state", [0, 5])
+def test_shares_are_those_of_the_metric(random_state):
+    member, forget, nonmember = draw_losses()
+    display = LossDistributionDisplay.from_losses(
+        member, forget, nonmember, random_state=random_state
+    )
+    expected = [
+        membership_inference_efficacy(
+            member, nonmember, losses, attack="balanced", random_state=random_state
+        )
+        for losses in (member, forget, nonmember)
+    ]
+    assert display.forgotten_as_nonmembers == expected[1]
+    legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    for text, share in zip(legend, expected, strict=False):
+        assert f"{100 * share:.0f}% outside the shading" in text
+    assert len({text.split(", ")[-1] for text in legend[:3]}) == 3, "the three can be told apart"
+
+
+def test_the_shading_is_drawn_where_the_forest_says_member():
+    member, forget, nonmember = draw_losses(scales=(0.9, 0.9, 1.0))
+    display = LossDistributionDisplay.from_losses(member, forget, nonmember)
+    attack = fit_membership_attack(member, nonmember)
+    assert len(attack.member_intervals) > 1, "a single threshold would be a weak test"
+    ax = display.ax_
+    ax.set_ylim(0, 3 * ax.get_ylim()[1])  # room above the histograms
+    pixels = rendered(display.figure_)
+    box = ax.get_window_extent()
+    columns = np.arange(round(box.x0) + 3, round(box.x1) - 3)
+    top = pixels.shape[0] - round(box.y1)
+    # the hatch covers a part of each column, the grey all of it
+    drawn = (pixels[top + 5 : top + 60, columns] < 250).all(axis=2).mean(axis=0) > 0.5
+    losses = ax.transData.inverted().transform(np.c_[columns, np.full(len(columns), box.y0)])[:, 0]
+    expected = attack.is_member(losses)
+    ends = attack.member_intervals.clip(*ax.get_xlim()).ravel()
+    ends = ax.transData.transform(np.c_[ends, np.zeros_like(ends)])[:, 0]
+    near_an_end = (np.abs(columns[:, None] - ends) < 2.5).any(axis=1)
+    assert 0.1 < expected.mean() < 0.9
+    np.testing.assert_array_equal(drawn[~near_an_end], expected[~near_an_end])
+
+
+def test_losses_that_tell_nothing_have_no_shading():
     display = LossDistributionDisplay.from_losses([0.0, 0.0], [0.0], [0.0])
+    assert display.forgotten_as_nonmembers == 1.0
     check_readable(display.figure_)
 
 
@@ -173,6 +203,24 @@ def test_history_of_other_methods_has_losses_only(gold):
     check_readable(display.figure_)
 
 
+def test_information_is_recognised_by_what_the_history_holds(miu, monkeypatch):
+    rows = [dict(row) for row in miu.history_]
+    unlearner = RetrainUnlearner(make_net(max_epochs=1), random_state=0)
+    table = make_table()
+    unlearner.fit(table.X, table.y, table.a)
+    monkeypatch.setattr(unlearner, "history_", History(rows))
+    of_other = UnlearningHistoryDisplay.from_estimator(unlearner)
+    of_miu = UnlearningHistoryDisplay.from_estimator(miu)
+    pd.testing.assert_frame_equal(of_other.history, of_miu.history)
+    assert len(of_other.axes_) == 2
+
+    without = [row for row in rows if row["phase"] != "tune"]
+    monkeypatch.setattr(unlearner, "history_", History(without))
+    display = UnlearningHistoryDisplay.from_estimator(unlearner)
+    assert "forget" in set(display.history["phase"])
+    assert set(display.history["quantity"]) == {"training loss"}, "a loss like that of SCRUB"
+
+
 def test_runs_of_one_epoch_are_told_apart(table):
     unlearner = MIUUnlearner(make_net(max_epochs=1), max_epochs=1, random_state=0)
     unlearner.fit(table.X, table.y, table.a).unlearn(FORGET).unlearn(FORGET_LATER)
@@ -210,6 +258,23 @@ def test_group_accuracies_of_estimators(miu, gold, held_out):
     np.testing.assert_allclose(display.differences["miu"], expected)
     forgotten = {f"{y}, {a}" for y, a in miu.forget_groups_ + gold.forget_groups_}
     assert set(display.forget_groups) == forgotten
+    check_readable(display.figure_)
+
+
+def test_groups_of_several_attributes_are_named_in_full(table):
+    attributes = np.c_[np.where(table.a, "Female", "Male"), np.where(table.X[:, 0] > 0, "B", "W")]
+    income = np.where(table.y, ">50K", "<=50K")
+    unlearner = RetrainUnlearner(make_net(max_epochs=1), random_state=0)
+    unlearner.fit(table.X, income, attributes)
+    unlearner.unlearn(
+        np.flatnonzero((income == ">50K") & (attributes == ["Female", "B"]).all(1))[:2]
+    )
+    display = GroupAccuracyDisplay.from_estimator(unlearner, table.X, income, attributes)
+    assert display.forget_groups == (">50K, Female, B",)
+    ticks = [label.get_text() for label in display.ax_.get_yticklabels()]
+    n_rows = ((income == ">50K") & (attributes == ["Female", "B"]).all(axis=1)).sum()
+    assert f">50K, Female, B\n({n_rows} rows, forgotten from)" in ticks
+    assert len(ticks) == 8
     check_readable(display.figure_)
 
 

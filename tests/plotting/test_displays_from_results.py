@@ -1,14 +1,29 @@
 """MethodComparisonDisplay and UnlearningRatioDisplay: contents, errors, and what they look like."""
 
+import re
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from rendering import check_readable, close_figures, make_results  # noqa: F401
+from matplotlib.collections import FillBetweenPolyCollection, LineCollection
+from matplotlib.colors import to_rgb
+from rendering import (
+    check_readable,
+    close_figures,  # noqa: F401
+    colors_near,
+    make_benchmark_results,
+    make_results,
+    rendered,
+    shows,
+)
 
+from grmu_sk.metrics import AVERAGE_GAP_METRICS
 from grmu_sk.plotting import GroupAccuracyDisplay, MethodComparisonDisplay, UnlearningRatioDisplay
+from grmu_sk.plotting._results import group_of_metric
+from grmu_sk.plotting._style import COLORS, model_styles
 
 ALL_METHODS = Path(__file__).parents[2] / "docs" / "results" / "all_methods" / "results.csv"
 
@@ -20,53 +35,182 @@ def values_of(results, method, reweight, metric, ratio=0.5):
 
 # comparison of methods ---------------------------------------------------------------------------
 
+GOLD = "retrain + reweight (gold standard)"
+RESEEDED = "gold standard, other seed"
 
-def test_comparison_shows_means_and_deviations_best_first():
+
+def line_of(panel, position):
+    """Return the drawn marker's place and the ends of the line through it."""
+    (marker,) = [
+        line
+        for line in panel.lines
+        if line.get_linestyle() == "None" and list(line.get_ydata()) == [position]
+    ]
+    ends = [
+        segment[:, 0]
+        for collection in panel.collections
+        if isinstance(collection, LineCollection)
+        for segment in collection.get_segments()
+        if (segment[:, 1] == position).all()
+    ]
+    return marker, ends[0]
+
+
+def test_comparison_holds_means_deviations_and_deltas():
     results = make_results()
-    table = MethodComparisonDisplay.from_results(results).methods
-    gap, cost = (values_of(results, "miu", 1, metric) for metric in ("AVG_GAP", "cost"))
-    line = table.loc["miu + reweight"]
-    assert line["gap"] == pytest.approx(gap.sum() / 3)
-    assert line["gap_std"] == pytest.approx(np.sqrt(((gap - gap.mean()) ** 2).sum() / 3))
-    assert line["cost"] == pytest.approx(cost.sum() / 3)
-    assert (line["cost_low"], line["cost_high"]) == (cost.min(), cost.max())
-    assert table["gap"].is_monotonic_decreasing
-    expected = {"pretrain", "retrain", "miu", "miu + reweight", "scrub", "scrub + reweight"}
-    assert set(table.index) == expected
+    scores = MethodComparisonDisplay.from_results(results).scores
+    for metric in ("AVG_GAP", "UA", "GA", "cost"):
+        values = values_of(results, "miu", 1, metric)
+        gold = values_of(results, "retrain", 1, metric)
+        line = scores.loc[(metric, "miu + reweight")]
+        assert line["mean"] == pytest.approx(values.sum() / 3)
+        assert line["std"] == pytest.approx(np.sqrt(((values - values.mean()) ** 2).sum() / 3))
+        assert (line["low"], line["high"]) == (values.min(), values.max())
+        assert line["delta"] == pytest.approx(np.abs(values - gold).sum() / 3)
+    assert (scores.xs(GOLD, level="model")["delta"] == 0).all()
+    of_means = (scores["mean"] - scores["mean"].xs(GOLD, level="model")).abs()
+    assert (scores["delta"] > of_means + 1).any(), "the seeds are compared one by one"
 
 
-def test_comparison_draws_what_it_holds():
+def test_golds_are_on_top_and_then_the_best_method():
     results = make_results()
     display = MethodComparisonDisplay.from_results(results)
-    ceiling = values_of(results, "gold_reseeded", 1, "AVG_GAP")
-    assert display.ceiling == pytest.approx((ceiling.mean(), ceiling.std()))
-    assert display.gold_cost == pytest.approx(values_of(results, "retrain", 1, "cost").mean())
-    gap_panel, cost_panel = display.axes_
-    assert display.ax_ is gap_panel and gap_panel.figure is display.figure_
-    ticks = [label.get_text() for label in gap_panel.get_yticklabels()]
-    assert ticks == list(display.methods.index)
-    for panel, column in ((gap_panel, "gap"), (cost_panel, "cost")):
-        drawn = {}
-        for dots in panel.containers:
-            drawn |= dict(zip(dots.lines[0].get_ydata(), dots.lines[0].get_xdata(), strict=True))
-        found = [drawn[row] for row in range(len(ticks))]
-        np.testing.assert_allclose(found, display.methods[column])
-    vertical = [line.get_xdata() for line in gap_panel.lines if len(set(line.get_xdata())) == 1]
-    assert any(np.isclose(x[0], ceiling.mean()) for x in vertical)
-    assert cost_panel.get_xscale() == "log"
-    assert "%" in gap_panel.get_xlabel() and "epochs" in cost_panel.get_xlabel()
+    assert display.models[:2] == [GOLD, RESEEDED]
+    expected = {"pretrain", "retrain", "miu", "miu + reweight", "scrub", "scrub + reweight"}
+    assert set(display.models[2:]) == expected
+    gaps = display.scores.loc["AVG_GAP", "mean"][display.models[2:]]
+    assert gaps.is_monotonic_decreasing
+    ticks = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert ticks == display.models
+    heights = display.ax_.transData.transform(np.c_[np.zeros(len(ticks)), range(len(ticks))])[:, 1]
+    assert (np.diff(heights) < 0).all(), "the first is the highest"
+
+
+def test_every_panel_draws_what_it_holds():
+    display = MethodComparisonDisplay.from_results(make_results())
+    assert display.metrics == ["AVG_GAP", "UA", "EO", "GA", "cost"]
+    titles = [panel.get_title() for panel in display.axes_]
+    assert titles == ["average gap", "UA", "EO", "GA", "cost"]
+    assert display.ax_ is display.axes_[0] and display.ax_.figure is display.figure_
+    for panel, metric in zip(display.axes_, display.metrics, strict=True):
+        for position, model in enumerate(display.models):
+            line = display.scores.loc[(metric, model)]
+            ends = (line["mean"] - line["std"], line["mean"] + line["std"])
+            if metric == "cost":
+                ends = (line["low"], line["high"])
+            marker, drawn_ends = line_of(panel, position)
+            np.testing.assert_allclose(marker.get_xdata(), line["mean"])
+            np.testing.assert_allclose(drawn_ends, ends)
+    assert display.axes_[-1].get_xscale() == "log"
+
+
+def test_deltas_stand_beside_their_lines():
+    display = MethodComparisonDisplay.from_results(make_results())
+    display.figure_.canvas.draw()
+    for panel, metric in zip(display.axes_, display.metrics, strict=True):
+        written = {}
+        for text in panel.texts:
+            box = text.get_window_extent()
+            assert box.x0 > panel.get_window_extent().x1
+            _, y = panel.transData.inverted().transform((0, (box.y0 + box.y1) / 2))
+            written[round(y)] = text.get_text()
+        if metric in ("AVG_GAP", "cost"):
+            assert written == {}
+            continue
+        assert written.pop(min(written)) == "\N{GREEK CAPITAL LETTER DELTA}", "the head"
+        deltas = display.scores.loc[metric, "delta"]
+        expected = {n: f"{deltas[name]:.1f}" for n, name in enumerate(display.models) if n}
+        assert written == expected
+
+
+def test_each_metric_has_the_lines_of_both_golds():
+    display = MethodComparisonDisplay.from_results(make_results())
+    for panel, metric in zip(display.axes_, display.metrics, strict=True):
+        vertical = {
+            line.get_linestyle(): line.get_xdata()[0]
+            for line in panel.lines
+            if list(line.get_ydata()) == [0, 1]
+        }
+        means = display.scores.loc[metric, "mean"]
+        if metric != "AVG_GAP":
+            assert vertical[":"] == pytest.approx(means[GOLD])
+        if metric != "cost":
+            assert vertical["--"] == pytest.approx(means[RESEEDED])
+            std = display.scores.loc[(metric, RESEEDED), "std"]
+            (band,) = [patch for patch in panel.patches if patch.get_height() == 1]
+            assert band.get_x() == pytest.approx(means[RESEEDED] - std)
+            assert band.get_width() == pytest.approx(2 * std)
+
+
+def test_rendered_markers_tell_golds_and_methods_apart():
+    display = MethodComparisonDisplay.from_results(make_results())
+    pixels = rendered(display.figure_)
+    for panel, metric in zip(display.axes_, display.metrics, strict=True):
+        for position, model in enumerate(display.models):
+            x = display.scores.loc[(metric, model), "mean"]
+            colors = colors_near(pixels, panel, x, position)
+            if model == GOLD:
+                assert shows(colors, "black")
+            elif model == "pretrain":
+                assert shows(colors, "0.45")
+            elif model != RESEEDED:
+                reweight = "+ reweight" in model
+                assert shows(colors, "#0072B2" if reweight else "#D55E00"), (metric, model)
+                assert not shows(colors, "#D55E00" if reweight else "#0072B2"), (metric, model)
+
+
+def test_the_star_is_the_gold_standard_alone():
+    results = make_results(ratios=RATIOS, groups=("a, x", "b, x"))
+    at_one = results[results["ratio"] == 0.5]
+    comparison = MethodComparisonDisplay.from_results(at_one)
+    groups = GroupAccuracyDisplay.from_results(at_one)
+    curves = UnlearningRatioDisplay.from_results(results, metrics="GA")
+    for panel in comparison.axes_:
+        stars = [line for line in panel.lines if line.get_marker() == "*"]
+        assert [list(line.get_ydata()) for line in stars] == [[0]]
+    for ax in (groups.ax_, *curves.axes_):
+        lines = [line for line in ax.lines if line.get_marker() not in ("None", "|", "", None)]
+        stars = [line for line in lines if line.get_marker() == "*"]
+        assert len(stars) == 1 and len(lines) > 5
+    for legend in (groups.ax_.get_legend(), curves.figure_.axes[-1].get_legend()):
+        names = [text.get_text() for text in legend.get_texts()]
+        assert GOLD in names and RESEEDED in names
 
 
 def test_comparison_of_all_methods_is_readable():
     results = pd.read_csv(ALL_METHODS)
     display = MethodComparisonDisplay.from_results(results)
     n_models = len(results[["method", "reweight"]].drop_duplicates())
-    assert len(display.methods) == n_models - 2 > 30
+    assert len(display.models) == n_models > 30
+    assert display.metrics == ["AVG_GAP", "RA", "UA", "TA", "MIA", "EO", "GA", "cost"]
     check_readable(display.figure_)
 
 
-def test_comparison_of_few_methods_is_readable():
-    check_readable(MethodComparisonDisplay.from_results(make_results()).figure_)
+def test_comparison_with_long_names_is_readable():
+    names = tuple(f"a_method_with_a_very_long_name_{number}" for number in range(5))
+    results = make_results(names)
+    results.loc[results["seed"].eq(0) & results["method"].isin(names), "value"] = np.nan
+    check_readable(MethodComparisonDisplay.from_results(results).figure_)
+
+
+@pytest.mark.parametrize("costs", [(18.0, 20.2), (4.0, 9.0), (2.0, 19.0), (0.01, 300.0)])
+def test_comparison_of_few_methods_is_readable(costs):
+    results = make_results(seeds=1)
+    is_cost = results["metric"] == "cost"
+    results.loc[is_cost, "value"] = np.linspace(*costs, is_cost.sum())
+    check_readable(MethodComparisonDisplay.from_results(results).figure_)
+
+
+def test_metrics_and_methods_can_be_chosen():
+    results = make_results()
+    display = MethodComparisonDisplay.from_results(
+        results, metrics=["GA"], methods=["scrub", "miu + reweight"], show_cost=False
+    )
+    assert display.metrics == ["AVG_GAP", "GA"]
+    assert set(display.models) == {GOLD, RESEEDED, "scrub", "scrub + reweight", "miu + reweight"}
+    assert MethodComparisonDisplay.from_results(results, metrics=()).metrics == ["AVG_GAP", "cost"]
+    with pytest.raises(ValueError, match=r"no metric \['nonsense'\]"):
+        MethodComparisonDisplay.from_results(results, metrics=["nonsense"])
 
 
 def test_runs_that_diverged_are_named():
@@ -74,11 +218,22 @@ def test_runs_that_diverged_are_named():
     some = results["seed"].eq(0) & results["method"].eq("miu") & results["reweight"].eq(1)
     every = results["method"].eq("scrub") & results["reweight"].eq(0)
     results.loc[some | every, "value"] = np.nan
-    table = MethodComparisonDisplay.from_results(results).methods
+    display = MethodComparisonDisplay.from_results(results)
     rest = values_of(results, "miu", 1, "AVG_GAP")[1:]
-    assert table.loc["miu + reweight (1 of 3 runs diverged)", "gap"] == pytest.approx(rest.mean())
-    assert table.index[-1] == "scrub (3 of 3 runs diverged)"
-    assert np.isnan(table["gap"].iloc[-1])
+    line = display.scores.loc[("AVG_GAP", "miu + reweight")]
+    assert line["mean"] == pytest.approx(rest.mean())
+    ticks = [label.get_text() for label in display.ax_.get_yticklabels()]
+    assert "miu + reweight (1 of 3 runs diverged)" in ticks
+    assert ticks[-1] == "scrub (3 of 3 runs diverged)"
+    check_readable(display.figure_)
+
+
+def test_a_metric_that_is_undefined_is_no_divergence():
+    results = make_results()
+    results.loc[results["metric"].eq("EO") & results["method"].eq("miu"), "value"] = np.nan
+    display = MethodComparisonDisplay.from_results(results)
+    assert set(display.notes.values()) == {""}
+    assert np.isnan(display.scores.loc[("EO", "miu"), "mean"])
 
 
 def test_costs_can_be_left_out():
@@ -90,7 +245,7 @@ def test_costs_can_be_left_out():
     with pytest.raises(ValueError, match=r"no metric \['cost'\]"):
         MethodComparisonDisplay.from_results(without)
     display = MethodComparisonDisplay.from_results(without, show_cost=False)
-    assert len(display.axes_) == 1 and display.gold_cost is None
+    assert "cost" not in display.metrics
     check_readable(display.figure_)
 
 
@@ -119,29 +274,100 @@ def test_curves_hold_means_and_deviations():
         assert cell["std"] == pytest.approx(values.std())
 
 
-def test_curves_are_drawn_at_their_ratios():
-    display = UnlearningRatioDisplay.from_results(make_results(ratios=RATIOS), metrics="GA")
+@pytest.mark.parametrize("spread", ["band", "bars", "none"])
+def test_curves_are_drawn_at_their_ratios(spread):
+    display = UnlearningRatioDisplay.from_results(
+        make_results(ratios=RATIOS), metrics="GA", spread=spread
+    )
     (panel,) = display.axes_
     models = list(dict.fromkeys(display.curves.index.get_level_values("model")))
-    assert len(panel.containers) == len(models)
-    for bars, model in zip(panel.containers, models, strict=True):
-        line = bars.lines[0]
+    lines = {line.get_label(): line for line in panel.lines}
+    assert set(lines) == set(models) and len(panel.lines) == len(models)
+    for model, line in lines.items():
         expected = display.curves.loc["GA"].loc[model]["mean"]
         np.testing.assert_allclose(line.get_ydata().astype(float), expected)
-        assert np.abs(line.get_xdata() - 100 * np.array(RATIOS)).max() < 6
+        distance = np.abs(line.get_xdata() - 100 * np.array(RATIOS)).max()
+        assert distance < 6 if spread == "bars" else distance == 0
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["10", "50", "90"]
     assert panel.get_ylabel() == "accuracy of the forgotten groups (%)"
-    styles = {(bars.lines[0].get_color(), bars.lines[0].get_marker()) for bars in panel.containers}
+    styles = {(str(ln.get_color()), ln.get_marker(), ln.get_linestyle()) for ln in panel.lines}
     assert len(styles) == len(models)
+
+
+def extents_of_spreads(panel):
+    """Return the lower and upper end of every band or bar at its last ratio."""
+    found = []
+    for collection in panel.collections:
+        points = np.concatenate([path.vertices for path in collection.get_paths()])
+        at_last = points[points[:, 0] > points[:, 0].max() - 5, 1]
+        found.append((at_last.min(), at_last.max()))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("spread", ["band", "bars"])
+def test_spreads_are_one_deviation(spread):
+    results = make_results(ratios=RATIOS)
+    display = UnlearningRatioDisplay.from_results(results, metrics="GA", spread=spread)
+    last = display.curves.xs(0.9, level="ratio")
+    expected = sorted(zip(last["mean"] - last["std"], last["mean"] + last["std"], strict=True))
+    np.testing.assert_allclose(extents_of_spreads(display.ax_), expected)
+
+
+def test_spread_is_chosen_by_the_number_of_models():
+    def kinds(methods, chosen):
+        results = make_results(methods, ratios=RATIOS)
+        display = UnlearningRatioDisplay.from_results(results, metrics="GA", methods=chosen)
+        return {type(collection) for collection in display.ax_.collections}
+
+    assert kinds(("miu",), ["miu"]) == {FillBetweenPolyCollection}
+    assert kinds(("miu", "scrub"), None) == {LineCollection}
+    assert kinds(("miu", "scrub", "salun", "ssd", "sisa"), None) == set()
+    with pytest.raises(ValueError, match="spread must be one of"):
+        UnlearningRatioDisplay.from_results(make_results(ratios=RATIOS), spread="violin")
+
+
+def test_a_rendered_band_has_the_colour_of_its_line():
+    results = make_results(("miu",), ratios=RATIOS)
+    curves = UnlearningRatioDisplay.from_results(results, metrics="GA").curves
+    alone = curves[curves.index.get_level_values("model") == "miu + reweight"]
+    display = UnlearningRatioDisplay(alone).plot(spread="band")
+    mean, std = alone.loc[("GA", "miu + reweight", 0.5)]
+    pixels = rendered(display.figure_)
+    (line,) = display.ax_.lines
+    assert shows(colors_near(pixels, display.ax_, 50, mean), line.get_color())
+    inside = colors_near(pixels, display.ax_, 50, mean + 0.9 * std, radius=1)
+    outside = colors_near(pixels, display.ax_, 50, mean + 1.3 * std, radius=1)
+    assert inside.max() - inside.min() > 20, "a tint"
+    assert outside.max() == outside.min() == 255 or outside.min() > 220, "white, or a grid line"
+
+
+@pytest.mark.parametrize("chosen", [["scrub", "miu + reweight"], ["miu + reweight", "scrub"]])
+def test_methods_can_be_chosen_and_ordered(chosen):
+    results = make_results(ratios=RATIOS)
+    display = UnlearningRatioDisplay.from_results(results, metrics=["GA"], methods=chosen)
+    models = list(dict.fromkeys(display.curves.index.get_level_values("model")))
+    of_name = {"scrub": ["scrub", "scrub + reweight"], "miu + reweight": ["miu + reweight"]}
+    assert models == [GOLD, RESEEDED, *of_name[chosen[0]], *of_name[chosen[1]]]
+
+
+@pytest.mark.parametrize(
+    "display", [UnlearningRatioDisplay, MethodComparisonDisplay, GroupAccuracyDisplay]
+)
+def test_unknown_methods_are_refused(display):
+    ratios = RATIOS if display is UnlearningRatioDisplay else (0.5,)
+    results = make_results(ratios=ratios, groups=("a, x",))
+    with pytest.raises(ValueError, match=r"no methods \['mui'\]; there are .*'miu'"):
+        display.from_results(results, methods=["mui", "scrub"])
+    with pytest.raises(ValueError, match="methods is empty"):
+        display.from_results(results, methods=[])
 
 
 def test_the_gold_standard_has_no_gap_to_itself():
     display = UnlearningRatioDisplay.from_results(
         make_results(ratios=RATIOS), metrics=["AVG_GAP", "GA"]
     )
-    gold = "retrain + reweight (gold standard)"
-    assert gold not in display.curves.loc["AVG_GAP"].index.get_level_values("model")
-    assert gold in display.curves.loc["GA"].index.get_level_values("model")
+    assert GOLD not in display.curves.loc["AVG_GAP"].index.get_level_values("model")
+    assert GOLD in display.curves.loc["GA"].index.get_level_values("model")
 
 
 @pytest.mark.parametrize("n_metrics", [1, 3, 4])
@@ -164,6 +390,220 @@ def test_curves_need_several_ratios_and_a_metric():
         UnlearningRatioDisplay.from_results(make_results(ratios=RATIOS), metrics=[])
     with pytest.raises(ValueError, match=r"no metric \['nonsense'\]"):
         UnlearningRatioDisplay.from_results(make_results(ratios=RATIOS), metrics=["nonsense"])
+
+
+def test_curves_name_runs_that_diverged():
+    results = make_results(ratios=RATIOS)
+    lost = results["seed"].eq(0) & results["method"].eq("miu") & results["ratio"].eq(0.9)
+    results.loc[lost, "value"] = np.nan
+    display = UnlearningRatioDisplay.from_results(results, metrics="GA")
+    legend = display.figure_.axes[-1].get_legend()
+    assert "miu (1 of 9 runs diverged)" in [text.get_text() for text in legend.get_texts()]
+
+
+# accuracy of groups ------------------------------------------------------------------------------
+
+AGES = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")
+RACES = ("Black", "Southeast Asian", "Middle Eastern", "Indian", "Latino", "White", "East Asian")
+
+
+@pytest.mark.parametrize("methods", [("miu",), ("miu", "scrub", "salun", "ssd", "sisa")])
+def test_sixty_three_groups_are_readable(methods):
+    names = [f"{age}, {race}" for age in AGES for race in RACES]
+    results = make_results(methods, groups=names)
+    display = GroupAccuracyDisplay.from_results(results, forget_groups=[("20-29", "Black")])
+    assert len(display.accuracy) == 63
+    assert max(display.figure_.get_size_inches()) < 80
+    check_readable(display.figure_)
+
+
+def test_differences_of_many_groups_stand_under_their_markers():
+    names = [f"{age}, {race}" for age in AGES for race in RACES[:3]]
+    display = GroupAccuracyDisplay.from_results(make_results(("miu",), groups=names))
+    ax = display.ax_
+    display.figure_.canvas.draw()
+    right = ax.get_window_extent().x1
+    heads = {
+        (
+            line.get_marker(),
+            str(line.get_color()),
+            str(line.get_markerfacecolor()),
+        ): line.get_window_extent().x1
+        for line in ax.lines
+        if len(line.get_xdata()) == 1 and line.get_window_extent().x0 > right
+    }
+    assert len(heads) == len(display.accuracy.columns) - 1
+    columns = sorted(heads.values())
+    others = [name for name in display.accuracy if name != display.gold]
+    cells = {}
+    for text in ax.texts:
+        box = text.get_window_extent()
+        _, y = ax.transData.inverted().transform((0, (box.y0 + box.y1) / 2))
+        if y < len(names) - 0.5:
+            number = int(np.argmin(np.abs(np.array(columns) - box.x1)))
+            cells[names[len(names) - 1 - round(y)], others[number]] = text.get_text()
+    assert len(cells) == len(names) * len(others)
+    for (name, model), written in cells.items():
+        expected = display.differences.loc[name, model]
+        assert float(written.replace("\N{MINUS SIGN}", "-")) == pytest.approx(expected, abs=0.051)
+
+
+def test_more_models_than_can_be_told_apart_are_refused():
+    names = [f"{age}, {race}" for age in AGES for race in RACES]
+    many = tuple(f"method_{number}" for number in range(8))
+    results = make_results(many, seeds=1, groups=names)
+    with pytest.raises(ValueError, match="20 models in each of 63 groups cannot be told apart"):
+        GroupAccuracyDisplay.from_results(results)
+    display = GroupAccuracyDisplay.from_results(results, methods=["method_3"])
+    assert list(display.accuracy) == [GOLD, RESEEDED, "method_3", "method_3 + reweight"]
+
+
+@pytest.mark.parametrize(
+    "metric",
+    ["group_accuracy[>50K, Female, Black]", "group_accuracy[>50K, ('Female', 'Black')]"],
+)
+def test_groups_of_two_attributes(metric):
+    results = make_results(groups=("x",)).replace({"metric": {"group_accuracy[x]": metric}})
+    display = GroupAccuracyDisplay.from_results(
+        results, forget_groups=[(">50K", ("Female", "Black"))]
+    )
+    (tick,) = display.ax_.get_yticklabels()
+    assert tick.get_text() == ">50K, Female, Black\n(forgotten from)"
+
+
+def test_parentheses_of_a_name_are_kept():
+    assert group_of_metric("group_accuracy[cat, (old) barn]") == "cat, (old) barn"
+    assert group_of_metric("group_accuracy[cat, (old)]") == "cat, (old)"
+
+
+def test_group_markers_are_rendered_at_the_accuracy():
+    display = GroupAccuracyDisplay.from_results(make_results(groups=("a, x", "b, x")))
+    pixels = rendered(display.figure_)
+    place = list(display.accuracy).index("miu + reweight")
+    offsets = np.linspace(0.5, -0.5, len(display.accuracy.columns) + 2)[1:-1]
+    for position, group in ((1, "a, x"), (0, "b, x")):
+        x = display.accuracy.loc[group, "miu + reweight"]
+        assert shows(colors_near(pixels, display.ax_, x, position + offsets[place]), "#0072B2")
+
+
+# results of a benchmark --------------------------------------------------------------------------
+
+
+def test_benchmark_results_get_their_average_gap_from_gold():
+    results = make_benchmark_results()
+    display = MethodComparisonDisplay.from_results(results)
+    wide = results.pivot_table(
+        index=["method", "seed"],
+        columns="metric",
+        values="value",
+        aggfunc="first",  # of miu, the run without a variant
+    )
+    deltas = (wide.loc["scrub"] - wide.loc["retrain"]).abs()
+    expected = 100 - deltas[list(AVERAGE_GAP_METRICS)].mean(axis=1)
+    line = display.scores.loc[("AVG_GAP", "scrub")]
+    assert line["mean"] == pytest.approx(expected.mean())
+    assert line["std"] == pytest.approx(expected.std(ddof=0))
+    assert display.scores.loc[("AVG_GAP", GOLD), "mean"] == 100
+    check_readable(display.figure_)
+
+
+def test_variants_are_models_of_their_own():
+    display = MethodComparisonDisplay.from_results(make_benchmark_results())
+    assert {"miu + reweight", "miu + reweight, no_calibration"} < set(display.models)
+    chosen = ["miu + reweight, no_calibration"]
+    display = MethodComparisonDisplay.from_results(make_benchmark_results(), methods=chosen)
+    assert display.models == [GOLD, RESEEDED, *chosen]
+
+
+def test_every_display_accepts_benchmark_results():
+    several = make_benchmark_results(ratios=RATIOS)
+    assert UnlearningRatioDisplay.from_results(several).curves.notna().all(axis=None)
+    groups = GroupAccuracyDisplay.from_results(make_benchmark_results())
+    assert groups.accuracy.index.tolist() == ["20-29, Black"]
+    assert groups.gold == GOLD
+
+
+def test_missing_columns_count_as_one_value():
+    results = make_benchmark_results()
+    plain = results[results["variant"].isna()].drop(columns=["forget", "selection", "variant"])
+    whole = results[results["variant"].isna()]
+    first, second = (MethodComparisonDisplay.from_results(frame) for frame in (plain, whole))
+    pd.testing.assert_frame_equal(first.scores, second.scores)
+
+
+def test_the_average_gap_needs_gold_of_every_seed():
+    results = make_benchmark_results()
+    is_gold = results["method"] == "retrain"
+    with pytest.raises(ValueError, match=r"no gold standard .* 'seed': 1"):
+        MethodComparisonDisplay.from_results(results[~(is_gold & (results["seed"] == 1))])
+    lost = (results["method"] == "scrub") & (results["metric"] == "TA")
+    with pytest.raises(ValueError, match="2 runs lack some, the first of 'scrub'"):
+        MethodComparisonDisplay.from_results(results[~lost])
+    with pytest.raises(ValueError, match=r"no metric \['AVG_GAP'\]"):
+        MethodComparisonDisplay.from_results(results[results["metric"] != "TA"])
+
+
+@pytest.mark.parametrize("column", ["dataset", "forget", "selection"])
+@pytest.mark.parametrize(
+    "display", [MethodComparisonDisplay, UnlearningRatioDisplay, GroupAccuracyDisplay]
+)
+def test_settings_are_not_averaged(display, column):
+    ratios = RATIOS if display is UnlearningRatioDisplay else (0.5,)
+    results = make_benchmark_results(ratios=ratios)
+    first = results[column].iloc[0]
+    mixed = pd.concat([results, results.assign(**{column: "other"})])
+    hint = re.escape(f"choose one: results[results['{column}'] == '{first}']")
+    with pytest.raises(ValueError, match=hint):
+        display.from_results(mixed)
+    display.from_results(mixed[mixed[column] == first])  # as the message says
+
+
+# colours -----------------------------------------------------------------------------------------
+
+# V. G. Machado et al., "A Physiologically-based Model for Simulation of Color Vision Deficiency",
+# 2009; for linear RGB
+SEEN_BY = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+}
+
+
+def smallest_distance(colors, kind):
+    """Return the CIELAB distance of the two closest colours as such readers see them."""
+    rgb = np.array([to_rgb(color) for color in colors])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ np.array(SEEN_BY[kind]).T).clip(0, 1)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    white = [0.9505, 1.0, 1.089]
+    cube = np.cbrt(np.maximum(seen @ np.array(to_xyz).T / white, 0.008856))
+    lab = np.c_[116 * cube[:, 1], 500 * -np.diff(cube[:, :2]), 200 * -np.diff(cube[:, 1:])]
+    return min(np.linalg.norm(a - b) for a, b in combinations(lab, 2))
+
+
+@pytest.mark.parametrize("kind", list(SEEN_BY))
+def test_colour_blind_readers_tell_colours_apart(kind):
+    assert smallest_distance(COLORS, kind) > 12
+    assert smallest_distance(["#D55E00", "#0072B2"], kind) > 60, "without and with REWEIGHT"
+    assert smallest_distance(["#1f77b4", "#9467bd"], kind) < 9, "unlike this blue and this purple"
+
+
+def test_forty_two_models_look_different_without_colour_or_in_it():
+    names = [f"method_{n}{end}" for n in range(42) for end in ("", " + reweight")]
+    styles = model_styles([*names, GOLD, RESEEDED, "pretrain"])
+    looks = [
+        (style["color"], style["marker"], style.get("markerfacecolor")) for style in styles.values()
+    ]
+    assert len(set(looks)) == len(looks) == 87
+    first = [styles[name]["marker"] for name in names[1:12:2]]
+    assert len(set(first)) == 6, "few methods differ by marker alone"
 
 
 # what both share ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The rendered check sees what it must."""
 
 from matplotlib import pyplot as plt
-from rendering import overlapping_texts
+from rendering import close_figures, colors_near, overlapping_texts, rendered, shows  # noqa: F401
 
 
 def test_texts_that_cover_one_another_are_found():
@@ -21,3 +21,14 @@ def test_an_ordinary_figure_passes():
     figure, ax = plt.subplots()
     ax.set(title="title", xlabel="x", ylabel="y")
     assert overlapping_texts(figure) == []
+
+
+def test_pixels_are_found_at_their_place():
+    figure, ax = plt.subplots()
+    ax.plot([0, 1], [0, 1], "s", color="#0072B2", markersize=10)
+    ax.plot(0.25, 0.75, "s", color="#D55E00", markersize=10)
+    pixels = rendered(figure)
+    assert shows(colors_near(pixels, ax, 1, 1), "#0072B2")
+    assert shows(colors_near(pixels, ax, 0.25, 0.75), "#D55E00")
+    assert not shows(colors_near(pixels, ax, 0.25, 0.75), "#0072B2")
+    assert not shows(colors_near(pixels, ax, 0.75, 0.25), "#D55E00"), "up is not down"
