@@ -1,0 +1,283 @@
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from plotting.rendering import check_readable
+from result_rows import PAPER_METHODS, models, run_rows
+
+from grmu_sk.benchmark.figures import figure_datasets, make_figure
+from grmu_sk.benchmark.paper import GOLD, PRETRAIN, RESEEDED_GOLD, Model, paper_values
+from grmu_sk.benchmark.results import add_deltas
+
+matplotlib.use("Agg")
+
+RATIOS = (0.1, 0.5, 0.9)
+GROUPS = (("blond", "male"), ("blond", "female"), ("dark", "male"), ("dark", "female"))
+MANY_GROUPS = [(f"age {y}", f"race {a}") for y in range(5) for a in range(4)]
+LAMBDAS = (0.1, 1, 10)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def results():
+    sweep = [Model("miu", 1, f"lam={value:g}") for value in LAMBDAS]
+    return pd.concat(
+        [
+            *(run_rows(models(), dataset="fairface", ratio=ratio) for ratio in RATIOS),
+            run_rows(models(), dataset="fairface", forget="groups-9"),
+            run_rows(models(), dataset="fairface", forget="groups-25"),
+            run_rows(models(), dataset="fairface", forget="pairs-4", groups=MANY_GROUPS),
+            run_rows([*models(), *sweep], dataset="celeba"),
+            run_rows(models(), dataset="celeba", forget="pairs-2", groups=GROUPS),
+        ]
+    )
+
+
+def panel(figure, row, column):
+    axes = [ax for ax in figure.axes if ax.get_xlabel() or ax.lines]
+    columns = sorted({round(ax.get_position().x0, 2) for ax in axes})
+    rows = sorted({round(ax.get_position().y1, 2) for ax in axes}, reverse=True)
+    for ax in axes:
+        box = ax.get_position()
+        if (round(box.x0, 2), round(box.y1, 2)) == (columns[column], rows[row]):
+            return ax
+    raise AssertionError((row, column))
+
+
+@pytest.mark.parametrize(
+    ("number", "dataset"),
+    [
+        (2, "celeba"),
+        (7, "celeba"),
+        (2, "fairface"),
+        (7, "fairface"),
+        (3, "fairface"),
+        (4, "fairface"),
+        (5, "fairface"),
+        (6, "fairface"),
+        (8, "celeba"),
+    ],
+)
+def test_every_figure_fits_its_page(results, number, dataset):
+    built = make_figure(number, results, dataset=dataset)
+    check_readable(built.figure)
+    assert built.notes == ()
+    assert built.caption.startswith(f"Figure {number}, {dataset}: ")
+    assert built.figure.get_suptitle().replace("\n", " ") == built.caption
+    is_ours = "our choice" in built.caption
+    assert is_ours == (number not in (6, 8)), "what the paper does not settle is said to be ours"
+
+
+def test_points_are_means_and_deviations_of_the_results(results):
+    data = make_figure(4, results, dataset="fairface").data
+    ours = data[(data["source"] == "results") & (data["position"] == 90)]
+    runs = add_deltas(results[(results["dataset"] == "fairface") & (results["ratio"] == 0.9)])
+    runs = runs[runs["metric"] == "AVG_GAP"]
+    for name in PAPER_METHODS:
+        values = runs.loc[(runs["method"] == name) & (runs["reweight"] == 1), "value"]
+        point = ours[ours["model"] == Model(name, 1)].iloc[0]
+        assert point["mean"] == pytest.approx(values.mean())
+        assert point["std"] == pytest.approx(np.std(values.to_numpy()))
+    assert {model.method for model in ours["model"]} == {*PAPER_METHODS, "gold_reseeded"}
+
+
+@pytest.mark.parametrize(
+    ("number", "metric", "position", "table"),
+    [(4, "AVG_GAP", 10, 11), (5, "UA", 90, 13), (6, "GA", 1, 14), (6, "AVG_GAP", 2, 15)],
+)
+def test_paper_has_panels_of_its_own(results, number, metric, position, table):
+    data = make_figure(number, results, dataset="fairface").data
+    printed = data[(data["source"] == "paper") & (data["position"] == position)]
+    found = printed[(printed["metric"] == metric) & (printed["model"] == Model("miu", 1))]
+    expected = (
+        paper_values(table).set_index(["method", "reweight", "metric"]).loc[("miu", 1, metric)]
+    )
+    assert found[["mean", "std"]].iloc[0].tolist() == expected[["mean", "std"]].tolist()
+
+
+def test_drawn_lines_are_the_data(results):
+    built = make_figure(3, results, dataset="fairface")
+    built.figure.canvas.draw()
+    for column, source in enumerate(("results", "paper")):
+        ax = panel(built.figure, 0, column)
+        data = built.data[(built.data["source"] == source) & (built.data["metric"] == "GA")]
+        drawn = sorted(np.concatenate([line.get_ydata() for line in ax.lines]).tolist())
+        assert drawn == pytest.approx(sorted(data["mean"]))
+    assert panel(built.figure, 0, 0).get_ylim() == panel(built.figure, 0, 1).get_ylim()
+    shown = set(built.data["model"])
+    assert shown == {PRETRAIN, Model("retrain", 0), GOLD, RESEEDED_GOLD}
+
+
+def test_lines_of_one_panel_all_differ(results):
+    built = make_figure(6, results, dataset="fairface", methods=[*PAPER_METHODS])
+    ax = panel(built.figure, 0, 0)
+    looks = {
+        (line.get_color(), line.get_marker(), line.get_markerfacecolor(), line.get_linestyle())
+        for line in ax.lines
+    }
+    assert len(looks) == len(ax.lines) == 9
+    shapes = {(line.get_marker(), line.get_linestyle()) for line in ax.lines}
+    assert len(shapes) == 9, "without colour, too"
+
+
+def test_colours_stay_when_a_method_is_missing(results):
+    def colours(table):
+        built = make_figure(4, table, dataset="fairface")
+        return {
+            round(line.get_ydata()[0], 6): line.get_color()
+            for line in panel(built.figure, 0, 0).lines
+        }
+
+    whole, part = colours(results), colours(results[results["method"] != "l1_sparse"])
+    assert len(part) == len(whole) - 2
+    assert all(whole[value] == color for value, color in part.items())
+
+
+def test_missing_settings_are_named(results):
+    part = results[(results["ratio"] != 0.9) & (results["method"] != "salun")]
+    built = make_figure(4, part, dataset="fairface")
+    first, command, *_ = built.notes
+    assert first == "Missing: group, ratio 0.1: salun; salun + reweight. To get them:"
+    assert command == (
+        "grmu bench --dataset fairface --data-root DATA --forget group --ratios 0.1 "
+        "--methods salun --seeds 3 --out RESULTS"
+    )
+    assert any("ratio 0.9: l1_sparse" in note for note in built.notes)
+    check_readable(built.figure)
+
+
+def test_another_data_set_has_no_panels_of_the_paper(results):
+    built = make_figure(4, results.replace({"fairface": "adult_sex"}), dataset="adult_sex")
+    assert set(built.data["source"]) == {"results"}
+    assert "The paper's numbers" not in built.caption
+
+
+@pytest.mark.parametrize("number", [3, 4, 5, 6, 8])
+def test_paper_alone(number):
+    names = figure_datasets(number)
+    assert names
+    for dataset in names:
+        built = make_figure(number, dataset=dataset)
+        assert set(built.data["source"]) == {"paper"}
+        assert built.notes == ()
+
+
+def test_lambda_sweep(results):
+    built = make_figure(8, results, dataset="celeba")
+    ours = built.data[
+        (built.data["source"] == "results") & (built.data["model"] == Model("miu", 1))
+    ]
+    gaps = add_deltas(results[(results["dataset"] == "celeba") & (results["forget"] == "group")])
+    gaps = gaps[gaps["metric"] == "AVG_GAP"].groupby("variant")["value"].mean()
+    assert ours["mean"].tolist() == pytest.approx([gaps[f"lam={v:g}"] for v in LAMBDAS])
+    paper = built.data[built.data["source"] == "paper"].set_index("position")["mean"]
+    assert paper.to_dict() == {1: 99.2, 2: 99.0}, "lambda 1 and 10"
+    labels = [label.get_text() for label in panel(built.figure, 0, 0).get_xticklabels()]
+    assert labels == ["0.1", "1", "10"]
+
+
+def test_accuracy_of_each_group(results):
+    built = make_figure(7, results, dataset="celeba", forget_groups=[("blond", "male")])
+    of_miu = built.data[built.data["model"] == "miu + reweight"].set_index("position")
+    rows = results[(results["forget"] == "pairs-2") & (results["method"] == "miu")]
+    rows = rows[(rows["reweight"] == 1) & (rows["metric"] == "group_accuracy[blond, male]")]
+    assert of_miu.loc["blond, male", "mean"] == pytest.approx(rows["value"].mean())
+    labels = [label.get_text() for label in built.figure.axes[0].get_yticklabels()]
+    assert sum("forgotten from" in label for label in labels) == 1
+    assert "Of 20 groups" not in built.caption
+    before = make_figure(2, results, dataset="celeba").data
+    assert set(before["model"]) == {"pretrain", "retrain", "retrain + reweight (gold standard)"}
+
+
+def test_forgotten_groups_are_known_by_the_problem(results):
+    renamed = results.replace(
+        {
+            "group_accuracy[blond, male]": "group_accuracy[Blond_Hair, Male]",
+            "group_accuracy[dark, female]": "group_accuracy[not Blond_Hair, not Male]",
+        }
+    )
+    built = make_figure(2, renamed, dataset="celeba")
+    labels = [label.get_text() for label in built.figure.axes[0].get_yticklabels()]
+    marked = [label for label in labels if "forgotten from" in label]
+    assert len(marked) == 2
+    assert all("Blond_Hair" in label for label in marked)
+
+
+def test_only_the_groups_that_change_most_of_many(results):
+    chosen = [MANY_GROUPS[7], MANY_GROUPS[3]]
+    built = make_figure(2, results, dataset="fairface", forget_groups=chosen)
+    assert "Of 20 groups, the 12 that change most" in built.caption
+    labels = [label.get_text() for label in built.figure.axes[0].get_yticklabels()]
+    assert len(labels) == 12
+    assert sum("forgotten from" in label for label in labels) == 2
+
+
+def test_same_figure_same_bytes(results, tmp_path):
+    contents = []
+    for folder in (tmp_path / "a", tmp_path / "b" / "c"):
+        files = make_figure(8, results, dataset="celeba").save(folder)
+        assert [file.name for file in files] == ["figure_8_celeba.png", "figure_8_celeba.svg"]
+        contents.append([file.read_bytes() for file in files])
+    assert contents[0] == contents[1]
+    assert contents[0][0].startswith(b"\x89PNG")
+    assert b"<svg" in contents[0][1]
+    assert b"miu + reweight" in contents[0][1], "text stays text"
+
+
+def test_which_data_sets_a_figure_can_show(results):
+    assert figure_datasets(4, results) == ["celeba", "fairface"]
+    assert figure_datasets(6, results) == ["fairface"]
+    assert figure_datasets(8, results) == ["celeba"]
+    assert figure_datasets(2, results) == ["celeba", "fairface"]
+    assert figure_datasets(2) == []
+    part = results[~results["forget"].str.startswith("pairs")]
+    assert figure_datasets(2, part) == ["celeba", "fairface"], "so that the error can say why"
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "message"),
+    [
+        ({"number": 1}, None, "no Figure 1 to build: choose one from 2 to 8"),
+        ({"number": 9}, None, "no Figure 9"),
+        ({"dataset": "x"}, None, "no data set 'x'; they hold celeba, fairface"),
+        ({"selection": "last"}, None, "'celeba' hold no runs of the selection 'last'"),
+        (
+            {"number": 2},
+            lambda r: r[r["forget"] == "group"],
+            r"pairs-2 or pairs-4.*hold: group. Run: grmu bench.*--forget",
+        ),
+        (
+            {"number": 2},
+            lambda r: r[~r["metric"].str.startswith("group_acc")],
+            r"no metric 'group_accuracy\[y, a\]'",
+        ),
+        ({"number": 8}, lambda r: r[r["variant"] == ""], "several weights.*--lambdas 0.1 1 10"),
+        ({"number": 8}, lambda r: r.replace({"lam=1": "lam=x"}), "column 'variant' holds 'lam=x'"),
+        ({"number": 4}, lambda r: r[r["method"] != "retrain"], "no gold standard for 'celeba'"),
+        ({"number": 4}, lambda r: r[r["forget"] == "pairs-2"], "pairs-2, 0.5. Run: grmu bench"),
+        (
+            {"number": 7, "forget_groups": [("grey", "male")]},
+            None,
+            "no group 'grey, male' to mark; .*groups: blond, male; blond, female",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn(results, options, change, message):
+    table = results if change is None else change(results)
+    with pytest.raises(ValueError, match=message):
+        make_figure(**{"number": 4, "dataset": "celeba", "results": table, **options})
+
+
+def test_neither_results_nor_numbers_of_the_paper():
+    with pytest.raises(ValueError, match="Figure 7 needs results"):
+        make_figure(7, dataset="celeba")
+    with pytest.raises(ValueError, match="no numbers of Figure 8 for 'waterbirds'"):
+        make_figure(8, dataset="waterbirds")
+    with pytest.raises(ValueError, match="no numbers of Figure 4 for 'adult_sex'"):
+        make_figure(4, dataset="adult_sex")
