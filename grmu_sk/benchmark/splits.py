@@ -33,6 +33,10 @@ class Splits:
         ever evaluated.
     forget_groups : list of tuple
         The groups (y, a) the requests come from.
+    augmented : Dataset or None, default=None
+        Inputs of the training rows as a net is to be trained on them, where a row comes out
+        differently each time. None if there is no such choice. What is evaluated is always
+        ``train.X``.
     """
 
     name: str
@@ -40,6 +44,22 @@ class Splits:
     validation: Split
     test: Split
     forget_groups: list[Pair]
+    augmented: Any = None
+
+    def training_inputs(self, augment: bool) -> Any:
+        """Return the inputs of the training rows for training.
+
+        Parameters
+        ----------
+        augment : bool
+            Whether under training transforms.
+
+        Returns
+        -------
+        array, tensor or Dataset
+            ``augmented`` if asked for and there; else ``train.X``.
+        """
+        return self.augmented if augment and self.augmented is not None else self.train.X
 
     @classmethod
     def from_bunch(cls, name: str, bunch: Any) -> Splits:
@@ -50,12 +70,15 @@ class Splits:
         name : str
             What tables call the data set.
         bunch : Bunch
-            As returned by :func:`~grmu_sk.datasets.load_digits_on_backgrounds`.
+            As returned by a loader, for example
+            :func:`~grmu_sk.datasets.load_digits_on_backgrounds`. Its ``data`` must be an array or
+            a tensor.
 
         Returns
         -------
         Splits
-            The forget group is the smallest group of the training rows.
+            The forget group is the one that the paper forgets, where the data say so; else the
+            smallest group of the training rows.
         """
         target, groups = (
             _named(bunch.target, bunch.target_names),
@@ -63,9 +86,9 @@ class Splits:
         )
 
         def cut(rows: NDArray[Any]) -> Split:
-            return Split(bunch.images[rows], target[rows], groups[rows])
+            return Split(bunch.data[rows], target[rows], groups[rows])
 
-        y, a = bunch.smallest_group
+        y, a = bunch.get("forget_group") or bunch.smallest_group
         pair = (bunch.target_names[y], bunch.group_names[a])
         return cls(name, cut(bunch.train), cut(bunch.validation), cut(bunch.test), [pair])
 
