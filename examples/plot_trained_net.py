@@ -96,8 +96,9 @@ print("same predictions:", (from_module.predict(X_new) == trained.predict(X_new)
 # remaining training rows and of rows the net never saw. A trained net is sure of nearly all its
 # training rows. Of unseen rows some have a large loss, and so should some of the forgotten ones.
 #
-# The dotted line is a simple membership attack, and a weak one, as its accuracy says: whatever it
-# finds or does not find proves little. See :doc:`/guide/metrics`.
+# Shaded are the losses that the membership attack of the metric MIA_balanced takes for those of
+# members. If it says nearly the same of members and of unseen rows, it proves little.
+# See :doc:`/guide/metrics`.
 forget = sample_forget_set(y, a, forget_groups=data.smallest_group, ratio=0.5, random_state=0)
 
 

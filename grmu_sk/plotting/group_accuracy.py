@@ -387,7 +387,7 @@ class GroupAccuracyDisplay:
 
     def _tick(self, group: str) -> str:
         facts = []
-        joint = ", " if self._shares_lines else "\n"
+        joint = " " if self._shares_lines else "\n"
         if self.n_rows is not None:
             facts.append(f"{self.n_rows[group]} rows")
         if group in self.forget_groups:
