@@ -7,7 +7,7 @@ EXTRAS ?=
 comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: help install demo test lint docs test-oldest reference-values study clean
+.PHONY: help install demo test lint docs bench test-oldest reference-values study paper-study clean
 
 help:
 	@echo "make demo         set up, then compare unlearning methods on real digit images (a minute or two)"
@@ -16,6 +16,8 @@ help:
 	@echo "make install      set up .venv only; EXTRAS=test,lint adds those tools"
 	@echo "make test-oldest  run the suite on the oldest supported dependencies (own environment)"
 	@echo "make reference-values  store the methods' numbers on a tiny problem anew"
+	@echo "make bench        measure speed and memory against bare torch, skorch and retraining (half an hour)"
+	@echo "make paper-study  the paper's protocol on FairFace and Adult; FAIRFACE=... ADULT=... say where the data are"
 	@echo "make study        repeat the studies whose results are kept in the documentation"
 
 install: $(STAMP)
@@ -60,6 +62,14 @@ study:
 	$(MAKE) install EXTRAS=test
 	$(BIN)/python benchmarks/builtin_data_difficulty.py
 	$(BIN)/grmu demo --methods all --search 5 --seeds 10 --out docs/results/all_methods
+
+paper-study:
+	$(MAKE) install
+	$(BIN)/python benchmarks/paper_study.py $(if $(FAIRFACE),--fairface $(FAIRFACE)) $(if $(ADULT),--adult $(ADULT))
+
+bench:
+	$(MAKE) install
+	$(BIN)/python benchmarks/speed/run.py
 
 clean:
 	rm -rf $(VENV) .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache docs/_build docs/_generated docs/gallery

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.history import History
 from torch import nn
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
 from .default_net import default_net
 from .features import find_feature_layer
@@ -406,6 +406,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def _forget_rows(self, new: Rows, data: TrainingRows) -> None:
         retain = np.setdiff1d(self.remaining_idx_, new)
         where = data.positions(new)
+        pairs = self._encoder.pairs_  # built anew each time it is asked for
         self._check_what_remains(data, retain)
         with isolated_rng(derive_seed(self.seed_, 1 + self._n_requests), self.net_.device):
             changes = self._net_parameters()
@@ -420,14 +421,12 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 retain=trained_on,
                 validation=validation,
                 group_counts=self._group_counts,
-                pairs=self._encoder.pairs_,
+                pairs=pairs,
             )
             self._adopt(self._unlearn(request))
-        forgotten_groups = {self._encoder.pairs_[g] for g in np.unique(data.g[where].numpy())}
+        forgotten_groups = {pairs[g] for g in np.unique(data.g[where].numpy())}
         self.forget_groups_ = [
-            pair
-            for pair in self._encoder.pairs_
-            if pair in forgotten_groups or pair in self.forget_groups_
+            pair for pair in pairs if pair in forgotten_groups or pair in self.forget_groups_
         ]
         self.forget_idx_ = np.union1d(self.forget_idx_, new)
         self.remaining_idx_ = retain
@@ -724,7 +723,7 @@ def _inputs_as_given(unlearner: BaseUnlearner, data: TrainingRows, rows: Rows) -
             return data.X
         where = data.positions(rows)
         source = where if data.source is None else data.source[where]
-        if data.is_augmented:
+        if isinstance(data.X, Dataset):
             return Subset(data.X, source.tolist())
         return LazyRows(data.X, source.numpy())
     X = data.X if is_all else data.keep(rows).X

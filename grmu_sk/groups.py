@@ -265,8 +265,10 @@ def _is_pair(value: Any) -> bool:
 def in_pairs(y: NDArray[Any], attribute: NDArray[Any], pairs: Iterable[Pair]) -> NDArray[np.bool_]:
     """Mark the rows whose (y, a) is one of ``pairs``."""
     wanted = set(pairs)
-    rows = zip(y.tolist(), attribute.tolist(), strict=True)
-    return np.fromiter((row in wanted for row in rows), dtype=bool, count=len(y))
+    y_codes, labels = pd.factorize(y, use_na_sentinel=False)
+    a_codes, values = pd.factorize(attribute, use_na_sentinel=False)
+    is_wanted = [[(y, a) in wanted for a in values.tolist()] for y in labels.tolist()]
+    return np.array(is_wanted, dtype=bool).reshape(len(labels), len(values))[y_codes, a_codes]
 
 
 def sample_forget_set(

@@ -7,7 +7,8 @@ row lies now, after earlier requests removed others.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,12 @@ from torch.utils.data import Dataset, default_collate
 
 Rows = NDArray[np.int64]
 
+# So much of a table is fetched at once; small enough to be in the cache when its turn comes.
+BYTES_AT_ONCE = 2**18
+# Torch's own tensors begin at multiples of so many bytes. Elsewhere the last bit of a matrix
+# product may differ, and a result would depend on where in memory a batch happens to lie.
+ALIGNMENT = 64
+
 
 def is_memory_mapped(X: Any) -> bool:
     """Tell whether an array, or the array it is a view of, lives in a file."""
@@ -26,6 +33,10 @@ def is_memory_mapped(X: Any) -> bool:
             return True
         X = X.base
     return False
+
+
+def _aligned(batch: torch.Tensor) -> torch.Tensor:
+    return batch.clone() if batch.data_ptr() % ALIGNMENT else batch
 
 
 class InputRows(SkorchDataset):
@@ -56,14 +67,42 @@ class InputRows(SkorchDataset):
         where = torch.as_tensor(positions)
         return self.fetch(where), torch.zeros(len(where), dtype=torch.int64), where
 
+    def batches(
+        self, where: torch.Tensor, batch_size: int
+    ) -> Iterator[tuple[Any, torch.Tensor, torch.Tensor]]:
+        """Yield inputs, targets and positions, ``batch_size`` rows at a time.
+
+        Small batches are fetched several at a time, which gives the same numbers sooner.
+        """
+        size = batch_size * self._batches_at_once(batch_size)
+        for start in range(0, len(where), size):
+            fetched = self.__getitems__(where[start : start + size])  # type: ignore[arg-type]
+            if size == batch_size:
+                yield fetched
+            else:  # "unsafe": to torch a batch is no view, so that a net may write into it
+                yield from zip(*(part.unsafe_split(batch_size) for part in fetched), strict=True)
+
+    def _batches_at_once(self, batch_size: int) -> int:
+        X = self.X
+        if isinstance(X, Dataset):  # random transforms take turns with the net's random layers
+            return 1
+        item_size = torch.empty((), dtype=self.dtype).element_size()
+        n_bytes = batch_size * math.prod(X.shape[1:]) * item_size
+        if n_bytes == 0 or n_bytes % ALIGNMENT:
+            return 1
+        return max(1, BYTES_AT_ONCE // n_bytes)
+
     def fetch(self, where: torch.Tensor) -> Any:
         """Return the inputs at these positions as one batch."""
         X = self.X
         if isinstance(X, Dataset):
             return self._cast(default_collate(self._items(X, where.tolist())))
         if isinstance(X, torch.Tensor):
-            return self._cast(X[where.to(X.device)])
-        return self._cast(torch.from_numpy(np.ascontiguousarray(X[where.numpy()])))
+            return self._cast(X.index_select(0, where.to(X.device)))
+        X, numbers = np.asarray(X), where.numpy()
+        # take is faster, but would copy an array in another order as a whole
+        taken = X.take(numbers, axis=0) if X.flags.c_contiguous else X[numbers]
+        return _aligned(self._cast(torch.from_numpy(np.ascontiguousarray(taken))))
 
     @staticmethod
     def _items(X: Dataset[Any], positions: list[int]) -> list[Any]:
@@ -136,13 +175,17 @@ class TrainingRows(InputRows):
 
     @property
     def is_augmented(self) -> bool:
-        """Whether the same row may come out differently each time (a torch Dataset)."""
-        return isinstance(self.X, Dataset)
+        """Whether the same row may come out differently each time.
+
+        A torch Dataset may do so unless it says ``is_augmented = False``.
+        """
+        return isinstance(self.X, Dataset) and getattr(self.X, "is_augmented", True)
 
     def positions(self, rows: Rows) -> torch.Tensor:
         """Return where these row numbers of ``fit`` lie now."""
-        where = np.searchsorted(self.rows, rows)
-        return torch.from_numpy(where)
+        if len(self.rows) and self.rows[-1] == len(self.rows) - 1:  # none is missing
+            return torch.from_numpy(np.array(rows, dtype=np.int64))
+        return torch.from_numpy(np.searchsorted(self.rows, rows))
 
     def fetch_rows(self, rows: Rows) -> Any:
         """Return the inputs of these row numbers of ``fit`` as one batch."""

@@ -13,6 +13,7 @@ with the columns ``epoch`` and ``phase``.
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Subset
 
 from .rows import InputRows, Rows, TrainingRows
+from .steps import evaluation_step, run_training_epoch, train_step
 
 __all__ = [
     "Batch",
@@ -346,8 +348,9 @@ def _run_phase(
     net: NeuralNet, data: TrainingRows, phase: Phase, epoch: int, is_last: bool, validation: Any
 ) -> bool:
     """Run one phase and return whether a callback asked to stop."""
+    where = data.positions(phase.rows)
     datasets = {
-        "dataset_train": Subset(data, data.positions(phase.rows)),  # type: ignore[arg-type]
+        "dataset_train": Subset(data, where),  # type: ignore[arg-type]
         "dataset_valid": validation,
     }
     with _listeners(net, phase, is_last):
@@ -356,7 +359,7 @@ def _run_phase(
         net.history.record("epoch", epoch)
         net.history.record("phase", phase.name)
         if phase.work is None:
-            _train_on(net, data, phase, epoch)
+            _train_on(net, data, where, phase, epoch)
         else:
             _record_work(net, phase, epoch)
         if validation is not None:
@@ -404,34 +407,43 @@ def _counts_epochs(callback: Callback) -> bool:
     return isinstance(callback, EPOCH_COUNTERS) or getattr(callback, "once_per_epoch", False)
 
 
-def _train_on(net: NeuralNet, data: TrainingRows, phase: Phase, epoch: int) -> None:
-    loader = _training_loader(net, data, phase)
-    step = partial(_train_step, net=net, data=data, phase=phase)
-    current: dict[str, torch.Tensor] = {}
+def _train_on(
+    net: NeuralNet, data: TrainingRows, where: torch.Tensor, phase: Phase, epoch: int
+) -> None:
+    own_step = train_step(net)
+    has_own_loss = phase.loss is None and data.sample_weight is None
+    positions = where[:0]
 
     def batches() -> Iterator[tuple[Any, torch.Tensor]]:
-        for X, y, positions in loader:
-            current["positions"] = positions
+        nonlocal positions
+        for X, y, fetched in _training_batches(net, data, where, phase):
+            positions = fetched
             yield X, y
 
     def checked_step(batch: Any, **_: Any) -> dict[str, Any]:
-        result = step(batch, positions=current["positions"])
-        if not torch.isfinite(result["loss"].detach()).all():
+        if has_own_loss and len(positions) > 1:
+            result = own_step(batch)
+        else:
+            with _changes_of_step(net, data, phase, positions):
+                result = own_step(batch)
+        if not math.isfinite(result["loss"].item()):
             _raise_not_finite(net, phase.name, epoch)
         return result
 
-    net.run_single_epoch(batches(), training=True, prefix="train", step_fn=checked_step)
+    run_training_epoch(net, batches(), checked_step)
 
 
-def _train_step(
-    batch: Any, *, net: NeuralNet, data: TrainingRows, phase: Phase, positions: torch.Tensor
-) -> dict[str, Any]:
+@contextlib.contextmanager
+def _changes_of_step(
+    net: NeuralNet, data: TrainingRows, phase: Phase, positions: torch.Tensor
+) -> Iterator[None]:
+    """Let the net's step be one of the phase."""
     with contextlib.ExitStack() as changes:
         if phase.loss is not None or data.sample_weight is not None:
             changes.enter_context(_replaced_loss(net, data, phase, positions))
         if len(positions) == 1:
             changes.enter_context(batch_norm_frozen(net))
-        return net.train_step(batch)
+        yield
 
 
 @contextlib.contextmanager
@@ -532,8 +544,8 @@ def _raise_not_finite(net: NeuralNet, phase: str, epoch: int) -> None:
 
 def _validate(net: NeuralNet, validation: Any) -> None:
     if isinstance(getattr(validation, "dataset", validation), InputRows):
-        loader = _plain_loader(net, validation.dataset, torch.as_tensor(validation.indices))
-        batches: Iterable[Any] = ((X, y) for X, y, _ in loader)
+        rows = _batches_in_order(net, validation.dataset, torch.as_tensor(validation.indices))
+        batches: Iterable[Any] = ((X, y) for X, y, _ in rows)
     else:  # the user's own validation set, through skorch's own loader
         batches = net.get_iterator(validation, training=False)
     net.run_single_epoch(batches, training=False, prefix="valid", step_fn=net.validation_step)
@@ -558,34 +570,42 @@ def _was_raised_by_callback(interrupt: KeyboardInterrupt, net: NeuralNet) -> boo
     return any(raised_in is callback for _, callback in net.callbacks_)
 
 
-def _training_loader(net: NeuralNet, data: TrainingRows, phase: Phase) -> DataLoader[Any]:
-    where = data.positions(phase.rows)
+def _training_batches(
+    net: NeuralNet, data: TrainingRows, where: torch.Tensor, phase: Phase
+) -> Iterable[Any]:
     batch_size = phase.batch_size or net.get_params_for("iterator_train").get(
         "batch_size", net.batch_size
     )
-    order = _Order(where, phase.weights, batch_size)
-    return _loader(net, "iterator_train", data, order)
+    return _batches(net, "iterator_train", data, _Order(where, phase.weights, batch_size))
 
 
-def _plain_loader(
-    net: NeuralNet, data: InputRows, where: torch.Tensor | None = None
-) -> DataLoader[Any]:
-    """Return a loader over the rows in order."""
-    where = torch.arange(len(data)) if where is None else where
+def _batches_in_order(net: NeuralNet, data: InputRows, where: torch.Tensor) -> Iterable[Any]:
     batch_size = net.get_params_for("iterator_valid").get("batch_size", net.batch_size)
     order = _Order(where, None, batch_size, shuffle=False)
     # a loader draws a seed for its workers; its own generator keeps that off the global one
-    return _loader(net, "iterator_valid", data, order, generator=torch.Generator())
+    return _batches(net, "iterator_valid", data, order, generator=torch.Generator())
 
 
-def _loader(
+def _batches(
     net: NeuralNet, name: str, data: InputRows, order: _Order, **defaults: Any
-) -> DataLoader[Any]:
-    """Build the net's own kind of loader so that it fetches whole batches."""
+) -> Iterable[Any]:
+    """Return whole batches, through the net's own kind of loader if it has any work to do."""
     kwargs = {**defaults, **net.get_params_for(name)}
     for ours in ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last", "collate_fn"):
         kwargs.pop(ours, None)
-    return getattr(net, name)(data, batch_sampler=order, collate_fn=_identity, **kwargs)
+    iterator = getattr(net, name)
+    does_nothing = all(not value for option, value in kwargs.items() if option != "generator")
+    if iterator is DataLoader and does_nothing:
+        return _fetched_here(data, order, kwargs.get("generator"))
+    return iterator(data, batch_sampler=order, collate_fn=_identity, **kwargs)
+
+
+def _fetched_here(
+    data: InputRows, order: _Order, generator: torch.Generator | None
+) -> Iterator[Any]:
+    where = order.draw()
+    torch.empty((), dtype=torch.int64).random_(generator=generator)  # as a loader for its workers
+    return data.batches(where, order.batch_size)
 
 
 def _identity(batch: Any) -> Any:
@@ -611,13 +631,16 @@ class _Order:
         self.batch_size = len(where) if batch_size in (-1, None) else batch_size
         self.shuffle = shuffle
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def draw(self) -> torch.Tensor:
+        """Return the positions of one epoch in the order of visit."""
         where, n_rows = self.where, len(self.where)
         if self.weights is not None:
-            where = where[torch.multinomial(self.weights, n_rows, replacement=True)]
-        elif self.shuffle:
-            where = where[torch.randperm(n_rows)]
-        return iter(where.split(self.batch_size))
+            return where[torch.multinomial(self.weights, n_rows, replacement=True)]
+        return where[torch.randperm(n_rows)] if self.shuffle else where
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        where, size = self.draw(), self.batch_size
+        return (where[start : start + size] for start in range(0, len(where), size))
 
     def __len__(self) -> int:
         return -(-len(self.where) // self.batch_size)
@@ -650,8 +673,13 @@ def forward(
     tensor
         On the net's device.
     """
-    where = None if rows is None else data.positions(rows)
-    loader = _plain_loader(net, data, where)
-    return torch.cat(
-        [function(net.evaluation_step((X, y), training=training)).detach() for X, y, _ in loader]
-    )
+    where = torch.arange(len(data)) if rows is None else data.positions(rows)
+    step = evaluation_step(net, training)
+    collected, done = torch.empty(0), 0
+    for X, _, _ in _batches_in_order(net, data, where):
+        part = function(step(X)).detach()
+        if not done:  # room for all of them at once: joined at the end they would take it twice
+            collected = part.new_empty((len(where), *part.shape[1:]))
+        collected[done : done + len(part)] = part
+        done += len(part)
+    return collected

@@ -591,7 +591,7 @@ def test_bfloat16_autocast(method, table):
     assert torch.bfloat16 in Autocast.dtypes, "or nothing is tested"
     assert {p.dtype for p in unlearner.net_.module_.parameters()} == {torch.float32}
     probabilities = unlearner.predict_proba(table.X)
-    assert probabilities.dtype == np.float32
+    assert probabilities.dtype == np.float64
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     assert all(np.isfinite(row["train_loss"]) for row in unlearner.history_)
 

@@ -35,8 +35,10 @@ def initialized(**kwargs):
     return make_net(**kwargs).initialize()
 
 
-def test_loop_equals_a_hand_written_one(table):
-    net, data = initialized(), training_rows(table)
+@pytest.mark.parametrize("batch_size", [7, 32, 160])
+def test_loop_equals_a_hand_written_one(table, batch_size):
+    """To the last bit, whether batches are fetched one at a time or many at once."""
+    net, data = initialized(batch_size=batch_size), training_rows(table)
     torch.manual_seed(7)
     train(net, data, [Phase("fit", data.rows)], epochs=3)
 
@@ -45,15 +47,20 @@ def test_loop_equals_a_hand_written_one(table):
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
     X, y = torch.as_tensor(table.X), torch.as_tensor(table.y)
     torch.manual_seed(7)
+    losses = []
     for _ in range(3):
         order = torch.randperm(table.n)
         torch.empty((), dtype=torch.int64).random_()  # the loader draws a seed for its workers
-        for rows in order.split(32):
+        for rows in order.split(batch_size):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(module(X[rows]), y[rows]).backward()
+            loss = nn.functional.cross_entropy(module(X[rows]), y[rows])
+            loss.backward()
             optimizer.step()
+            losses.append(loss.item())
     for ours, theirs in zip(net.module_.parameters(), module.parameters(), strict=True):
-        np.testing.assert_allclose(ours.detach(), theirs.detach(), rtol=1e-6)
+        assert torch.equal(ours, theirs)
+    batches = [batch for row in net.history for batch in row["batches"]]
+    assert [batch["train_loss"] for batch in batches] == losses
 
 
 def test_batches_are_fetched_whole(table, monkeypatch):

@@ -264,13 +264,14 @@ def class_positions(y: NDArray[Any], classes: NDArray[Any], *, name: str) -> NDA
         If a label is not among the classes.
     """
     columns = {label: column for column, label in enumerate(classes.tolist())}
-    unknown = set(y.tolist()) - columns.keys()
+    codes, distinct = pd.factorize(y, use_na_sentinel=False)
+    unknown = set(distinct.tolist()) - columns.keys()
     if unknown:
         raise ValueError(
             f"{name} holds labels that are not in classes: {sorted(unknown, key=repr)}. "
             f"classes is {classes.tolist()}."
         )
-    return np.fromiter((columns[label] for label in y.tolist()), dtype=np.int64, count=len(y))
+    return np.array([columns[label] for label in distinct.tolist()], dtype=np.int64)[codes]
 
 
 def is_in(values: NDArray[Any], wanted: Collection[Hashable]) -> NDArray[np.bool_]:
@@ -289,7 +290,8 @@ def is_in(values: NDArray[Any], wanted: Collection[Hashable]) -> NDArray[np.bool
         Boolean mask.
     """
     chosen = set(wanted)
-    return np.fromiter((value in chosen for value in values.tolist()), bool, count=len(values))
+    codes, distinct = pd.factorize(values, use_na_sentinel=False)
+    return np.array([value in chosen for value in distinct.tolist()], dtype=bool)[codes]
 
 
 def check_option(value: object, allowed: Collection[str], *, name: str) -> None:

@@ -1,0 +1,173 @@
+"""skorch's steps over batches, at about the cost of a loop written by hand.
+
+A step of a small net takes 0.2 ms, and skorch's own bookkeeping half as long again. Most of it has
+no effect: callbacks are told what they do not listen to, and before each step every layer is put
+into the mode it is in. The functions here do what skorch's methods of the same names do, in the
+same order and through the same hooks, and leave that out.
+
+A net whose class overrides one of those methods is left to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import BatchScoring, Callback, EpochScoring
+from skorch.utils import TeeGenerator
+from torch import nn
+
+__all__ = ["evaluation_step", "run_training_epoch", "train_step"]
+
+Step = Callable[[Any], Any]
+
+SCORING_OF_BATCHES = (EpochScoring.on_batch_end, BatchScoring.on_batch_end)
+
+
+def run_training_epoch(net: NeuralNet, batches: Iterable[Any], step: Step) -> None:
+    """Take a step with each batch, as ``NeuralNet.run_single_epoch`` does while training.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        An initialised net.
+    batches : iterable of (X, y)
+        ``y`` is a tensor with an entry for each row.
+    step : callable
+        From a batch to a dictionary with the loss of the batch and what the module predicts.
+    """
+    if not _is_skorchs_own(net, "run_single_epoch"):
+        net.run_single_epoch(batches, training=True, prefix="train", step_fn=step)
+        return
+    begin_is_heard, end_is_heard = (_is_heard(net, f"on_batch_{when}") for when in ("begin", "end"))
+    n_batches = 0
+    for batch in batches:
+        if begin_is_heard:
+            net.notify("on_batch_begin", batch=batch, training=True)
+        else:
+            net.history.new_batch()
+        result = step(batch)
+        net.history.record_batch("train_loss", result["loss"].item())
+        net.history.record_batch("train_batch_size", len(batch[1]))
+        if end_is_heard:
+            net.notify("on_batch_end", batch=batch, training=True, **result)
+        n_batches += 1
+    net.history.record("train_batch_count", n_batches)
+
+
+def train_step(net: NeuralNet) -> Step:
+    """Return what is the same as ``net.train_step`` until the next change of net or callbacks.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        An initialised net.
+
+    Returns
+    -------
+    callable
+        From a batch (X, y) to a dictionary with ``loss`` and ``y_pred``.
+    """
+    if not _is_skorchs_own(net, "train_step", "train_step_single", "_set_training"):
+        return net.train_step
+    mode = _Mode(net, training=True)
+    gradients_are_heard = _is_heard(net, "on_grad_computed")
+
+    def step(batch: Any) -> Any:
+        steps = net.get_train_step_accumulator()
+
+        def loss_with_gradients() -> torch.Tensor:  # some optimizers ask for it several times
+            net._zero_grad_optimizer()
+            mode.enter()
+            X, y = batch
+            y_pred = net.infer(X)
+            loss = net.get_loss(y_pred, y, X=X, training=True)
+            loss.backward()
+            steps.store_step({"loss": loss, "y_pred": y_pred})
+            if gradients_are_heard:
+                parameters = TeeGenerator(net.get_all_learnable_params())
+                net.notify(
+                    "on_grad_computed", named_parameters=parameters, batch=batch, training=True
+                )
+            return loss
+
+        net._step_optimizer(loss_with_gradients)
+        return steps.get_step()
+
+    return step
+
+
+def evaluation_step(net: NeuralNet, training: bool = False) -> Step:
+    """Return what is the same as ``net.evaluation_step`` until the next change of the net.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        An initialised net.
+    training : bool, default=False
+        Mode of the net.
+
+    Returns
+    -------
+    callable
+        From the inputs X of a batch to what the module returns.
+    """
+    if not _is_skorchs_own(net, "evaluation_step", "_set_training"):
+        return lambda X: net.evaluation_step((X, None), training=training)
+    net.check_is_fitted()
+    mode = _Mode(net, training)
+
+    def step(X: Any) -> Any:
+        with torch.set_grad_enabled(training):
+            mode.enter()
+            return net.infer(X)
+
+    return step
+
+
+class _Mode:
+    """Training or evaluation mode of all layers of a net, entered when one is not in it."""
+
+    def __init__(self, net: NeuralNet, training: bool) -> None:
+        self.training = training
+        parts = [getattr(net, name + "_") for name in (*net._modules, *net._criteria)]
+        self.modules = [part for part in parts if isinstance(part, nn.Module)]
+        self.layers = [layer for module in self.modules for layer in module.modules()]
+        # one that has a say in its mode, to stay frozen for example, is asked every time
+        self.is_plain = all(
+            type(layer).train is nn.Module.train and "train" not in vars(layer)
+            for layer in self.layers
+        )
+
+    def enter(self) -> None:
+        training = self.training
+        if self.is_plain and all(layer.training is training for layer in self.layers):
+            return
+        for module in self.modules:
+            module.train(training)
+
+
+def _is_heard(net: NeuralNet, event: str) -> bool:
+    """Tell whether anything happens when the net's callbacks are told of this event in training."""
+    return not _is_skorchs_own(net, "notify", event) or any(
+        _listens(callback, event) for _, callback in net.callbacks_
+    )
+
+
+def _listens(callback: Any, event: str) -> bool:
+    if event in getattr(callback, "__dict__", {}):
+        return True
+    method = getattr(type(callback), event, None)
+    if method in SCORING_OF_BATCHES and callback.on_train is False:
+        return False
+    return method is not getattr(Callback, event)
+
+
+def _is_skorchs_own(net: NeuralNet, *methods: str) -> bool:
+    """Tell whether neither the net nor its class has its own version of these methods."""
+    return all(
+        getattr(type(net), method) is getattr(NeuralNet, method) and method not in vars(net)
+        for method in methods
+    )
