@@ -1,7 +1,7 @@
 """Comparing unlearning methods by the paper's protocol."""
 
 from .candidates import Candidate, candidates_for
-from .runner import compare
+from .comparison import compare
 from .splits import Splits
 from .tables import format_table, summarize
 from .tuning import tune

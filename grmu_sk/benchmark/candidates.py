@@ -12,6 +12,8 @@ from ..base import BaseUnlearner
 from ..utils import all_unlearners
 
 RESEED = 1_000_003  # added to the seed of the second gold model
+#: What methods are compared with.
+EXACT = ("pretrain", "retrain", "gold_reseeded", "group_dro")
 
 
 @dataclass(frozen=True)
@@ -98,3 +100,20 @@ def candidates_for(
         switches = (False, True) if has_choice else (False,)
         lines += [Candidate(name, on, unlearner, setting) for on in switches]
     return lines
+
+
+def method_order(method: str) -> tuple[int, str]:
+    """Return where a method stands in a table: exact ones first, in the paper's order.
+
+    Parameters
+    ----------
+    method : str
+        Name in the results.
+
+    Returns
+    -------
+    tuple of (int, str)
+        To sort by.
+    """
+    exact = EXACT.index(method) if method in EXACT else len(EXACT)
+    return exact, method

@@ -1,239 +1,245 @@
-"""Run a comparison: pretrain, forget, evaluate, for every seed and candidate."""
+"""Run the jobs of a benchmark, in parallel and so that a kill loses nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from time import perf_counter, process_time
-from typing import Any
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any, TextIO
 
-import numpy as np
-import pandas as pd
-import torch
-from joblib import Parallel, delayed
-from numpy.typing import NDArray
-from sklearn.base import clone
+from joblib import Parallel, delayed, parallel_config
 
-from ..base import BaseUnlearner
-from ..groups import sample_forget_set
-from ..metrics import (
-    AVERAGE_GAP_METRICS,
-    SplitPredictions,
-    average_gap_score,
-    evaluate_predictions,
-    group_accuracies,
-)
-from ..unlearners import RetrainUnlearner
-from .candidates import Candidate
-from .splits import Split, Splits
+from .devices import visible_devices
+from .job import Job
+from .plan import Plan
+from .progress import Progress
+from .schedule import Schedule
+from .store import FAILED, Store
+from .worker import BUSY, Outcome, Workplace, perform
 
-COLUMNS = ["dataset", "ratio", "seed", "method", "reweight", "metric", "value"]
-NOT_PERCENT = ("seconds", "cost")
-Scores = dict[str, float]
-Load = Callable[[int], Splits]
+__all__ = ["BACKENDS", "RunReport", "run_plan"]
+
+BACKENDS = ("loky", "dask", "sequential")
+SECONDS_BETWEEN_RESULTS = 15.0
+SECONDS_FOR_WORKERS = 60
 
 
-@dataclass(frozen=True)
-class Run:
-    """What all candidates of one seed share."""
+@dataclass
+class RunReport:
+    """What a run did.
 
-    seed: int
-    net: Any
-    load: Load
-    ratio: float
+    Attributes
+    ----------
+    n_found : int
+        Jobs that were done before.
+    n_done : int
+        Jobs done now.
+    failed : dict of str to str
+        Reasons, by the label of the job; those of earlier runs included.
+    results : Path or None
+        The table.
+    """
 
-    def data(self) -> tuple[Splits, NDArray[np.bool_]]:
-        """Return the data of this seed and the mask of rows to forget."""
-        torch.set_num_threads(1)  # in worker processes too: small nets gain nothing from more
-        splits = self.load(self.seed)
-        rows = sample_forget_set(
-            splits.train.y,
-            splits.train.groups,
-            forget_groups=splits.forget_groups,
-            ratio=self.ratio,
-            random_state=self.seed,
-        )
-        return splits, np.isin(np.arange(len(splits.train.y)), rows)
-
-    def clock(self) -> float:
-        """Return seconds: of work on a CPU, whatever else runs there, and of waiting on a GPU."""
-        on_cpu = torch.device(self.net.device or "cpu").type == "cpu"
-        return process_time() if on_cpu else perf_counter()
-
-    def pretrain(self) -> tuple[int, BaseUnlearner, Scores]:
-        """Train on all rows."""
-        splits, mask = self.data()
-        train = splits.train
-        unlearner = RetrainUnlearner(self.net, random_state=self.seed, store_data=False)
-        _warm_up(self.net, train)
-        start = self.clock()
-        unlearner.fit(train.X, train.y, train.groups)
-        seconds = self.clock() - start
-        return self.seed, unlearner, evaluate(unlearner, splits, mask) | {"seconds": seconds}
-
-    def unlearn(
-        self, candidate: Candidate, pretrained: BaseUnlearner
-    ) -> tuple[int, Candidate, Scores | None]:
-        """Let one candidate forget; None stands for a loss that was not finite."""
-        splits, mask = self.data()
-        train = splits.train
-        unlearner = candidate.build(self.net, pretrained, self.seed)
-        try:
-            if candidate.unlearner._needs_trained_net:
-                unlearner.fit(train.X, train.y, train.groups)  # takes the trained net as it is
-                start = self.clock()
-                unlearner.unlearn(np.flatnonzero(mask))
-            else:
-                start = self.clock()
-                unlearner.fit(train.X, train.y, train.groups, forget=mask)
-        except FloatingPointError:
-            return self.seed, candidate, None
-        seconds = self.clock() - start
-        scores = evaluate(unlearner, splits, mask) | {"seconds": seconds}
-        return self.seed, candidate, scores
+    n_found: int = 0
+    n_done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    results: Path | None = None
 
 
-def _warm_up(net: Any, train: Split) -> None:
-    """Let a new process do what is done only once, so that it is not counted."""
-    once = RetrainUnlearner(clone(net).set_params(max_epochs=1), store_data=False)
-    once.fit(train.X, train.y, train.groups)
-
-
-def compare(
-    net: Any,
-    load: Load,
-    candidates: Sequence[Candidate],
+def run_plan(
+    plan: Plan,
+    store: Store,
     *,
-    ratio: float = 0.5,
-    seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    n_jobs: int = 1,
-    on_step: Callable[[str], None] = lambda label: None,
-) -> pd.DataFrame:
-    """Compare unlearning methods against the gold standard.
+    backend: str = "loky",
+    n_jobs: int | None = None,
+    scheduler: str | None = None,
+    threads: int = 1,
+    devices: Sequence[str] | None = None,
+    jobs_per_device: int = 1,
+    retry_failed: bool = False,
+    file: TextIO | None = None,
+) -> RunReport:
+    """Do the jobs of a plan that are not done yet.
 
-    For each seed a forget set is drawn, the net is trained on all training rows (``pretrain``),
-    and every candidate forgets. The gold standard of a seed is the candidate ``retrain`` with
-    REWEIGHT; the average gap is computed per seed.
+    Whatever ends the run, finished jobs stay finished, and the same call goes on where it
+    stopped. Two runs may work in one folder at the same time, and share the jobs.
 
     Parameters
     ----------
-    net : skorch net
-        What is trained; not modified.
-    load : callable
-        ``load(seed) -> Splits``, the data of one run. Data that is drawn at random is best drawn
-        anew for each seed, or all runs share the luck of one draw.
-    candidates : sequence of Candidate
-        Who takes part; see :func:`candidates_for`. The gold standard must be among them.
-    ratio : float, default=0.5
-        Share of the forget group that is to be forgotten.
-    seeds : sequence of int, default=(0, 1, 2, 3, 4)
-        One run each: forget set, initial weights and batches.
-    n_jobs : int, default=1
-        Processes to use.
-    on_step : callable, default does nothing
-        Called with a label after each training or unlearning run.
+    plan : Plan
+        What to do, see :func:`~grmu_sk.benchmark.plan.make_plan`.
+    store : Store
+        Where results go.
+    backend : {"loky", "dask", "sequential"}, default="loky"
+        Processes of this machine, the workers of a Dask cluster, or none but this process.
+    n_jobs : int or None, default=None
+        Jobs at the same time; None takes one for each place on a GPU, or for each core. A Dask
+        cluster takes as many as it has threads.
+    scheduler : str or None, default=None
+        Address of the Dask scheduler, such as ``"tcp://host:8786"``; None takes the client that
+        is active.
+    threads : int, default=1
+        Of torch, for each job.
+    devices : sequence of str or None, default=None
+        torch's names of what may be used; None takes all GPUs, or the CPU if there is none.
+    jobs_per_device : int, default=1
+        How many jobs may share a GPU.
+    retry_failed : bool, default=False
+        Whether jobs that failed in an earlier run are tried again.
+    file : file or None, default=None
+        Where progress is shown; None takes standard error.
 
     Returns
     -------
-    DataFrame
-        Columns dataset, ratio, seed, method, reweight, metric, value. Metrics are in percent;
-        ``seconds`` is the time of the unlearning run, and ``cost`` that time in training epochs
-        of the same seed's pretraining. ``group_accuracy`` rows carry the group in their metric:
-        ``group_accuracy[even, orange]``. A candidate whose loss was not finite has NaN.
+    RunReport
+        What happened.
+
+    Raises
+    ------
+    ValueError
+        If the backend is unknown.
+    StoreError
+        If the folder holds results that were made in another way.
+    ForgetSetMismatch
+        If steps of the comparison speak of different rows.
+    ImportError
+        If Dask is asked for and not installed.
     """
-    runs = {seed: Run(seed, net, load, ratio) for seed in seeds}
-    results: dict[tuple[int, str, bool], Scores | None] = {}
-    pretrained: dict[int, BaseUnlearner] = {}
-    for seed, unlearner, scores in _parallel(
-        n_jobs, (delayed(r.pretrain)() for r in runs.values())
-    ):
-        pretrained[seed] = unlearner
-        results[seed, "pretrain", False] = scores
-        on_step("pretrain")
-    jobs = (
-        delayed(run.unlearn)(candidate, pretrained[seed])
-        for seed, run in runs.items()
-        for candidate in candidates
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}.")
+    if scheduler is not None and backend != "dask":
+        raise ValueError("A scheduler is for the backend 'dask': add backend='dask'.")
+    report = RunReport()
+    to_do, outcomes = _sort_out(plan, store, report, retry_failed)
+    chosen = tuple(devices) if devices is not None else tuple(visible_devices())
+    place = Workplace(
+        store.folder,
+        plan.problem,
+        chosen,
+        jobs_per_device,
+        threads,
+        parent=os.getpid() if backend == "loky" else None,
     )
-    for seed, candidate, found in _parallel(n_jobs, jobs):
-        results[seed, candidate.method, candidate.reweight] = found
-        on_step(candidate.label)
-    _add_gap_and_cost(results, epochs=net.max_epochs)
-    return _tidy(results, candidates, seeds, load(seeds[0]).name, ratio)
+    store.remove_leftovers()
+    n_parallel = n_jobs or _default_n_jobs(chosen, jobs_per_device)
+    try:
+        if to_do:
+            with _backend(backend, n_parallel, scheduler) as parallel:
+                n_parallel = parallel.n_jobs if parallel.n_jobs > 0 else n_parallel
+                with Progress(to_do, n_parallel, file) as progress:
+                    _run(parallel, Schedule(to_do, outcomes), place, store, report, progress)
+    finally:
+        report.results = store.write_results()
+    return report
 
 
-def _parallel(n_jobs: int, jobs: Iterator[Any]) -> Iterator[Any]:
-    return Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
-
-
-def _add_gap_and_cost(results: dict[tuple[int, str, bool], Scores | None], epochs: int) -> None:
-    for (seed, _, _), scores in results.items():
-        if scores is None:
+def _sort_out(
+    plan: Plan, store: Store, report: RunReport, retry_failed: bool
+) -> tuple[list[Job], dict[str, str]]:
+    """Return the jobs to do, and what became of those that are done."""
+    records = {job.name: store.read(job) for job in plan.jobs}
+    for job in plan.jobs:
+        record = records[job.name]
+        if record is not None and record["status"] == FAILED and retry_failed:
+            store.forget(job)
+            records[job.name] = None
+    wanted = {job.needs for job in plan.jobs if records[job.name] is None}
+    to_do, outcomes = [], {}
+    for job in plan.jobs:
+        record = records[job.name]
+        if record is None or _is_lost(job, record, wanted, store):
+            to_do.append(job)
             continue
-        gold, pretrain = results[seed, "retrain", True], results[seed, "pretrain", False]
-        assert gold is not None
-        assert pretrain is not None
-        scores["AVG_GAP"] = average_gap_score(
-            {metric: [scores[metric]] for metric in AVERAGE_GAP_METRICS},
-            {metric: [gold[metric]] for metric in AVERAGE_GAP_METRICS},
-        )
-        scores["cost"] = scores["seconds"] * epochs / pretrain["seconds"]
+        outcomes[job.name] = record["status"]
+        if record["status"] == FAILED:
+            report.failed[job.label] = record["reason"]
+        else:
+            report.n_found += 1
+    return to_do, outcomes
 
 
-def _tidy(
-    results: dict[tuple[int, str, bool], Scores | None],
-    candidates: Sequence[Candidate],
-    seeds: Sequence[int],
-    dataset: str,
-    ratio: float,
-) -> pd.DataFrame:
-    lines = [("pretrain", False), *((c.method, c.reweight) for c in candidates)]
-    names = list(results[seeds[0], "pretrain", False] or {})
-    rows = []
-    for seed in seeds:
-        for method, reweight in lines:
-            scores = results[seed, method, reweight] or dict.fromkeys(names, float("nan"))
-            rows += [
-                (dataset, ratio, seed, method, int(reweight), name, value)
-                if name in NOT_PERCENT
-                else (dataset, ratio, seed, method, int(reweight), name, 100 * value)
-                for name, value in scores.items()
-            ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+def _is_lost(job: Job, record: dict[str, Any], wanted: set[str], store: Store) -> bool:
+    """Drop the record of a training whose models are needed and not there any more."""
+    if job.name not in wanted or record["status"] == FAILED or store.has_models(job, record):
+        return False
+    store.forget(job)
+    return True
 
 
-def evaluate(unlearner: BaseUnlearner, splits: Splits, forget: NDArray[np.bool_]) -> Scores:
-    """Compute all metrics of a model from one forward pass a split.
-
-    Parameters
-    ----------
-    unlearner : BaseUnlearner
-        A fitted unlearner.
-    splits : Splits
-        The data.
-    forget : ndarray of bool
-        Mask of the training rows that count as forgotten.
-
-    Returns
-    -------
-    dict of str to float
-        Fractions in [0, 1].
-    """
-    proba = unlearner.predict_proba(splits.train.X)
-    y = splits.train.y
-    test = _predictions(unlearner, splits.test)
-    scores = evaluate_predictions(
-        classes=unlearner.classes_,
-        remaining=SplitPredictions(y[~forget], proba[~forget]),
-        forget=SplitPredictions(y[forget], proba[forget]),
-        test=test,
-        holdout=_predictions(unlearner, splits.validation),
-        forget_groups=splits.forget_groups,
-    )
-    predicted = unlearner.classes_[np.asarray(test.proba).argmax(axis=1)]
-    by_group = group_accuracies(splits.test.y, predicted, groups=splits.test.groups)
-    return scores | {f"group_accuracy[{y}, {a}]": acc for (y, a), acc in by_group.items()}
+def _run(
+    parallel: Parallel,
+    schedule: Schedule,
+    place: Workplace,
+    store: Store,
+    report: RunReport,
+    progress: Progress,
+) -> None:
+    written = monotonic()
+    for outcome in parallel(delayed(perform)(place, job) for job in schedule):
+        if outcome is not None:
+            _note(outcome, schedule, report, progress)
+        if monotonic() - written > SECONDS_BETWEEN_RESULTS:
+            store.write_results()
+            written = monotonic()
+    for job in schedule.blocked:
+        report.failed[job.label] = f"the training {job.needs} failed"
+        progress.job_done(job, FAILED, 0.0)
 
 
-def _predictions(unlearner: BaseUnlearner, split: Split) -> SplitPredictions:
-    return SplitPredictions(split.y, unlearner.predict_proba(split.X), split.groups)
+def _note(outcome: Outcome, schedule: Schedule, report: RunReport, progress: Progress) -> None:
+    job = schedule.finished(outcome)
+    if outcome.status == BUSY:
+        return
+    status = outcome.status
+    if status == FAILED:
+        report.failed[job.label] = outcome.reason
+        status = f"failed: {outcome.reason}"
+    elif outcome.seconds:
+        report.n_done += 1
+    else:
+        report.n_found += 1
+    progress.job_done(job, status, outcome.seconds, schedule.running)
+
+
+def _default_n_jobs(devices: Sequence[str], jobs_per_device: int) -> int:
+    if "cpu" in devices:
+        return os.cpu_count() or 1
+    return len(devices) * jobs_per_device
+
+
+@contextmanager
+def _backend(backend: str, n_jobs: int, scheduler: str | None) -> Iterator[Parallel]:
+    """Yield joblib's Parallel: a job at a time, results as they come."""
+    one_by_one: dict[str, Any] = {"batch_size": 1, "return_as": "generator_unordered"}
+    if backend != "dask":
+        yield Parallel(n_jobs, backend=backend, pre_dispatch="n_jobs", **one_by_one)
+        return
+    with (
+        _dask_client(scheduler),
+        parallel_config(backend="dask", wait_for_workers_timeout=SECONDS_FOR_WORKERS),
+    ):
+        yield Parallel(n_jobs=-1, pre_dispatch="n_jobs", **one_by_one)
+
+
+@contextmanager
+def _dask_client(scheduler: str | None) -> Iterator[Any]:
+    try:
+        from distributed import Client, get_client
+    except ImportError as error:
+        raise ImportError(
+            "The backend 'dask' needs the package distributed: pip install grmu_sk[dask]."
+        ) from error
+    if scheduler is None:
+        try:
+            yield get_client()
+        except ValueError as error:
+            raise ValueError(
+                "There is no active Dask client: give the address of a scheduler, such as "
+                "tcp://host:8786."
+            ) from error
+        return
+    with Client(scheduler) as client:
+        yield client

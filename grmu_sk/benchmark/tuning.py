@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.model_selection import ParameterGrid
 
 from .candidates import Candidate
-from .runner import Load, compare
+from .comparison import Load, compare
 from .splits import Splits
 
 
