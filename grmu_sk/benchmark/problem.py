@@ -16,7 +16,6 @@ from torch import nn
 from ..bert import BertClassifier
 from ..groups import Pair
 from ..nets import MLP
-from ..resnet import ResNet18
 from ._loading import ImageLoader, TableLoader, TextLoader, adult_columns, load_digits_problem
 from ._networks import ChannelsLastCNN
 from .forget_sets import product_pairs
@@ -391,6 +390,8 @@ def _image_problem(
         if options.get("weights") not in (None, NO_WEIGHTS):
             raise ValueError("There are no trained weights for small_cnn: leave weights out.")
         return load, ChannelsLastCNN, {"width": 8, "depth": 4}
+    from ..resnet import ResNet18  # takes seconds that tables and small nets need not wait for
+
     return load, ResNet18, {"weights": _check_weights(options.get("weights"), net_name)}
 
 
