@@ -133,12 +133,8 @@ def test_failed_jobs_exit_with_1(tmp_path):
     assert table[table["method"] == "fine_tune"]["value"].isna().all()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_with_worker_processes_and_resumed(number, settings, tmp_path):
-    out = tmp_path / "out"
-    quick = [*quick_arguments(settings, out)[:8], "--selection", "last", "--out", out]
-    arguments = [*map(str, quick), "--backend", "loky", "--jobs", "2"]
+def start_and_signal(arguments, out, number):
+    """Send a signal to a run that has finished some jobs; return its exit code and messages."""
     with subprocess.Popen(
         [sys.executable, "-m", "grmu_sk", "bench", *arguments],
         stderr=subprocess.PIPE,
@@ -148,18 +144,31 @@ def test_stopped_with_worker_processes_and_resumed(number, settings, tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
         deadline = time.monotonic() + 200
-        while len(list(out.glob("jobs/*.json"))) < 3 and time.monotonic() < deadline:
+        while len(list(out.glob("jobs/*.json"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         os.kill(process.pid, number)
         _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_with_worker_processes_and_resumed(number, settings, tmp_path):
+    for attempt in range(3):  # on a busy machine the run may end before the signal is sent
+        out = tmp_path / f"out{attempt}"
+        quick = [*quick_arguments(settings, out)[:8], "--selection", "last", "--out", out]
+        arguments = [*map(str, quick), "--backend", "loky", "--jobs", "2"]
+        code, errors = start_and_signal(arguments, out, number)
+        if code != 0:
+            break
     if number == signal.SIGINT:
-        assert process.returncode == 130
+        assert code == 130
         assert "Interrupted. The same command goes on" in errors
         assert "Traceback" not in errors
     else:
-        assert process.returncode == -signal.SIGKILL
+        assert code == -signal.SIGKILL
     n_kept = len(list(out.glob("jobs/*.json")))
-    assert 3 <= n_kept < 10
+    assert 2 <= n_kept < 10
     kept = {path.name: path.read_bytes() for path in out.glob("jobs/*.json")}
     result = bench(*quick, "--backend", "sequential")
     assert result.exit_code == 0, result.output

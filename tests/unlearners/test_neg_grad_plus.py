@@ -44,7 +44,8 @@ def pairs_read(row_spy, forget):
     return kept, gone
 
 
-def test_every_batch_has_a_partner(table, row_spy):
+def test_every_batch_has_a_partner(table, row_spy, monkeypatch):
+    monkeypatch.setattr("grmu_sk.rows.BYTES_AT_ONCE", 0)  # one batch at a time
     forget = np.arange(40, 60)
     unlearner = NegGradPlusUnlearner(make_net(), max_epochs=40, batch_size=8, random_state=0)
     unlearner.fit(table.X, table.y, table.a).unlearn(forget)
