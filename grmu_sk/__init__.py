@@ -13,11 +13,22 @@ from .unlearners import *  # noqa: F403
 from .unlearners import __all__ as _unlearners
 
 if TYPE_CHECKING:
-    from . import datasets, metrics, model_selection, nets, persistence, plotting, scorers, utils
+    from . import (
+        audit,
+        datasets,
+        metrics,
+        model_selection,
+        nets,
+        persistence,
+        plotting,
+        scorers,
+        utils,
+    )
 
 __version__ = version("grmu_sk")
 # imported when first asked for, as in scikit-learn: some need what is slow to import
 _submodules = [
+    "audit",
     "datasets",
     "metrics",
     "model_selection",
@@ -30,6 +41,7 @@ _submodules = [
 __all__ = [
     "MINE",
     "ReweightSampler",
+    "audit",
     "datasets",
     "metrics",
     "model_selection",

@@ -8,7 +8,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -30,11 +30,15 @@ from .groups import GroupEncoder, Pair
 from .outputs import first_output, is_single_logit, log_probabilities
 from .reweight import group_balance_weights
 from .rows import InputRows, Rows, TrainingRows
+from .sample_ids import SampleIds
 from .training import Phase, copy_net, forward, fresh_net, train
 from .utils._lazy_rows import LazyRows
 from .utils._predictions import decision_threshold, predicted_labels
 from .utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
 from .utils.validation import check_forget_mask, check_forget_rows, check_inputs, check_targets
+
+if TYPE_CHECKING:
+    from .audit import DeletionLedger
 
 __all__ = ["BaseUnlearner", "Request"]
 
@@ -129,7 +133,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         Keep forgotten rows as well.
     """
 
-    __metadata_request__fit = {"groups": True, "forget": True}
+    __metadata_request__fit = {"groups": True, "forget": True, "sample_id": True}
 
     #: Settings a fair comparison tries on validation rows: lists of values, by parameter.
     search_grid: dict[str, list[Any]] = {}
@@ -157,6 +161,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     forget_groups_: list[Pair]
     history_: History
     seed_: int
+    _sample_ids: SampleIds
     _data: TrainingRows | None
 
     def __init__(
@@ -200,6 +205,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         groups: Any = None,
         *,
         forget: ArrayLike | None = None,
+        sample_id: Any = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Train the net on all rows, and unlearn at once those marked in ``forget``.
@@ -216,6 +222,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             the label into it: groups are the pairs (y, attribute), and those are built inside.
         forget : bool array-like of shape (n_samples,), default=None
             Mask of rows to unlearn right after training.
+        sample_id : array-like of shape (n_samples,), default=None
+            A name of each row that no other has, for requests that come later: whole numbers,
+            text, UUIDs or tuples of these. It is kept, and saved with the model. None means that
+            rows are known by their numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row's loss.
 
@@ -238,6 +248,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             labels = check_targets(y, len(X))
             check_classification_targets(labels)
             self._encode_groups(labels, groups)
+            self._sample_ids = SampleIds.from_user(sample_id, len(X))
             rows = np.arange(len(X))
             mask = None if forget is None else check_forget_mask(forget, len(X))
             will_forget = mask is not None and bool(mask.any())
@@ -343,8 +354,11 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     def unlearn(
         self,
-        forget: ArrayLike,
+        forget: ArrayLike | None = None,
         *,
+        ids: Any = None,
+        ledger: DeletionLedger | None = None,
+        reason: str = "",
         X: Any = None,
         y: ArrayLike | None = None,
         groups: Any = None,
@@ -357,8 +371,17 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
         Parameters
         ----------
-        forget : array-like
+        forget : array-like, default=None
             Row numbers of the data given to ``fit``, or a boolean mask of that length.
+        ids : array-like, default=None
+            In place of ``forget``: ids of rows as ``fit`` was given them in ``sample_id``, or row
+            numbers if it was given none.
+        ledger : DeletionLedger, default=None
+            Where to write the request down before anything is done, and what became of it after
+            that. Everything else that waits there is forgotten with it; without ``forget`` and
+            ``ids``, that alone.
+        reason : str, default=""
+            Why, for the ledger.
         X : array-like, tensor or Dataset of length n_samples, default=None
             The inputs given to ``fit``, if they were not stored. Rows forgotten earlier are not
             read, so they may hold anything.
@@ -378,18 +401,32 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         ------
         NotFittedError
             Before ``fit``.
+        TypeError
+            If there is nothing to say what to forget, or an id is of a type that ids do not have.
         IndexError
             If a row number is out of range.
+        LedgerError
+            If the ledger cannot be written, is damaged, or in use by another process.
         ValueError
-            If rows are duplicated, negative, or nothing (or no row of a class) would remain; if
-            groups are needed and were not given; if the data is needed and was not stored.
+            If rows are duplicated, negative, or nothing (or no row of a class) would remain; if an
+            id is not a row's; if groups are needed and were not given; if the data is needed and
+            was not stored.
         FloatingPointError
             If a loss becomes NaN or infinite.
         """
         check_is_fitted(self)
         self._check_parameters()
         n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
-        rows = check_forget_rows(forget, n_rows)
+        self._check_request(forget, ids, ledger, reason)
+        rows = None if forget is None else check_forget_rows(forget, n_rows)
+        if ledger is not None:
+            asked = ids if rows is None else self._sample_ids.of_rows(rows)
+            ledger.process(
+                self, asked, reason=reason, X=X, y=y, groups=groups, sample_weight=sample_weight
+            )
+            return self
+        if rows is None:
+            rows = self._sample_ids.rows_of(ids)
         if len(rows) == 0:
             warnings.warn("forget is empty: nothing was unlearned.", UserWarning, stacklevel=2)
             return self
@@ -402,6 +439,20 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             if not self.store_data:
                 self._data = None
         return self
+
+    @staticmethod
+    def _check_request(forget: Any, ids: Any, ledger: Any, reason: str) -> None:
+        if forget is not None and ids is not None:
+            raise TypeError("Pass forget (row numbers or a mask) or ids, not both.")
+        if ledger is None:
+            if forget is None and ids is None:
+                raise TypeError("Say what to forget: row numbers or a mask, or ids=[...].")
+            if reason:
+                raise TypeError("reason is written into a ledger: pass ledger=... as well.")
+        elif not hasattr(ledger, "process"):
+            raise TypeError(
+                f"ledger must be a grmu_sk.audit.DeletionLedger, got a {type(ledger).__name__}."
+            )
 
     def _forget_rows(self, new: Rows, data: TrainingRows) -> None:
         retain = np.setdiff1d(self.remaining_idx_, new)

@@ -21,8 +21,9 @@ The header's metadata has four entries, all strings:
 ``sha256``
     Of the whole file, with these 64 digits themselves read as zeros.
 
-The tensors are called ``state/<attribute>`` (row numbers, counts) and
-``weights/<component>/<name>`` (entries of the component's ``state_dict``).
+The tensors are called ``state/<attribute>`` (row numbers, counts),
+``weights/<component>/<name>`` (entries of the component's ``state_dict``) and, if ``fit`` was given
+ids, ``sample_ids`` (bytes of one JSON document).
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ from torch import nn
 
 from .base import BaseUnlearner
 from .groups import GroupEncoder
+from .sample_ids import SampleIds
 from .utils import all_unlearners
 from .utils._random import derive_seed, isolated_rng
 
@@ -81,6 +83,7 @@ _NOT_PLAIN_STATE = {
     "_data",
     "_encoder",
     "_metadata_request",
+    "_sample_ids",
     "classes_",
     "forget_groups_",
     "history_",
@@ -129,9 +132,10 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
 
     The file holds what :func:`load` needs to predict and to unlearn again: the method's name, its
     parameters, labels, attributes and group counts, row numbers forgotten and remaining, history,
-    seed, weights, and the versions of the packages involved. It holds no row of the training data
-    (whatever ``store_data`` and ``keep_forgotten`` say), no optimizer state, and nothing of the
-    net but its weights.
+    seed, weights, the versions of the packages involved and, if ``fit`` was given any, the sample
+    ids (those of forgotten rows not, if a ledger with a key has seen to it). It holds no row
+    of the training data (whatever ``store_data`` and ``keep_forgotten`` say), no optimizer state,
+    and nothing of the net but its weights.
 
     The file is written beside its final place and moved there when it is complete, so a failure
     or a crash leaves a file that was there before as it was.
@@ -288,6 +292,9 @@ def _to_bytes(unlearner: BaseUnlearner) -> bytes:
     }
     tensors = {f"state/{name}": torch.from_numpy(array) for name, array in arrays.items()}
     tensors |= _weights(unlearner.net_)
+    ids = unlearner._sample_ids.to_json()
+    if ids is not None:  # too long for the header
+        tensors["sample_ids"] = torch.frombuffer(bytearray(ids.encode()), dtype=torch.uint8)
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -635,6 +642,11 @@ def _without_net(
             state[key.removeprefix("state/")] = tensor.clone().numpy()
     _check_state(cls, parameters, state, encoder.n_groups_)
     unlearner.__dict__.update(state)
+    ids = tensors.get("sample_ids")
+    n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
+    unlearner._sample_ids = SampleIds.from_json(
+        None if ids is None else ids.numpy().tobytes(), n_rows
+    )
     pairs = dict(enumerate(encoder.pairs_))
     unlearner.forget_groups_ = [pairs[number] for number in content["forget_groups"]]
     unlearner._data = None

@@ -160,7 +160,13 @@ class SISAUnlearner(BaseUnlearner):
         return self.reweight
 
     def fit(  # type: ignore[override]
-        self, X: Any, y: ArrayLike, groups: Any = None, *, forget: ArrayLike | None = None
+        self,
+        X: Any,
+        y: ArrayLike,
+        groups: Any = None,
+        *,
+        forget: ArrayLike | None = None,
+        sample_id: Any = None,
     ) -> Self:
         """Assign the rows to shards and train a net on each; then unlearn those in ``forget``.
 
@@ -177,13 +183,15 @@ class SISAUnlearner(BaseUnlearner):
             Protected attribute of each row.
         forget : bool array-like of shape (n_samples,), default=None
             Mask of rows to unlearn right after training.
+        sample_id : array-like of shape (n_samples,), default=None
+            A name of each row that no other has, for requests that come later.
 
         Returns
         -------
         SISAUnlearner
             The fitted unlearner.
         """
-        return super().fit(X, y, groups, forget=forget)
+        return super().fit(X, y, groups, forget=forget, sample_id=sample_id)
 
     def _check_parameters(self) -> None:
         if not isinstance(self.n_shards, Integral) or self.n_shards < 1:

@@ -1,0 +1,47 @@
+"""Evidence that what was to be forgotten is forgotten, and stays so."""
+
+from ._errors import LedgerBusyError, LedgerDamagedError, LedgerError, LedgerWriteError
+from ._ledger_key import create_key_file
+from .acceptance_gate import AcceptanceGate, GateError
+from .attack_result import AttackResult
+from .deletion_ledger import DeletionLedger
+from .deletion_request import DeletionRequest
+from .evidence import build_evidence, evidence_schema
+from .finding import Finding
+from .gate_result import GateCheck, GateResult
+from .ledger_entry import LedgerEntry
+from .model_hash import model_hash
+from .model_scores import ModelScores, measure
+from .preflight import preflight
+from .preflight_report import PreflightReport
+from .report import read_evidence, write_report
+from .residue import scan_residue
+from .residue_scan import ResidueScan
+
+__all__ = [
+    "AcceptanceGate",
+    "AttackResult",
+    "DeletionLedger",
+    "DeletionRequest",
+    "Finding",
+    "GateCheck",
+    "GateError",
+    "GateResult",
+    "LedgerBusyError",
+    "LedgerDamagedError",
+    "LedgerEntry",
+    "LedgerError",
+    "LedgerWriteError",
+    "ModelScores",
+    "PreflightReport",
+    "ResidueScan",
+    "build_evidence",
+    "create_key_file",
+    "evidence_schema",
+    "measure",
+    "model_hash",
+    "preflight",
+    "read_evidence",
+    "scan_residue",
+    "write_report",
+]

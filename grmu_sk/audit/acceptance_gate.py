@@ -1,0 +1,490 @@
+"""The acceptance gate: an unlearned model goes into service only if it keeps its promises."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from ..base import BaseUnlearner
+from ..unlearners import RetrainUnlearner
+from .attack_result import AttackResult
+from .gate_result import ORDER, GateCheck, GateResult
+from .model_scores import ModelScores, Score, measure
+from .residue_scan import ResidueScan
+
+__all__ = ["AcceptanceGate", "GateError"]
+
+Attacks = Iterable[AttackResult] | Callable[[BaseUnlearner], Iterable[AttackResult]]
+
+# name, attribute of the gate, metric, whether more is better
+_TOLERANCES = (
+    ("Test accuracy", "test_accuracy", "TA", True),
+    ("Accuracy of the worst group", "worst_group", "WG", True),
+    ("Accuracy of the forgotten groups", "forgotten_groups", "GA", True),
+    ("Equalized odds gap", "eo", "EO", False),
+)
+#: The attribute that says why an unlearner must not predict.
+_MARK = "_out_of_service"
+
+
+class GateError(ValueError):
+    """An unlearned model was refused; the unlearner is as it was before.
+
+    Parameters
+    ----------
+    result : GateResult
+        Why.
+
+    Examples
+    --------
+    >>> from grmu_sk.audit import GateCheck, GateError, GateResult
+    >>> print(GateError(GateResult([GateCheck("Test accuracy", "failed", "fell")], passed=False)))
+    The unlearned model was refused, and the one before is unchanged. failed: Test accuracy (fell)
+    """
+
+    def __init__(self, result: GateResult) -> None:
+        self.result = result
+        reasons = "; ".join(
+            f"{check.status}: {check.name} ({check.detail})"
+            for check in result.checks
+            if check.status != "passed"
+        )
+        super().__init__(
+            f"The unlearned model was refused, and the one before is unchanged. {reasons}"
+        )
+
+
+class AcceptanceGate:
+    r"""Conditions that an unlearned model has to meet before it is used.
+
+    With :math:`m` a metric of the unlearned model, :math:`m_0` of the reference, and :math:`t` the
+    tolerance, the condition is :math:`m \ge m_0 - t` for accuracies and :math:`m \le m_0 + t` for
+    the equalized odds gap. All are fractions, so that 0.02 are two points.
+
+    Parameters
+    ----------
+    test_accuracy : float or None, default=0.02
+        How far the test accuracy may fall. None leaves the condition out, here and below.
+    worst_group : float or None, default=0.05
+        How far the accuracy of the worst group may fall.
+    forgotten_groups : float or None, default=0.05
+        How far the accuracy of the groups of the request may fall.
+    eo : float or None, default=0.05
+        How far the equalized odds gap may grow.
+    leakage : bool, default=True
+        Whether every attack must have found nothing.
+    residue : bool, default=True
+        Whether a residue scan must have found nothing.
+    compare_to : {"before", "gold"}, default="before"
+        The reference: the model before the request, or retraining with REWEIGHT.
+    rule : {"point", "interval"}, default="point"
+        Whether the value itself is compared, or the unfavourable end of its confidence interval,
+        which many test rows are needed to pass.
+    allow_inconclusive : bool, default=False
+        Whether what could not be decided (an attack without power, a reference that is missing, a
+        scan that was not run) counts as passed.
+
+    Raises
+    ------
+    ValueError
+        If a tolerance is negative or not finite, or an option unknown.
+
+    See Also
+    --------
+    write_report : Writes what was decided, and everything it rests on.
+
+    References
+    ----------
+    .. [1] T. De Min et al., "Group-robust Machine Unlearning", TMLR 2025.
+
+    Examples
+    --------
+    >>> from grmu_sk import MIUUnlearner
+    >>> from grmu_sk.audit import AcceptanceGate
+    >>> from grmu_sk.datasets import load_digits_on_backgrounds
+    >>> data = load_digits_on_backgrounds()
+    >>> X, y, a = data.images, data.target, data.groups
+    >>> rows, test = data.train[:300], data.test
+    >>> model = MIUUnlearner(random_state=0).fit(X[rows], y[rows], a[rows])
+    >>> gate = AcceptanceGate(
+    ...     test_accuracy=0.5, worst_group=0.5, forgotten_groups=0.5, eo=0.5,
+    ...     leakage=False, residue=False,
+    ... )
+    >>> result = gate.enforce(model, [3, 7], "retrain", X=X[test], y=y[test], groups=a[test])
+    >>> result.action, model.forget_idx_.tolist()
+    ('accepted', [3, 7])
+    """
+
+    def __init__(
+        self,
+        *,
+        test_accuracy: float | None = 0.02,
+        worst_group: float | None = 0.05,
+        forgotten_groups: float | None = 0.05,
+        eo: float | None = 0.05,
+        leakage: bool = True,
+        residue: bool = True,
+        compare_to: Literal["before", "gold"] = "before",
+        rule: Literal["point", "interval"] = "point",
+        allow_inconclusive: bool = False,
+    ) -> None:
+        self.test_accuracy = test_accuracy
+        self.worst_group = worst_group
+        self.forgotten_groups = forgotten_groups
+        self.eo = eo
+        self.leakage = leakage
+        self.residue = residue
+        self.compare_to = compare_to
+        self.rule = rule
+        self.allow_inconclusive = allow_inconclusive
+        for _, name, _, _ in _TOLERANCES:
+            tolerance = getattr(self, name)
+            if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
+                raise ValueError(f"{name} must be a fraction of at least 0, got {tolerance!r}.")
+        if compare_to not in ("before", "gold"):
+            raise ValueError(f"compare_to must be 'before' or 'gold', got {compare_to!r}.")
+        if rule not in ("point", "interval"):
+            raise ValueError(f"rule must be 'point' or 'interval', got {rule!r}.")
+
+    # deciding ------------------------------------------------------------------------------------
+
+    def decide(
+        self,
+        after: ModelScores | None,
+        *,
+        before: ModelScores | None = None,
+        gold: ModelScores | None = None,
+        attacks: Iterable[AttackResult] = (),
+        residue: ResidueScan | None = None,
+    ) -> GateResult:
+        """Compare scores that were measured already.
+
+        Parameters
+        ----------
+        after : ModelScores or None
+            Of the unlearned model.
+        before, gold : ModelScores or None, default=None
+            Of the references.
+        attacks : iterable of AttackResult, default=()
+            What attacks on the unlearned model found.
+        residue : ResidueScan or None, default=None
+            What a scan found.
+
+        Returns
+        -------
+        GateResult
+            The decision.
+        """
+        reference = before if self.compare_to == "before" else gold
+        checks = [
+            self._compare(name, getattr(self, attribute), metric, is_better_high, after, reference)
+            for name, attribute, metric, is_better_high in _TOLERANCES
+            if getattr(self, attribute) is not None
+        ]
+        if self.leakage:
+            checks += _check_attacks(list(attacks))
+        if self.residue:
+            checks.append(_check_residue(residue))
+        checks.sort(key=lambda check: ORDER.index(check.status))
+        accepted = {"passed", "inconclusive"} if self.allow_inconclusive else {"passed"}
+        return GateResult(checks, passed=all(check.status in accepted for check in checks))
+
+    def _compare(
+        self,
+        name: str,
+        tolerance: float,
+        metric: str,
+        is_better_high: bool,
+        after: ModelScores | None,
+        reference: ModelScores | None,
+    ) -> GateCheck:
+        missing = "the unlearned model was not measured" if after is None else None
+        if missing is None and reference is None:
+            missing = f"the reference ({self.compare_to}) was not measured"
+        if after is None or reference is None:
+            return GateCheck(name, "inconclusive", str(missing))
+        undefined = Score(math.nan, math.nan, math.nan)
+        score, base = after.metrics.get(metric, undefined), reference.metrics.get(metric, undefined)
+        value = score.value
+        if self.rule == "interval":
+            value = score.low if is_better_high else score.high
+        change = (base.value - value) if is_better_high else (value - base.value)
+        if math.isnan(change):
+            return GateCheck(name, "inconclusive", f"{metric} is undefined on these test rows")
+        # a change that is a sum of rounded numbers may miss the limit by their last bit
+        is_within = change <= tolerance + 1e-9
+        verb = (
+            ("fell" if change > 0 else "rose")
+            if is_better_high
+            else ("rose" if change > 0 else "fell")
+        )
+        moved = f"{verb} by {abs(100 * change):.1f} points"
+        if abs(change) < 5e-4:
+            moved = "did not change"
+        end = " at the unfavourable end of its interval" if self.rule == "interval" else ""
+        detail = (
+            f"{metric} {moved} ({100 * base.value:.1f}% {self.compare_to}, {100 * value:.1f}% now"
+            f"{end}); to {'fall' if is_better_high else 'rise'} by {100 * tolerance:.1f} is allowed"
+        )
+        return GateCheck(name, "passed" if is_within else "failed", detail)
+
+    def check(
+        self,
+        unlearner: BaseUnlearner,
+        *,
+        X: Any,
+        y: ArrayLike,
+        groups: Any,
+        before: Any = None,
+        gold: Any = None,
+        attacks: Attacks = (),
+        residue: ResidueScan | None = None,
+        **measuring: Any,
+    ) -> GateResult:
+        """Measure an unlearned model and its reference on test rows, and decide.
+
+        Parameters
+        ----------
+        unlearner : BaseUnlearner
+            Fitted, after the request.
+        X : array-like of shape (n_samples, ...)
+            Test inputs.
+        y : array-like of shape (n_samples,)
+            Test labels.
+        groups : array-like of shape (n_samples,) or (n_samples, n_attributes)
+            Protected attribute of the test rows.
+        before, gold : estimator, ModelScores or None, default=None
+            The model before the request, and retraining with REWEIGHT: the models themselves, or
+            what :func:`measure` said of them.
+        attacks : iterable of AttackResult, or callable, default=()
+            What attacks found, or a function of the unlearner that attacks it.
+        residue : ResidueScan or None, default=None
+            What :func:`scan_residue` found.
+        **measuring : dict
+            Further arguments of :func:`measure`.
+
+        Returns
+        -------
+        GateResult
+            The decision.
+        """
+        check_is_fitted(unlearner)
+        measuring.setdefault("forget_groups", unlearner.forget_groups_ or None)
+
+        def scores(model: Any) -> ModelScores | None:
+            if model is None or isinstance(model, ModelScores):
+                return model
+            return measure(model, X, y, groups, **measuring)
+
+        found = attacks(unlearner) if callable(attacks) else attacks
+        needs_gold = self.compare_to == "gold"
+        return self.decide(
+            scores(unlearner),
+            before=None if needs_gold else scores(before),
+            gold=scores(gold) if needs_gold else None,
+            attacks=found,
+            residue=residue,
+        )
+
+    # acting --------------------------------------------------------------------------------------
+
+    def enforce(
+        self,
+        unlearner: BaseUnlearner,
+        idx: ArrayLike,
+        on_failure: Literal["refuse", "keep", "retrain"] = "refuse",
+        *,
+        X: Any,
+        y: ArrayLike,
+        groups: Any,
+        gold: Any = None,
+        attacks: Attacks = (),
+        residue: ResidueScan | Callable[[BaseUnlearner], ResidueScan] | None = None,
+        training: dict[str, Any] | None = None,
+        **measuring: Any,
+    ) -> GateResult:
+        """Carry out a request, and let the result stand only if it passes.
+
+        The request is carried out on a copy. Only when it has passed does the unlearner take it
+        over, so that nobody meets a model that was not accepted.
+
+        Parameters
+        ----------
+        unlearner : BaseUnlearner
+            Fitted.
+        idx : array-like
+            Row numbers of ``fit`` to forget, or a boolean mask.
+        on_failure : {"refuse", "keep", "retrain"}, default="refuse"
+            If the result does not pass:
+
+            - "refuse" raises a :class:`GateError`; the unlearner is as it was and can go on
+              serving, with the request still open.
+            - "keep" keeps the old model, but out of service: the unlearner is marked, and refuses
+              to predict until a request passes. (The old model still knows the rows.)
+            - "retrain" falls back to RETRAIN with REWEIGHT on what remains, and lets that stand,
+              being exact; the result says whether it met the conditions.
+        X, y, groups : array-like
+            Test rows.
+        gold : estimator, ModelScores or None, default=None
+            With ``compare_to="gold"``, the reference.
+        attacks : iterable of AttackResult, or callable, default=()
+            A function of the unlearner that attacks it; results made before do not tell about the
+            new model.
+        residue : callable, ResidueScan or None, default=None
+            A function of the unlearner that scans it.
+        training : dict or None, default=None
+            ``X``, ``y``, ``groups``, ``sample_weight`` as given to ``fit``, if they are not stored.
+        **measuring : dict
+            Further arguments of :func:`measure`.
+
+        Returns
+        -------
+        GateResult
+            The decision, and in ``action`` what was done.
+
+        Raises
+        ------
+        GateError
+            If the result does not pass and ``on_failure`` is "refuse".
+        ValueError
+            If an argument is unknown, or falling back is impossible for this method.
+        """
+        if on_failure not in ("refuse", "keep", "retrain"):
+            raise ValueError(
+                f"on_failure must be 'refuse', 'keep' or 'retrain', got {on_failure!r}."
+            )
+        check_is_fitted(unlearner)
+        if on_failure == "retrain":
+            _check_can_retrain(unlearner)
+        before, candidate = _in_service(unlearner), _in_service(unlearner)
+        candidate.unlearn(idx, **(training or {}))
+
+        def decide(model: BaseUnlearner) -> GateResult:
+            measuring.setdefault("forget_groups", model.forget_groups_ or None)
+            return self.check(
+                model,
+                X=X,
+                y=y,
+                groups=groups,
+                before=before,
+                gold=gold,
+                attacks=attacks,
+                residue=residue(model) if callable(residue) else residue,
+                **measuring,
+            )
+
+        with _modes_kept(unlearner):
+            result = decide(candidate)
+        if result.passed:
+            _take_over(unlearner, candidate)
+            return GateResult(result.checks, True, "accepted")
+        if on_failure == "refuse":
+            raise GateError(result)
+        if on_failure == "keep":
+            failed = "; ".join(c.name for c in result.checks if c.status != "passed")
+            setattr(unlearner, _MARK, f"a deletion request did not pass: {failed}")
+            return GateResult(result.checks, False, "kept")
+        retrained = _retrained(before, idx, training or {})
+        with _modes_kept(unlearner):
+            second = decide(retrained)
+        _take_over(unlearner, retrained)
+        return GateResult(second.checks, second.passed, "retrained", result.checks)
+
+
+def _check_attacks(attacks: list[AttackResult]) -> list[GateCheck]:
+    if not attacks:
+        return [GateCheck("Leakage", "inconclusive", "no attack was run")]
+    statuses: dict[str, Any] = {
+        "leak": "failed",
+        "inconclusive": "inconclusive",
+        "no leak found": "passed",
+    }
+    return [
+        GateCheck(
+            f"Leakage: {attack.name}, group {attack.group}",
+            statuses[attack.verdict],
+            f"{attack.verdict}; {attack.value:.3f} [{attack.low:.3f}, {attack.high:.3f}], on the "
+            f"original model {_power(attack.power)}",
+        )
+        for attack in attacks
+    ]
+
+
+def _power(power: float) -> str:
+    return "not measured" if math.isnan(power) else f"{power:.3f}"
+
+
+def _check_residue(residue: ResidueScan | None) -> GateCheck:
+    name = "Residue in the object and its files"
+    if residue is None:
+        return GateCheck(name, "inconclusive", "no scan was run")
+    searched = f"{residue.n_places} places, {residue.n_bytes} bytes searched"
+    if residue:
+        return GateCheck(name, "failed", f"found {len(residue)}, the first: {residue[0]}")
+    if residue.not_searched:
+        missing = f"{len(residue.not_searched)} things could not be looked into"
+        return GateCheck(name, "inconclusive", f"{missing}; {searched}, nothing found")
+    return GateCheck(name, "passed", f"nothing found; {searched}")
+
+
+def _check_can_retrain(unlearner: BaseUnlearner) -> None:
+    if unlearner._keeps_unaffected_weights:
+        raise ValueError(
+            f"{type(unlearner).__name__} trains several nets, each on its own rows, and is exact "
+            "already: there is nothing to fall back to. Use on_failure='refuse' or 'keep'."
+        )
+
+
+def _retrained(unlearner: BaseUnlearner, idx: ArrayLike, training: dict[str, Any]) -> BaseUnlearner:
+    """Return a copy of the unlearner with the net that RETRAIN + REWEIGHT trains."""
+    worker = RetrainUnlearner(
+        unlearner.estimator,
+        reweight=unlearner._has_groups,
+        random_state=unlearner.seed_,
+        store_data=unlearner.store_data,
+        keep_forgotten=unlearner.keep_forgotten,
+    )
+    # not all that a constructor sets is a parameter
+    own = {*unlearner.get_params(deep=False), *vars(worker)}
+    state = {name: value for name, value in vars(unlearner).items() if name not in own}
+    worker.__dict__.update(state)
+    worker.unlearn(idx, **training)
+    retrained = copy.copy(unlearner)
+    retrained.estimator = worker.estimator
+    retrained.__dict__.update(
+        {name: value for name, value in vars(worker).items() if name in state}
+    )
+    return retrained
+
+
+@contextmanager
+def _modes_kept(unlearner: BaseUnlearner) -> Iterator[None]:
+    """Leave a net that predicts in the mode it was in."""
+    net = unlearner.net_
+    components = [getattr(net, name + "_") for name in (*net._modules, *net._criteria)]
+    modes = [(part, part.training) for component in components for part in component.modules()]
+    try:
+        yield
+    finally:
+        for part, is_training in modes:
+            part.training = is_training
+
+
+def _in_service(unlearner: BaseUnlearner) -> BaseUnlearner:
+    """Return a copy that predicts; attributes are replaced, never changed in place."""
+    copied = copy.copy(unlearner)
+    copied.__dict__.pop(_MARK, None)
+    return copied
+
+
+def _take_over(unlearner: BaseUnlearner, candidate: BaseUnlearner) -> None:
+    """Let the unlearner be what the candidate is, in one step."""
+    state = {name: value for name, value in vars(candidate).items() if name != _MARK}
+    unlearner.__dict__.update(state)
+    unlearner.__dict__.pop(_MARK, None)

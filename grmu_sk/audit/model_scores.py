@@ -1,0 +1,347 @@
+"""What a model scores on test rows, with confidence intervals."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.utils import check_consistent_length, check_random_state
+
+from ..groups import GroupEncoder, Pair
+from ..metrics import (
+    demographic_parity_gap,
+    equal_opportunity_gap,
+    equalized_odds_gap,
+    group_accuracy_score,
+    split_accuracy_score,
+    worst_group_accuracy_score,
+)
+
+__all__ = ["GroupScore", "ModelScores", "Score", "measure"]
+
+
+class Score(NamedTuple):
+    """A value and its confidence interval; NaN where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return the fields as JSON values; NaN becomes None."""
+        return {name: _json_number(value) for name, value in self._asdict().items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` returned."""
+        values = (fields[name] for name in cls._fields)
+        return cls(*(math.nan if value is None else float(value) for value in values))
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """The accuracy of one group.
+
+    Attributes
+    ----------
+    label, attribute : str
+        The pair (y, a), as text.
+    n_rows : int
+        Test rows of the group.
+    accuracy : Score
+        With its Wilson interval, which does not shrink to nothing when all rows are right.
+    """
+
+    label: str
+    attribute: str
+    n_rows: int
+    accuracy: Score
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """What a model scores on test rows; as JSON, it outlives the model.
+
+    Attributes
+    ----------
+    metrics : dict of str to Score
+        TA, WG, EO, GA, DP, EP on the test rows, and RA, UA if those rows were given; fractions.
+    groups : list of GroupScore
+        The accuracy of each group that has test rows.
+    n_rows : int
+        Test rows.
+    confidence : float
+        Level of the intervals.
+
+    Examples
+    --------
+    >>> from grmu_sk.audit import ModelScores
+    >>> ModelScores.from_dict(ModelScores({}, [], 10).to_dict()).n_rows
+    10
+    """
+
+    metrics: dict[str, Score]
+    groups: list[GroupScore] = field(default_factory=list)
+    n_rows: int = 0
+    confidence: float = 0.95
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values.
+
+        Returns
+        -------
+        dict
+            By field name.
+        """
+        return {
+            "metrics": {name: score.to_dict() for name, score in self.metrics.items()},
+            "groups": [
+                {
+                    "label": group.label,
+                    "attribute": group.attribute,
+                    "n_rows": group.n_rows,
+                    "accuracy": group.accuracy.to_dict(),
+                }
+                for group in self.groups
+            ],
+            "n_rows": self.n_rows,
+            "confidence": self.confidence,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` returned.
+
+        Parameters
+        ----------
+        fields : mapping
+            By field name.
+
+        Returns
+        -------
+        ModelScores
+            The scores.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing or of another kind.
+        """
+        try:
+            groups = [
+                GroupScore(
+                    str(group["label"]),
+                    str(group["attribute"]),
+                    int(group["n_rows"]),
+                    Score.from_dict(group["accuracy"]),
+                )
+                for group in fields["groups"]
+            ]
+            metrics = {
+                str(name): Score.from_dict(score) for name, score in fields["metrics"].items()
+            }
+            return cls(metrics, groups, int(fields["n_rows"]), float(fields["confidence"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"These are not scores as ModelScores.to_dict returns them ({error!r})."
+            ) from error
+
+
+def measure(
+    estimator: Any,
+    X: Any,
+    y: ArrayLike,
+    groups: Any,
+    *,
+    forget_groups: Pair | Sequence[Pair] | None = None,
+    remaining: tuple[Any, ArrayLike] | None = None,
+    forgotten: tuple[Any, ArrayLike] | None = None,
+    n_bootstrap: int = 500,
+    confidence: float = 0.95,
+    random_state: int | np.random.RandomState | None = 0,
+) -> ModelScores:
+    r"""Score a fitted model on test rows, with bootstrap intervals over the rows.
+
+    Of ``n_bootstrap`` samples of the test rows, drawn with replacement, the interval of a metric
+    runs between the quantiles :math:`(1 \pm c) / 2`. The accuracy of a group, a plain proportion
+    of rows that may be few, gets the Wilson interval.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted, with ``predict``.
+    X : array-like of shape (n_samples, ...)
+        Test inputs.
+    y : array-like of shape (n_samples,)
+        Test labels.
+    groups : array-like of shape (n_samples,) or (n_samples, n_attributes)
+        Protected attribute of the test rows.
+    forget_groups : pair or sequence of pairs, default=None
+        The groups (y, a) that were asked to be forgotten; GA is theirs. Default: those of the
+        estimator, if it has forgotten any.
+    remaining, forgotten : tuple of (X, y), default=None
+        Training rows of each kind, for RA and UA.
+    n_bootstrap : int, default=500
+        How many samples.
+    confidence : float, default=0.95
+        Level of the intervals.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the samples.
+
+    Returns
+    -------
+    ModelScores
+        The scores; a metric that is undefined on these rows is NaN.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, or ``n_bootstrap`` or ``confidence`` is out of range.
+
+    References
+    ----------
+    .. [1] T. De Min et al., "Group-robust Machine Unlearning", TMLR 2025.
+
+    Examples
+    --------
+    >>> from grmu_sk import FineTuneUnlearner
+    >>> from grmu_sk.audit import measure
+    >>> from grmu_sk.datasets import load_digits_on_backgrounds
+    >>> data = load_digits_on_backgrounds()
+    >>> rows = data.train[:200]
+    >>> X, y, a = data.images, data.target, data.groups
+    >>> model = FineTuneUnlearner(random_state=0).fit(X[rows], y[rows], a[rows]).unlearn([3])
+    >>> scores = measure(model, X[data.test], y[data.test], a[data.test])
+    >>> low_to_high = scores.metrics["TA"].low, scores.metrics["TA"].high
+    >>> low_to_high[0] <= scores.metrics["TA"].value <= low_to_high[1]
+    True
+    """
+    if n_bootstrap < 2:
+        raise ValueError(f"n_bootstrap must be at least 2, got {n_bootstrap!r}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
+    if groups is None:
+        raise ValueError("groups is None: the accuracy of groups needs the protected attribute.")
+    rng = check_random_state(random_state)
+    labels, predicted = np.asarray(y), np.asarray(estimator.predict(X))
+    check_consistent_length(labels, predicted)
+    encoder = GroupEncoder()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # said when fitting
+        encoder.fit(labels, groups)
+    cells = _Cells(labels, predicted, encoder.transform(labels, groups), encoder)
+    if forget_groups is None:
+        forget_groups = getattr(estimator, "forget_groups_", None) or None
+    counts = rng.multinomial(len(labels), cells.counts / len(labels), size=n_bootstrap)
+    metrics = {
+        name: _bootstrapped(function, cells, counts, confidence)
+        for name, function in _metrics_of(forget_groups).items()
+    }
+    for name, split in (("RA", remaining), ("UA", forgotten)):
+        if split is not None:
+            is_right = np.asarray(estimator.predict(split[0])) == np.asarray(split[1])
+            metrics[name] = _wilson(int(is_right.sum()), len(is_right), confidence)
+    return ModelScores(metrics, cells.group_scores(confidence), len(labels), confidence)
+
+
+class _Cells:
+    """Test rows that agree in label, attribute and prediction count as one, with a weight."""
+
+    def __init__(
+        self,
+        labels: NDArray[Any],
+        predicted: NDArray[Any],
+        numbers: NDArray[np.int64],
+        encoder: GroupEncoder,
+    ) -> None:
+        codes, _ = pd.factorize(pd.Series(predicted))
+        _, first, counts = np.unique(
+            np.stack([numbers, codes]), axis=1, return_index=True, return_counts=True
+        )
+        self.counts = counts.astype(np.float64)
+        self.y, self.predicted, self.numbers = labels[first], predicted[first], numbers[first]
+        self.encoder = encoder
+        self.attribute = encoder.attributes_[self.numbers % len(encoder.attributes_)]
+
+    def score(self, function: Callable[..., float], weights: NDArray[np.float64]) -> float:
+        """Return a metric of the rows with these weights; NaN if it is undefined."""
+        used = weights > 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UndefinedMetricWarning)
+            try:
+                return function(
+                    self.y[used],
+                    self.predicted[used],
+                    groups=self.attribute[used],
+                    sample_weight=weights[used],
+                )
+            except ValueError:  # not defined for these labels and attributes
+                return math.nan
+
+    def group_scores(self, confidence: float) -> list[GroupScore]:
+        """Return the accuracy of each group that occurs."""
+        scores = []
+        for number, (label, attribute) in enumerate(self.encoder.pairs_):
+            inside = self.numbers == number
+            if not inside.any():
+                continue
+            n_rows = int(self.counts[inside].sum())
+            n_right = int(self.counts[inside & (self.y == self.predicted)].sum())
+            accuracy = _wilson(n_right, n_rows, confidence)
+            scores.append(GroupScore(str(label), str(attribute), n_rows, accuracy))
+        return scores
+
+
+def _metrics_of(forget_groups: Any) -> dict[str, Callable[..., float]]:
+    def test_accuracy(y: Any, predicted: Any, *, groups: Any, sample_weight: Any) -> float:
+        return split_accuracy_score(y, predicted, sample_weight=sample_weight)
+
+    of_forgotten: dict[str, Any] = {"forget_groups": forget_groups, "empty": "nan"}
+    metrics: dict[str, Callable[..., float]] = {
+        "TA": test_accuracy,
+        "WG": worst_group_accuracy_score,
+        "EO": partial(equalized_odds_gap, **of_forgotten),
+        "DP": partial(demographic_parity_gap, **of_forgotten),
+        "EP": partial(equal_opportunity_gap, **of_forgotten),
+    }
+    if forget_groups is not None:
+        metrics["GA"] = partial(group_accuracy_score, **of_forgotten)
+    return metrics
+
+
+def _bootstrapped(
+    function: Callable[..., float], cells: _Cells, counts: NDArray[Any], confidence: float
+) -> Score:
+    value = cells.score(function, cells.counts)
+    if math.isnan(value):
+        return Score(math.nan, math.nan, math.nan)
+    resampled = np.array([cells.score(function, weights.astype(np.float64)) for weights in counts])
+    resampled = resampled[~np.isnan(resampled)]
+    if not len(resampled):
+        return Score(value, math.nan, math.nan)
+    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Score(value, float(low), float(high))
+
+
+def _wilson(n_right: int, n_rows: int, confidence: float) -> Score:
+    if n_rows == 0:
+        return Score(math.nan, math.nan, math.nan)
+    z, share = float(norm.ppf((1 + confidence) / 2)), n_right / n_rows
+    middle = (share + z**2 / (2 * n_rows)) / (1 + z**2 / n_rows)
+    spread = z * math.sqrt(share * (1 - share) / n_rows + z**2 / (4 * n_rows**2))
+    spread /= 1 + z**2 / n_rows
+    low, high = min(share, middle - spread), max(share, middle + spread)
+    return Score(share, max(0.0, low), min(1.0, high))
+
+
+def _json_number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

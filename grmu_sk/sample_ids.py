@@ -1,0 +1,297 @@
+"""Stable names of training rows: whom a deletion request means, whatever the rows' order.
+
+Everything else speaks of row numbers of ``fit``. A request speaks of a customer number, and
+arrives as a number, as text or from a file; so two ids are the same if they are written the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .rows import Rows
+
+__all__ = ["SampleIds", "id_texts"]
+
+#: So many ids are named in a message.
+N_NAMED = 5
+
+
+def id_texts(ids: Any, name: str = "ids") -> list[str]:
+    """Return ids as they are written, which is what they are compared by.
+
+    Parameters
+    ----------
+    ids : iterable of int, str, UUID or tuple
+        The ids; a tuple is made of numbers and text.
+    name : str, default="ids"
+        What messages call them.
+
+    Returns
+    -------
+    list of str
+        A text for each id, in the same order.
+
+    Raises
+    ------
+    TypeError
+        If it is no list of ids, or an id is of another type (a float, say: 3.0 or 3?).
+    ValueError
+        If an id is empty, or text that is no valid Unicode.
+
+    Examples
+    --------
+    >>> from grmu_sk.sample_ids import id_texts
+    >>> id_texts([7, "b-12", ("clinic 1", 7)])
+    ['7', 'b-12', '["clinic 1", 7]']
+    """
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise TypeError(f"{name} must be a list of ids, got {ids!r}. One id: [{ids!r}].")
+    if getattr(ids, "ndim", 1) != 1:
+        raise TypeError(f"{name} must be one-dimensional: one id for each row.")
+    values = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    return [_text(value, position, name) for position, value in enumerate(values)]
+
+
+def _text(value: Any, position: int, name: str) -> str:
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, tuple) and plain:
+        return json.dumps([_part(part, position, name) for part in plain], ensure_ascii=False)
+    return str(_part(plain, position, name))
+
+
+def _part(value: Any, position: int, name: str) -> str | int:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{name}[{position}] is {value!r}, a {type(value).__name__}. Use whole numbers, text, "
+            "UUIDs or tuples of these: an id has to be written the same way each time."
+        )
+    if not value:
+        raise ValueError(f"{name}[{position}] is empty text, which names nobody.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name}[{position}] is {value!r}, which is no valid Unicode text."
+        ) from error
+    return str(value)
+
+
+def naming(texts: Iterable[str]) -> str:
+    """Return some of the ids, for a message."""
+    named = list(texts)
+    more = f" and {len(named) - N_NAMED} more" if len(named) > N_NAMED else ""
+    return ", ".join(map(repr, named[:N_NAMED])) + more
+
+
+class SampleIds:
+    """Which row of ``fit`` has which id. Never changed in place.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows given to ``fit``.
+    texts : list of str or None, default=None
+        Ids, distinct, as :func:`id_texts` gives them; None means the row numbers.
+    rows : ndarray or None, default=None
+        Row number of each, ascending. None means all rows.
+
+    Examples
+    --------
+    >>> from grmu_sk.sample_ids import SampleIds
+    >>> SampleIds.from_user(["ann", "bob", "eve"], 3).rows_of(["eve", "ann"])
+    array([0, 2])
+    """
+
+    def __init__(
+        self, n_rows: int, texts: list[str] | None = None, rows: Rows | None = None
+    ) -> None:
+        self.n_rows = n_rows
+        self._texts = texts
+        self._rows = np.arange(n_rows) if rows is None else rows
+
+    @classmethod
+    def from_user(cls, sample_id: Any, n_rows: int) -> SampleIds:
+        """Check what was given to ``fit``.
+
+        Parameters
+        ----------
+        sample_id : array-like of shape (n_rows,) or None
+            An id for each row; None means its row number.
+        n_rows : int
+            Rows given to ``fit``.
+
+        Returns
+        -------
+        SampleIds
+            The ids.
+
+        Raises
+        ------
+        TypeError
+            If an id is not of a type that :func:`id_texts` takes.
+        ValueError
+            If there is not one for each row, or two rows have the same.
+        """
+        if sample_id is None:
+            return cls(n_rows)
+        texts = id_texts(sample_id, "sample_id")
+        if len(texts) != n_rows:
+            raise ValueError(
+                f"Found input variables with inconsistent numbers of samples: X has {n_rows}, "
+                f"sample_id has {len(texts)}."
+            )
+        repeated = [text for text, count in Counter(texts).items() if count > 1]
+        if repeated:
+            raise ValueError(
+                f"sample_id has the same id more than once: {naming(repeated)}. (3 and "
+                "'3' count as the same.) A row needs an id of its own; where a person has several "
+                "rows, use tuples (person, number) and name them all in a request."
+            )
+        return cls(n_rows, texts)
+
+    @property
+    def are_row_numbers(self) -> bool:
+        """Whether no ids were given, so that rows are known by their numbers."""
+        return self._texts is None
+
+    @property
+    def rows(self) -> Rows:
+        """Row numbers of those whose id is known, ascending."""
+        return self._rows
+
+    @property
+    def texts(self) -> list[str]:
+        """Ids of :attr:`rows`."""
+        return list(map(str, range(self.n_rows))) if self._texts is None else self._texts
+
+    def rows_of(self, ids: Any) -> Rows:
+        """Return the row numbers of these ids.
+
+        Parameters
+        ----------
+        ids : iterable of ids
+            Ids; one that is named twice counts once.
+
+        Returns
+        -------
+        ndarray
+            Row numbers, ascending.
+
+        Raises
+        ------
+        TypeError
+            If an id is not of a type that :func:`id_texts` takes.
+        ValueError
+            If there is no row with such an id.
+        """
+        asked = id_texts(ids)
+        index = self.index()
+        unknown = [text for text in asked if text not in index]
+        if unknown:
+            raise ValueError(f"{naming(unknown)}: {self.why_unknown()}")
+        return np.unique(np.array([index[text] for text in asked], dtype=np.int64))
+
+    def index(self) -> dict[str, int]:
+        """Return the row number of each id."""
+        return dict(zip(self.texts, self._rows.tolist(), strict=True))
+
+    def why_unknown(self) -> str:
+        """Return what there is to say about an id that no row has."""
+        if self.are_row_numbers:
+            return (
+                f"no row of fit has this id. It was called without sample_id, so that ids are the "
+                f"row numbers 0 to {self.n_rows - 1}."
+            )
+        n_dropped = self.n_rows - len(self._rows)
+        dropped = (
+            f" The ids of {n_dropped} forgotten rows were dropped, and only the ledger knows them."
+            if n_dropped
+            else ""
+        )
+        return f"no row of fit has this id as its sample_id.{dropped}"
+
+    def of_rows(self, rows: Rows) -> list[str]:
+        """Return the ids of those of these rows whose id is known.
+
+        Parameters
+        ----------
+        rows : ndarray
+            Row numbers of ``fit``.
+
+        Returns
+        -------
+        list of str
+            Their ids.
+        """
+        names = dict(zip(self._rows.tolist(), self.texts, strict=True))
+        return [names[row] for row in rows.tolist() if row in names]
+
+    def without(self, rows: Rows) -> SampleIds:
+        """Return a copy that does not know the ids of these rows; row numbers are no secret.
+
+        Parameters
+        ----------
+        rows : ndarray
+            Row numbers of ``fit``.
+
+        Returns
+        -------
+        SampleIds
+            The copy.
+        """
+        if self._texts is None:
+            return self
+        stays: NDArray[np.bool_] = ~np.isin(self._rows, rows)
+        kept = [text for text, stay in zip(self._texts, stays.tolist(), strict=True) if stay]
+        return SampleIds(self.n_rows, kept, self._rows[stays])
+
+    def to_json(self) -> str | None:
+        """Return the ids as JSON; None if they are the row numbers."""
+        if self._texts is None:
+            return None
+        return json.dumps({"rows": self._rows.tolist(), "ids": self._texts})
+
+    @classmethod
+    def from_json(cls, document: str | bytes | None, n_rows: int) -> SampleIds:
+        """Return what :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        document : str, bytes or None
+            JSON, or None for the row numbers.
+        n_rows : int
+            Rows given to ``fit``.
+
+        Returns
+        -------
+        SampleIds
+            The ids.
+
+        Raises
+        ------
+        ValueError
+            If it is something else.
+        """
+        if document is None:
+            return cls(n_rows)
+        content = json.loads(document)
+        rows, texts = content["rows"], content["ids"]
+        are_rows = all(type(row) is int and 0 <= row < n_rows for row in rows)
+        if not are_rows or rows != sorted(set(rows)) or len(rows) != len(texts):
+            raise ValueError("the sample ids are not those of distinct rows, in order")
+        if not all(type(text) is str and text for text in texts) or len(set(texts)) < len(texts):
+            raise ValueError("the sample ids are not distinct texts")
+        return cls(n_rows, texts, np.array(rows, dtype=np.int64))

@@ -1,0 +1,180 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from conftest import make_net
+
+from grmu_sk import RetrainUnlearner
+from grmu_sk.audit import DeletionLedger, model_hash
+from grmu_sk.cli import main
+
+MODULE = """
+import numpy as np
+from conftest import make_net, make_table
+
+def net():
+    return make_net(max_epochs=1)
+
+def data():
+    table = make_table()
+    return {"X": table.X, "y": table.y, "groups": table.a}
+"""
+
+
+def grmu(*arguments):
+    return CliRunner().invoke(main, ["requests", *map(str, arguments)])
+
+
+def text(*arguments, code=0):
+    result = grmu(*arguments)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_own_training.py").write_text(MODULE)
+    return tmp_path
+
+
+@pytest.fixture
+def fitted(table):
+    ids = [f"{row:03}" for row in range(table.n)]
+    unlearner = RetrainUnlearner(make_net(max_epochs=1), random_state=0)
+    return unlearner.fit(table.X, table.y, table.a, sample_id=ids)
+
+
+@pytest.fixture
+def expected(fitted):
+    """What the model has to be in the end."""
+    fitted.save("model")
+    return model_hash(fitted.unlearn([40, 41]))
+
+
+def loaded():
+    return RetrainUnlearner.load("model", make_net(max_epochs=1))
+
+
+def save_csv(table, rows):
+    frame = pd.DataFrame(table.X[rows], columns=list("abcd")).assign(
+        label=table.y[rows], attribute=table.a[rows], person=[f"{row:03}" for row in rows]
+    )
+    frame.to_csv("data.csv", index=False)
+    columns = ["--target", "label", "--groups", "attribute", "--sample-id", "person"]
+    return ["--data", "data.csv", *columns]
+
+
+def save_npz(table, **more):
+    np.savez("data.npz", X=table.X, y=table.y, groups=table.a, **more)
+    return ["--data", "data.npz"]
+
+
+NET = ["--net", "my_own_training:net"]
+
+
+@pytest.mark.parametrize("source", ["function", "npz", "csv"])
+def test_requests_from_beginning_to_end(folder, table, expected, source):
+    if source == "csv":  # in another order
+        data = save_csv(table, np.random.default_rng(0).permutation(table.n))
+    else:
+        own = ["--data", "my_own_training:data"]
+        data = save_npz(table) if source == "npz" else own
+    (folder / "ids.txt").write_text("041\n\n")
+    out = text("add", "ledger", "040", "--ids-file", "ids.txt", "--reason", "letter")
+    assert "Request 1 received" in out
+    assert "Nothing new" in text("add", "ledger", "041")
+    assert "1 received, 0 running, 0 done, 0 failed" in text("status", "ledger")
+    assert "Done: 1" in text("run", "ledger", "model", *NET, *data)
+    assert model_hash(loaded()) == expected
+    assert "Nothing was waiting" in text("run", "ledger", "model", *NET, *data)
+    (request,) = json.loads(text("status", "ledger", "--json"))
+    assert (request["state"], request["reason"], request["n_ids"]) == ("done", "letter", 2)
+    assert request["model_after"] == expected
+    head = DeletionLedger("ledger").head
+    assert head in text("verify", "ledger", "--model", "model", *NET)
+    text("add", "ledger", "050")
+    assert "as it was written" in text("verify", "ledger", "--head", head)
+    assert "no entry has the hash" in text("verify", "ledger", "--head", head[::-1], code=1)
+
+
+def test_rows_of_the_forgotten_may_be_gone(folder, table, expected):
+    text("add", "ledger", "040")
+    text("run", "ledger", "model", *NET, *save_csv(table, np.arange(table.n)))
+    data = save_csv(table, np.delete(np.arange(table.n), 40)[::-1])
+    text("add", "ledger", "041")
+    text("run", "ledger", "model", *NET, *data)
+    again = RetrainUnlearner(make_net(max_epochs=1), random_state=0)
+    again.fit(table.X, table.y, table.a).unlearn([40]).unlearn([41])
+    assert model_hash(loaded()) == model_hash(again)
+    text("add", "ledger", "042")
+    out = text("run", "ledger", "model", *NET, *save_csv(table, np.arange(50, table.n)), code=1)
+    assert "no rows for the ids '000'" in out
+    assert model_hash(loaded()) == model_hash(again), "nothing was forgotten by halves"
+
+
+def test_old_copy_is_found(folder, table, expected):
+    old = (folder / "model").read_bytes()
+    text("add", "ledger", "040")
+    text("run", "ledger", "model", *NET, *save_npz(table))
+    (folder / "model").write_bytes(old)
+    assert "row 40" in text("verify", "ledger", "--model", "model", *NET, code=1)
+    text("run", "ledger", "model", *NET, *save_npz(table))
+    text("verify", "ledger", "--model", "model", *NET)
+    assert loaded().forget_idx_.tolist() == [40]
+
+
+def test_key_file(folder, table, expected):
+    text("new-key", "key")
+    assert "File exists" in text("new-key", "key", code=1)
+    key = ["--key-file", "key"]
+    text("add", "ledger", "040", *key)
+    assert b'"040"' not in (folder / "ledger").read_bytes()
+    assert "open it with its key" in text("run", "ledger", "model", *NET, *save_npz(table), code=1)
+    text("run", "ledger", "model", *NET, *save_npz(table), *key)
+    assert '"040"' not in (folder / "model").read_bytes().decode("latin1")
+    text("verify", "ledger", "--model", "model", *NET, *key)
+
+
+def test_unknown_ids_fail_by_themselves(folder, table, expected):
+    text("add", "ledger", "nobody")
+    text("add", "ledger", "040")
+    data = save_npz(table)
+    out = text("run", "ledger", "model", *NET, *data, code=1)
+    assert "Done: 2" in out and "Request 1 failed: 'nobody'" in out and "Failed: 1" in out
+    assert "error: 'nobody'" in text("status", "ledger")
+    more = ["--retry-failed", "--ignore-unknown"]
+    assert "Done: 1" in text("run", "ledger", "model", *NET, *data, *more)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (["--data", "nothing"], "neither a .npz or .csv file nor of the form module:name"),
+        (["--data", "no_such_module:data"], "cannot be imported"),
+        (["--data", "none.npz"], "No such file"),
+        (["--data", "data.csv"], "--target"),
+        (["--data", "data.csv", "--target", "nothing"], "has no column 'nothing'"),
+        (["--data", "bare.npz"], "has no y"),
+        (["--data", "pickled.npz"], "allow_pickle=False"),
+    ],
+)
+def test_data_that_is_none(folder, table, expected, data, message):
+    save_csv(table, np.arange(table.n))
+    np.savez("bare.npz", X=table.X)
+    np.savez("pickled.npz", X=np.array([{}], dtype=object), y=table.y)
+    text("add", "ledger", "040")
+    before = (folder / "model").read_bytes()
+    assert message in text("run", "ledger", "model", *NET, *data, code=1)
+    assert (folder / "model").read_bytes() == before
+    assert DeletionLedger("ledger").counts()["failed"] == 1
+
+
+def test_usage(folder):
+    assert "at least one id" in text("add", "ledger", code=2)
+    assert "There is no ledger" in text("status", "ledger", code=1)
+    for name in ("add", "run", "status", "verify", "new-key"):
+        assert "Usage" in text(name, "--help")
