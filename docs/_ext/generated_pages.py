@@ -26,6 +26,7 @@ SECTIONS = [
     ("grmu_sk.nets", "Nets", "Small ones, for examples and tests."),
     ("grmu_sk.resnet", "ResNet-18", "With random weights, or those of a file."),
     ("grmu_sk.bert", "BERT", "For text; needs the extra ``text``."),
+    ("grmu_sk.audit", "Audit", "Requests that never come back, residue, evidence, acceptance."),
     ("grmu_sk.benchmark", "Benchmark", "The paper's protocol; see :doc:`/guide/paper`."),
     ("grmu_sk.mutual_information", "Mutual information", "The parts of :class:`~grmu_sk.MINE`."),
     ("grmu_sk.base", "Base classes", "For those who write a method."),

@@ -172,7 +172,7 @@ def make_figure(
     number : int
         Figure, 2 to 8.
     results : DataFrame or None, default=None
-        As :func:`grmu_sk.benchmark.results.read_results` returns them. None draws the paper's
+        As :func:`grmu_sk.benchmark.read_results` returns them. None draws the paper's
         numbers alone.
     dataset : str
         Data set to show.
@@ -184,7 +184,7 @@ def make_figure(
         Forget set of Figures 2 and 7; None for the exact pairs (``"pairs-2"`` or ``"pairs-4"``).
     forget_groups : iterable of tuple or None, default=None
         Groups (y, a) to mark in Figures 2 and 7; None for those of the forget set, if the data set
-        is one of :func:`grmu_sk.benchmark.problem.problem_names`.
+        is one of :func:`grmu_sk.benchmark.problem_names`.
 
     Returns
     -------

@@ -234,7 +234,7 @@ def draw_forget_set(
 
     See Also
     --------
-    grmu_sk.groups.sample_forget_set : The draw itself, on labels and attributes.
+    grmu_sk.sample_forget_set : The draw itself, on labels and attributes.
 
     References
     ----------
