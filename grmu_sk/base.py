@@ -243,6 +243,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             If a loss becomes NaN or infinite.
         """
         with self._unchanged_on_error():
+            self.__dict__.pop("_out_of_service", None)
             self._check_parameters()
             X = check_inputs(self, X, y, reset=True)
             labels = check_targets(y, len(X))
@@ -655,8 +656,20 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         -------
         ndarray of shape (n_samples, n_classes)
             Columns in the order of ``classes_``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model was taken out of service, see
+            :meth:`~grmu_sk.audit.AcceptanceGate.enforce`.
         """
         check_is_fitted(self)
+        reason = getattr(self, "_out_of_service", None)  # set by AcceptanceGate
+        if reason is not None:
+            raise RuntimeError(
+                f"{type(self).__name__} is out of service: {reason}. Let a request "
+                "pass AcceptanceGate.enforce, or fit anew."
+            )
         X = check_inputs(self, X, None, reset=False)
         data = InputRows(X, *_input_dtype(self.net_))
         log_proba = forward(self.net_, data, lambda out: log_probabilities(self.net_, out))
@@ -697,6 +710,33 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         return predicted_labels(proba, self.classes_, decision_threshold(self.net_))
 
     # files -------------------------------------------------------------------------------------
+
+    def report(
+        self, path: str | os.PathLike[str], *test_rows: Any, **evidence: Any
+    ) -> dict[str, Any]:
+        """Write the evidence about this model: a page, and the same as JSON beside it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The page, such as ``"report.html"``.
+        *test_rows : array-like
+            X, y and groups of test rows; without them nothing is measured.
+        **evidence : dict
+            Further arguments of :func:`grmu_sk.audit.build_evidence`.
+
+        Returns
+        -------
+        dict
+            The evidence.
+
+        See Also
+        --------
+        grmu_sk.audit.write_report : What it holds.
+        """
+        from .audit import write_report
+
+        return write_report(self, path, *test_rows, **evidence)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted unlearner to one file, without training rows.

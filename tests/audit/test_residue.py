@@ -191,19 +191,20 @@ def test_a_row_across_chunks_is_found(X, tmp_path):
         assert finding.offset == 1024 - shift
 
 
-def test_large_files_are_read_in_parts(X, tmp_path):
-    path = tmp_path / "large"
-    size = 8 << 20
-    with open(path, "wb") as file:
-        file.truncate(size)
-        file.seek(size - 4000)
-        file.write(X.tobytes())
-    tracemalloc.start()
-    scan = scan_residue(path, X[FORGET], chunk_size=1 << 18)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert scan[0].rows == (0, 1, 2)
-    assert peak < size / 2
+def test_memory_does_not_grow_with_the_file(X, tmp_path):
+    peaks = []
+    for size in (1 << 20, 1 << 23):
+        path = tmp_path / f"{size}"
+        with open(path, "wb") as file:
+            file.truncate(size)
+            file.seek(size - 4000)
+            file.write(X.tobytes())
+        tracemalloc.start()
+        scan = scan_residue(path, X[FORGET], chunk_size=1 << 18)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert scan[0].rows == (0, 1, 2)
+    assert peaks[1] < peaks[0] + (1 << 20)
 
 
 class Touch:
