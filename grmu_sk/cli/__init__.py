@@ -34,5 +34,5 @@ class _Commands(click.Group):
 def main() -> None:
     """Group-robust machine unlearning.
 
-    Exit codes: 0 done, 1 failure, 2 bad usage.
+    Exit codes: 0 done, 1 failure, 2 bad usage, 3 refused by the gate.
     """
