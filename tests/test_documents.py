@@ -73,7 +73,7 @@ def test_guide_snippets_run(page):
 
 def test_guide_has_snippets():
     with_snippets = [page.stem for page in GUIDE if ">>> " in page.read_text("utf-8")]
-    assert with_snippets == ["inputs", "metrics", "persistence", "problem", "sklearn"]
+    assert with_snippets == ["inputs", "metrics", "persistence", "problem", "sklearn", "trust"]
 
 
 def test_gallery_covers_what_it_should():

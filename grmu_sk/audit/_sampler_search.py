@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 # In fewer rows the pattern may be chance.
 MIN_ROWS = 8
+# Matches by chance that may be expected of a search before it proves nothing.
+MAX_EXPECTED = 1e-3
 _LARGEST_PATTERN = 1 << 22
 
 
@@ -29,6 +31,9 @@ class SamplerWeights:
         self.is_forgotten = np.isin(np.arange(n_rows), forgotten)
         n_forgotten = int(self.is_forgotten.sum())
         self.is_possible = n_rows >= MIN_ROWS and 0 < n_forgotten < n_rows
+        # that independent zeros, as frequent as they would have to be, fall on just these rows
+        share = n_forgotten / max(n_rows, 1)
+        self.chance = share**n_forgotten * (1 - share) ** (n_rows - n_forgotten)
         self.overlap = min(8 * n_rows, _LARGEST_PATTERN)
         rest = np.flatnonzero(~self.is_forgotten)
         gone = np.flatnonzero(self.is_forgotten)
@@ -73,6 +78,8 @@ class SamplerWeights:
 
     def _find(self, values: NDArray[Any]) -> int | None:
         n_begins = len(values) - self.n_rows + 1
+        if n_begins * self.chance > MAX_EXPECTED:
+            return None
         begins = np.flatnonzero(values[self.probes[0] :][:n_begins] == 0)
         for row in self.probes[1:]:
             if not len(begins):

@@ -519,3 +519,14 @@ def test_result_as_json_and_text():
     assert scan.to_dict()["findings"][0]["tensors"] == ["w"]
     assert ResidueScan().verdict == "clean"
     assert sys.getsizeof(scan) and scan == [finding]
+
+
+def test_chance_zeros_in_long_data_are_no_sampler_weights():
+    # pixels that are zero now and then: two rows of 200 are hit just so somewhere
+    rows = np.random.default_rng(0).normal(size=(2, 5))
+    pixels = np.ones(40_000, dtype=np.float32)
+    pixels[1_000 + np.array([3, 7])] = 0
+    assert not scan_residue({"pixels": pixels}, rows, forget_idx=[3, 7], n_rows=200)
+    weights = np.ones(200, dtype=np.float32)
+    weights[[3, 7]] = 0
+    assert scan_residue({"weights": weights}, rows, forget_idx=[3, 7], n_rows=200)

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import click
 import pandas as pd
@@ -141,6 +142,8 @@ def start_and_signal(arguments, out, number):
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        # what runs in the background ignores Ctrl-C, and so would what it starts
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
         deadline = time.monotonic() + 200
