@@ -59,9 +59,22 @@ class StatisticsNetwork(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the scores, shape (n,)."""
-        hidden = torch.relu(self.from_features(z) + self.from_labels(labels))
-        return self.score(hidden).squeeze(1)
+        """Return the scores.
+
+        Parameters
+        ----------
+        z : tensor of shape (n, n_features)
+            Features.
+        labels : tensor of shape (..., n), or (..., n, n_labels) if continuous
+            Labels. Several for each row of z cost one product with z.
+
+        Returns
+        -------
+        tensor of shape (..., n)
+            T(z, g).
+        """
+        hidden = (self.from_features(z) + self.from_labels(labels)).relu_()
+        return self.score(hidden).squeeze(-1)
 
 
 class InformationCritic(nn.Module):
@@ -126,25 +139,29 @@ class InformationCritic(nn.Module):
         tensor of shape ()
             The bound, in nats.
         """
-        joint = self.statistics(z, labels)
-        marginal = self.statistics(z, other_labels)
-        log_mean = torch.logsumexp(marginal, 0) - math.log(len(marginal))
+        joint, marginal = self.statistics(z, torch.stack([labels, other_labels]))
         if not self.training:
+            return joint.mean() - _log_mean_exp(marginal)
+        log_mean = _log_mean_exp(marginal.detach())
+        log_average = self._update_average(log_mean)
+        if not marginal.requires_grad:
             return joint.mean() - log_mean
-        log_average = self._update_average(log_mean.detach())
         corrected = torch.exp(marginal - log_average).mean()
         # the value of the logarithm, with the gradient of the corrected term
-        return joint.mean() - (log_mean.detach() + corrected - corrected.detach())
+        return joint.mean() - (log_mean + corrected - corrected.detach())
 
     def _update_average(self, log_mean: torch.Tensor) -> torch.Tensor:
         rate = self.moving_average_rate
         if torch.isnan(self.log_average) or rate >= 1:
-            self.log_average = log_mean.clone()
+            self.log_average.copy_(log_mean)
         else:
-            self.log_average = torch.logaddexp(
-                self.log_average + math.log1p(-rate), log_mean + math.log(rate)
-            )
+            old, new = self.log_average + math.log1p(-rate), log_mean + math.log(rate)
+            self.log_average.copy_(torch.logaddexp(old, new))
         return self.log_average
+
+
+def _log_mean_exp(scores: torch.Tensor) -> torch.Tensor:
+    return torch.logsumexp(scores, 0) - math.log(len(scores))
 
 
 def draw_marginal(

@@ -38,6 +38,33 @@ def test_statistics_network_is_the_one_hot_network(critic, batch):
     np.testing.assert_allclose(ours, numpy_scores(critic.statistics, z.numpy(), labels.numpy()))
 
 
+def test_several_labels_a_row_cost_one_product(critic, batch):
+    """The scores are the same bits as one by one; the gradients differ in the order of sums."""
+    z, labels, others = batch
+    network, products = critic.statistics, []
+    network.from_features.register_forward_hook(lambda *_: products.append(1))
+    z = z.clone().requires_grad_()
+    together = network(z, torch.stack([labels, others]))
+    assert len(products) == 1
+    apart = torch.stack([network(z, labels), network(z, others)])
+    assert torch.equal(together, apart)
+    weight = torch.rand_like(together)
+    inputs = z, *network.parameters()
+    gradients = (torch.autograd.grad((s * weight).sum(), inputs) for s in (together, apart))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+def test_value_without_gradient_moves_the_average_too(critic, batch):
+    with_gradient = critic(*batch)
+    average = critic.log_average.clone()
+    critic.log_average.fill_(float("nan"))
+    with torch.no_grad():
+        without = critic(*batch)
+    assert without.item() == pytest.approx(with_gradient.item(), rel=1e-12)
+    assert torch.equal(critic.log_average, average)
+
+
 def test_initial_weights_are_those_of_one_linear_layer():
     network = StatisticsNetwork(60, 40, hidden=300)
     for weight in (network.from_features.weight, network.from_labels.weight):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -71,6 +73,9 @@ class MIUUnlearner(ApproximateUnlearner):
         Whether the retain phase samples by REWEIGHT.
         ``"uniform"`` draws all remaining rows with replacement and equal
         probability, the control that tells the effect of reweighting from that of replacement.
+    retain_fraction : float, default=1.0
+        How many rows the retain phase draws in an epoch, as a share of those that remain, in
+        (0, 1]. The retain phase is most of the time of a run.
     retaining : bool, default=True
         Whether the retain phase trains with the net's criterion (ablation switch).
     unlearning : bool, default=True
@@ -168,6 +173,14 @@ class MIUUnlearner(ApproximateUnlearner):
 
     method_name = "miu"
     search_grid = {"lr": [0.01, 0.02], "mine_lr": [0.003, 0.01]}
+    #: What :meth:`fast` sets.
+    FAST: ClassVar[dict[str, Any]] = {
+        "max_epochs": 3,
+        "forget_epochs": 3,
+        "retain_fraction": 0.3,
+        "tune_updates": (40, 5),
+        "mine_lr": 0.01,
+    }
     _needs_features = True
     _phases_that_read_forgotten = ("setup", "tune", "forget")
     _needs_groups = True
@@ -182,6 +195,7 @@ class MIUUnlearner(ApproximateUnlearner):
         lr: float | None = None,
         batch_size: int | None = None,
         reweight: bool | str = True,
+        retain_fraction: float = 1.0,
         retaining: bool = True,
         unlearning: bool = True,
         calibration: bool = True,
@@ -213,6 +227,7 @@ class MIUUnlearner(ApproximateUnlearner):
         )
         self.forget_epochs = forget_epochs
         self.lam = lam
+        self.retain_fraction = retain_fraction
         self.retaining = retaining
         self.unlearning = unlearning
         self.calibration = calibration
@@ -227,6 +242,34 @@ class MIUUnlearner(ApproximateUnlearner):
         self.mine_hidden = mine_hidden
         self.reference = reference
 
+    @classmethod
+    def fast(cls, estimator: Any = None, **params: Any) -> MIUUnlearner:
+        """Return MIU with the parameters ``MIUUnlearner.FAST``, chosen for speed.
+
+        Fewer epochs, a part of the remaining rows in each, and fewer but larger updates of MINE.
+        It is quicker and not as good as the full setting: the page on performance of the
+        documentation has both as a curve, measured with an ``lr`` of two fifths of training's.
+
+        Parameters
+        ----------
+        estimator : skorch net, FrozenEstimator or None, default=None
+            The net to train.
+        **params : dict
+            Other parameters of the class, or other values than the preset's.
+
+        Returns
+        -------
+        MIUUnlearner
+            Not fitted.
+
+        Examples
+        --------
+        >>> from grmu_sk import MIUUnlearner
+        >>> MIUUnlearner.fast(retain_fraction=0.4).get_params()["retain_fraction"]
+        0.4
+        """
+        return cls(estimator, **{**cls.FAST, **params})
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         choices = {
@@ -238,6 +281,8 @@ class MIUUnlearner(ApproximateUnlearner):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
+        if not 0 < self.retain_fraction <= 1:
+            raise ValueError(f"retain_fraction must lie in (0, 1], got {self.retain_fraction!r}.")
         if self.lam < 0:
             raise ValueError(f"lam must not be negative, got {self.lam!r}.")
         if not 0 < self.moving_average_rate <= 1:
@@ -260,11 +305,38 @@ class MIUUnlearner(ApproximateUnlearner):
             forget.last_epoch = self.forget_epochs
             phases.append(forget)
         if self.retaining or self.calibration:
-            weights = request.retain_weights(self.reweight)
-            phases.append(
-                Phase("retain", request.retain, loss=information.retain_loss, weights=weights)
-            )
+            phases += self._retain_phases(request, information.retain_loss)
         return phases
+
+    def _retain_phases(
+        self, request: Request, loss: Callable[[Batch], torch.Tensor]
+    ) -> list[Phase]:
+        """Return one phase for all epochs, or one each where an epoch sees a part of the rows."""
+        weights = request.retain_weights(self.reweight)
+        if self.retain_fraction == 1:
+            return [Phase("retain", request.retain, loss=loss, weights=weights)]
+        n_drawn = math.ceil(self.retain_fraction * len(request.retain))
+        phases = []
+        for epoch in range(1, self.max_epochs + 1):
+            rows = _draw(request.retain, weights, n_drawn)
+            phases.append(Phase("retain", rows, loss=loss, first_epoch=epoch, last_epoch=epoch))
+        return phases
+
+
+def _draw(rows: Rows, weights: np.ndarray | None, n_drawn: int) -> Rows:
+    """Return some of the rows: by weight, with replacement, or each at most once."""
+    if weights is None:
+        drawn = torch.randperm(len(rows))[:n_drawn]
+    else:
+        drawn = torch.multinomial(torch.from_numpy(weights), n_drawn, replacement=True)
+    return rows[drawn.numpy()]
+
+
+def _same_weights(net: NeuralNet, other: NeuralNet) -> bool:
+    def weights(of: NeuralNet) -> Iterator[torch.Tensor]:
+        return chain(of.module_.parameters(), of.module_.buffers())
+
+    return all(map(torch.equal, weights(net), weights(other)))
 
 
 @dataclass
@@ -325,7 +397,7 @@ class _Information:
             self.miu.mine_hidden,
             moving_average_rate=self.miu.moving_average_rate,
         )
-        return critic.to(z.device, z.dtype)
+        return critic.to(z.device, z.dtype).requires_grad_(False)  # it learns in "tune" only
 
     # tune --------------------------------------------------------------------------------------
 
@@ -343,8 +415,12 @@ class _Information:
             sources = [(self.critic, features), (self.original_critic, of_original)]
         else:
             sources = [(self.critic, features), (self.original_critic, features)]
+        for critic, _ in sources:
+            critic.requires_grad_()
         for number, rows in enumerate(batches):
             yield self._tune_once(sources, number, rows)
+        for critic, _ in sources:
+            critic.requires_grad_(False)
 
     def _tune_once(self, sources: list[Any], number: int, rows: Rows) -> float:
         groups = self._groups(self.data.positions(rows))
@@ -377,12 +453,16 @@ class _Information:
         """Return a function from a batch's number to its features.
 
         Features do not change while only the critic learns, so every row goes through the net at
-        most once, except in train mode, where they depend on the batch.
+        most once, except in train mode, where they depend on the batch. Before its first step
+        the net is the original, whose features may be there already.
         """
         if self.modes.tune_in_train_mode:
             return lambda number: self._features_of_batch(
                 net, self.data.fetch_rows(batches[number]), len(batches[number]), training=True
             )
+        stored = self.original_features
+        if stored is not None and (net is self.original or _same_weights(net, self.original)):
+            return lambda number: stored[self.data.positions(batches[number]).to(stored.device)]
         drawn = np.unique(np.concatenate(batches))
         features = self._features(net, drawn)
         return lambda number: features[torch.from_numpy(np.searchsorted(drawn, batches[number]))]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_net, make_table, same_weights, weights_of
+from skorch.callbacks import ParamMapper
 from torch import nn
 
 from grmu_sk import MIUUnlearner
@@ -158,6 +159,94 @@ def test_reweight_switch(table, row_spy):
     assert len(retained) == table.n - len(FORGET) > len(set(retained))
 
 
+@pytest.mark.parametrize("reweight", [True, "uniform", False])
+def test_retain_fraction(table, row_spy, reweight):
+    run(table, retain_fraction=0.3, reweight=reweight)
+    batches = [rows for phase, rows in row_spy.seen if phase == "retain"]
+    per_epoch = np.split(np.concatenate(batches), 3)
+    assert len(per_epoch[0]) == np.ceil(0.3 * (table.n - len(FORGET)))
+    assert not np.isin(np.concatenate(batches), FORGET).any()
+    assert not np.array_equal(np.sort(per_epoch[0]), np.sort(per_epoch[1]))
+    has_repeats = any(len(set(rows)) < len(rows) for rows in per_epoch)
+    assert has_repeats == bool(reweight)
+
+
+def test_retain_fraction_keeps_the_mix_of_reweight(row_spy):
+    """Half of one group is forgotten; what is drawn of it makes up for that."""
+    table = make_table(2000)
+    group = np.flatnonzero((table.y == 1) & (table.a == 1))
+    unlearner = MIUUnlearner(make_net(), **SHORT, retain_fraction=0.5, batch_size=500)
+    unlearner.fit(table.X, table.y, table.a).unlearn(group[::2])
+    drawn = np.concatenate([rows for phase, rows in row_spy.seen if phase == "retain"])
+    share = len(group) / table.n
+    assert np.isin(drawn, group).mean() == pytest.approx(share, rel=0.1)
+    left = len(group[1::2]) / (table.n - len(group[::2]))
+    assert abs(left - share) > 0.2 * share  # without REWEIGHT it would be this
+
+
+def test_fast_changes_parameters_only(table):
+    fast = MIUUnlearner.fast(make_net(), random_state=3, lam=2.0)
+    given = {"lam": 2.0, "random_state": 3}
+    expected = {**MIUUnlearner().get_params(), **MIUUnlearner.FAST, **given}
+    params = fast.get_params(deep=False)
+    assert {name: params[name] for name in expected if name != "estimator"} == {
+        name: value for name, value in expected.items() if name != "estimator"
+    }
+    assert MIUUnlearner.fast(max_epochs=7).max_epochs == 7
+    fast.fit(table.X, table.y, table.a).unlearn(FORGET)
+
+
+def test_first_tuning_takes_the_features_of_the_original(table, runs, monkeypatch):
+    """The net is the original still, so its rows need not go through it once more."""
+    passes = []
+    features = miu_module._Information._features
+    monkeypatch.setattr(
+        miu_module._Information,
+        "_features",
+        lambda self, net, rows: (passes.append(net is self.net), features(self, net, rows))[1],
+    )
+    reused = run(table)
+    assert passes == [False, True, True]  # of the original once; of the net in epochs 2 and 3
+    monkeypatch.setattr(miu_module, "_same_weights", lambda *nets: False)
+    computed = run(table)
+    assert passes[3:] == [False, True, True, True]
+    for one, other in zip(weights_of(reused), weights_of(computed), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_a_net_changed_before_the_first_epoch_is_not_taken_for_the_original(table, monkeypatch):
+    answers = []
+    same = miu_module._same_weights
+    monkeypatch.setattr(
+        miu_module, "_same_weights", lambda *nets: answers.append(same(*nets)) or answers[-1]
+    )
+    run(table)
+    assert answers == [True, False, False]
+    answers.clear()
+
+    def double(weight, *_):
+        weight.data *= 2
+
+    run(table, make_net(callbacks=[ParamMapper("features.1.weight", fn=double, at=1)]))
+    assert answers == [False, False, False]
+
+
+def test_critic_gets_no_gradient_outside_tuning(table, runs, monkeypatch):
+    learns = {"forget_loss": [], "retain_loss": [], "_tune_once": []}
+    for name, record in learns.items():
+        original = getattr(miu_module._Information, name)
+
+        def spy(self, *args, original=original, record=record):
+            record.append({p.requires_grad for p in self.critic.parameters()})
+            return original(self, *args)
+
+        monkeypatch.setattr(miu_module._Information, name, spy)
+    run(table)
+    assert all(record == {True} for record in learns["_tune_once"])
+    assert all(record == {False} for record in learns["forget_loss"] + learns["retain_loss"])
+    assert all(learns.values())
+
+
 def test_number_of_tuning_updates(table):
     def updates(**kwargs):
         history = run(table, **kwargs).history_
@@ -272,6 +361,8 @@ def test_marginals_run(table, marginal):
         ({"estimators": "both"}, "estimators must be one of"),
         ({"tune_mode": "off"}, "tune_mode must be one of"),
         ({"original_mode": "off"}, "original_mode must be one of"),
+        ({"retain_fraction": 0}, "retain_fraction must lie in"),
+        ({"retain_fraction": 1.5}, "retain_fraction must lie in"),
         ({"lam": -1}, "lam must not be negative"),
         ({"moving_average_rate": 0}, "moving_average_rate must lie in"),
         ({"tune_updates": (1, 2, 3)}, "tune_updates must be two numbers"),
