@@ -332,6 +332,11 @@ def _draw(rows: Rows, weights: np.ndarray | None, n_drawn: int) -> Rows:
     return rows[drawn.numpy()]
 
 
+def _with_graph(loss: torch.Tensor) -> torch.Tensor:
+    """Let a loss be differentiated even if every layer it depends on is frozen."""
+    return loss if loss.requires_grad else loss.requires_grad_()
+
+
 def _same_weights(net: NeuralNet, other: NeuralNet) -> bool:
     def weights(of: NeuralNet) -> Iterator[torch.Tensor]:
         return chain(of.module_.parameters(), of.module_.buffers())
@@ -486,7 +491,7 @@ class _Information:
 
     def forget_loss(self, batch: Batch) -> torch.Tensor:
         """Return M on rows to forget."""
-        return self.critic(self.tap.read(), batch.g, self._other_groups(batch.g))
+        return _with_graph(self.critic(self.tap.read(), batch.g, self._other_groups(batch.g)))
 
     def retain_loss(self, batch: Batch) -> torch.Tensor:
         """Return the criterion and the calibration term on remaining rows."""
@@ -498,7 +503,7 @@ class _Information:
         now = self.critic(z, batch.g, others)
         with torch.no_grad():
             before = self.original_critic(self._original_features(batch), batch.g, others)
-        return loss + self.miu.lam * (now - before) ** 2
+        return _with_graph(loss + self.miu.lam * (now - before) ** 2)
 
     def _original_features(self, batch: Batch) -> torch.Tensor:
         if self.original_features is not None:
