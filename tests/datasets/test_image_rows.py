@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from grmu_sk.datasets import EvaluationTransform, ImageFiles, ImageRows, TrainingTransform
+from grmu_sk.datasets.image_transforms import crops_at_once
 from grmu_sk.rows import InputRows
 
 TO_UNIT_RANGE = [
@@ -216,9 +217,11 @@ def test_rows_that_do_not_exist(images, rows, error, message):
 def test_images_that_are_none(images):
     with pytest.raises(ValueError, match=r"must be uint8 .* got float64"):
         ImageRows(images / 255)
+    with pytest.raises(ValueError, match=r"must be uint8 .* got torch.float32"):
+        ImageRows(torch.from_numpy(images).float())
     with pytest.raises(ValueError, match=r"of shape \(12, 3, 40, 30\)"):
         ImageRows(images.transpose(0, 3, 1, 2))
-    with pytest.raises(TypeError, match="must be an array or ImageFiles, got list"):
+    with pytest.raises(TypeError, match="must be an array, a tensor or ImageFiles, got list"):
         ImageRows(images.tolist())
 
 
@@ -230,3 +233,70 @@ def test_a_data_loader_and_the_package_fetch_the_same_batches(images):
     workers = DataLoader(rows, batch_size=3, num_workers=1)
     assert torch.equal(torch.cat(list(workers)), expected)
     assert torch.equal(InputRows(rows).fetch(torch.tensor([2, 0])), expected[[2, 0]])
+
+
+# in the memory of a device -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [8, 24, 40, 64])
+def test_crops_of_a_whole_batch_are_torchvisions_to_one_grey_level(size):
+    images = torch.from_numpy(make_images(40)).permute(0, 3, 1, 2)
+    torch.manual_seed(0)
+    draws = torch.rand(40, 23)
+    boxes, flipped = TrainingTransform(size)._boxes(draws, 40, 30), draws[:, -1] < 0.5
+
+    def one_by_one(antialias=True):
+        crops = [
+            v2.functional.resized_crop(image, *box, [size, size], antialias=antialias)
+            for image, box in zip(images, boxes.tolist(), strict=True)
+        ]
+        flip = v2.functional.horizontal_flip
+        return torch.stack(
+            [flip(crop) if f else crop for crop, f in zip(crops, flipped, strict=True)]
+        )
+
+    found = crops_at_once(images, boxes, flipped, size)
+    assert found.dtype == torch.uint8
+    difference = (found.int() - one_by_one().int()).abs()
+    assert difference.max() <= 1
+    if size == 8:  # the control: where images get smaller, antialiasing is seen
+        assert (found.int() - one_by_one(antialias=False).int()).abs().max() > 10
+
+
+@pytest.mark.parametrize("transform", [TrainingTransform(24), EvaluationTransform(24), None])
+def test_rows_moved_to_a_device_are_the_same_rows(images, transform):
+    rows = ImageRows(images, transform, rows=[7, 2, 9])
+    moved = rows.to("cpu")
+    assert isinstance(moved.images, torch.Tensor)
+    assert moved.images.shape == (3, 40, 30, 3)
+    torch.manual_seed(1)
+    expected = rows.batch([2, 0])
+    torch.manual_seed(1)
+    assert torch.equal(moved.batch([2, 0]), expected)
+    assert torch.equal(moved.take([1]).images, moved.images)
+    images[:] = 0
+    assert moved.images.any(), "the pixels are shared with those of the first rows"
+
+
+def test_files_are_decoded_and_moved(tmp_path):
+    for number, image in enumerate(make_images(3)):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    files = ImageFiles(tmp_path, [f"{number}.png" for number in range(3)])
+    rows = ImageRows(files, EvaluationTransform(16), rows=[2, 1])
+    assert torch.equal(rows.to("cpu").batch([0, 1]), rows.batch([0, 1]))
+    Image.fromarray(make_images(1, 10, 10)[0]).save(tmp_path / "1.png")
+    with pytest.raises(ValueError, match="size"):
+        ImageRows(files, EvaluationTransform(16)).to("cpu")
+
+
+@pytest.mark.parametrize("transform", [TrainingTransform(24), EvaluationTransform(24), None])
+def test_transforms_stay_on_the_device(images, transform):
+    """On torch's device without values, whatever came from the CPU in between would raise."""
+    batch = ImageRows(images, transform).to("meta").batch([3, 1])
+    assert batch.device.type == "meta"
+    assert batch.dtype == torch.float32
+
+
+def test_a_net_trains_on_rows_in_the_memory_of_a_device(images):
+    rows = InputRows(ImageRows(images, TrainingTransform(24)).to("cpu"))
+    assert rows.fetch(torch.tensor([4, 0, 11])).shape == (3, 3, 24, 24)
