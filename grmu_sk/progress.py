@@ -271,6 +271,8 @@ class RunProgress(NoProgress):
         """Store the state if it is time to."""
         self.resumed = None
         self.n_batches = 0
+        if phase.work is not None:
+            self.progress.step()  # of whatever kind
         if self.progress.is_due():
             self._store(self._number(phase) + 1)
 
