@@ -14,7 +14,7 @@ from collections import Counter, OrderedDict
 import numpy as np
 import pytest
 import torch
-from conftest import make_net
+from conftest import make_net, same_weights
 from skorch import NeuralNetClassifier
 from skorch.callbacks import (
     Callback,
@@ -624,12 +624,12 @@ def test_a_ledgers_run_goes_on_where_it_was(service, checkpoint, killer):
     killer.moments, killer.at = 0, None
     assert serve() == [1]
     assert 0 < killer.moments < 9 * 4
-    assert same(FineTuneUnlearner.load(model, full_net()), expected)
+    assert same_weights(FineTuneUnlearner.load(model, full_net()), expected)
     assert left(checkpoint) == [] and serve() == []
 
 
 def test_a_ledgers_checkpoint_is_there_until_the_model_is_written(service, checkpoint, killer):
-    serve, ledger, expected, model = service
+    serve, _, expected, model = service
     before = model.read_bytes()
     with pytest.MonkeyPatch.context() as killing, pytest.raises(Killed):
         killing.setattr(DeletionLedger, "_record", raise_killed)
@@ -638,7 +638,7 @@ def test_a_ledgers_checkpoint_is_there_until_the_model_is_written(service, check
     killer.moments = 0
     assert serve() == [1]
     assert killer.moments < 3, "it trained again"
-    assert same(FineTuneUnlearner.load(model, full_net()), expected)
+    assert same_weights(FineTuneUnlearner.load(model, full_net()), expected)
     assert left(checkpoint) == []
 
 
@@ -647,17 +647,17 @@ def raise_killed(*args, **kwargs):
 
 
 def test_a_ledgers_checkpoint_of_a_killed_process_goes_with_the_next_run(service, checkpoint):
-    serve, ledger, expected, model = service
+    serve, _, expected, model = service
     with pytest.MonkeyPatch.context() as killing, pytest.raises(Killed):
         killing.setattr(UnlearningCheckpoint, "delete", raise_killed)
         serve()  # the model is written
     assert left(checkpoint)
     assert serve() == [1] and left(checkpoint) == []
-    assert same(FineTuneUnlearner.load(model, full_net()), expected)
+    assert same_weights(FineTuneUnlearner.load(model, full_net()), expected)
 
 
 def test_a_ledgers_checkpoint_that_does_not_fit_is_in_nobodys_way(service, checkpoint, killer):
-    serve, ledger, expected, model = service
+    serve, _, expected, model = service
     killer.at = 9
     with pytest.raises(Killed):
         serve()
@@ -665,7 +665,7 @@ def test_a_ledgers_checkpoint_that_does_not_fit_is_in_nobodys_way(service, check
     FineTuneUnlearner.load(model, full_net()).set_params(lr=0.01).save(model)
     with pytest.warns(UserWarning, match="parameters lr .*Starting from the beginning"):
         assert serve() == [1]
-    assert not same(FineTuneUnlearner.load(model, full_net()), expected)
+    assert not same_weights(FineTuneUnlearner.load(model, full_net()), expected)
     assert left(checkpoint) == []
 
 
