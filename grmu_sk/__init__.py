@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from .checkpoint import CheckpointError, UnlearningCheckpoint
 from .groups import sample_forget_set
 from .mutual_information import MINE
 from .reweight import ReweightSampler
@@ -40,7 +41,9 @@ _submodules = [
 ]
 __all__ = [
     "MINE",
+    "CheckpointError",
     "ReweightSampler",
+    "UnlearningCheckpoint",
     "audit",
     "datasets",
     "metrics",

@@ -24,14 +24,17 @@ from skorch.history import History
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
+from .checkpoint import UnlearningCheckpoint
 from .default_net import default_net
 from .features import find_feature_layer
 from .groups import GroupEncoder, Pair
 from .outputs import first_output, is_single_logit, log_probabilities
+from .progress import Progress, request_progress
 from .reweight import group_balance_weights
 from .rows import InputRows, Rows, TrainingRows
 from .sample_ids import SampleIds
 from .training import Phase, copy_net, forward, fresh_net, train
+from .utils._fingerprint import described, net_parameters, rows_digest, versions, weights_digest
 from .utils._lazy_rows import LazyRows
 from .utils._predictions import decision_threshold, predicted_labels
 from .utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
@@ -63,6 +66,8 @@ class Request:
         Rows of each group in the data of ``fit``.
     pairs : list of tuple
         The pair (y, a) of each group number.
+    progress : Progress or None
+        What to hand to :func:`~grmu_sk.training.train`, so that a killed request can go on.
     """
 
     net: NeuralNet
@@ -72,6 +77,7 @@ class Request:
     validation: Any
     group_counts: NDArray[np.int64]
     pairs: list[Pair]
+    progress: Progress | None = None
 
     @property
     def train(self) -> Rows:
@@ -360,6 +366,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         ids: Any = None,
         ledger: DeletionLedger | None = None,
         reason: str = "",
+        checkpoint: UnlearningCheckpoint | str | os.PathLike[str] | None = None,
         X: Any = None,
         y: ArrayLike | None = None,
         groups: Any = None,
@@ -383,6 +390,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             ``ids``, that alone.
         reason : str, default=""
             Why, for the ledger.
+        checkpoint : UnlearningCheckpoint or path-like, default=None
+            A file in which the state of training is kept from time to time. If the process is
+            killed, the same call with the same model goes on from there, with the same result;
+            after success the file is deleted. A path means a checkpoint every 60 seconds.
         X : array-like, tensor or Dataset of length n_samples, default=None
             The inputs given to ``fit``, if they were not stored. Rows forgotten earlier are not
             read, so they may hold anything.
@@ -408,6 +419,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             If a row number is out of range.
         LedgerError
             If the ledger cannot be written, is damaged, or in use by another process.
+        CheckpointError
+            If the checkpoint is damaged, or of another request or model; if something that trains
+            with the net has a state that cannot be kept in one.
         ValueError
             If rows are duplicated, negative, or nothing (or no row of a class) would remain; if an
             id is not a row's; if groups are needed and were not given; if the data is needed and
@@ -419,12 +433,13 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         self._check_parameters()
         n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
         self._check_request(forget, ids, ledger, reason)
+        if checkpoint is not None and not isinstance(checkpoint, UnlearningCheckpoint):
+            checkpoint = UnlearningCheckpoint(checkpoint)
         rows = None if forget is None else check_forget_rows(forget, n_rows)
         if ledger is not None:
             asked = ids if rows is None else self._sample_ids.of_rows(rows)
-            ledger.process(
-                self, asked, reason=reason, X=X, y=y, groups=groups, sample_weight=sample_weight
-            )
+            given = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
+            ledger.process(self, asked, reason=reason, checkpoint=checkpoint, **given)
             return self
         if rows is None:
             rows = self._sample_ids.rows_of(ids)
@@ -436,7 +451,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             return self
         self._require_groups()
         with self._unchanged_on_error():
-            self._forget_rows(new, self._data_for_request(X, y, groups, sample_weight))
+            data = self._data_for_request(X, y, groups, sample_weight)
+            with request_progress(checkpoint, lambda: self._identity(new, data)) as progress:
+                self._forget_rows(new, data, progress)
             if not self.store_data:
                 self._data = None
         return self
@@ -455,7 +472,23 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 f"ledger must be a grmu_sk.audit.DeletionLedger, got a {type(ledger).__name__}."
             )
 
-    def _forget_rows(self, new: Rows, data: TrainingRows) -> None:
+    def _identity(self, new: Rows, data: TrainingRows) -> dict[str, Any]:
+        """Return what the result of a request depends on, as JSON."""
+        parameters = self.get_params(deep=False)
+        del parameters["estimator"]
+        parameters["random_state"] = self.seed_
+        return {
+            "versions": versions(),
+            "method": described(type(self)),
+            "parameters": described(parameters),
+            "net": net_parameters(self.net_),
+            "weights of the model": weights_digest(self.net_),
+            "earlier requests": self._n_requests,
+            "rows to forget": described(new),
+            "training rows": rows_digest(data),
+        }
+
+    def _forget_rows(self, new: Rows, data: TrainingRows, progress: Progress | None = None) -> None:
         retain = np.setdiff1d(self.remaining_idx_, new)
         where = data.positions(new)
         pairs = self._encoder.pairs_  # built anew each time it is asked for
@@ -474,6 +507,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 validation=validation,
                 group_counts=self._group_counts,
                 pairs=pairs,
+                progress=progress,
             )
             self._adopt(self._unlearn(request))
         forgotten_groups = {pairs[g] for g in np.unique(data.g[where].numpy())}

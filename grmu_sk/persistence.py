@@ -28,12 +28,9 @@ ids, ``sample_ids`` (bytes of one JSON document).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -59,6 +56,14 @@ from .groups import GroupEncoder
 from .sample_ids import SampleIds
 from .utils import all_unlearners
 from .utils._random import derive_seed, isolated_rng
+from .utils._whole_file import (
+    NO_DIGEST,
+    digest_is_right,
+    end_of_header,
+    with_digest,
+    with_sorted_header,
+    write_atomically,
+)
 
 __all__ = ["PersistenceError", "load", "save"]
 
@@ -76,8 +81,6 @@ LARGEST_HEADER = 100_000_000
 
 # arrays of these, in the machine's byte order, are saved as tensors
 _TENSOR_DTYPES = [np.dtype(name) for name in ("bool", "int32", "int64", "float32", "float64")]
-_DIGEST_KEY = b'"sha256":"'
-_NO_DIGEST = "0" * 64
 # saved in a form of their own, or not at all
 _NOT_PLAIN_STATE = {
     "_data",
@@ -190,7 +193,7 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     if not isinstance(unlearner, BaseUnlearner):
         raise TypeError(f"Only unlearners can be saved, got a {type(unlearner).__name__}.")
     check_is_fitted(unlearner)
-    _write_atomically(Path(os.path.realpath(path)), _to_bytes(unlearner))
+    write_atomically(Path(os.path.realpath(path)), _to_bytes(unlearner))
 
 
 def load(
@@ -299,22 +302,14 @@ def _to_bytes(unlearner: BaseUnlearner) -> bytes:
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
         "content": json.dumps(content),
-        "sha256": _NO_DIGEST,
+        "sha256": NO_DIGEST,
     }
     _check_header_size(metadata)
     try:
         raw = safetensors.torch.save(tensors, metadata)
     except (SafetensorError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise PersistenceError(f"The weights cannot be written: {error}") from error
-    return _with_digest(_with_sorted_header(raw))
-
-
-def _with_sorted_header(raw: bytes) -> bytes:
-    """Give equal unlearners equal bytes: safetensors writes metadata in random order."""
-    end = _end_of_header(raw)
-    header = json.dumps(json.loads(raw[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # the tensors' bytes start at a multiple of 8
-    return len(header).to_bytes(8, "little") + header + raw[end:]
+    return with_digest(with_sorted_header(raw))
 
 
 def _check_header_size(metadata: dict[str, str]) -> None:
@@ -325,13 +320,6 @@ def _check_header_size(metadata: dict[str, str]) -> None:
             f"{LARGEST_HEADER} are possible. Drop the batches from it: for row in "
             "unlearner.history_: row['batches'].clear()."
         )
-
-
-def _with_digest(raw: bytes) -> bytes:
-    end = _end_of_header(raw)
-    digest = hashlib.sha256(raw).hexdigest().encode()
-    header = raw[:end].replace(_DIGEST_KEY + _NO_DIGEST.encode(), _DIGEST_KEY + digest)
-    return header + raw[end:]
 
 
 def _registered_name(cls: type[BaseUnlearner]) -> str:
@@ -420,34 +408,6 @@ def _weights(net: NeuralNet) -> dict[str, torch.Tensor]:
             copied = value.detach().cpu().clone(memory_format=torch.contiguous_format)
             weights[f"weights/{component}/{name}"] = copied
     return weights
-
-
-def _write_atomically(path: Path, raw: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():  # what was private stays private
-            shutil.copymode(path, temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the system knows how to."""
-    if os.name != "posix":
-        return
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 # values as JSON ----------------------------------------------------------------------------------
@@ -548,13 +508,9 @@ def _plain(value: Any, what: str) -> Any:
 # reading -----------------------------------------------------------------------------------------
 
 
-def _end_of_header(raw: bytes) -> int:
-    return 8 + int.from_bytes(raw[:8], "little")
-
-
 def _read_metadata(raw: bytes, path: Any) -> dict[str, str]:
     """Return the metadata of a file of ours that is whole and not too new."""
-    end = _end_of_header(raw)
+    end = end_of_header(raw)
     if len(raw) < 8 or (raw[8:9] == b"{" and end > len(raw)):
         raise PersistenceError(f"{path} ends too early: it is damaged, or was never complete.")
     header: Any = None
@@ -568,7 +524,7 @@ def _read_metadata(raw: bytes, path: Any) -> dict[str, str]:
             "opened with joblib.load or pickle.load, and only if you trust its author.)"
         )
     _check_format_version(metadata, path)
-    _check_digest(raw, end, path)
+    _check_digest(raw, path)
     return metadata
 
 
@@ -583,13 +539,8 @@ def _check_format_version(metadata: dict[str, Any], path: Any) -> None:
         )
 
 
-def _check_digest(raw: bytes, end: int, path: Any) -> None:
-    start = raw.find(_DIGEST_KEY, 8, end) + len(_DIGEST_KEY)
-    stop = start + len(_NO_DIGEST)
-    content = hashlib.sha256(raw[:start])
-    content.update(_NO_DIGEST.encode())
-    content.update(memoryview(raw)[stop:])
-    if content.hexdigest().encode() != raw[start:stop]:
+def _check_digest(raw: bytes, path: Any) -> None:
+    if not digest_is_right(raw):
         raise PersistenceError(
             f"{path} is damaged: its content does not match its SHA-256. Fetch or save it again."
         )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -45,6 +45,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Subset
 
+from .progress import NoProgress, Progress, Stateful
 from .rows import InputRows, Rows, TrainingRows
 from .steps import evaluation_step, run_training_epoch, train_step
 
@@ -118,6 +119,10 @@ class Phase:
     work : callable or None
         ``work(epoch) -> iterable of losses`` replaces the pass altogether, for a phase that trains
         something other than the net.
+    state : sequence of objects
+        What ``loss`` or ``work`` change beside the net (a network of their own and its optimizer,
+        weights of groups), each with ``state_dict`` and ``load_state_dict``, such as
+        :class:`~grmu_sk.progress.Attributes`. A killed request goes on with it.
     """
 
     name: str
@@ -128,6 +133,7 @@ class Phase:
     first_epoch: int = 1
     last_epoch: int | None = None
     work: Callable[[int], Iterable[float]] | None = None
+    state: Sequence[Stateful] = ()
 
     def is_active(self, epoch: int) -> bool:
         """Tell whether the phase runs in this epoch."""
@@ -222,6 +228,7 @@ def train(
     *,
     epochs: int,
     validation: Any = None,
+    progress: Progress | None = None,
 ) -> NeuralNet:
     """Run the phases over the net, ``epochs`` times.
 
@@ -237,6 +244,8 @@ def train(
         How many times.
     validation : Dataset or None, default=None
         Rows the net's validation callbacks look at, after the last phase of each epoch.
+    progress : Progress or None, default=None
+        The request's progress, where it is stored.
 
     Returns
     -------
@@ -256,26 +265,40 @@ def train(
     for _, callback in net.callbacks_:
         if isinstance(callback, NUMBER_LOGGERS):
             callback.keys_ignored_.add("phase")
+    run = NoProgress() if progress is None else progress.run(net, phases)
+    if run.was_finished():
+        return net
     net.notify("on_train_begin", X=None, y=None)
-    _run_epochs(net, data, phases, epochs, validation)
+    _run_epochs(net, data, phases, epochs, validation, run)
     _refuse_old_checkpoints(net)
     net.notify("on_train_end", X=None, y=None)
+    run.finish()
     return net
 
 
 def _run_epochs(
-    net: NeuralNet, data: TrainingRows, phases: list[Phase], epochs: int, validation: Any
+    net: NeuralNet,
+    data: TrainingRows,
+    phases: list[Phase],
+    epochs: int,
+    validation: Any,
+    run: NoProgress,
 ) -> None:
     best_scores = _BestScores(net)
+    run.begin(best_scores)
     for epoch in range(1, epochs + 1):
         active = [phase for phase in phases if phase.is_active(epoch) and len(phase.rows)]
-        if active:
+        if active and not run.has_begun(epoch):
             _map_parameters(net, active[0], epoch)
         for phase in active:
+            if run.is_done(epoch, phase):
+                continue
             is_last = phase is active[-1]
+            watched = validation if is_last else None
             with best_scores.of(phase):
-                if _run_phase(net, data, phase, epoch, is_last, validation if is_last else None):
+                if _run_phase(net, data, phase, epoch, is_last, watched, run):
                     return
+            run.end_phase(epoch, phase)
 
 
 class _BestScores:
@@ -345,7 +368,13 @@ def _refuse_old_checkpoints(net: NeuralNet) -> None:
 
 
 def _run_phase(
-    net: NeuralNet, data: TrainingRows, phase: Phase, epoch: int, is_last: bool, validation: Any
+    net: NeuralNet,
+    data: TrainingRows,
+    phase: Phase,
+    epoch: int,
+    is_last: bool,
+    validation: Any,
+    run: NoProgress,
 ) -> bool:
     """Run one phase and return whether a callback asked to stop."""
     where = data.positions(phase.rows)
@@ -359,7 +388,7 @@ def _run_phase(
         net.history.record("epoch", epoch)
         net.history.record("phase", phase.name)
         if phase.work is None:
-            _train_on(net, data, where, phase, epoch)
+            _train_on(net, data, where, phase, epoch, run)
         else:
             _record_work(net, phase, epoch)
         if validation is not None:
@@ -408,7 +437,12 @@ def _counts_epochs(callback: Callback) -> bool:
 
 
 def _train_on(
-    net: NeuralNet, data: TrainingRows, where: torch.Tensor, phase: Phase, epoch: int
+    net: NeuralNet,
+    data: TrainingRows,
+    where: torch.Tensor,
+    phase: Phase,
+    epoch: int,
+    run: NoProgress,
 ) -> None:
     own_step = train_step(net)
     has_own_loss = phase.loss is None and data.sample_weight is None
@@ -416,7 +450,9 @@ def _train_on(
 
     def batches() -> Iterator[tuple[Any, torch.Tensor]]:
         nonlocal positions
-        for X, y, fetched in _training_batches(net, data, where, phase):
+        order = _training_order(net, where, phase)
+        draw = partial(_batches, net, "iterator_train", data, order)
+        for X, y, fetched in run.batches(draw, len(order)):
             positions = fetched
             yield X, y
 
@@ -431,6 +467,7 @@ def _train_on(
         return result
 
     run_training_epoch(net, batches(), checked_step)
+    run.end_pass()
 
 
 @contextlib.contextmanager
@@ -570,13 +607,11 @@ def _was_raised_by_callback(interrupt: KeyboardInterrupt, net: NeuralNet) -> boo
     return any(raised_in is callback for _, callback in net.callbacks_)
 
 
-def _training_batches(
-    net: NeuralNet, data: TrainingRows, where: torch.Tensor, phase: Phase
-) -> Iterable[Any]:
+def _training_order(net: NeuralNet, where: torch.Tensor, phase: Phase) -> _Order:
     batch_size = phase.batch_size or net.get_params_for("iterator_train").get(
         "batch_size", net.batch_size
     )
-    return _batches(net, "iterator_train", data, _Order(where, phase.weights, batch_size))
+    return _Order(where, phase.weights, batch_size)
 
 
 def _batches_in_order(net: NeuralNet, data: InputRows, where: torch.Tensor) -> Iterable[Any]:

@@ -85,10 +85,10 @@ class RowSpy:
 
         original_run = training._run_phase
 
-        def run(net, data, phase, epoch, is_last, validation):
+        def run(net, data, phase, *args):
             self.phase = phase.name
             try:
-                return original_run(net, data, phase, epoch, is_last, validation)
+                return original_run(net, data, phase, *args)
             finally:
                 self.phase = "setup"
 

@@ -21,7 +21,8 @@ from torch import nn
 from grmu_sk import FineTuneUnlearner, MIUUnlearner, RetrainUnlearner, SISAUnlearner, persistence
 from grmu_sk.nets import MLP
 from grmu_sk.persistence import PersistenceError, load, save
-from grmu_sk.utils import all_unlearners
+from grmu_sk.utils import _whole_file, all_unlearners
+from grmu_sk.utils._whole_file import with_digest
 
 FIRST, SECOND = [40, 41, 50], [60, 61, 62]
 SHORT = {"max_epochs": 2, "forget_epochs": 1, "tune_updates": (3, 2), "n_shards": 3}
@@ -304,8 +305,8 @@ def failing_replace(monkeypatch):
 
 
 def full_disk(monkeypatch):
-    def open_on_full_disk(path, mode):
-        file = open(path, mode)  # noqa: SIM115
+    def open_on_full_disk(path, mode, **kwargs):
+        file = open(path, mode, **kwargs)  # noqa: SIM115
         whole_write = file.raw.write
 
         class Full:
@@ -321,7 +322,7 @@ def full_disk(monkeypatch):
 
         return Full()
 
-    monkeypatch.setattr(persistence, "open", open_on_full_disk, raising=False)
+    monkeypatch.setattr(_whole_file, "open", open_on_full_disk, raising=False)
 
 
 def failing_flush(monkeypatch):
@@ -444,7 +445,7 @@ def rewrite(path, change=None, tensors=None, **metadata):
     held.update(tensors or {})
     held = {name: value for name, value in held.items() if value is not None}
     new = {**old, "sha256": "0" * 64, "content": json.dumps(content), **metadata}
-    path.write_bytes(persistence._with_digest(safetensors.torch.save(held, new)))
+    path.write_bytes(with_digest(safetensors.torch.save(held, new)))
 
 
 def test_rewriting_alone_changes_nothing(saved, path, table):

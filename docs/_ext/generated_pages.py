@@ -37,7 +37,13 @@ SECTIONS = [
         "For those who write a method; see also scikit-learn's own.",
     ),
 ]
-BUILDING_BLOCKS = ["MINE", "ReweightSampler", "sample_forget_set"]
+BUILDING_BLOCKS = [
+    "MINE",
+    "ReweightSampler",
+    "sample_forget_set",
+    "UnlearningCheckpoint",
+    "CheckpointError",
+]
 REFERENCE = re.compile(r"^\.\. \[\d+\] (.+(?:\n[ ]+.+)*)", re.MULTILINE)
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..persistence import _flush_folder
+from ..utils._whole_file import flush_folder
 from ._errors import LedgerBusyError, LedgerDamagedError, LedgerError, LedgerWriteError
 from ._ledger_key import LedgerKey
 from ._ledger_state import STATE_TABLES, apply, ids_digest
@@ -130,7 +130,7 @@ class LedgerStore:
         except OSError:  # a file system without links
             if not self.path.exists():
                 os.replace(temporary, self.path)
-        _flush_folder(self.path.parent)
+        flush_folder(self.path.parent)
 
     def _fill(self, path: Path, ledger_id: str) -> None:
         with self._clear_errors(), closing(sqlite3.connect(path, isolation_level=None)) as file:

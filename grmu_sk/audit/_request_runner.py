@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base import BaseUnlearner
+from ..checkpoint import UnlearningCheckpoint
 from ..rows import Rows
 from ..sample_ids import naming
 from ._errors import LedgerError
@@ -41,6 +42,9 @@ class RequestRunner:
         is in service.
     data : callable
         Given the unlearner, returns what ``unlearn`` needs besides rows.
+    checkpoint : UnlearningCheckpoint or None, default=None
+        Where the state of training is kept from time to time, so that a run that was killed goes
+        on in the middle.
     """
 
     def __init__(
@@ -49,11 +53,13 @@ class RequestRunner:
         load: Callable[[], BaseUnlearner],
         save: Callable[[BaseUnlearner], None] | None,
         data: Callable[[BaseUnlearner], Mapping[str, Any]],
+        checkpoint: UnlearningCheckpoint | None = None,
     ) -> None:
         self.ledger = ledger
         self.load = load
         self.save = save
         self.data = data
+        self.checkpoint = checkpoint
 
     def run(self, numbers: list[int] | None, retry_failed: bool, ignore_unknown: bool) -> list[int]:
         """Carry out all that waits, and return the requests that are done now."""
@@ -70,6 +76,7 @@ class RequestRunner:
                 done += feasible
         if len(self.ledger._returned(self.unlearner, self.rows)):
             self._forget([])
+        self._delete_checkpoint()  # of a run that was settled, or of one that nobody will take up
         return sorted(done)
 
     def _settle_unfinished(self) -> list[int]:
@@ -116,6 +123,7 @@ class RequestRunner:
                 else:
                     ledger._record(run, token, "computed", model_after=after)
                     self.save(unlearner)
+                self._delete_checkpoint()
         except Exception as error:
             with suppress(LedgerError):  # then the next run finds it without an end
                 ledger._record(run, token, "failed", error=f"{type(error).__name__}: {error}")
@@ -132,10 +140,14 @@ class RequestRunner:
         """Forget the rows and return the hash of the new model."""
         unlearner = self.unlearner
         if len(rows):
-            unlearner.unlearn(rows, **self.data(unlearner))
+            unlearner.unlearn(rows, checkpoint=self.checkpoint, **self.data(unlearner))
         if self.ledger.is_hashed:  # what the ledger does not know the model need not tell
             unlearner._sample_ids = unlearner._sample_ids.without(unlearner.forget_idx_)
         return model_hash(unlearner)
+
+    def _delete_checkpoint(self) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.delete()
 
 
 def _chosen(waiting: list[list[int]], numbers: list[int] | None) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..base import BaseUnlearner
+from ..checkpoint import UnlearningCheckpoint
 from ..rows import Rows
 from ..sample_ids import id_texts, naming
 from ._errors import LedgerBusyError, LedgerError
@@ -346,6 +348,7 @@ class DeletionLedger:
         requests: list[int] | None = None,
         retry_failed: bool = False,
         unknown: str = "raise",
+        checkpoint: UnlearningCheckpoint | str | os.PathLike[str] | None = None,
         **data: Any,
     ) -> list[int]:
         """Let an unlearner in memory forget what the requests name.
@@ -365,6 +368,11 @@ class DeletionLedger:
         unknown : {"raise", "ignore"}, default="raise"
             What to do about a request with an id that no row has: it fails, with a warning, and
             the others go on; or the id is passed over.
+        checkpoint : UnlearningCheckpoint or path-like, default=None
+            A file in which the state of training is kept from time to time, as for ``unlearn``: a
+            run that was killed goes on in the middle and not from the start. It is deleted when
+            the requests are done. One that does not fit is deleted with a warning, and the run
+            starts from the beginning.
         **data : dict
             What ``unlearn`` is to be given besides the rows: X, y, groups, sample_weight if the
             unlearner does not hold the training data.
@@ -385,7 +393,8 @@ class DeletionLedger:
         """
         if not isinstance(unlearner, BaseUnlearner):
             raise TypeError(f"unlearner must be an unlearner, got a {type(unlearner).__name__}.")
-        runner = RequestRunner(self, lambda: unlearner, None, lambda _: data)
+        kept = _for_requests(checkpoint)
+        runner = RequestRunner(self, lambda: unlearner, None, lambda _: data, kept)
         return self._carry_out(runner, requests, retry_failed, unknown)
 
     def run_file(
@@ -397,6 +406,7 @@ class DeletionLedger:
         requests: list[int] | None = None,
         retry_failed: bool = False,
         unknown: str = "raise",
+        checkpoint: UnlearningCheckpoint | str | os.PathLike[str] | None = None,
     ) -> list[int]:
         """Let a saved unlearner forget what the requests name, and replace its file.
 
@@ -413,8 +423,8 @@ class DeletionLedger:
         data : mapping or callable
             X, y, groups, sample_weight as given to ``fit``, which the file does not hold; or a
             function that returns them and is called with the unlearner if there is work.
-        requests, retry_failed, unknown
-            As in :meth:`run`.
+        requests, retry_failed, unknown, checkpoint
+            As in :meth:`run`. The checkpoint is deleted when the model's file has been replaced.
 
         Returns
         -------
@@ -440,11 +450,18 @@ class DeletionLedger:
             lambda: load(path, estimator),
             lambda unlearner: save(unlearner, path),
             data if callable(data) else lambda _: data,
+            _for_requests(checkpoint),
         )
         return self._carry_out(runner, requests, retry_failed, unknown)
 
     def process(
-        self, unlearner: BaseUnlearner, ids: Any = None, *, reason: str = "", **data: Any
+        self,
+        unlearner: BaseUnlearner,
+        ids: Any = None,
+        *,
+        reason: str = "",
+        checkpoint: UnlearningCheckpoint | str | os.PathLike[str] | None = None,
+        **data: Any,
     ) -> None:
         """Write down a request and carry out all that wait; what ``unlearn(ledger=...)`` does.
 
@@ -456,6 +473,8 @@ class DeletionLedger:
             Whom the request names; None to carry out what waits.
         reason : str, default=""
             Of the request.
+        checkpoint : UnlearningCheckpoint or path-like, default=None
+            As in :meth:`run`.
         **data : dict
             As in :meth:`run`.
 
@@ -471,7 +490,7 @@ class DeletionLedger:
         if texts:
             self._refuse_unknown(unlearner, texts)
             self.add(texts, reason=reason)
-        self.run(unlearner, **data)
+        self.run(unlearner, checkpoint=checkpoint, **data)
         mine = set(self.requests_of(texts))
         for request in self.requests("failed"):
             if request.number in mine:
@@ -605,6 +624,23 @@ class DeletionLedger:
                     f"{self.path}: run {run} has been taken over by another process"
                 )
             self._store.append(connection, event, run=run, **details)
+
+
+def _for_requests(
+    checkpoint: UnlearningCheckpoint | str | os.PathLike[str] | None,
+) -> UnlearningCheckpoint | None:
+    """Return a checkpoint as requests need it: there until they are done, and never in their way.
+
+    What waits may have changed since a run was killed; its checkpoint is then of no use.
+    """
+    if checkpoint is None:
+        return None
+    kept = checkpoint
+    if not isinstance(kept, UnlearningCheckpoint):
+        kept = UnlearningCheckpoint(kept)
+    kept = copy.copy(kept)
+    kept.keep, kept.unusable = True, "restart"
+    return kept
 
 
 def _request(columns: tuple[Any, ...]) -> DeletionRequest:

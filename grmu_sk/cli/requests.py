@@ -123,6 +123,20 @@ def add(
 )
 @click.option("--retry-failed", is_flag=True, help="Take on requests that failed, too.")
 @click.option("--ignore-unknown", is_flag=True, help="Pass over ids that no row has.")
+@click.option(
+    "--checkpoint",
+    type=PATH,
+    help="A file in which the state of training is kept from time to time: if the command is "
+    "killed, the next one goes on from there. Deleted when all is done.",
+)
+@click.option(
+    "--checkpoint-every",
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(0, min_open=True),
+    help="How often.",
+)
 def run(
     ledger: Path,
     key_file: Path | None,
@@ -136,6 +150,8 @@ def run(
     numbers: tuple[int, ...],
     retry_failed: bool,
     ignore_unknown: bool,
+    checkpoint: Path | None,
+    checkpoint_every: float,
 ) -> None:
     """Let MODEL, a file written by save, forget what waits; replace the file in one step.
 
@@ -143,6 +159,7 @@ def run(
     """
     import warnings
 
+    from .. import UnlearningCheckpoint
     from ..audit import DeletionLedger
     from ._data_source import DataSource
 
@@ -156,6 +173,9 @@ def run(
             requests=list(numbers) or None,
             retry_failed=retry_failed,
             unknown="ignore" if ignore_unknown else "raise",
+            checkpoint=None
+            if checkpoint is None
+            else UnlearningCheckpoint(checkpoint, every_seconds=checkpoint_every),
         )
     for warning in caught:
         click.echo(f"Warning: {warning.message}", err=True)

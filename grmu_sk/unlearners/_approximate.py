@@ -88,6 +88,7 @@ class ApproximateUnlearner(BaseUnlearner):
             self._phases(request),
             epochs=self.max_epochs,
             validation=request.validation,
+            progress=request.progress,
         )
 
 

@@ -46,6 +46,7 @@ class FromScratchUnlearner(BaseUnlearner):
             [self._phase(net, request)],
             epochs=net.max_epochs,
             validation=request.validation,
+            progress=request.progress,
         )
 
 

@@ -168,7 +168,8 @@ class BoundaryExpandUnlearner(ApproximateUnlearner):
 
     def _phases(self, request: Request) -> list[Phase]:
         weights = request.retain_weights(self.reweight)
-        phases = [Phase("forget", request.forget, loss=_ExtraClass(request).loss)]
+        extra = _ExtraClass(request)
+        phases = [Phase("forget", request.forget, loss=extra.loss, state=[extra.unit])]
         if self.retaining or self.reweight:
             phases.append(Phase("retain", request.retain, weights=weights))
         return phases

@@ -9,6 +9,7 @@ import torch
 from skorch import NeuralNet
 
 from ..base import Request
+from ..progress import Attributes
 from ..rows import TrainingRows
 from ..training import Batch, Phase
 from ..utils._random import RandomState
@@ -139,7 +140,13 @@ class GroupDROUnlearner(FromScratchUnlearner):
         counts = torch.bincount(groups, minlength=request.n_groups)
         robust = _RobustLoss(net, request.data, counts > 0, self.eta)
         weights = (1 / counts[groups]).numpy()
-        return Phase("retrain", request.retain, loss=robust.loss, weights=weights)
+        return Phase(
+            "retrain",
+            request.retain,
+            loss=robust.loss,
+            weights=weights,
+            state=[Attributes(robust, "log_q")],
+        )
 
 
 class _RobustLoss:

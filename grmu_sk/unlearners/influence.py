@@ -11,6 +11,7 @@ from skorch import NeuralNet
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ..base import BaseUnlearner, Request
+from ..progress import Attributes
 from ..training import Phase
 from ..utils._random import RandomState
 from ._one_step import (
@@ -193,7 +194,7 @@ class InfluenceUnlearner(BaseUnlearner):
     def _unlearn(self, request: Request) -> NeuralNet:
         step = _InfluenceStep(self, request)
         phases = [
-            Phase("gradient", step.rows, work=step.sum_gradients),
+            Phase("gradient", step.rows, work=step.sum_gradients, state=[Attributes(step, "v")]),
             Phase("step", request.retain, work=step.take),
         ]
         return run_once(request, phases)

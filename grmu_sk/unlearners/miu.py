@@ -299,7 +299,8 @@ class MIUUnlearner(ApproximateUnlearner):
         information = _Information(self, request)
         phases = []
         if self.unlearning or self.calibration:
-            phases.append(Phase("tune", request.train, work=information.tune))
+            tune = Phase("tune", request.train, work=information.tune, state=information.learned())
+            phases.append(tune)
         if self.unlearning:
             forget = Phase("forget", request.forget, loss=information.forget_loss)
             forget.last_epoch = self.forget_epochs
@@ -403,6 +404,13 @@ class _Information:
             moving_average_rate=self.miu.moving_average_rate,
         )
         return critic.to(z.device, z.dtype).requires_grad_(False)  # it learns in "tune" only
+
+    def learned(self) -> list[Any]:
+        """Return what changes during the request, beside the net."""
+        critics = list(dict.fromkeys([self.critic, self.original_critic]))
+        # in train mode the running statistics of the original net follow the batches, too
+        moving = [self.original.module_] if self.modes.original_in_train_mode else []
+        return [*critics, *self.optimizers, *moving]
 
     # tune --------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..base import BaseUnlearner, Request, split_for_validation
 from ..outputs import first_output, is_single_logit, log_probabilities
+from ..progress import Progress
 from ..reweight import group_balance_weights
 from ..rows import Rows, TrainingRows
 from ..training import Phase, fresh_net, train
@@ -240,16 +241,24 @@ class SISAUnlearner(BaseUnlearner):
             request.reweight()  # complains if a group has no row left
         remaining = np.setdiff1d(request.data.rows, request.forget)
         affected = np.unique(self.shards_[request.forget])
-        self._train_shards(request.net, request.data, remaining, affected, "retrain")
+        self._train_shards(
+            request.net, request.data, remaining, affected, "retrain", request.progress
+        )
         return request.net
 
-    def _forget_rows(self, new: Rows, data: TrainingRows) -> None:
-        super()._forget_rows(new, data)
+    def _forget_rows(self, new: Rows, data: TrainingRows, progress: Progress | None = None) -> None:
+        super()._forget_rows(new, data, progress)
         is_forgotten = np.isin(np.arange(len(self.shards_)), self.forget_idx_)
         self.shards_ = np.where(is_forgotten, -1, self.shards_)
 
     def _train_shards(
-        self, net: NeuralNet, data: TrainingRows, rows: Rows, shards: NDArray[Any], phase: str
+        self,
+        net: NeuralNet,
+        data: TrainingRows,
+        rows: Rows,
+        shards: NDArray[Any],
+        phase: str,
+        progress: Progress | None = None,
     ) -> None:
         """Train the nets of these shards anew, each on its part of the rows."""
         # a seed for each shard, or one shard's draws would depend on how long another trained
@@ -258,7 +267,7 @@ class SISAUnlearner(BaseUnlearner):
         for shard in shards:
             with isolated_rng(seeds[shard], net.device):
                 part = rows[self.shards_[rows] == shard]
-                member = self._trained_member(net, data, part, shard, phase)
+                member = self._trained_member(net, data, part, shard, phase, progress)
             trained = getattr(member.module_, "_orig_mod", member.module_)  # under torch.compile
             net.module_.members[shard].load_state_dict(trained.state_dict())
             net.module_.is_in_use[shard] = len(part) > 0
@@ -266,7 +275,13 @@ class SISAUnlearner(BaseUnlearner):
         net.history = _merge(histories)
 
     def _trained_member(
-        self, net: NeuralNet, data: TrainingRows, rows: Rows, shard: int, phase: str
+        self,
+        net: NeuralNet,
+        data: TrainingRows,
+        rows: Rows,
+        shard: int,
+        phase: str,
+        progress: Progress | None,
     ) -> NeuralNet:
         member = net.module.member_net(net)
         if len(rows) == 0:
@@ -275,8 +290,14 @@ class SISAUnlearner(BaseUnlearner):
         weights = None
         if self.reweight and phase == "retrain":
             weights = self._reweight(data.g[data.positions(rows)].numpy(), shard)
-        phases = [Phase(phase, rows, weights=weights)]
-        return train(member, data, phases, epochs=member.max_epochs, validation=validation)
+        return train(
+            member,
+            data,
+            [Phase(phase, rows, weights=weights)],
+            epochs=member.max_epochs,
+            validation=validation,
+            progress=progress,
+        )
 
     def _reweight(self, groups: NDArray[np.int64], shard: int) -> NDArray[np.float64]:
         is_left = np.bincount(groups, minlength=self._encoder.n_groups_) > 0

@@ -10,6 +10,7 @@ import torch
 from skorch import NeuralNet
 
 from ..base import BaseUnlearner, Request
+from ..progress import Attributes
 from ..rows import Rows
 from ..training import Phase
 from ..utils._random import RandomState
@@ -181,9 +182,10 @@ class SSDUnlearner(BaseUnlearner):
 
     def _unlearn(self, request: Request) -> NeuralNet:
         dampening = _Dampening(self, request)
+        sums = [Attributes(dampening, "forget_importance", "train_importance")]
         phases = [
-            Phase("forget", request.forget, work=dampening.measure_forget),
-            Phase("train", dampening.train_rows, work=dampening.measure_train),
+            Phase("forget", request.forget, work=dampening.measure_forget, state=sums),
+            Phase("train", dampening.train_rows, work=dampening.measure_train, state=sums),
             Phase("dampen", request.retain, work=dampening.apply),
         ]
         return run_once(request, phases)

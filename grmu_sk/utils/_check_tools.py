@@ -244,7 +244,9 @@ WATCHED_KINDS = ("array", "Dataset")
 
 
 @contextmanager
-def watched(unlearner: BaseUnlearner, kind: str) -> Iterator[tuple[BaseUnlearner, ReadLog]]:
+def watched(
+    unlearner: BaseUnlearner, kind: str, net: Any = "small"
+) -> Iterator[tuple[BaseUnlearner, ReadLog]]:
     """Yield a fitted copy and, while the block runs, the log of the rows that are read."""
     data, log = small_data(), ReadLog()
     fetch, run_phase = TrainingRows.__getitems__, training._run_phase
@@ -266,7 +268,7 @@ def watched(unlearner: BaseUnlearner, kind: str) -> Iterator[tuple[BaseUnlearner
         if kind == "array":
             X = data.X
             patches.enter_context(mock.patch.object(TrainingRows, "__getitems__", noted_fetch))
-        made = prepared(unlearner).fit(X, data.y, data.a)
+        made = prepared(unlearner, net).fit(X, data.y, data.a)
         assert log.phases_that_read(FIRST), "the log must be able to see a row"
         log.reads.clear()
         yield made, log

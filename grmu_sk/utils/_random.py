@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +37,7 @@ def derive_seed(seed: int, *path: int) -> int:
 @contextmanager
 def isolated_rng(seed: int, device: object = "cpu") -> Iterator[None]:
     """Seed Python, NumPy and torch inside the block and restore the caller's state after it."""
-    on_gpu = device is not None and torch.device(str(device)).type == "cuda"
-    gpus = list(range(torch.cuda.device_count())) if on_gpu else []
+    gpus = _gpus(device)
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=gpus):
         torch.manual_seed(seed)
@@ -48,3 +48,27 @@ def isolated_rng(seed: int, device: object = "cpu") -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def random_states(device: object = "cpu") -> dict[str, Any]:
+    """Return the states of the generators of Python, NumPy and torch, see :func:`isolated_rng`."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),  # noqa: NPY002
+        "torch": torch.get_rng_state(),
+        "gpus": [torch.cuda.get_rng_state(gpu) for gpu in _gpus(device)],
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Put back what :func:`random_states` returned."""
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    for gpu, state in enumerate(states["gpus"]):
+        torch.cuda.set_rng_state(state, gpu)
+
+
+def _gpus(device: object) -> list[int]:
+    on_gpu = device is not None and torch.device(str(device)).type == "cuda"
+    return list(range(torch.cuda.device_count())) if on_gpu else []

@@ -10,6 +10,7 @@ import pickle
 import random
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
 from ..base import BaseUnlearner
+from ..checkpoint import UnlearningCheckpoint
 from ..nets import SmallCNN
 from ._check_tools import (
     FIRST,
@@ -575,6 +577,38 @@ def _check_interrupted(what: str, made: BaseUnlearner) -> None:
         )
 
 
+def check_resumption(name: str, unlearner: BaseUnlearner) -> None:
+    """A request that is interrupted and made again with its checkpoint has the same result.
+
+    The file is gone when it has succeeded.
+    """
+    with watched(unlearner, "Dataset", small_net(DropoutNet)) as (undisturbed, log):
+        undisturbed.unlearn(FIRST)
+        n_reads = len(log.reads)
+    with (
+        watched(unlearner, "Dataset", small_net(DropoutNet)) as (made, log),
+        tempfile.TemporaryDirectory() as folder,
+        warnings.catch_warnings(),
+    ):
+        # a method that hands over no progress starts again, which is told and allowed
+        warnings.filterwarnings("ignore", "Nothing was stored", UserWarning)
+        checkpoint = UnlearningCheckpoint(Path(folder) / "state", every_steps=1)
+        for stop_at in sorted({n_reads // 3, 2 * n_reads // 3} - {0}):
+            log.reads.clear()
+            log.stop_at = stop_at
+            with suppress(KeyboardInterrupt):
+                made.unlearn(FIRST, checkpoint=checkpoint)
+        log.stop_at = None
+        made.unlearn(FIRST, checkpoint=checkpoint)
+        left = [path.name for path in Path(folder).iterdir()]
+    assert same_weights(made, undisturbed), (
+        f"{name}: a request resumed from its checkpoint gives other weights. What a phase changes "
+        "beside the net belongs into Phase(state=...); draw random numbers from torch, NumPy or "
+        "Python."
+    )
+    assert not left, f"{name}: unlearn leaves {left} behind."
+
+
 # what people have ------------------------------------------------------------------------------
 
 
@@ -716,6 +750,7 @@ ALL_CHECKS = [
     check_groups_are_asked_for,
     check_nan_loss,
     check_interruption,
+    check_resumption,
     check_labels_of_any_kind,
     check_images,
     check_kinds_of_input,

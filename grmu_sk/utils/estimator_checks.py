@@ -23,7 +23,8 @@ def check_unlearner(
     Among the promises are: after ``unlearn`` no forgotten row and no original weight is left in
     the object, its pickle or a saved file; requests add up, and naming a row again changes
     nothing; a mask means the same as row numbers; a request that is refused, fails or is
-    interrupted leaves the state before it; equal seeds give equal bits, and the caller's random
+    interrupted leaves the state before it; one that is resumed from a checkpoint comes to the same
+    result; equal seeds give equal bits, and the caller's random
     state and net stay as they are; rows to forget are read in no phase but those declared.
 
     Parameters

@@ -6,6 +6,9 @@ random time, and started again, up to a few times, until one is let through. Aft
 at the end it is compared what the ledger and the model's file say with what was acknowledged, and
 with the models of a life without kills.
 
+With ``--checkpoint`` the state of training is kept after every step, so that a process goes on in
+the middle of the request in which the one before was killed.
+
 The processes are forked from this one, which has imported everything and trains nothing.
 """
 
@@ -27,12 +30,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from skorch import NeuralNetClassifier
+from torch import nn
 
-from grmu_sk import RetrainUnlearner, training
+from grmu_sk import MIUUnlearner, RetrainUnlearner, SISAUnlearner, UnlearningCheckpoint, training
 from grmu_sk.audit import DeletionLedger, LedgerBusyError, LedgerError, model_hash
 from grmu_sk.audit._ledger_store import LedgerStore
-from grmu_sk.nets import MLP
-from grmu_sk.persistence import PersistenceError
+from grmu_sk.persistence import PersistenceError, load
+from grmu_sk.progress import Progress, RunProgress
 
 KEY = b"a key of more than sixteen bytes"
 N_ROWS = 80
@@ -40,6 +44,11 @@ REQUESTS = [["p3", "p7"], ["p11"], ["p20", "p21", "p22"]]
 ROWS = [[int(text[1:]) for text in ids] for ids in REQUESTS]
 POINT = "GRMU_SK_CHAOS_POINT"
 MODES = ("together", "one by one")
+METHODS = {
+    "retrain": lambda: RetrainUnlearner(net(), random_state=0),
+    "miu": lambda: MIUUnlearner(net(), max_epochs=2, tune_updates=(3, 2), random_state=0),
+    "sisa": lambda: SISAUnlearner(net(), n_shards=2, random_state=0),
+}
 #: Where a process can be told to die; the number says at which passage.
 POINTS = [
     *(f"in {event}" for event in ("created", "received", "started", "computed", "done")),
@@ -50,16 +59,29 @@ POINTS = [
     "model written",
     "model replaced",
 ]
+POINTS_OF_CHECKPOINTS = [
+    "step",
+    "state half written",
+    "state written",
+    "state replaced",
+    "state deleted",
+]
+
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(
+            nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 2)
+        )
 
 
 def net():
     return NeuralNetClassifier(
-        MLP,
-        module__n_features=4,
-        module__hidden=(8,),
-        criterion=torch.nn.CrossEntropyLoss,
+        Net,
+        criterion=nn.CrossEntropyLoss,
         max_epochs=2,
         lr=0.1,
+        optimizer__momentum=0.9,
         batch_size=16,
         train_split=None,
         verbose=0,
@@ -76,20 +98,20 @@ def data():
 # what a process does -----------------------------------------------------------------------------
 
 
-def fit(folder):
+def fit(folder, method):
     ids = [f"p{row}" for row in range(N_ROWS)]
-    RetrainUnlearner(net(), random_state=0).fit(**data(), sample_id=ids).save(folder / "model")
+    METHODS[method]().fit(**data(), sample_id=ids).save(folder / "model")
 
 
-def serve(folder, mode):
+def serve(folder, mode, with_checkpoint):
     """Hand in all requests and carry them out; done by a process that may be killed."""
     ledger = patiently(lambda: DeletionLedger(folder / "ledger", key=KEY))
     for number, ids in enumerate(REQUESTS):
         ledger.add(ids)
         acknowledge(folder, number)
         if mode == "one by one":
-            run(ledger, folder)
-    run(ledger, folder)
+            run(ledger, folder, with_checkpoint)
+    run(ledger, folder, with_checkpoint)
 
 
 def acknowledge(folder, number):
@@ -97,8 +119,23 @@ def acknowledge(folder, number):
         file.write(f"{number}\n".encode())
 
 
-def run(ledger, folder):
-    patiently(lambda: ledger.run_file(folder / "model", net(), data=data()))
+def run(ledger, folder, with_checkpoint):
+    checkpoint = None
+    if with_checkpoint:
+        checkpoint = UnlearningCheckpoint(folder / "state", every_steps=1, every_seconds=None)
+    patiently(lambda: ledger.run_file(folder / "model", net(), data=data(), checkpoint=checkpoint))
+
+
+def note_resumptions(folder):
+    """Write down that training went on in the middle."""
+    put_back = RunProgress._put_back
+
+    def noted(self, state):
+        put_back(self, state)
+        with open(folder / "resumed", "ab", buffering=0) as file:
+            file.write(b".")
+
+    RunProgress._put_back = noted
 
 
 def patiently(action):
@@ -141,23 +178,25 @@ def install_crash_point():
     after(DeletionLedger, "_start", lambda *_: "after started")
     after(DeletionLedger, "_record", lambda _, run, token, event: f"after {event}")
     after(training, "_run_phase", lambda *_: "training")
+    after(Progress, "step", lambda *_: "step")
+    after(UnlearningCheckpoint, "delete", lambda *_: "state deleted")
     replace, fsync = os.replace, os.fsync
 
     def replaced(source, target):
-        reach("model written")
+        reach(f"{Path(target).name} written")
         replace(source, target)
-        reach("model replaced")
+        reach(f"{Path(target).name} replaced")
 
     def synced(handle):
         name = os.readlink(f"/proc/self/fd/{handle}") if os.path.isdir("/proc/self/fd") else ""
-        if ".model." in name:
-            if passages["model half written"] + 1 == int(passage):
+        if f".{point.split()[0]}." in name:
+            if passages[point] + 1 == int(passage):
                 os.ftruncate(handle, os.fstat(handle).st_size // 2)
-            reach("model half written")
+            reach(point)
         fsync(handle)
 
     os.replace = replaced
-    if point == "model half written":
+    if point.endswith("half written"):
         os.fsync = synced
 
 
@@ -175,10 +214,15 @@ def sabotage(how):
         acknowledge(self.path.parent, [list(ids) == known for known in REQUESTS].index(True))
         return add(self, ids, **kwargs)
 
+    def put_all_but_random_states_back(self, state, put_back=RunProgress._put_back):
+        put_back(self, {**state, "random": self._state()["random"]})
+
     if how == "done first":
         DeletionLedger._record = done_before_the_model_is_written
     elif how == "acknowledge first":
         DeletionLedger.add = acknowledge_before_it_is_written
+    elif how == "no random states":
+        RunProgress._put_back = put_all_but_random_states_back
     elif how:
         raise ValueError(how)
 
@@ -192,6 +236,7 @@ def child(action, folder, *args, point="", broken=""):
     try:
         os.environ[POINT] = point
         sabotage(broken)
+        note_resumptions(folder)
         install_crash_point()
         action(folder, *args)
         code = 0
@@ -215,86 +260,103 @@ def ended(pid):
 
 
 class Chaos:
-    """Lives with kills, and what was found in them."""
+    """Lives with kills, and what was found in them. A life is of a kind: a method and a mode."""
 
-    def __init__(self, folder, seed, broken=""):
-        self.folder, self.broken = folder, broken
-        self.random = random.Random(seed)
+    def __init__(self, folder, options):
+        self.folder, self.broken = folder, options.broken
+        self.with_checkpoint = options.checkpoint
+        self.random = random.Random(options.seed)
         self.found = Counter()
         self.points = Counter()
-        self.start = folder / "start"
-        self.start.mkdir()
-        assert ended(child(fit, self.start)) is False, (self.start / "errors").read_text()
         self.hashes, self.seconds = {}, {}
-        for mode in MODES:
-            life = self.new_life()
-            assert ended(child(serve, self.new_life(), mode)) is False  # the first one is slow
-            began = time.monotonic()
-            assert ended(child(serve, life, mode)) is False, (life / "errors").read_text()
-            self.seconds[mode] = time.monotonic() - began
-            history = DeletionLedger(life / "ledger", key=KEY).history()
-            after = [entry.details["model_after"] for entry in history if entry.event == "done"]
-            self.hashes[mode] = [model_hash(self.model(self.start)), *after]
+        self.methods = options.methods.split(",")
+        for method in self.methods:
+            start = self.start(method)
+            start.mkdir()
+            assert ended(child(fit, start, method)) is False, (start / "errors").read_text()
+            for mode in MODES:
+                self.live_undisturbed((method, mode))
 
-    def new_life(self):
+    def live_undisturbed(self, kind):
+        method, mode = kind
+        self.serve(self.new_life(method), mode)  # the first one is slow
+        life, began = self.new_life(method), time.monotonic()
+        self.serve(life, mode)
+        self.seconds[kind] = time.monotonic() - began
+        history = DeletionLedger(life / "ledger", key=KEY).history()
+        after = [entry.details["model_after"] for entry in history if entry.event == "done"]
+        self.hashes[kind] = [model_hash(load(self.start(method) / "model", net())), *after]
+
+    def serve(self, life, mode):
+        pid = child(serve, life, mode, self.with_checkpoint)
+        assert ended(pid) is False, (life / "errors").read_text()
+
+    def start(self, method):
+        return self.folder / f"start {method}"
+
+    def new_life(self, method):
         life = self.folder / f"life{len(list(self.folder.iterdir()))}"
-        shutil.copytree(self.start, life)
+        shutil.copytree(self.start(method), life)
         return life
 
-    def model(self, life):
-        return RetrainUnlearner.load(life / "model", net())
+    def any_kind(self, modes=MODES):
+        return self.random.choice(self.methods), self.random.choice(modes)
 
     def at_point(self, point):
         """Die once at this point, at its first or a later passage."""
-        mode = self.random.choice(MODES)
-        life = self.new_life()
-        passage = self.random.randint(1, 3)
+        kind = self.any_kind()
+        life = self.new_life(kind[0])
+        passage = self.random.randint(1, 12 if point in POINTS_OF_CHECKPOINTS else 3)
         for tried in range(passage, 0, -1):  # not every point is passed so often
-            killed = self.killed(life, mode, [child_with(self, life, mode, f"{point}:{tried}")])
+            killed = self.killed(life, kind, [self.child(life, kind, f"{point}:{tried}")])
             if killed:
                 self.points[point] += killed
                 break
-            life = self.new_life()
-        self.finish(life, mode)
+            life = self.new_life(kind[0])
+        self.finish(life, kind)
 
     def at_random(self, n_processes=1):
         """Die a few times, after random times; perhaps in the middle of a second process's way."""
-        mode = self.random.choice(MODES) if n_processes == 1 else "together"
-        life = self.new_life()
+        kind = self.any_kind(MODES if n_processes == 1 else ["together"])
+        life = self.new_life(kind[0])
         for _ in range(self.random.randint(1, 3)):
-            pids = [child_with(self, life, mode, "") for _ in range(n_processes)]
-            time.sleep(self.random.uniform(0, 1.1 * self.seconds[mode]))
+            pids = [self.child(life, kind) for _ in range(n_processes)]
+            time.sleep(self.random.uniform(0, 1.1 * self.seconds[kind]))
             os.kill(pids[0], signal.SIGKILL)  # not waited for yet, so its number is still its own
             name = "random time" if n_processes == 1 else "random time, two processes"
-            n_killed = self.killed(life, mode, pids)
+            n_killed = self.killed(life, kind, pids)
             self.points[name] += n_killed
             # a busy machine becomes slower and faster; too late is time wasted
-            self.seconds[mode] *= 1.1 if n_killed else 0.7
-        self.finish(life, mode)
+            self.seconds[kind] *= 1.1 if n_killed else 0.7
+        self.finish(life, kind)
 
     def together(self):
         """Two processes at once, and nobody dies."""
-        life = self.new_life()
-        self.killed(life, "together", [child_with(self, life, "together", "") for _ in range(2)])
+        kind = self.any_kind(["together"])
+        life = self.new_life(kind[0])
+        self.killed(life, kind, [self.child(life, kind) for _ in range(2)])
         self.found["pairs of processes"] += 1
-        self.finish(life, "together")
+        self.finish(life, kind)
 
-    def killed(self, life, mode, pids):
+    def child(self, life, kind, point=""):
+        return child(serve, life, kind[1], self.with_checkpoint, point=point, broken=self.broken)
+
+    def killed(self, life, kind, pids):
         results = [ended(pid) for pid in pids]
         self.found["errors"] += results.count("failed")
         n_killed = results.count(True)
         self.found["kills"] += n_killed
-        self.look(life, mode)
+        self.look(life, kind)
         return n_killed
 
-    def look(self, life, mode):
+    def look(self, life, kind):
         """Compare ledger and model with what was acknowledged."""
         try:
-            model = self.model(life)
+            model = load(life / "model", net())
         except (PersistenceError, OSError):
             self.found["unreadable models"] += 1
             return None
-        if model_hash(model) not in self.hashes[mode]:
+        if model_hash(model) not in self.hashes[kind]:
             self.found["half-done models"] += 1
         acknowledged = set()
         if (life / "acknowledged").exists():
@@ -312,12 +374,12 @@ class Chaos:
         self.found["returned rows"] += len(ledger.returned_rows(model))
         return ledger, model
 
-    def finish(self, life, mode):
+    def finish(self, life, kind):
         """Let a last process through; all must be as if none had died."""
         self.found["lives"] += 1
-        failed = ended(child(serve, life, mode))
+        failed = ended(child(serve, life, kind[1], self.with_checkpoint))
         self.found["errors"] += failed is not False
-        seen = self.look(life, mode)
+        seen = self.look(life, kind)
         if seen is None:
             return
         ledger, model = seen
@@ -329,9 +391,12 @@ class Chaos:
         )
         self.found["requests done twice"] += sum(count > 1 for count in done.values())
         self.found["requests not done"] += len(REQUESTS) - ledger.counts()["done"]
-        self.found["other results"] += model_hash(model) != self.hashes[mode][-1]
+        self.found["other results"] += model_hash(model) != self.hashes[kind][-1]
         remaining = set(model.remaining_idx_.tolist())
         self.found["returned rows"] += len(remaining & {row for rows in ROWS for row in rows})
+        if (life / "resumed").exists():
+            self.found["resumed in the middle"] += len((life / "resumed").read_bytes())
+        self.found["checkpoints left"] += any("state" in path.name for path in life.iterdir())
         if not any(self.problems().values()):
             shutil.rmtree(life)
 
@@ -345,13 +410,10 @@ class Chaos:
             "unreadable models",
             "damaged ledgers",
             "other results",
+            "checkpoints left",
             "errors",
         )
         return {name: self.found[name] for name in names}
-
-
-def child_with(chaos, life, mode, point):
-    return child(serve, life, mode, point=point, broken=chaos.broken)
 
 
 def runs(ledger):
@@ -368,6 +430,7 @@ def report(chaos):
         "kills": chaos.found["kills"],
         "lives": chaos.found["lives"],
         "pairs of processes": chaos.found["pairs of processes"],
+        "resumed in the middle": chaos.found["resumed in the middle"],
         **chaos.problems(),
         "kills by point": dict(chaos.points),
     }
@@ -378,16 +441,21 @@ def main():
     parser.add_argument("--kills", type=int, default=200, help="how many at least")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--points", default="all", help="named points, separated by commas; none")
-    parser.add_argument("--broken", default="", help="'done first' or 'acknowledge first'")
+    parser.add_argument("--checkpoint", action="store_true", help="go on in the middle")
+    parser.add_argument("--methods", default="retrain", help=f"of {', '.join(METHODS)}")
+    parser.add_argument(
+        "--broken", default="", help="'done first', 'acknowledge first' or 'no random states'"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("error")
-    points = {"all": POINTS, "none": []}.get(options.points, options.points.split(","))
+    every = POINTS + POINTS_OF_CHECKPOINTS * options.checkpoint
+    points = {"all": every, "none": []}.get(options.points, options.points.split(","))
     # to SIGKILL what is written is written, wherever it is; waiting for a disk would take long
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as name:
-        chaos = Chaos(Path(name), options.seed, options.broken)
+        chaos = Chaos(Path(name), options)
         for point in points:
             chaos.at_point(point)
         kinds = [chaos.at_random, chaos.at_random, lambda: chaos.at_random(2), chaos.together]

@@ -377,5 +377,21 @@ def test_chaos_finds_broken_promises(broken, point, figure):
     assert found[figure] > 0
 
 
+def test_killed_processes_go_on_in_the_middle():
+    points = "step,state half written,state replaced,state deleted"
+    arguments = ["--checkpoint", "--methods", "miu", "--points", points]
+    found, result = chaos("--kills", "6", *arguments)
+    assert result.returncode == 0, (found, result.stderr)
+    assert found["kills"] >= 6 and found["resumed in the middle"] > 0
+    assert set(points.split(",")) <= set(found["kills by point"])
+
+
+def test_chaos_finds_a_resumption_that_is_not_exact():
+    arguments = ["--checkpoint", "--methods", "miu", "--broken", "no random states"]
+    found, result = chaos("--kills", "1", "--points", "step", *arguments)
+    assert result.returncode == 1
+    assert found["other results"] > 0
+
+
 def test_ledger_error_is_a_value_error():
     assert issubclass(LedgerError, ValueError)

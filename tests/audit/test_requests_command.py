@@ -9,6 +9,7 @@ from conftest import make_net
 from grmu_sk import RetrainUnlearner
 from grmu_sk.audit import DeletionLedger, model_hash
 from grmu_sk.cli import main
+from grmu_sk.progress import Progress
 
 MODULE = """
 import numpy as np
@@ -99,6 +100,33 @@ def test_requests_from_beginning_to_end(folder, table, expected, source):
     text("add", "ledger", "050")
     assert "as it was written" in text("verify", "ledger", "--head", head)
     assert "no entry has the hash" in text("verify", "ledger", "--head", head[::-1], code=1)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(folder, table, expected, monkeypatch):
+    steps = []
+
+    def step(self, own_step=Progress.step):
+        own_step(self)
+        steps.append(len(steps))
+        if len(steps) == 3:
+            raise Killed
+
+    monkeypatch.setattr(Progress, "step", step)
+    text("add", "ledger", "040", "041")
+    kept = ["--checkpoint", "state", "--checkpoint-every", "1e-9"]
+    run = ["run", "ledger", "model", *NET, *save_npz(table), *kept]
+    with pytest.raises(Killed):
+        grmu(*run)
+    assert (folder / "state").exists()
+    assert "1 running" in text("status", "ledger")
+    assert "Done: 1" in text(*run)
+    assert len(steps) == 6, "one epoch has five steps; the third, not yet stored, is made again"
+    assert model_hash(loaded()) == expected
+    assert not list(folder.glob("*state*")), "it is deleted together with the one before"
 
 
 def test_rows_of_the_forgotten_may_be_gone(folder, table, expected):

@@ -25,8 +25,17 @@ class Retrain(BaseUnlearner):
         return self._run(request, fresh_net(request.net, weights_from=None), request.retain)
 
     def _run(self, request, net, rows):
-        phases = [Phase("retain", rows)]
-        return train(net, request.data, phases, epochs=2, validation=request.validation)
+        return self._train_in(request, net, [Phase("retain", rows)])
+
+    def _train_in(self, request, net, phases):
+        return train(
+            net,
+            request.data,
+            phases,
+            epochs=2,
+            validation=request.validation,
+            progress=request.progress,
+        )
 
 
 class OwnLoop(BaseUnlearner):
@@ -251,6 +260,17 @@ class SwallowsCtrlC(Retrain):
             return request.net
 
 
+class CountsBesideTheNet(Retrain):
+    def _run(self, request, net, rows):
+        seen = []
+
+        def loss(batch):
+            seen.append(len(batch.y))
+            return batch.criterion() / len(seen)
+
+        return self._train_in(request, net, [Phase("retain", rows, loss=loss)])
+
+
 class MarksBeforeItIsDone(Retrain):
     def unlearn(self, forget, **data):
         self.asked_ = np.asarray(forget)
@@ -392,6 +412,7 @@ FOUND_BY = [
     (AcceptsNaN, "check_nan_loss", "does not raise FloatingPointError"),
     (IsHalfFinishedOnError, "check_interruption", "Ctrl-C at read 1 of 2 changed"),
     (SwallowsCtrlC, "check_interruption", "is swallowed"),
+    (CountsBesideTheNet, "check_resumption", "gives other weights"),
     (PredictsPositions, "check_labels_of_any_kind", "other labels"),
 ]
 
