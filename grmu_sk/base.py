@@ -706,8 +706,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             )
         X = check_inputs(self, X, None, reset=False)
         data = InputRows(X, *_input_dtype(self.net_))
-        log_proba = forward(self.net_, data, lambda out: log_probabilities(self.net_, out))
-        return log_proba.cpu().numpy()
+        outputs = forward(self.net_, data, first_output)
+        return log_probabilities(self.net_, outputs).cpu().numpy()
 
     def predict_proba(self, X: Any) -> NDArray[np.floating]:
         """Return the class probabilities.

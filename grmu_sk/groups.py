@@ -89,7 +89,7 @@ def _as_frame(groups: Any, name: str) -> pd.DataFrame:
     return frame
 
 
-def _sorted_unique(values: NDArray[Any]) -> NDArray[Any]:
+def sorted_unique(values: NDArray[Any]) -> NDArray[Any]:
     """Return the distinct values in order; values that cannot be ordered keep their first order."""
     unique = pd.unique(pd.Series(values))
     try:
@@ -144,8 +144,8 @@ class GroupEncoder:
         """
         labels = column_or_1d(y)
         attribute = self._attribute(groups, len(labels))
-        self.classes_ = _sorted_unique(labels)
-        self.attributes_ = _sorted_unique(attribute)
+        self.classes_ = sorted_unique(labels)
+        self.attributes_ = sorted_unique(attribute)
         if groups is not None:
             self._warn_if_groups_hold_labels(labels, attribute)
         return self
@@ -172,8 +172,8 @@ class GroupEncoder:
         """
         labels = column_or_1d(y)
         attribute = self._attribute(groups, len(labels))
-        label_codes = _codes(labels, self.classes_, "y")
-        attribute_codes = _codes(attribute, self.attributes_, "groups")
+        label_codes = codes_of(labels, self.classes_, "y")
+        attribute_codes = codes_of(attribute, self.attributes_, "groups")
         return attribute_codes + len(self.attributes_) * label_codes
 
     @property
@@ -209,7 +209,8 @@ class GroupEncoder:
             )
 
 
-def _codes(values: NDArray[Any], known: NDArray[Any], name: str) -> NDArray[np.int64]:
+def codes_of(values: NDArray[Any], known: NDArray[Any], name: str) -> NDArray[np.int64]:
+    """Return the position of every value among the known ones; ``name`` is for the error."""
     # tuples must stay elements here: an Index of tuples would become a MultiIndex
     codes = pd.Index(known, tupleize_cols=False).get_indexer(pd.Index(values, tupleize_cols=False))
     if (codes < 0).any():

@@ -72,7 +72,7 @@ def train_step(net: NeuralNet) -> Step:
     """
     if not _is_skorchs_own(net, "train_step", "train_step_single", "_set_training"):
         return net.train_step
-    mode = _Mode(net, training=True)
+    mode, infer = _Mode(net, training=True), _inference(net)
     gradients_are_heard = _is_heard(net, "on_grad_computed")
 
     def step(batch: Any) -> Any:
@@ -82,7 +82,7 @@ def train_step(net: NeuralNet) -> Step:
             net._zero_grad_optimizer()
             mode.enter()
             X, y = batch
-            y_pred = net.infer(X)
+            y_pred = infer(X)
             loss = net.get_loss(y_pred, y, X=X, training=True)
             loss.backward()
             steps.store_step({"loss": loss, "y_pred": y_pred})
@@ -117,14 +117,28 @@ def evaluation_step(net: NeuralNet, training: bool = False) -> Step:
     if not _is_skorchs_own(net, "evaluation_step", "_set_training"):
         return lambda X: net.evaluation_step((X, None), training=training)
     net.check_is_fitted()
-    mode = _Mode(net, training)
+    mode, infer = _Mode(net, training), _inference(net)
 
     def step(X: Any) -> Any:
         with torch.set_grad_enabled(training):
             mode.enter()
-            return net.infer(X)
+            return infer(X)
 
     return step
+
+
+def _inference(net: NeuralNet) -> Step:
+    """Return what is the same as ``net.infer`` until the next change of the net."""
+    if not _is_skorchs_own(net, "infer"):
+        return net.infer
+    device = net.device
+
+    def infer(X: Any) -> Any:
+        if type(X) is torch.Tensor and device is not None:
+            return net.module_(X.to(device))
+        return net.infer(X)
+
+    return infer
 
 
 class _Mode:

@@ -8,6 +8,7 @@ from conftest import make_net
 from sklearn.exceptions import NotFittedError
 
 from grmu_sk import FineTuneUnlearner
+from grmu_sk.groups import GroupEncoder
 
 FORGET = [40, 41, 50]
 
@@ -113,3 +114,14 @@ def test_attributes(table):
     words = np.array(["f", "m"])[table.a]
     assert make().fit(table.X, table.y, words).attributes_.tolist() == ["f", "m"]
     assert not hasattr(make(), "attributes_")
+
+
+def test_the_list_of_groups_is_built_once_a_request(table, monkeypatch):
+    """It may have thousands of entries."""
+    built, pairs = [], GroupEncoder.pairs_.fget
+    counted = property(lambda encoder: (built.append(1), pairs(encoder))[1])
+    monkeypatch.setattr(GroupEncoder, "pairs_", counted)
+    many = np.arange(table.n) % 40
+    unlearner = make().fit(table.X, table.y, many).unlearn(np.arange(20, 40))
+    assert len(built) == 1
+    assert len(unlearner.forget_groups_) == 20

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_net, same_weights
+from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EpochScoring, GradientNormClipping
 from torch import nn
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from grmu_sk import MIUUnlearner, RetrainUnlearner
 from grmu_sk.nets import MLP
+from grmu_sk.outputs import log_probabilities
 from grmu_sk.rows import InputRows, TrainingRows
 from grmu_sk.steps import evaluation_step, train_step
 from grmu_sk.training import Phase, forward, train
@@ -88,6 +90,43 @@ def test_numbers_and_history_are_those_of_skorchs_own_code(table, name):
     data = InputRows(table.X)
     scores = [forward(net, data, lambda output: output) for net in (lean, own)]
     assert torch.equal(*scores)
+
+
+CRITERIA = {
+    "logits": {"criterion": nn.CrossEntropyLoss},
+    "probabilities": {"criterion": nn.NLLLoss, "predict_nonlinearity": None},
+    "own nonlinearity": {"predict_nonlinearity": lambda scores: torch.softmax(scores / 2, dim=1)},
+    "one logit": {"criterion": nn.BCEWithLogitsLoss, "module__n_classes": 1},
+}
+
+
+@pytest.mark.parametrize("batch_size", [7, 32, 33, 1_000])
+@pytest.mark.parametrize("name", CRITERIA)
+def test_probabilities_are_those_of_each_batch_by_itself(name, batch_size):
+    """Logits become probabilities once for all rows, which has to make no difference."""
+    X = np.random.default_rng(0).normal(size=(501, 4)).astype(np.float32)
+    net = initialized(**CRITERIA[name])
+    unlearner = RetrainUnlearner(FrozenEstimator(net.set_params(batch_size=batch_size)))
+    unlearner.fit(X, np.arange(501) % 2)
+    module = unlearner.net_.module_.eval()
+    with torch.no_grad():
+        parts = [
+            log_probabilities(unlearner.net_, module(rows.clone()))
+            for rows in torch.as_tensor(X).split(batch_size)
+        ]
+    np.testing.assert_array_equal(unlearner.predict_log_proba(X), torch.cat(parts))
+
+
+def test_an_overridden_inference_is_called(table):
+    calls = []
+
+    class Net(NeuralNetClassifier):
+        def infer(self, x, **params):
+            calls.append(len(x))
+            return super().infer(x, **params)
+
+    trained(initialized(Net), table, epochs=1)
+    assert calls == [32] * 5
 
 
 def test_whole_requests_are_those_of_skorchs_own_code(table):

@@ -87,7 +87,7 @@ def compare(
     against: str,
     base: Callable[[], Any],
     *,
-    target: float,
+    target: float | None,
     repetitions: int,
     inverted: bool = False,
     unit_of_work: tuple[str, int] | None = None,
@@ -100,8 +100,9 @@ def compare(
         What the two functions do.
     ours, base : callable
         The functions.
-    target : float
+    target : float or None
         The ratio ``ours / base`` must be at most this; with ``inverted``, ``base / ours`` at least.
+        None where there is nothing to reach.
     repetitions : int
         Pairs of runs, after one to warm up.
     inverted : bool, default=False

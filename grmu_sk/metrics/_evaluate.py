@@ -7,26 +7,29 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from grmu_sk.groups import Pair
 from grmu_sk.metrics._accuracy import (
     group_accuracy_score,
-    split_accuracy_score,
     worst_group_accuracy_score,
 )
-from grmu_sk.metrics._fairness import (
-    demographic_parity_gap,
-    equal_opportunity_gap,
-    equalized_odds_gap,
+from grmu_sk.metrics._fairness import binary_view
+from grmu_sk.metrics._inputs import (
+    Empty,
+    attribute_of_rows,
+    check_option,
+    class_column,
+    class_positions,
+    label_column,
 )
-from grmu_sk.metrics._inputs import Empty, check_option, class_column, class_positions, label_column
 from grmu_sk.metrics._membership import (
     check_probabilities,
+    losses_of,
     membership_inference_efficacy,
-    per_sample_cross_entropy,
 )
-from grmu_sk.utils._predictions import predicted_labels
+from grmu_sk.utils._predictions import predicted_columns
 
 __all__ = ["SplitPredictions", "evaluate_predictions"]
 
@@ -149,6 +152,7 @@ def evaluate_predictions(
     (1.0, 1.0, 0.0)
     """
     attacks = _attacks(mia)
+    check_option(eo_rule, ("paper", "reference"), name="eo_rule")
     if attacks and holdout is None:
         raise ValueError("The attack needs non-members: pass holdout, or mia=() to run none.")
     if test.groups is None:
@@ -158,38 +162,76 @@ def evaluate_predictions(
     on_forget = _checked(forget, columns, threshold, "forget")
     on_test = _checked(test, columns, threshold, "test")
     scores = {
-        "RA": split_accuracy_score(on_remaining.y, on_remaining.y_pred),
-        "UA": split_accuracy_score(on_forget.y, on_forget.y_pred),
-        "TA": split_accuracy_score(on_test.y, on_test.y_pred),
+        "RA": on_remaining.accuracy(),
+        "UA": on_forget.accuracy(),
+        "TA": on_test.accuracy(),
     }
     if attacks and holdout is not None:
         on_holdout = _checked(holdout, columns, threshold, "holdout")
-        losses = [split.losses(columns) for split in (on_remaining, on_holdout, on_forget)]
+        losses = [split.losses() for split in (on_remaining, on_holdout, on_forget)]
         for attack in attacks:
             scores[_ATTACK_NAMES[attack]] = membership_inference_efficacy(
                 *losses, attack=attack, random_state=random_state, n_jobs=n_jobs
             )
-    scores.update(_scores_of_groups(on_test, test.groups, forget_groups, eo_rule, empty))
+    rows = on_test.distinct_rows(attribute_of_rows(test.groups, len(on_test.y)))
+    scores.update(_scores_of_groups(rows, forget_groups, eo_rule, empty))
     return scores
 
 
 @dataclass(frozen=True)
 class _CheckedSplit:
-    y: NDArray[Any]
-    proba: NDArray[np.float64]
-    y_pred: NDArray[Any]
+    """A split whose labels were numbered once, for all metrics."""
 
-    def losses(self, classes: NDArray[Any]) -> NDArray[np.float64]:
-        return per_sample_cross_entropy(self.y, self.proba, classes=classes)
+    y: NDArray[Any]
+    classes: NDArray[Any]
+    proba: NDArray[np.float64]
+    true_columns: NDArray[np.int64]
+    predicted_columns: NDArray[np.intp]
+
+    def accuracy(self) -> float:
+        return float(np.mean(self.true_columns == self.predicted_columns))
+
+    def losses(self) -> NDArray[np.float64]:
+        return losses_of(self.proba, self.true_columns)
+
+    def distinct_rows(self, attribute: NDArray[Any]) -> _DistinctRows:
+        codes, values = pd.factorize(attribute, use_na_sentinel=False)
+        labels = self.true_columns * len(self.classes) + self.predicted_columns
+        numbers = labels * len(values) + codes
+        kinds, _ = pd.factorize(numbers)
+        # both in the order of first appearance, which labels that have no other order rely on
+        first = np.flatnonzero(~pd.Series(numbers).duplicated().to_numpy())
+        return _DistinctRows(
+            y=self.y[first],
+            y_pred=self.classes[self.predicted_columns[first]],
+            attribute=attribute[first],
+            counts=np.bincount(kinds).astype(np.float64),
+        )
+
+
+@dataclass(frozen=True)
+class _DistinctRows:
+    """The different rows (label, prediction, attribute) of a split, and how often each occurs.
+
+    With the counts as weights a metric of labels is the same to the last bit, since its sums are
+    sums of whole numbers; and it looks at a handful of rows, however many there were.
+    """
+
+    y: NDArray[Any]
+    y_pred: NDArray[Any]
+    attribute: NDArray[Any]
+    counts: NDArray[np.float64]
 
 
 def _checked(
     split: SplitPredictions, classes: NDArray[Any], threshold: float | None, name: str
 ) -> _CheckedSplit:
     y = label_column(split.y, name=f"{name}.y")
-    class_positions(y, classes, name=f"{name}.y")
+    true_columns = class_positions(y, classes, name=f"{name}.y")
     proba = check_probabilities(split.proba, len(y), len(classes), name=f"{name}.proba")
-    return _CheckedSplit(y=y, proba=proba, y_pred=predicted_labels(proba, classes, threshold))
+    return _CheckedSplit(
+        y, classes, proba, true_columns, predicted_columns(proba, classes, threshold)
+    )
 
 
 def _attacks(mia: Attack | Sequence[Attack]) -> list[Attack]:
@@ -200,18 +242,20 @@ def _attacks(mia: Attack | Sequence[Attack]) -> list[Attack]:
 
 
 def _scores_of_groups(
-    split: _CheckedSplit,
-    groups: Any,
+    rows: _DistinctRows,
     forget_groups: Pair | Sequence[Pair],
     eo_rule: Literal["paper", "reference"],
     empty: Empty,
 ) -> dict[str, float]:
-    y, y_pred = split.y, split.y_pred
-    shared: dict[str, Any] = {"groups": groups, "forget_groups": forget_groups, "empty": empty}
+    y, y_pred = rows.y, rows.y_pred
+    shared: dict[str, Any] = {"groups": rows.attribute, "sample_weight": rows.counts}
+    view = binary_view(
+        y, y_pred, forget_groups=forget_groups, pos_label=None, empty=empty, **shared
+    )
     return {
-        "EO": equalized_odds_gap(y, y_pred, rule=eo_rule, **shared),
-        "GA": group_accuracy_score(y, y_pred, **shared),
-        "DP": demographic_parity_gap(y, y_pred, **shared),
-        "EP": equal_opportunity_gap(y, y_pred, **shared),
-        "WG": worst_group_accuracy_score(y, y_pred, groups=groups),
+        "EO": view.equalized_odds(eo_rule, empty),
+        "GA": group_accuracy_score(y, y_pred, forget_groups=forget_groups, empty=empty, **shared),
+        "DP": view.demographic_parity(empty),
+        "EP": view.equal_opportunity(empty),
+        "WG": worst_group_accuracy_score(y, y_pred, **shared),
     }

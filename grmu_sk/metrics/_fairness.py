@@ -102,10 +102,8 @@ def equalized_odds_gap(
     0.5
     """
     check_option(rule, ("paper", "reference"), name="rule")
-    view = _binary_view(y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
-    event = view.predicted if rule == "paper" else view.correct
-    gaps = [view.gap(event, empty, truth=False), view.gap(event, empty, truth=True)]
-    return float(np.mean(gaps))
+    view = binary_view(y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
+    return view.equalized_odds(rule, empty)
 
 
 def demographic_parity_gap(
@@ -169,8 +167,8 @@ def demographic_parity_gap(
     >>> demographic_parity_gap([0, 1, 0, 1], [1, 1, 0, 1], groups=["f", "f", "m", "m"])
     0.5
     """
-    view = _binary_view(y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
-    return view.gap(view.predicted, empty)
+    view = binary_view(y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
+    return view.demographic_parity(empty)
 
 
 def equal_opportunity_gap(
@@ -237,12 +235,12 @@ def equal_opportunity_gap(
     >>> equal_opportunity_gap([1, 1, 1, 1], [1, 1, 1, 0], groups=["f", "f", "m", "m"], pos_label=1)
     0.5
     """
-    view = _binary_view(y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
-    return view.gap(view.predicted, empty, truth=True)
+    view = binary_view(y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
+    return view.equal_opportunity(empty)
 
 
 @dataclass(frozen=True)
-class _BinaryView:
+class BinaryView:
     """Labels, predictions and attribute, each reduced to inside or outside of a list of values."""
 
     positive: list[Hashable]
@@ -253,14 +251,28 @@ class _BinaryView:
     attribute: NDArray[np.bool_]
     weights: NDArray[np.float64]
 
-    def gap(self, event: NDArray[np.bool_], empty: Empty, *, truth: bool | None = None) -> float:
+    def equalized_odds(self, rule: Literal["paper", "reference"], empty: Empty) -> float:
+        """Return EO, see :func:`equalized_odds_gap`."""
+        event = self.predicted if rule == "paper" else self.correct
+        gaps = [self._gap(event, empty, truth=False), self._gap(event, empty, truth=True)]
+        return float(np.mean(gaps))
+
+    def demographic_parity(self, empty: Empty) -> float:
+        """Return DP, see :func:`demographic_parity_gap`."""
+        return self._gap(self.predicted, empty)
+
+    def equal_opportunity(self, empty: Empty) -> float:
+        """Return EP, see :func:`equal_opportunity_gap`."""
+        return self._gap(self.predicted, empty, truth=True)
+
+    def _gap(self, event: NDArray[np.bool_], empty: Empty, *, truth: bool | None = None) -> float:
         """Return the difference in the rate of ``event``, among rows of one truth or all rows."""
         if not self.positive:
             return undefined(
                 "No label counts as positive: neither y_true nor y_pred holds it, or both hold "
                 "one label only and it is not named by pos_label or forget_groups.",
                 empty,
-                stacklevel=4,
+                stacklevel=5,
             )
         rows = np.ones(len(event), dtype=bool) if truth is None else self.actual == truth
         rates = []
@@ -268,7 +280,7 @@ class _BinaryView:
             cell = rows & (self.attribute == side)
             if self.weights[cell].sum() == 0:
                 cell_name = self._cell_name(truth, side)
-                return undefined(f"No rows (with a weight) {cell_name}.", empty, stacklevel=4)
+                return undefined(f"No rows (with a weight) {cell_name}.", empty, stacklevel=5)
             rates.append(np.average(event[cell], weights=self.weights[cell]))
         return float(abs(rates[0] - rates[1]))
 
@@ -279,7 +291,7 @@ class _BinaryView:
         return f"with y_true {'in' if truth else 'not in'} {self.positive} and {attribute}"
 
 
-def _binary_view(
+def binary_view(
     y_true: ArrayLike,
     y_pred: ArrayLike,
     groups: Any,
@@ -287,7 +299,8 @@ def _binary_view(
     pos_label: Hashable | None,
     sample_weight: ArrayLike | None,
     empty: Empty,
-) -> _BinaryView:
+) -> BinaryView:
+    """Check the arguments that the gaps share, and reduce labels and attributes to two values."""
     check_option(empty, ("raise", "nan"), name="empty")
     true, pred = label_pair(y_true, y_pred)
     attribute = attribute_of_rows(groups, len(true))
@@ -299,7 +312,7 @@ def _binary_view(
         positive = _only(pos_label, labels)
     attributes = number_values(attribute)[1].tolist()
     protected = _inside_values(attributes, forget_attributes, name="groups")
-    return _BinaryView(
+    return BinaryView(
         positive=positive,
         protected=protected,
         actual=is_in(true, positive),

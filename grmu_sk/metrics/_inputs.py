@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
-from grmu_sk.groups import GroupEncoder, attribute_column
+from grmu_sk.groups import attribute_column, codes_of, sorted_unique
 
 Empty = Literal["raise", "nan"]
 
@@ -213,8 +213,8 @@ def number_values(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]
     distinct : ndarray of shape (n_distinct,)
         The distinct values.
     """
-    encoder = GroupEncoder().fit(values)
-    return encoder.transform(values), encoder.classes_
+    distinct = sorted_unique(values)
+    return codes_of(values, distinct, "values"), distinct
 
 
 def class_column(classes: ArrayLike) -> NDArray[Any]:

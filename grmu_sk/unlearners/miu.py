@@ -24,6 +24,8 @@ from ._approximate import ApproximateUnlearner
 __all__ = ["MIUUnlearner"]
 
 ESTIMATORS = ("shared", "separate", "reference")
+# So much of the original's features is kept beside inputs that are too large to be in memory.
+BYTES_OF_FEATURES = 2**27
 
 
 class MIUUnlearner(ApproximateUnlearner):
@@ -112,6 +114,13 @@ class MIUUnlearner(ApproximateUnlearner):
         Do as the authors' code does where it differs from the paper: ``estimators="reference"``,
         ``tune_updates=(101, 11)``, ``tune_mode="train"``, ``original_mode="train"``. These four
         parameters are then ignored.
+    keep_features : bool or "auto", default="auto"
+        Whether the original net's features of all rows are computed once and kept during a request,
+        in float32. If not, they are computed for each batch anew: a forward pass more in every
+        epoch, and no memory. ``"auto"`` keeps them, unless X is read on demand (a memory map or a
+        Dataset) and they would take more than 128 MiB. Has no effect where they may differ from
+        epoch to epoch (augmented inputs, or ``original_mode="train"``). Results agree up to
+        rounding: a row's features are computed in another batch.
     feature_layer : str or None, default=None
         Dotted name of the layer whose output is z; None takes the input of the last linear layer.
     random_state : int, RandomState instance or None, default=None
@@ -209,6 +218,7 @@ class MIUUnlearner(ApproximateUnlearner):
         mine_momentum: float = 0.9,
         mine_hidden: int = 512,
         reference: bool = False,
+        keep_features: bool | str = "auto",
         feature_layer: str | None = None,
         random_state: RandomState = None,
         store_data: bool = True,
@@ -241,6 +251,7 @@ class MIUUnlearner(ApproximateUnlearner):
         self.mine_momentum = mine_momentum
         self.mine_hidden = mine_hidden
         self.reference = reference
+        self.keep_features = keep_features
 
     @classmethod
     def fast(cls, estimator: Any = None, **params: Any) -> MIUUnlearner:
@@ -281,6 +292,10 @@ class MIUUnlearner(ApproximateUnlearner):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
+        if self.keep_features != "auto" and not isinstance(self.keep_features, bool):
+            raise ValueError(
+                f"keep_features must be True, False or 'auto', got {self.keep_features!r}."
+            )
         if not 0 < self.retain_fraction <= 1:
             raise ValueError(f"retain_fraction must lie in (0, 1], got {self.retain_fraction!r}.")
         if self.lam < 0:
@@ -393,8 +408,17 @@ class _Information:
         varies = self.data.is_augmented or self.modes.original_in_train_mode
         needed = miu.calibration or self.modes.estimators == "separate"
         self.original_features = (
-            None if varies or not needed else self._features(self.original, self.data.rows)
+            self._features(self.original, self.data.rows)
+            if needed and not varies and self._are_worth_keeping(z)
+            else None
         )
+
+    def _are_worth_keeping(self, z: torch.Tensor) -> bool:
+        """Tell whether the original's features of all rows shall be held in memory."""
+        if isinstance(self.miu.keep_features, bool):
+            return self.miu.keep_features
+        n_bytes = len(self.data) * z[0].numel() * z.element_size()
+        return not self.data.is_lazy or n_bytes <= BYTES_OF_FEATURES
 
     def _new_critic(self, z: torch.Tensor) -> InformationCritic:
         critic = InformationCritic(

@@ -41,11 +41,38 @@ def predicted_labels(
     ValueError
         If a threshold comes with other than two classes.
     """
+    return classes[predicted_columns(proba, classes, threshold)]
+
+
+def predicted_columns(
+    proba: NDArray[np.floating], classes: NDArray[Any], threshold: float | None = None
+) -> NDArray[np.intp]:
+    """Return the column of the label of each row: what :func:`predicted_labels` looks up.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+        Probabilities.
+    classes : ndarray of shape (n_classes,)
+        The label of each column.
+    threshold : float or None, default=None
+        As in :func:`predicted_labels`.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Column numbers.
+
+    Raises
+    ------
+    ValueError
+        If a threshold comes with other than two classes.
+    """
     if threshold is None:
-        return classes[proba.argmax(axis=1)]
+        return proba.argmax(axis=1)
     if len(classes) != 2:
         raise ValueError(
             f"A threshold decides between two classes, and there are {len(classes)}: "
             f"{classes.tolist()}. Leave threshold out."
         )
-    return classes[(proba[:, 1] > threshold).astype(int)]
+    return (proba[:, 1] > threshold).astype(np.intp)

@@ -56,6 +56,66 @@ def test_equals_the_single_functions(splits, scores):
     }
 
 
+LABELS = {
+    "strings": ("ant", "bee", "cat"),
+    "numbers with gaps": (7, -1, 30),
+    "objects that have no order": ("ant", 5, ("a", "pair")),
+}
+ATTRIBUTES = {
+    "strings": ["x", "y", "z"],
+    "numbers": [2.5, 1.0, 9.0],
+    "objects that have no order": ["x", 5, None.__class__],
+    "two columns": [("x", 0), ("x", 1), ("y", 0)],
+}
+
+
+def column(values, codes):
+    """A column of any values; tuples become rows of a table."""
+    if all(isinstance(value, tuple) for value in values):
+        return np.array(values, dtype=object)[codes]
+    out = np.empty(len(codes), dtype=object)
+    out[:] = [values[code] for code in codes]
+    return out
+
+
+@pytest.mark.parametrize("eo_rule", ["paper", "reference"])
+@pytest.mark.parametrize("attributes", ATTRIBUTES)
+@pytest.mark.parametrize("labels", LABELS)
+def test_equals_the_single_functions_on_all_rows_to_the_last_bit(labels, attributes, eo_rule):
+    """Whatever labels and attributes are, and in whatever order they appear."""
+    rng = np.random.default_rng(len(labels) + 10 * len(attributes))
+    classes, values = np.empty(3, dtype=object), ATTRIBUTES[attributes]
+    classes[:] = LABELS[labels]
+    y, a = rng.integers(3, size=(2, 701))
+    proba = rng.dirichlet(np.ones(3), 701) + 0.7 * np.eye(3)[y]
+    split = SplitPredictions(
+        classes[y], proba / proba.sum(axis=1, keepdims=True), column(values, a)
+    )
+    forget_groups = [(classes[1], values[0]), (classes[2], values[2])]
+    found = evaluate_predictions(
+        classes=classes,
+        remaining=split,
+        forget=split,
+        test=split,
+        forget_groups=forget_groups,
+        mia=(),
+        eo_rule=eo_rule,
+    )
+    y_pred = classes[proba.argmax(axis=1)]
+    groups = {"groups": split.groups}
+    shared = {**groups, "forget_groups": forget_groups}
+    accuracy = metrics.split_accuracy_score(split.y, y_pred)
+    assert found == {
+        **dict.fromkeys(("RA", "UA", "TA"), accuracy),
+        "EO": metrics.equalized_odds_gap(split.y, y_pred, rule=eo_rule, **shared),
+        "GA": metrics.group_accuracy_score(split.y, y_pred, **shared),
+        "DP": metrics.demographic_parity_gap(split.y, y_pred, **shared),
+        "EP": metrics.equal_opportunity_gap(split.y, y_pred, **shared),
+        "WG": metrics.worst_group_accuracy_score(split.y, y_pred, **groups),
+    }
+    assert 0 < found["EO"] != found["DP"]
+
+
 def test_threshold_of_two_classes():
     """The labels are those of the rule, the losses of the attack those of the probabilities."""
 
@@ -160,6 +220,11 @@ def test_errors(splits):
         evaluate_predictions(**shared, **{**splits, "test": without_groups})
     with pytest.raises(ValueError, match=r"mia must be one of .*got 'svm'"):
         evaluate_predictions(**shared, **splits, mia="svm")
+    with pytest.raises(ValueError, match=r"eo_rule must be one of .*got 'other'"):
+        evaluate_predictions(**shared, **splits, eo_rule="other")
+    longer = SplitPredictions(splits["test"].y, splits["test"].proba, ["x"] * 301)
+    with pytest.raises(ValueError, match="groups has 301 rows but y_true has 300"):
+        evaluate_predictions(**shared, **{**splits, "test": longer}, mia=())
     short = SplitPredictions(splits["forget"].y[:-1], splits["forget"].proba)
     with pytest.raises(ValueError, match=r"forget\.proba must have shape \(39, 3\)"):
         evaluate_predictions(**shared, **{**splits, "forget": short})

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -348,6 +350,31 @@ def test_stored_and_recomputed_original_features_agree(table, runs, monkeypatch)
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("estimators", ["shared", "separate", "reference"])
+def test_keep_features_changes_memory_only(table, runs, estimators):
+    kept, computed = (
+        run(table, keep_features=keep, estimators=estimators) for keep in (True, False)
+    )
+    assert runs[0].original_features.shape == (table.n, 16)
+    assert runs[1].original_features is None
+    for one, other in zip(weights_of(kept), weights_of(computed), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_features_are_kept_beside_a_memory_map_only_if_small(table, runs, monkeypatch, tmp_path):
+    np.save(tmp_path / "X.npy", table.X)
+    lazy = SimpleNamespace(**{**vars(table), "X": np.load(tmp_path / "X.npy", mmap_mode="r")})
+    n_bytes = table.n * 16 * 4  # the features of make_net, in float32
+    for size, data, are_kept in [
+        (n_bytes, lazy, True),
+        (n_bytes - 1, lazy, False),
+        (n_bytes - 1, table, True),  # in memory X itself takes more
+    ]:
+        monkeypatch.setattr(miu_module, "BYTES_OF_FEATURES", size)
+        run(data)
+        assert (runs[-1].original_features is not None) == are_kept
+
+
 @pytest.mark.parametrize("marginal", ["uniform", "train", "permute"])
 def test_marginals_run(table, marginal):
     assert not same_weights(run(table, marginal=marginal), run(table, calibration=False))
@@ -363,6 +390,7 @@ def test_marginals_run(table, marginal):
         ({"original_mode": "off"}, "original_mode must be one of"),
         ({"retain_fraction": 0}, "retain_fraction must lie in"),
         ({"retain_fraction": 1.5}, "retain_fraction must lie in"),
+        ({"keep_features": "no"}, "keep_features must be True, False or 'auto', got 'no'"),
         ({"lam": -1}, "lam must not be negative"),
         ({"moving_average_rate": 0}, "moving_average_rate must lie in"),
         ({"tune_updates": (1, 2, 3)}, "tune_updates must be two numbers"),

@@ -3,7 +3,7 @@ import pytest
 from conftest import make_net
 from skorch import NeuralNetBinaryClassifier
 
-from grmu_sk.utils._predictions import decision_threshold, predicted_labels
+from grmu_sk.utils._predictions import decision_threshold, predicted_columns, predicted_labels
 
 CLASSES = np.array(["no", "yes"])
 PROBA = np.array([[0.9, 0.1], [0.5, 0.5], [0.4, 0.6], [0.2, 0.8]])
@@ -20,6 +20,8 @@ PROBA = np.array([[0.9, 0.1], [0.5, 0.5], [0.4, 0.6], [0.2, 0.8]])
 )
 def test_two_classes(threshold, labels):
     assert predicted_labels(PROBA, CLASSES, threshold).tolist() == labels
+    columns = predicted_columns(PROBA, CLASSES, threshold)
+    assert CLASSES[columns].tolist() == labels
 
 
 def test_three_classes():
