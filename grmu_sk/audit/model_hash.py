@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
-import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
+from ._digest import add, tensor_content
 
 __all__ = ["model_hash"]
 
@@ -48,26 +47,12 @@ def model_hash(unlearner: BaseUnlearner) -> str:
     """
     check_is_fitted(unlearner)
     digest = hashlib.sha256()
-    _add(digest, "class", type(unlearner).__name__.encode())
-    _add(digest, "forgotten", np.asarray(unlearner.forget_idx_, dtype="<i8").tobytes())
+    add(digest, "class", type(unlearner).__name__.encode())
+    add(digest, "forgotten", np.asarray(unlearner.forget_idx_, dtype="<i8").tobytes())
     net = unlearner.net_
     for component in (*net._modules, *net._criteria):  # skorch's list of what has weights
         module = getattr(net, component + "_")
         module = getattr(module, "_orig_mod", module)  # of torch.compile
         for name, value in module.state_dict().items():
-            _add(digest, f"{component}/{name}", _content(value))
+            add(digest, f"{component}/{name}", tensor_content(value))
     return digest.hexdigest()
-
-
-def _content(value: Any) -> bytes:
-    if not isinstance(value, torch.Tensor):
-        return repr(value).encode()
-    plain = value.detach().cpu().contiguous()
-    kind = f"{plain.dtype} {tuple(plain.shape)}".encode()
-    return kind + plain.reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def _add(digest: Any, name: str, content: bytes) -> None:
-    for part in (name.encode(), content):  # lengths, so that no two lists read the same
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
