@@ -96,6 +96,20 @@ class RowSet:
         groups = None if self.groups is None else self.groups[positions]
         return type(self)(X, self.y[positions], groups)
 
+    def keys(self) -> list[bytes] | None:
+        """Return a digest of each row, label included; None for a Dataset, which is not read."""
+        if isinstance(self.X, Dataset):
+            return None
+        if isinstance(self.X, pd.DataFrame):
+            inputs = pd.util.hash_pandas_object(self.X, index=False).to_numpy()
+        else:
+            X = self.X.detach().cpu() if isinstance(self.X, torch.Tensor) else self.X
+            inputs = np.ascontiguousarray(np.asarray(X).reshape(len(self), -1))
+        return [
+            hashlib.sha256(row.tobytes() + repr(label).encode()).digest()
+            for row, label in zip(inputs, self.y.tolist(), strict=True)
+        ]
+
     def digest(self) -> str:
         """Return SHA-256 of all values: other rows, or another order, have another digest."""
         digest = hashlib.sha256()

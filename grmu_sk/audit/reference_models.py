@@ -174,9 +174,11 @@ class ReferenceModels:
         Warns
         -----
         UserWarning
-            If a file of the cache is damaged or belongs to something else; it is replaced.
+            If a file of the cache is damaged or belongs to something else; it is replaced. Also
+            if non-members equal training rows, or forgotten rows equal remaining ones.
         """
         rows = check_rows(forgotten, remaining, nonmembers)
+        _warn_of_duplicates(rows)
         seed = resolve_seed(self.random_state)
         candidates = self._choose(rows, derive_seed(seed, 0))
         is_in = assign_halves(candidates.group, self.n_models, derive_seed(seed, 1))
@@ -284,6 +286,30 @@ def _untrained(estimator: Any) -> NeuralNet | None:
             "went through the steps before."
         )
     return copy_net(estimator)
+
+
+def _warn_of_duplicates(rows: dict[str, RowSet]) -> None:
+    """Warn of rows that are not what they are given as, since an equal row is something else."""
+    keys = {kind: part.keys() for kind, part in rows.items()}
+    forgotten, remaining, nonmembers = (keys[kind] or [] for kind in KINDS)
+    known = set(remaining)
+    again = sum(key in known for key in forgotten)
+    if again:
+        warnings.warn(
+            f"{again} of {len(forgotten)} forgotten rows equal a remaining row, label included: "
+            "the model may rightly know them, and an attack cannot tell that from a leak.",
+            UserWarning,
+            stacklevel=3,
+        )
+    known |= set(forgotten)
+    seen = sum(key in known for key in nonmembers)
+    if seen:
+        warnings.warn(
+            f"{seen} of {len(nonmembers)} nonmembers equal a training row, label included: models "
+            "know them, so that attacks look weaker than they are. Leave them out.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def check_rows(forgotten: Any, remaining: Any, nonmembers: Any) -> dict[str, RowSet]:

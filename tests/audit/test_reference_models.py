@@ -344,6 +344,31 @@ def test_rows_that_do_not_fit_together(case):
         )
 
 
+@pytest.mark.parametrize("kind", ["array", "tensor", "frame"])
+def test_rows_given_twice_are_pointed_out(case, kind):
+    def converted(rows):
+        X, y, a = rows
+        return {"array": X, "tensor": torch.from_numpy(X), "frame": pd.DataFrame(X)}[kind], y, a
+
+    def with_first_rows(rows, of, n, labels=0):
+        X, y, a = (np.concatenate([part, other[:n]]) for part, other in zip(rows, of, strict=True))
+        return converted((X, np.where(np.arange(len(y)) < len(rows[1]), y, y ^ labels), a))
+
+    forgotten, remaining, unseen = case.forgotten, case.remaining, case.nonmembers
+    references = ReferenceModels(quick_net(), n_models=4, remaining_per_group=10)
+    with pytest.warns(UserWarning, match="3 of 243 nonmembers equal a training row"):
+        references.fit(
+            converted(forgotten), converted(remaining), with_first_rows(unseen, remaining, 3)
+        )
+    with pytest.warns(UserWarning, match=r"2 of \d+ forgotten rows equal a remaining row"):
+        references.fit(
+            with_first_rows(forgotten, remaining, 2), converted(remaining), converted(unseen)
+        )
+    # with another label it is another row; warnings are errors here
+    other = with_first_rows(unseen, remaining, 3, labels=1)
+    references.fit(converted(forgotten), converted(remaining), other)
+
+
 def test_trained_modules_are_refused(case):
     net = NeuralNetClassifier(nn.Linear(12, 2), train_split=None, verbose=0)
     with pytest.raises(ValueError, match=r"module is an instance of Linear"):
