@@ -180,10 +180,7 @@ class LeakageAudit:
             f"Leakage audit: {self.verdict}. {self.n_models} reference models {kind}; AUC with "
             f"{100 * self.confidence:g}% intervals; tolerance {self.tolerance:g}"
         )
-        table: list[tuple[str, ...]] = [
-            ("attack", "rows", "group", "n", "power (original)", "unlearned", "verdict")
-        ]
-        table += [_line(finding) for finding in self.findings]
+        table = [_HEADER, *map(_line, self.findings)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
