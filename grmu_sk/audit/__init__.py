@@ -4,19 +4,25 @@ from ._errors import LedgerBusyError, LedgerDamagedError, LedgerError, LedgerWri
 from ._ledger_key import create_key_file
 from .acceptance_gate import AcceptanceGate, GateError
 from .attack_result import AttackResult
+from .audit_unlearning import audit_unlearning
 from .deletion_ledger import DeletionLedger
 from .deletion_request import DeletionRequest
 from .evidence import build_evidence, evidence_schema
 from .finding import Finding
 from .gate_result import GateCheck, GateResult
+from .leakage_audit import LeakageAudit
+from .leakage_finding import Interval, LeakageFinding
 from .ledger_entry import LedgerEntry
+from .lira import lira_scores
 from .model_hash import model_hash
 from .model_scores import ModelScores, measure
 from .preflight import preflight
 from .preflight_report import PreflightReport
+from .reference_models import ReferenceModels
 from .report import read_evidence, write_report
 from .residue import scan_residue
 from .residue_scan import ResidueScan
+from .rmia import rmia_scores
 
 __all__ = [
     "AcceptanceGate",
@@ -27,6 +33,9 @@ __all__ = [
     "GateCheck",
     "GateError",
     "GateResult",
+    "Interval",
+    "LeakageAudit",
+    "LeakageFinding",
     "LedgerBusyError",
     "LedgerDamagedError",
     "LedgerEntry",
@@ -34,14 +43,18 @@ __all__ = [
     "LedgerWriteError",
     "ModelScores",
     "PreflightReport",
+    "ReferenceModels",
     "ResidueScan",
+    "audit_unlearning",
     "build_evidence",
     "create_key_file",
     "evidence_schema",
+    "lira_scores",
     "measure",
     "model_hash",
     "preflight",
     "read_evidence",
+    "rmia_scores",
     "scan_residue",
     "write_report",
 ]

@@ -244,7 +244,8 @@ def _attacks(evidence: Mapping[str, Any]) -> Markup:
     said = (
         "A membership attack tries to tell from the model's answers whether a row was trained on. "
         "Its power is the same value on the original model, which did train on the rows: an "
-        "attack that finds nothing there proves nothing, and counts as not decided."
+        "attack that finds nothing there proves nothing, and counts as not decided. Of an AUC, 0.5 "
+        "is what guessing gives; far below is telling too."
     )
     ordered = sorted(attacks, key=lambda attack: _rank(_VERDICTS.get(attack["verdict"])))
     rows = [

@@ -98,7 +98,7 @@ def build_evidence(
     training : tuple of (y, groups), default=None
         Labels and attributes given to ``fit``, for the group mix, if the rows are not stored.
     attacks : iterable of AttackResult, default=()
-        What attacks found.
+        What attacks found, such as the result of :func:`audit_unlearning`.
     residue : ResidueScan or None, default=None
         What a scan found.
     gate : AcceptanceGate, GateResult or None, default=None

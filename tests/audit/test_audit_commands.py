@@ -170,3 +170,41 @@ def test_bad_files(folder, tmp_path):
     result = run("report", folder / "after.model", "--test", tmp_path / "junk.npz")
     assert result.exit_code == 1 and "not a .npz file" in result.output
     assert run("gate", tmp_path / "bad.json", "--eo", "much").exit_code == 2
+
+
+def test_audit_writes_what_report_reads(folder, tmp_path):
+    given = [
+        *("audit", folder / "after.model", "--original", folder / "before.model"),
+        *("--training", folder / "training.npz", "--nonmembers", folder / "test.npz"),
+        *("--models", 4, "--cache", tmp_path / "cache"),
+    ]
+    result = run(*given, "--out", tmp_path / "attacks.json")
+    assert result.exit_code == 0, result.output
+    assert "4 reference models without REWEIGHT" in result.output
+    written = json.loads((tmp_path / "attacks.json").read_text())
+    # six rows of one group, and those that stay; each by three attacks
+    groups = {(fields["name"].split()[3], fields["group"]) for fields in written}
+    assert ("forgotten", "all") in groups and ("remaining", "(1, 0)") in groups
+    few = [fields for fields in written if "forgotten" in fields["name"]]
+    assert {fields["verdict"] for fields in few} == {"inconclusive"}
+    assert all(AttackResult.from_dict(fields).power > 0 for fields in written)
+    again = run(*given, "--out", tmp_path / "decisive.json", "--decisive")
+    assert again.exit_code == 0
+    assert len(json.loads((tmp_path / "decisive.json").read_text())) <= len(written) / 2
+    more = ["--attacks", tmp_path / "attacks.json"]
+    assert report(folder, tmp_path / "r.html", *more).exit_code == 0
+    evidence = json.loads((tmp_path / "r.json").read_text())
+    assert evidence["attacks"] == written
+
+
+def test_audit_needs_a_model_that_has_forgotten(folder):
+    result = run(
+        *("audit", folder / "before.model", "--original", folder / "before.model"),
+        *("--training", folder / "training.npz", "--nonmembers", folder / "test.npz"),
+    )
+    assert result.exit_code == 1 and "has forgotten no row" in result.output
+    result = run(
+        *("audit", folder / "after.model", "--original", folder / "before.model"),
+        *("--training", folder / "test.npz", "--nonmembers", folder / "test.npz"),
+    )
+    assert result.exit_code == 1 and "has 120 rows, but fit was given 200" in result.output

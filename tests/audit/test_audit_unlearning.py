@@ -1,0 +1,337 @@
+"""Doing nothing is found out, retraining is not accused, and what cannot be told is not claimed."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from leakage_case import N_MODELS, before_and_after, fitted_references, memorised_rows
+from sklearn.exceptions import NotFittedError
+
+from grmu_sk import NoOpUnlearner, RetrainUnlearner
+from grmu_sk.audit import (
+    AcceptanceGate,
+    AttackResult,
+    LeakageAudit,
+    LeakageFinding,
+    ReferenceModels,
+    audit_unlearning,
+    build_evidence,
+    scan_residue,
+    write_report,
+)
+from grmu_sk.audit._candidates import KINDS
+from grmu_sk.audit._signals import log_odds_of
+
+
+@pytest.fixture(scope="module")
+def case():
+    torch.set_num_threads(1)
+    case = memorised_rows()
+    case.references = fitted_references(case)
+    case.original, case.no_op = before_and_after(case, NoOpUnlearner)
+    _, case.gold = before_and_after(case, RetrainUnlearner)
+    return case
+
+
+def audited(case, unlearner, **kwargs):
+    given = {
+        "original": case.original,
+        "forgotten": case.forgotten,
+        "nonmembers": case.nonmembers,
+        "references": case.references,
+        "n_bootstrap": 300,
+        **kwargs,
+    }
+    return audit_unlearning(unlearner, **given)
+
+
+def of(audit, attack, rows="forgotten", group="all"):
+    (found,) = [f for f in audit.findings if (f.attack, f.rows, f.group) == (attack, rows, group)]
+    return found
+
+
+class Answers:
+    """A classifier made of another, with the log-odds of some rows' labels moved."""
+
+    def __init__(self, model, X, y, shift):
+        self.model, self.classes_ = model, model.classes_
+        self.shifts = {row.tobytes(): (label, shift) for row, label in zip(X, y, strict=True)}
+
+    def predict_proba(self, X):
+        proba = self.model.predict_proba(X).clip(1e-9, 1)
+        for place, row in enumerate(np.asarray(X)):
+            label, shift = self.shifts.get(row.tobytes(), (0, 0.0))
+            proba[place, label] *= np.exp(shift)
+        return proba / proba.sum(axis=1, keepdims=True)
+
+
+# what it finds -----------------------------------------------------------------------------------
+
+
+def test_doing_nothing_is_a_leak(case):
+    audit = audited(case, case.no_op)
+    for attack in ("LiRA", "RMIA"):
+        found = of(audit, attack)
+        assert found.verdict == "leak" and "still look trained on" in found.reason
+        assert found.auc == found.power, "the model is the original one"
+        assert (found.change.value, found.change.low, found.change.high) == (0, 0, 0)
+    assert audit.verdict == "leak"
+
+
+def test_reference_models_give_power(case):
+    audit = audited(case, case.no_op)
+    assert of(audit, "RMIA").power.value > 0.75
+    assert of(audit, "LiRA").power.value > 0.75
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def test_retraining_is_never_a_leak(case, seed):
+    for reweight in (True, False):
+        _, gold = before_and_after(case, RetrainUnlearner, seed, reweight=reweight)
+        audit = audited(case, gold)
+        on_forgotten = [found for found in audit.findings if found.rows == "forgotten"]
+        assert {found.verdict for found in on_forgotten} <= {"no leak found", "inconclusive"}
+        assert len(on_forgotten) == 3 * 3  # attacks, times all and two groups
+        assert of(audit, "RMIA").power.low > 0.6, "else it could not have been found"
+
+
+def test_forgetting_too_much_is_a_leak(case):
+    untouched = audited(case, Answers(case.gold, *case.forgotten[:2], 0), remaining=case.remaining)
+    assert {f.verdict for f in untouched.findings if f.rows == "forgotten"} <= {
+        "no leak found",
+        "inconclusive",
+    }
+    shunned = Answers(case.gold, *case.forgotten[:2], -12)
+    audit = audited(case, shunned, remaining=case.remaining)
+    for attack in ("loss", "RMIA"):
+        found = of(audit, attack)
+        assert found.auc.high < 0.4
+        assert found.verdict == "leak" and "forgotten too much" in found.reason
+
+
+def test_exposing_who_stays_is_a_leak(case):
+    attacked = case.remaining[:2]
+    exposed = Answers(case.original, *attacked, 20)
+    audit = audited(case, exposed, remaining=case.remaining, attacks=["loss"])
+    found = of(audit, "loss", "remaining")
+    # trained on before as well, but now above every row never seen
+    assert found.auc.value > 0.9 > found.power.value
+    assert found.verdict == "leak" and "more exposed" in found.reason
+    assert of(audited(case, case.no_op), "RMIA", "remaining").verdict == "no leak found"
+
+
+def test_an_attack_without_power_proves_nothing(case):
+    """An original model that does not know the rows cannot vouch for the attack."""
+    audit = audited(case, case.gold, original=before_and_after(case, RetrainUnlearner, 9)[1].net_)
+    found = [f for f in audit.findings if f.rows == "forgotten"]
+    assert {f.verdict for f in found} == {"inconclusive"}
+    assert "no power on the original model" in of(audit, "RMIA").reason
+
+
+def test_groups_have_wider_intervals_and_the_worst_is_named(case):
+    audit = audited(case, case.no_op)
+    groups = sorted({f.group for f in audit.findings if f.rows == "forgotten"})
+    assert groups == ["(0, 1)", "(1, 0)", "all"]
+    assert of(audit, "RMIA").confidence == 0.95
+    assert of(audit, "RMIA", group="(1, 0)").confidence == pytest.approx(1 - 0.05 / 2)
+    worst = audit.worst_group("RMIA")
+    values = {g: abs(of(audit, "RMIA", group=g).auc.value - 0.5) for g in groups[:2]}
+    assert worst.group == max(values, key=values.get)
+    most = audit.worst_group("RMIA", "remaining")
+    assert most.change.value == 0 and most.group != "all"
+    assert audit.worst_group("unknown") is None
+    assert of(audit, "RMIA", group="(0, 1)").n_rows == 12
+
+
+def test_few_rows_are_not_judged(case):
+    few = tuple(part[:6] for part in case.forgotten)
+    references = ReferenceModels(case.references.net, n_models=4, remaining_per_group=0)
+    audit = audited(case, case.no_op, forgotten=few, references=references)
+    assert {found.verdict for found in audit.findings} == {"inconclusive"}
+    assert all("fewer than 10 rows" in found.reason for found in audit.findings)
+    assert not audit.findings[0].auc.is_known
+
+
+def test_rates_are_given_where_the_rows_can_resolve_them(case):
+    audit = audited(case, case.no_op, false_positive_rates=[0.2, 0.001])
+    frame = audit.to_frame()
+    all_rows = frame[(frame["group"] == "all") & (frame["rows"] == "forgotten")]
+    assert all_rows["power_tpr_at_20%"].between(0.3, 1).any()
+    assert frame["tpr_at_0.1%"].isna().all()
+    (note,) = [note for note in audit.notes if "0.1%" in note]
+    assert "needs 5000 effective non-members" in note
+
+
+def test_the_same_seed_gives_the_same_result(case):
+    state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    one, same, other = (
+        audited(case, case.gold, random_state=seed).to_frame() for seed in (3, 3, 4)
+    )
+    pd.testing.assert_frame_equal(one, same)
+    assert one["auc"].equals(other["auc"]) and not one["auc_low"].equals(other["auc_low"])
+    assert torch.equal(torch.get_rng_state(), state[0])
+    assert np.array_equal(np.random.get_state()[1], state[1])
+
+
+def test_references_are_trained_if_a_number_is_given(case):
+    audit = audited(case, case.no_op, references=4, attacks=["RMIA"])
+    assert audit.n_models == 4
+    assert {found.attack for found in audit.findings} == {"RMIA"}
+
+
+# what becomes of it ------------------------------------------------------------------------------
+
+
+def test_audit_in_report_and_gate(case, tmp_path):
+    audit = audited(case, case.no_op)
+    evidence = write_report(case.no_op, tmp_path / "report.html", attacks=audit)
+    assert evidence["attacks"] == [attack.to_dict() for attack in audit.attacks]
+    assert not evidence["gate"]["passed"]
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert f"RMIA AUC of forgotten rows ({N_MODELS} reference models)" in page
+    assert f"{of(audit, 'RMIA').power.value:.3f}" in page
+    gate = AcceptanceGate(
+        test_accuracy=None, worst_group=None, forgotten_groups=None, eo=None, residue=False
+    )
+    assert not gate.decide(None, attacks=audit.decisive).passed
+    test = dict(zip("Xy", case.nonmembers, strict=False), groups=case.nonmembers[2])
+    by_function = gate.check(case.no_op, **test, attacks=lambda model: audited(case, model))
+    assert not by_function.passed and len(by_function.checks) == len(audit)
+    assert build_evidence(case.gold, attacks=audited(case, case.gold))["attacks"]
+
+
+def finding(attack, power, verdict, rows="forgotten", group="all"):
+    from grmu_sk.audit import Interval
+
+    return LeakageFinding(
+        attack, rows, group, 50, 50.0, Interval(0.5, 0.4, 0.6), Interval(power, power, power),
+        Interval(0.0, 0.0, 0.0), 0.95, verdict, "because",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("findings", "verdict", "n_decisive"),
+    [
+        ([], "inconclusive", 0),
+        ([("loss", 0.5, "inconclusive"), ("RMIA", 0.9, "no leak found")], "no leak found", 1),
+        ([("loss", 0.9, "inconclusive"), ("RMIA", 0.8, "no leak found")], "inconclusive", 1),
+        ([("loss", 0.5, "leak"), ("RMIA", 0.9, "no leak found")], "leak", 2),
+        (
+            [("RMIA", 0.9, "no leak found"), ("RMIA", 0.9, "inconclusive", "remaining")],
+            "inconclusive",
+            2,
+        ),
+    ],
+)
+def test_the_most_powerful_attack_decides(findings, verdict, n_decisive):
+    audit = LeakageAudit([finding(*parts) for parts in findings], n_models=8)
+    assert audit.verdict == verdict
+    assert len(audit.decisive) == n_decisive
+    assert len(audit) == len(list(audit)) == len(findings)
+
+
+def test_table_always_shows_power_and_budget(case):
+    audit = audited(case, case.gold)
+    text = str(audit)
+    assert f"{N_MODELS} reference models without REWEIGHT" in text
+    assert str(of(audit, "RMIA").power) in text and str(of(audit, "RMIA").auc) in text
+    assert "tolerance 0.1" in text
+    frame = audit.to_frame()
+    assert len(frame) == len(audit.findings) and set(frame["n_models"]) == {N_MODELS}
+    assert frame["power"].notna().all()
+    content = json.loads(json.dumps(audit.to_dict(), allow_nan=False))
+    assert content["findings"][0]["power"] == pytest.approx(audit.findings[0].power.value)
+    assert content["n_models"] == N_MODELS
+    assert all(isinstance(result, AttackResult) for result in audit)
+
+
+# privacy -----------------------------------------------------------------------------------------
+
+
+def test_nothing_stays_in_the_unlearner(case):
+    before = pickle.dumps(case.gold)
+    audit = audited(case, case.gold, references=4)
+    assert pickle.dumps(case.gold) == before
+    assert scan_residue(pickle.dumps(audit), case.forgotten[0]) == []
+    assert scan_residue(pickle.dumps((audit, case.forgotten[0])), case.forgotten[0]) != []
+
+
+# bad input ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"attacks": ["LIRA"]}, "attacks must be one or several of"),
+        ({"attacks": []}, "attacks must be one or several of"),
+        ({"tolerance": 0.5}, r"tolerance must lie in \[0, 0.5\)"),
+        ({"confidence": 1}, "confidence must lie between 0 and 1"),
+        ({"n_bootstrap": 99}, "n_bootstrap must be at least 100"),
+        ({"false_positive_rates": [0]}, "false_positive_rates must lie between"),
+        ({"forgotten": np.zeros((3, 12))}, r"forgotten must be a tuple \(X, y, groups\)"),
+        ({"nonmembers": (np.zeros((3, 12)), [0, 1], [0, 0, 0])}, "nonmembers differ in length"),
+        ({"nonmembers": (np.zeros((0, 12)), [], [])}, "nonmembers holds no row"),
+    ],
+)
+def test_bad_arguments(case, changed, message):
+    before = pickle.dumps(case.gold)
+    with pytest.raises(ValueError, match=message):
+        audited(case, case.gold, **changed)
+    assert pickle.dumps(case.gold) == before
+
+
+def test_bad_models(case):
+    with pytest.raises(ValueError, match="original is the unlearned model itself"):
+        audited(case, case.no_op, original=case.no_op)
+    with pytest.raises(ValueError, match="has forgotten the same rows"):
+        audited(case, case.no_op, original=copy.deepcopy(case.no_op))
+    with pytest.raises(ValueError, match="original has no predict_proba"):
+        audited(case, case.no_op, original=object())
+    with pytest.raises(ValueError, match="the unlearner has forgotten 0"):
+        audited(case, case.original, original=case.no_op)
+    with pytest.raises(ValueError, match="remaining is needed: NeuralNetClassifier"):
+        audited(case, case.no_op.net_)
+    with pytest.raises(NotFittedError):
+        audited(case, NoOpUnlearner(), remaining=case.remaining)
+    with pytest.raises(TypeError, match="references must be ReferenceModels or a number"):
+        audited(case, case.no_op, references="16")
+
+
+def test_references_of_other_rows_are_refused(case):
+    reordered = tuple(part[::-1] for part in case.forgotten)
+    with pytest.raises(ValueError, match="fitted with other forgotten rows"):
+        audited(case, case.no_op, forgotten=reordered)
+    relabelled = (case.nonmembers[0], 1 - case.nonmembers[1], case.nonmembers[2])
+    with pytest.raises(ValueError, match="fitted with other nonmembers rows"):
+        audited(case, case.no_op, nonmembers=relabelled)
+
+
+def test_a_group_needs_nonmembers(case):
+    X, y, a = case.nonmembers
+    without = (y != 1) | (a != 0)
+    with pytest.raises(ValueError, match=r"no row of the group \(1, 0\), of which"):
+        audited(case, case.no_op, nonmembers=(X[without], y[without], a[without]), references=4)
+
+
+def test_scores_are_read_from_the_models(case):
+    """The loss attack is the log-odds themselves, on the candidates of the references."""
+    audit = audited(case, case.gold, attacks=["loss"])
+    candidates = case.references._candidates
+    parts = {"forgotten": case.forgotten, "nonmembers": case.nonmembers}
+    odds = {}
+    for kind, (X, y, _) in parts.items():
+        chosen = candidates.position[candidates.kind == KINDS.index(kind)]
+        odds[kind] = log_odds_of(case.gold, X[chosen], y[chosen])
+    group = candidates.group[candidates.kind == KINDS.index("nonmembers")]
+    of_forgotten = 2 * case.forgotten[1] + case.forgotten[2]
+    pairs = weights = 0.0
+    for odd in odds["forgotten"]:
+        for other, h in zip(odds["nonmembers"], group, strict=True):
+            weight = (of_forgotten == h).sum() / (group == h).sum()
+            pairs += weight * ((odd > other) + (odd == other) / 2)
+            weights += weight
+    assert of(audit, "loss").auc.value == pytest.approx(pairs / weights)
