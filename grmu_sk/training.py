@@ -8,13 +8,18 @@ through the net's ``train_step``.
 
 In each epoch the active phases run one after another. Each writes one row to the net's history,
 with the columns ``epoch`` and ``phase``.
+
+Several processes may train one net (:mod:`grmu_sk.distributed`). A batch then holds the targets of
+all its rows, but of the inputs the share of this process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import pickle
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +40,8 @@ from skorch.callbacks import (
     MlflowLogger,
     NeptuneLogger,
     ParamMapper,
+    PrintLog,
+    ProgressBar,
     SacredLogger,
     TensorBoard,
     WandbLogger,
@@ -43,10 +50,24 @@ from skorch.history import History
 from skorch.utils import to_device
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, Subset
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset, Subset
 
+from .distributed import (
+    ParallelRun,
+    accelerator_of,
+    class_of,
+    device_of,
+    from_main_process,
+    initialized,
+    meet,
+    run_of,
+    take_over_statistics,
+    take_over_weights,
+    training_together,
+)
 from .rows import InputRows, Rows, TrainingRows
-from .steps import evaluation_step, run_training_epoch, train_step
+from .steps import evaluation_step, run_epoch, train_step
 
 __all__ = [
     "Batch",
@@ -66,6 +87,16 @@ EPOCH_COUNTERS = (LRScheduler, EarlyStopping, Checkpoint, ParamMapper)
 NET_FOLLOWERS = (EpochScoring, LRScheduler)
 # These log every column of the history as a number, which the name of a phase is not.
 NUMBER_LOGGERS = (MlflowLogger, NeptuneLogger, SacredLogger, TensorBoard)
+# Of several processes only the main one has these: they print, write files, or decide when to stop,
+# which the others are told. A callback of one's own joins them with ``main_process_only = True``.
+OF_MAIN_PROCESS = (
+    *NUMBER_LOGGERS,
+    Checkpoint,
+    EarlyStopping,
+    PrintLog,
+    ProgressBar,
+    WandbLogger,
+)
 
 
 @dataclass
@@ -75,7 +106,7 @@ class Batch:
     Attributes
     ----------
     X : tensor or dict of tensors
-        The inputs, as the loader gave them.
+        The inputs, as the loader gave them; of several processes, this one's share of them.
     y : tensor of shape (n,)
         Class numbers, on the net's device.
     g : tensor of shape (n,)
@@ -159,7 +190,7 @@ def fresh_net(net: NeuralNet, *, weights_from: Any = "itself", **params: Any) ->
     copy = copy_net(net)
     if params:
         copy.set_params(**params)
-    copy.initialize()
+    initialized(copy)
     copy.callbacks_ = [
         (name, callback)
         for name, callback in copy.callbacks_
@@ -168,23 +199,25 @@ def fresh_net(net: NeuralNet, *, weights_from: Any = "itself", **params: Any) ->
     source = net if isinstance(weights_from, str) else weights_from
     if source is not None:
         for name in (*source._modules, *source._criteria):  # skorch's list of what has weights
-            weights = _uncompiled(getattr(source, name + "_")).state_dict()
-            _uncompiled(getattr(copy, name + "_")).load_state_dict(weights)
+            weights = _unwrapped(getattr(source, name + "_")).state_dict()
+            _unwrapped(getattr(copy, name + "_")).load_state_dict(weights)
         if hasattr(source, "classes_inferred_"):  # without it a net cannot be scored
             copy.classes_inferred_ = source.classes_inferred_
+    take_over_weights(copy)
     return copy
 
 
-def _uncompiled(module: nn.Module) -> nn.Module:
-    """Return what ``torch.compile`` was given; it prefixes the names of weights."""
-    return getattr(module, "_orig_mod", module)
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module itself; wrappers prefix the names of weights."""
+    module = getattr(module, "_orig_mod", module)  # torch.compile's
+    return module.module if isinstance(module, DistributedDataParallel) else module
 
 
 def copy_net(net: NeuralNet) -> NeuralNet:
     """Return a copy of a net that is not initialised, as scikit-learn's ``clone`` does.
 
     What a callback holds and nothing can copy is shared with the original: a TensorBoard
-    ``SummaryWriter``, for example, has a thread and an open file.
+    ``SummaryWriter``, for example, has a thread and an open file. So is an accelerator.
 
     Parameters
     ----------
@@ -199,11 +232,19 @@ def copy_net(net: NeuralNet) -> NeuralNet:
     params = {
         name: _copied(value) if name.startswith("callbacks") else clone(value, safe=False)
         for name, value in net.get_params(deep=False).items()
+        if name != "accelerator"
     }
-    return type(net)(**params)
+    accelerator = accelerator_of(net)
+    if accelerator is not None:
+        params["accelerator"] = accelerator
+        if accelerator.device_placement:  # and during a run the net names a device
+            params["device"] = None
+    return class_of(net)(**params)
 
 
 def _copied(value: Any) -> Any:
+    if inspect.ismethod(value):  # an accelerator's ``print``, which is bound to it
+        return value
     if isinstance(value, list | tuple):
         return type(value)([_copied(part) for part in value])
     try:
@@ -256,11 +297,43 @@ def train(
     for _, callback in net.callbacks_:
         if isinstance(callback, NUMBER_LOGGERS):
             callback.keys_ignored_.add("phase")
-    net.notify("on_train_begin", X=None, y=None)
-    _run_epochs(net, data, phases, epochs, validation)
-    _refuse_old_checkpoints(net)
-    net.notify("on_train_end", X=None, y=None)
+    with _main_process_alone(net), training_together(net, partial(_description, data)):
+        net.notify("on_train_begin", X=None, y=None)
+        _run_epochs(net, data, phases, epochs, validation)
+        _refuse_old_checkpoints(net)
+        meet(net, "end training")
+        net.notify("on_train_end", X=None, y=None)
     return net
+
+
+@contextlib.contextmanager
+def _main_process_alone(net: NeuralNet) -> Iterator[None]:
+    """Leave to the main process what must not happen once in each."""
+    run = run_of(net)
+    if run is None or run.processes.is_main:
+        yield
+        return
+    everyone = net.callbacks_
+    net.callbacks_ = [
+        (name, callback)
+        for name, callback in everyone
+        if not isinstance(callback, OF_MAIN_PROCESS)
+        and not getattr(callback, "main_process_only", False)
+    ]
+    try:
+        yield
+    finally:
+        net.callbacks_ = everyone
+
+
+def _description(data: TrainingRows) -> str:
+    parts = (torch.from_numpy(data.rows), data.y, data.g, data.sample_weight)
+    codes = [_checksum(part) for part in parts if part is not None]
+    return f"train on {len(data)} rows (row numbers, labels, groups, weights: {codes})"
+
+
+def _checksum(numbers: torch.Tensor) -> int:
+    return zlib.crc32(numbers.contiguous().numpy().data)
 
 
 def _run_epochs(
@@ -362,6 +435,7 @@ def _run_phase(
             _train_on(net, data, where, phase, epoch)
         else:
             _record_work(net, phase, epoch)
+        take_over_statistics(net)
         if validation is not None:
             _validate(net, validation)
         return _epoch_end_asks_to_stop(net, datasets)
@@ -412,6 +486,7 @@ def _train_on(
 ) -> None:
     own_step = train_step(net)
     has_own_loss = phase.loss is None and data.sample_weight is None
+    least = 1 if (run := run_of(net)) is None else 2 * run.processes.count - 1
     positions = where[:0]
 
     def batches() -> Iterator[tuple[Any, torch.Tensor]]:
@@ -421,7 +496,7 @@ def _train_on(
             yield X, y
 
     def checked_step(batch: Any, **_: Any) -> dict[str, Any]:
-        if has_own_loss and len(positions) > 1:
+        if has_own_loss and len(positions) > least:  # more than one row in each process
             result = own_step(batch)
         else:
             with _changes_of_step(net, data, phase, positions):
@@ -430,7 +505,7 @@ def _train_on(
             _raise_not_finite(net, phase.name, epoch)
         return result
 
-    run_training_epoch(net, batches(), checked_step)
+    run_epoch(net, batches(), checked_step)
 
 
 @contextlib.contextmanager
@@ -441,25 +516,39 @@ def _changes_of_step(
     with contextlib.ExitStack() as changes:
         if phase.loss is not None or data.sample_weight is not None:
             changes.enter_context(_replaced_loss(net, data, phase, positions))
+        run = run_of(net)
         if len(positions) == 1:
             changes.enter_context(batch_norm_frozen(net))
+        elif run is not None and run.share_of(len(positions)).n_own == 1:
+            changes.enter_context(batch_norm_frozen(net, but=nn.SyncBatchNorm))
         yield
 
 
 @contextlib.contextmanager
-def batch_norm_frozen(net: NeuralNet) -> Iterator[None]:
+def batch_norm_frozen(net: NeuralNet, but: type | tuple[()] = ()) -> Iterator[None]:
     """Let normalisation layers use their running statistics: one row alone has no variance.
 
     Requests of a single row are common, and torch refuses to normalise them. The hook undoes the
     train mode that each step puts the net in.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        An initialised net.
+    but : type or empty tuple, default=()
+        Layers of this kind go on.
     """
 
     def to_eval(layer: nn.Module, args: Any) -> None:
         layer.training = False
 
-    layers = [layer for layer in net.module_.modules() if isinstance(layer, _BatchNorm)]
+    layers = [
+        layer
+        for layer in net.module_.modules()
+        if isinstance(layer, _BatchNorm) and not isinstance(layer, but)
+    ]
     hooks = [layer.register_forward_pre_hook(to_eval) for layer in layers]
-    is_compiled = _uncompiled(net.module_) is not net.module_
+    is_compiled = hasattr(net.module_, "_orig_mod")
     try:
         # compiled code does not call hooks
         with torch.compiler.set_stance("force_eager") if is_compiled else contextlib.nullcontext():
@@ -546,6 +635,9 @@ def _validate(net: NeuralNet, validation: Any) -> None:
     if isinstance(getattr(validation, "dataset", validation), InputRows):
         rows = _batches_in_order(net, validation.dataset, torch.as_tensor(validation.indices))
         batches: Iterable[Any] = ((X, y) for X, y, _ in rows)
+        if run_of(net) is not None:  # skorch would count a share's inputs
+            run_epoch(net, batches, net.validation_step, training=False)
+            return
     else:  # the user's own validation set, through skorch's own loader
         batches = net.get_iterator(validation, training=False)
     net.run_single_epoch(batches, training=False, prefix="valid", step_fn=net.validation_step)
@@ -553,13 +645,14 @@ def _validate(net: NeuralNet, validation: Any) -> None:
 
 def _epoch_end_asks_to_stop(net: NeuralNet, datasets: dict[str, Any]) -> bool:
     """Notify the callbacks; skorch's way to ask for a stop is to raise KeyboardInterrupt."""
+    asked = False
     try:
         net.notify("on_epoch_end", **datasets)
     except KeyboardInterrupt as interrupt:
         if not _was_raised_by_callback(interrupt, net):
             raise
-        return True
-    return False
+        asked = True
+    return bool(from_main_process(net, asked))
 
 
 def _was_raised_by_callback(interrupt: KeyboardInterrupt, net: NeuralNet) -> bool:
@@ -595,17 +688,79 @@ def _batches(
         kwargs.pop(ours, None)
     iterator = getattr(net, name)
     does_nothing = all(not value for option, value in kwargs.items() if option != "generator")
-    if iterator is DataLoader and does_nothing:
-        return _fetched_here(data, order, kwargs.get("generator"))
-    return iterator(data, batch_sampler=order, collate_fn=_identity, **kwargs)
+    loader = None
+    if iterator is not DataLoader or not does_nothing:
+        loader = partial(iterator, data, collate_fn=_identity, **kwargs)
+    if (run := run_of(net)) is not None:
+        return _shared_batches(run, net, data, order, loader, kwargs.get("generator"))
+    batches: Iterable[Any]
+    if loader is None:
+        batches = _fetched_here(data, order, kwargs.get("generator"))
+    else:
+        batches = loader(batch_sampler=order)
+    if accelerator_of(net) is None:
+        return batches
+    return ((to_device(X, device_of(net)), y, where) for X, y, where in batches)
 
 
 def _fetched_here(
     data: InputRows, order: _Order, generator: torch.Generator | None
 ) -> Iterator[Any]:
     where = order.draw()
-    torch.empty((), dtype=torch.int64).random_(generator=generator)  # as a loader for its workers
+    _draw_seed(generator)
     return data.batches(where, order.batch_size)
+
+
+def _draw_seed(generator: torch.Generator | None) -> int:
+    """Draw a number as a loader does for its workers."""
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+
+
+def _shared_batches(
+    run: ParallelRun,
+    net: NeuralNet,
+    data: InputRows,
+    order: _Order,
+    loader: partial[Iterable[Any]] | None,
+    generator: torch.Generator | None,
+) -> Iterator[Any]:
+    """Yield this process's share of the inputs of each batch, with all its targets.
+
+    What is drawn here in common is what one process alone would draw, in the same order.
+    """
+    where = order.draw()
+    seed = _draw_seed(generator)
+    run.processes.meet(f"visit {len(where)} rows in the order {_checksum(where)}")
+    batches = where.split(order.batch_size) if len(where) else ()
+    own = [run.share_of(len(batch)).take(batch) for batch in batches]
+    fetched = _fetched_shares(data, own, loader, seed + run.processes.rank)
+    draws = isinstance(data.X, Dataset)  # its transforms may
+    for batch in batches:
+        with run.own_randomness() if draws else contextlib.nullcontext():
+            X, _, _ = next(fetched)
+        X = to_device(X, device_of(net))
+        y = data.y[batch] if isinstance(data, TrainingRows) else torch.zeros(len(batch)).long()
+        with run.handing_out(X, len(batch)):
+            yield X, y, batch
+
+
+def _fetched_shares(
+    data: InputRows,
+    shares: list[torch.Tensor],
+    loader: partial[Iterable[Any]] | None,
+    seed: int,
+) -> Iterator[Any]:
+    if loader is not None:
+        if isinstance(loader.func, type) and issubclass(
+            loader.func, DataLoader
+        ):  # whose workers draw for one process's rows
+            loader.keywords["generator"] = torch.Generator().manual_seed(seed)
+        yield from loader(batch_sampler=shares)
+    elif shares:
+        *full, last = shares
+        if full:
+            yield from data.batches(torch.cat(full), len(full[0]))
+        yield from data.batches(last, len(last))
 
 
 def _identity(batch: Any) -> Any:
