@@ -25,6 +25,14 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from .default_net import default_net
+from .distributed import (
+    all_processes,
+    device_of,
+    forget_prepared,
+    from_main_process,
+    refuse_several_processes,
+    take_over_weights,
+)
 from .features import find_feature_layer
 from .groups import GroupEncoder, Pair
 from .outputs import first_output, is_single_logit, log_probabilities
@@ -241,8 +249,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             the unlearner is then as it was before.
         FloatingPointError
             If a loss becomes NaN or infinite.
+        DistributedError
+            If several processes train the net, and another one failed or was given other data.
         """
-        with self._unchanged_on_error():
+        with self._unchanged_on_error(), all_processes(self._source_net()):
             self.__dict__.pop("_out_of_service", None)
             self._check_parameters()
             X = check_inputs(self, X, y, reset=True)
@@ -255,10 +265,11 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             will_forget = mask is not None and bool(mask.any())
             if will_forget:
                 self._require_groups()
-            self.seed_ = resolve_seed(self.random_state)
+            self.seed_ = from_main_process(resolve_seed(self.random_state))
             net = self._new_net(X)
-            with isolated_rng(derive_seed(self.seed_, 0), net.device):
+            with isolated_rng(derive_seed(self.seed_, 0), device_of(net)):
                 net = self._initialized(net)
+                take_over_weights(net)
                 data = self._training_rows(net, X, labels, groups, rows, sample_weight)
                 self._check_net(_readable(net), data)
                 if not self._is_frozen and (self._needs_trained_net or not will_forget):
@@ -283,11 +294,16 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def _initialized(self, net: NeuralNet) -> NeuralNet:
         return fresh_net(self._frozen_source()) if self._is_frozen else net.initialize()
 
-    def _frozen_source(self) -> NeuralNet:
-        source = self.estimator.estimator
-        if isinstance(source, BaseUnlearner):
+    def _source_net(self) -> Any:
+        """Return the net that is trained or taken over, whatever else was given for it."""
+        source = self.estimator.estimator if self._is_frozen else self.estimator
+        if self._is_frozen and isinstance(source, BaseUnlearner):
             check_is_fitted(source)
             source = source.net_
+        return source
+
+    def _frozen_source(self) -> NeuralNet:
+        source = self._source_net()
         if not getattr(source, "initialized_", False):
             raise ValueError(
                 "FrozenEstimator holds a net that is not initialised. Train it first, or call "
@@ -414,31 +430,39 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             was not stored.
         FloatingPointError
             If a loss becomes NaN or infinite.
+        DistributedError
+            If several processes train the net, and another one failed or was asked something else.
         """
         check_is_fitted(self)
-        self._check_parameters()
-        n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
-        self._check_request(forget, ids, ledger, reason)
-        rows = None if forget is None else check_forget_rows(forget, n_rows)
         if ledger is not None:
-            asked = ids if rows is None else self._sample_ids.of_rows(rows)
-            ledger.process(
-                self, asked, reason=reason, X=X, y=y, groups=groups, sample_weight=sample_weight
+            return self._unlearn_by_ledger(
+                ledger, forget, ids, reason, X=X, y=y, groups=groups, sample_weight=sample_weight
             )
-            return self
-        if rows is None:
-            rows = self._sample_ids.rows_of(ids)
-        if len(rows) == 0:
-            warnings.warn("forget is empty: nothing was unlearned.", UserWarning, stacklevel=2)
-            return self
-        new = np.setdiff1d(rows, self.forget_idx_)
-        if len(new) == 0:
-            return self
-        self._require_groups()
-        with self._unchanged_on_error():
-            self._forget_rows(new, self._data_for_request(X, y, groups, sample_weight))
-            if not self.store_data:
-                self._data = None
+        with self._unchanged_on_error(), all_processes(self.net_):
+            self._check_parameters()
+            self._check_request(forget, ids, ledger, reason)
+            rows = self._sample_ids.rows_of(ids) if forget is None else self._checked_rows(forget)
+            if len(rows) == 0:
+                warnings.warn("forget is empty: nothing was unlearned.", UserWarning, stacklevel=2)
+            new = np.setdiff1d(rows, self.forget_idx_)
+            if len(new):
+                self._require_groups()
+                self._forget_rows(new, self._data_for_request(X, y, groups, sample_weight))
+                if not self.store_data:
+                    self._data = None
+        return self
+
+    def _checked_rows(self, forget: ArrayLike) -> Rows:
+        return check_forget_rows(forget, len(self.forget_idx_) + len(self.remaining_idx_))
+
+    def _unlearn_by_ledger(
+        self, ledger: DeletionLedger, forget: Any, ids: Any, reason: str, **data: Any
+    ) -> Self:
+        self._check_parameters()
+        self._check_request(forget, ids, ledger, reason)
+        refuse_several_processes(self.net_, "requests of a ledger")
+        asked = ids if forget is None else self._sample_ids.of_rows(self._checked_rows(forget))
+        ledger.process(self, asked, reason=reason, **data)
         return self
 
     @staticmethod
@@ -495,6 +519,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         history = History(self.history_.to_list() + net.history.to_list())
         self.net_ = fresh_net(self.net_, weights_from=net)
         self.net_.history = self.history_ = history
+        forget_prepared(self.net_)
         if self._is_frozen:
             # the net that was brought in carries the original weights
             self.estimator = FrozenEstimator(self.net_)

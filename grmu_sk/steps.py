@@ -19,8 +19,6 @@ from skorch.callbacks import BatchScoring, Callback, EpochScoring
 from skorch.utils import TeeGenerator
 from torch import nn
 
-from .distributed import is_of_mixin
-
 __all__ = ["evaluation_step", "run_epoch", "train_step"]
 
 Step = Callable[[Any], Any]
@@ -123,9 +121,7 @@ def evaluation_step(net: NeuralNet, training: bool = False) -> Step:
     callable
         From the inputs X of a batch to what the module returns.
     """
-    # accelerate's version gathers outputs, and here each process evaluates all rows by itself
-    is_plain = _is_skorchs_own(net, "evaluation_step") or is_of_mixin(net, "evaluation_step")
-    if not is_plain or not _is_skorchs_own(net, "_set_training"):
+    if not _is_skorchs_own(net, "evaluation_step", "_set_training"):
         return lambda X: net.evaluation_step((X, None), training=training)
     net.check_is_fitted()
     mode = _Mode(net, training)

@@ -10,13 +10,12 @@ In each epoch the active phases run one after another. Each writes one row to th
 with the columns ``epoch`` and ``phase``.
 
 Several processes may train one net (:mod:`grmu_sk.distributed`). A batch then holds the targets of
-all its rows, but of the inputs the share of this process.
+all its rows, but of the inputs this process's share.
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
 import pickle
 import zlib
@@ -46,6 +45,7 @@ from skorch.callbacks import (
     TensorBoard,
     WandbLogger,
 )
+from skorch.hf import AccelerateMixin
 from skorch.history import History
 from skorch.utils import to_device
 from torch import nn
@@ -55,16 +55,12 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from .distributed import (
     ParallelRun,
-    accelerator_of,
-    class_of,
-    device_of,
     from_main_process,
-    initialized,
-    meet,
+    parallel_class,
     run_of,
-    take_over_statistics,
+    share_of,
+    take_over_buffers,
     take_over_weights,
-    training_together,
 )
 from .rows import InputRows, Rows, TrainingRows
 from .steps import evaluation_step, run_epoch, train_step
@@ -97,6 +93,8 @@ OF_MAIN_PROCESS = (
     ProgressBar,
     WandbLogger,
 )
+# Enough rows to tell whether processes were given different inputs.
+N_COMPARED = 64
 
 
 @dataclass
@@ -125,6 +123,14 @@ class Batch:
     positions: torch.Tensor
     output: Any
     criterion: Callable[[], torch.Tensor]
+
+    def each_row(self, function: Callable[[Any, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Return ``function(X, y)``, which looks at each row by itself, for the whole batch."""
+        share = share_of(self.X)
+        if share is None:
+            return function(self.X, self.y)
+        whole: torch.Tensor = share.join(function(self.X, share.take(self.y)))
+        return whole
 
 
 @dataclass
@@ -190,7 +196,7 @@ def fresh_net(net: NeuralNet, *, weights_from: Any = "itself", **params: Any) ->
     copy = copy_net(net)
     if params:
         copy.set_params(**params)
-    initialized(copy)
+    copy.initialize()
     copy.callbacks_ = [
         (name, callback)
         for name, callback in copy.callbacks_
@@ -203,13 +209,12 @@ def fresh_net(net: NeuralNet, *, weights_from: Any = "itself", **params: Any) ->
             _unwrapped(getattr(copy, name + "_")).load_state_dict(weights)
         if hasattr(source, "classes_inferred_"):  # without it a net cannot be scored
             copy.classes_inferred_ = source.classes_inferred_
-    take_over_weights(copy)
     return copy
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    """Return the module itself; wrappers prefix the names of weights."""
-    module = getattr(module, "_orig_mod", module)  # torch.compile's
+    """Return the module itself; ``torch.compile`` and accelerate prefix the names of weights."""
+    module = getattr(module, "_orig_mod", module)
     return module.module if isinstance(module, DistributedDataParallel) else module
 
 
@@ -217,7 +222,8 @@ def copy_net(net: NeuralNet) -> NeuralNet:
     """Return a copy of a net that is not initialised, as scikit-learn's ``clone`` does.
 
     What a callback holds and nothing can copy is shared with the original: a TensorBoard
-    ``SummaryWriter``, for example, has a thread and an open file. So is an accelerator.
+    ``SummaryWriter``, for example, has a thread and an open file. So is an accelerator, with which
+    the copy may take part in training on several processes.
 
     Parameters
     ----------
@@ -232,19 +238,13 @@ def copy_net(net: NeuralNet) -> NeuralNet:
     params = {
         name: _copied(value) if name.startswith("callbacks") else clone(value, safe=False)
         for name, value in net.get_params(deep=False).items()
-        if name != "accelerator"
     }
-    accelerator = accelerator_of(net)
-    if accelerator is not None:
-        params["accelerator"] = accelerator
-        if accelerator.device_placement:  # and during a run the net names a device
-            params["device"] = None
-    return class_of(net)(**params)
+    if isinstance(net, AccelerateMixin) and net.accelerator.device_placement:
+        params["device"] = None  # the accelerator says, when it is initialised
+    return parallel_class(type(net))(**params)
 
 
 def _copied(value: Any) -> Any:
-    if inspect.ismethod(value):  # an accelerator's ``print``, which is bound to it
-        return value
     if isinstance(value, list | tuple):
         return type(value)([_copied(part) for part in value])
     try:
@@ -297,43 +297,60 @@ def train(
     for _, callback in net.callbacks_:
         if isinstance(callback, NUMBER_LOGGERS):
             callback.keys_ignored_.add("phase")
-    with _main_process_alone(net), training_together(net, partial(_description, data)):
+    with _started_together(net, data, phases), _main_process_alone(net):
         net.notify("on_train_begin", X=None, y=None)
         _run_epochs(net, data, phases, epochs, validation)
         _refuse_old_checkpoints(net)
-        meet(net, "end training")
         net.notify("on_train_end", X=None, y=None)
     return net
+
+
+@contextlib.contextmanager
+def _started_together(net: NeuralNet, data: TrainingRows, phases: list[Phase]) -> Iterator[None]:
+    """Begin and end training with the same rows and weights in all processes of a run."""
+    run = run_of(net)
+    if run is not None:
+        run.processes.meet(_description(data, phases))
+    take_over_weights(net)
+    yield
+    take_over_weights(net)  # the main process may have gone back to its best ones
+
+
+def _description(data: TrainingRows, phases: list[Phase]) -> str:
+    parts = {
+        "row numbers": torch.from_numpy(data.rows),
+        "labels": data.y,
+        "groups": data.g,
+        "weights": data.sample_weight,
+        **{f"rows of '{phase.name}'": torch.from_numpy(phase.rows) for phase in phases},
+    }
+    if not isinstance(data.X, Dataset):  # whose transforms may be random
+        where = torch.linspace(0, len(data) - 1, N_COMPARED).long()
+        parts["inputs"], _, _ = data.__getitems__(where)  # type: ignore[arg-type]
+    codes = {name: _checksum(part) for name, part in parts.items() if part is not None}
+    return f"train on {len(data)} rows with the checksums {codes}"
+
+
+def _checksum(numbers: torch.Tensor) -> int:
+    return zlib.crc32(numbers.contiguous().cpu().numpy().data)
 
 
 @contextlib.contextmanager
 def _main_process_alone(net: NeuralNet) -> Iterator[None]:
     """Leave to the main process what must not happen once in each."""
     run = run_of(net)
-    if run is None or run.processes.is_main:
-        yield
-        return
     everyone = net.callbacks_
-    net.callbacks_ = [
-        (name, callback)
-        for name, callback in everyone
-        if not isinstance(callback, OF_MAIN_PROCESS)
-        and not getattr(callback, "main_process_only", False)
-    ]
+    if run is not None and not run.processes.is_main:
+        net.callbacks_ = [
+            (name, callback)
+            for name, callback in everyone
+            if not isinstance(callback, OF_MAIN_PROCESS)
+            and not getattr(callback, "main_process_only", False)
+        ]
     try:
         yield
     finally:
         net.callbacks_ = everyone
-
-
-def _description(data: TrainingRows) -> str:
-    parts = (torch.from_numpy(data.rows), data.y, data.g, data.sample_weight)
-    codes = [_checksum(part) for part in parts if part is not None]
-    return f"train on {len(data)} rows (row numbers, labels, groups, weights: {codes})"
-
-
-def _checksum(numbers: torch.Tensor) -> int:
-    return zlib.crc32(numbers.contiguous().numpy().data)
 
 
 def _run_epochs(
@@ -435,7 +452,7 @@ def _run_phase(
             _train_on(net, data, where, phase, epoch)
         else:
             _record_work(net, phase, epoch)
-        take_over_statistics(net)
+        take_over_buffers(net)
         if validation is not None:
             _validate(net, validation)
         return _epoch_end_asks_to_stop(net, datasets)
@@ -486,7 +503,6 @@ def _train_on(
 ) -> None:
     own_step = train_step(net)
     has_own_loss = phase.loss is None and data.sample_weight is None
-    least = 1 if (run := run_of(net)) is None else 2 * run.processes.count - 1
     positions = where[:0]
 
     def batches() -> Iterator[tuple[Any, torch.Tensor]]:
@@ -496,7 +512,7 @@ def _train_on(
             yield X, y
 
     def checked_step(batch: Any, **_: Any) -> dict[str, Any]:
-        if has_own_loss and len(positions) > least:  # more than one row in each process
+        if has_own_loss and len(positions) > 1:
             result = own_step(batch)
         else:
             with _changes_of_step(net, data, phase, positions):
@@ -516,39 +532,25 @@ def _changes_of_step(
     with contextlib.ExitStack() as changes:
         if phase.loss is not None or data.sample_weight is not None:
             changes.enter_context(_replaced_loss(net, data, phase, positions))
-        run = run_of(net)
         if len(positions) == 1:
             changes.enter_context(batch_norm_frozen(net))
-        elif run is not None and run.share_of(len(positions)).n_own == 1:
-            changes.enter_context(batch_norm_frozen(net, but=nn.SyncBatchNorm))
         yield
 
 
 @contextlib.contextmanager
-def batch_norm_frozen(net: NeuralNet, but: type | tuple[()] = ()) -> Iterator[None]:
+def batch_norm_frozen(net: NeuralNet) -> Iterator[None]:
     """Let normalisation layers use their running statistics: one row alone has no variance.
 
     Requests of a single row are common, and torch refuses to normalise them. The hook undoes the
     train mode that each step puts the net in.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        An initialised net.
-    but : type or empty tuple, default=()
-        Layers of this kind go on.
     """
 
     def to_eval(layer: nn.Module, args: Any) -> None:
         layer.training = False
 
-    layers = [
-        layer
-        for layer in net.module_.modules()
-        if isinstance(layer, _BatchNorm) and not isinstance(layer, but)
-    ]
+    layers = [layer for layer in net.module_.modules() if isinstance(layer, _BatchNorm)]
     hooks = [layer.register_forward_pre_hook(to_eval) for layer in layers]
-    is_compiled = hasattr(net.module_, "_orig_mod")
+    is_compiled = _unwrapped(net.module_) is not net.module_
     try:
         # compiled code does not call hooks
         with torch.compiler.set_stance("force_eager") if is_compiled else contextlib.nullcontext():
@@ -635,7 +637,7 @@ def _validate(net: NeuralNet, validation: Any) -> None:
     if isinstance(getattr(validation, "dataset", validation), InputRows):
         rows = _batches_in_order(net, validation.dataset, torch.as_tensor(validation.indices))
         batches: Iterable[Any] = ((X, y) for X, y, _ in rows)
-        if run_of(net) is not None:  # skorch would count a share's inputs
+        if run_of(net) is not None:  # skorch would count the inputs, of which this is a share
             run_epoch(net, batches, net.validation_step, training=False)
             return
     else:  # the user's own validation set, through skorch's own loader
@@ -645,14 +647,14 @@ def _validate(net: NeuralNet, validation: Any) -> None:
 
 def _epoch_end_asks_to_stop(net: NeuralNet, datasets: dict[str, Any]) -> bool:
     """Notify the callbacks; skorch's way to ask for a stop is to raise KeyboardInterrupt."""
-    asked = False
+    asks = False
     try:
         net.notify("on_epoch_end", **datasets)
     except KeyboardInterrupt as interrupt:
         if not _was_raised_by_callback(interrupt, net):
             raise
-        asked = True
-    return bool(from_main_process(net, asked))
+        asks = True
+    return asks if run_of(net) is None else bool(from_main_process(asks))
 
 
 def _was_raised_by_callback(interrupt: KeyboardInterrupt, net: NeuralNet) -> bool:
@@ -688,19 +690,14 @@ def _batches(
         kwargs.pop(ours, None)
     iterator = getattr(net, name)
     does_nothing = all(not value for option, value in kwargs.items() if option != "generator")
-    loader = None
-    if iterator is not DataLoader or not does_nothing:
-        loader = partial(iterator, data, collate_fn=_identity, **kwargs)
+    is_fetched_here = iterator is DataLoader and does_nothing
     if (run := run_of(net)) is not None:
-        return _shared_batches(run, net, data, order, loader, kwargs.get("generator"))
-    batches: Iterable[Any]
-    if loader is None:
-        batches = _fetched_here(data, order, kwargs.get("generator"))
-    else:
-        batches = loader(batch_sampler=order)
-    if accelerator_of(net) is None:
-        return batches
-    return ((to_device(X, device_of(net)), y, where) for X, y, where in batches)
+        generator = kwargs.pop("generator", None)
+        load = None if is_fetched_here else partial(iterator, data, collate_fn=_identity, **kwargs)
+        return _shared_batches(run, net, data, order, load, generator)
+    if is_fetched_here:
+        return _fetched_here(data, order, kwargs.get("generator"))
+    return iterator(data, batch_sampler=order, collate_fn=_identity, **kwargs)
 
 
 def _fetched_here(
@@ -711,9 +708,8 @@ def _fetched_here(
     return data.batches(where, order.batch_size)
 
 
-def _draw_seed(generator: torch.Generator | None) -> int:
-    """Draw a number as a loader does for its workers."""
-    return int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+def _draw_seed(generator: torch.Generator | None) -> None:
+    torch.empty((), dtype=torch.int64).random_(generator=generator)  # as a loader for its workers
 
 
 def _shared_batches(
@@ -721,46 +717,30 @@ def _shared_batches(
     net: NeuralNet,
     data: InputRows,
     order: _Order,
-    loader: partial[Iterable[Any]] | None,
+    load: partial[Iterable[Any]] | None,
     generator: torch.Generator | None,
 ) -> Iterator[Any]:
     """Yield this process's share of the inputs of each batch, with all its targets.
 
-    What is drawn here in common is what one process alone would draw, in the same order.
+    What is drawn in common is what one process alone would draw, in the same order.
     """
     where = order.draw()
-    seed = _draw_seed(generator)
-    run.processes.meet(f"visit {len(where)} rows in the order {_checksum(where)}")
+    _draw_seed(generator)
+    run.processes.meet(f"visit {len(where)} rows in the order with the checksum {_checksum(where)}")
     batches = where.split(order.batch_size) if len(where) else ()
-    own = [run.share_of(len(batch)).take(batch) for batch in batches]
-    fetched = _fetched_shares(data, own, loader, seed + run.processes.rank)
+    shares = [run.share_of_batch(len(batch)) for batch in batches]
+    own = [share.take(batch) for share, batch in zip(shares, batches, strict=True)]
     draws = isinstance(data.X, Dataset)  # its transforms may
-    for batch in batches:
+    with run.own_randomness():
+        read = map(data.__getitems__, own) if load is None else load(batch_sampler=own)  # type: ignore[arg-type]
+        fetched = iter(read)
+    for share, batch in zip(shares, batches, strict=True):
         with run.own_randomness() if draws else contextlib.nullcontext():
             X, _, _ = next(fetched)
-        X = to_device(X, device_of(net))
-        y = data.y[batch] if isinstance(data, TrainingRows) else torch.zeros(len(batch)).long()
-        with run.handing_out(X, len(batch)):
+        X = to_device(X, net.device)
+        y = data.y[batch] if isinstance(data, TrainingRows) else torch.zeros(len(batch))
+        with run.handing_out(X, share):
             yield X, y, batch
-
-
-def _fetched_shares(
-    data: InputRows,
-    shares: list[torch.Tensor],
-    loader: partial[Iterable[Any]] | None,
-    seed: int,
-) -> Iterator[Any]:
-    if loader is not None:
-        if isinstance(loader.func, type) and issubclass(
-            loader.func, DataLoader
-        ):  # whose workers draw for one process's rows
-            loader.keywords["generator"] = torch.Generator().manual_seed(seed)
-        yield from loader(batch_sampler=shares)
-    elif shares:
-        *full, last = shares
-        if full:
-            yield from data.batches(torch.cat(full), len(full[0]))
-        yield from data.batches(last, len(last))
 
 
 def _identity(batch: Any) -> Any:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-__all__ = ["DistributedError", "Processes"]
+__all__ = ["DistributedError", "Processes", "process_count"]
 
 
 class DistributedError(RuntimeError):
     """What processes raise that could have gone on when another one could not."""
+
+
+def process_count(accelerator: Any) -> int:
+    """Return how many processes work together.
+
+    An accelerator that was unpickled elsewhere still says how many there were, but they are gone.
+    """
+    return int(accelerator.num_processes) if dist.is_initialized() else 1
 
 
 class Processes:
@@ -22,24 +31,30 @@ class Processes:
     An exchange that one process never enters would keep the others waiting. So each begins with a
     roll call, in which a process that failed says so instead, and in which processes that are
     about to do different things find out. It is two integers over the network, in main memory, and
-    does not wait for the accelerator.
+    does not wait for the device.
 
     Parameters
     ----------
     accelerator : accelerate.Accelerator
         Says how many processes there are and which one this is.
+
+    Attributes
+    ----------
+    rank : int
+        Which one this is, from 0.
+    count : int
+        How many there are.
     """
 
     def __init__(self, accelerator: Any) -> None:
-        self.rank: int = accelerator.process_index
-        self.count: int = accelerator.num_processes
-        self.device: torch.device = accelerator.device
+        self.count = process_count(accelerator)
+        self.rank: int = accelerator.process_index if self.count > 1 else 0
         self._control = _control_group(accelerator) if self.count > 1 else None
         self._is_broken = False
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that prints and writes."""
+        """Whether this is the process that prints and writes files."""
         return self.rank == 0
 
     def meet(self, doing: str) -> None:
@@ -49,23 +64,23 @@ class Processes:
         ----------
         doing : str
             The same text in all processes, or their ways have parted.
+
+        Raises
+        ------
+        DistributedError
+            In all processes.
         """
-        if self.count > 1:
-            self._roll_call(doing)
+        self._roll_call(doing)
 
     def report(self, error: BaseException) -> None:
         """Let the others know, at their next exchange, that this process cannot go on."""
-        if self.count == 1 or self._is_broken:
+        if self._is_broken:
             return
-        try:
+        with suppress(DistributedError):  # which is how the others learn of it
             self._roll_call("", failure=f"{type(error).__name__}: {error}")
-        except RuntimeError:  # nobody is left to be told, or all have failed
-            self._is_broken = True
 
     def from_main(self, value: Any) -> Any:
         """Return the main process's value; it must be picklable."""
-        if self.count == 1:
-            return value
         self._roll_call("take over a value")
         values = [value]
         dist.broadcast_object_list(values, src=0, group=self._control)
@@ -74,28 +89,20 @@ class Processes:
     def take_over(self, tensors: Iterable[torch.Tensor]) -> None:
         """Put the main process's values into these tensors, in place."""
         tensors = list(tensors)
-        if self.count == 1 or not tensors:
-            return
-        flat = torch.cat([_as_bytes(tensor, self.device) for tensor in tensors])
-        self._roll_call(f"take over {len(flat)} bytes")
-        dist.broadcast(flat, src=0)
-        if self.is_main:
-            return
-        parts = flat.split([tensor.numel() * tensor.element_size() for tensor in tensors])
-        with torch.no_grad():
-            for tensor, part in zip(tensors, parts, strict=True):
-                tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))
+        self._roll_call(f"take over {[_kind(tensor) for tensor in tensors]}")
+        for tensor in tensors:
+            values = tensor.detach().contiguous()
+            dist.broadcast(values, src=0)
+            if not self.is_main:
+                tensor.detach().copy_(values)
 
     def add_up(self, tensor: torch.Tensor) -> None:
         """Replace a tensor by its sum over the processes, which is the same bits in all of them."""
-        if self.count > 1:
-            self._roll_call(f"add up {_kind(tensor)}")
-            dist.all_reduce(tensor)
+        self._roll_call(f"add up {_kind(tensor)}")
+        dist.all_reduce(tensor)
 
     def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """Return the tensors of all processes, which have the same shape, by rank."""
-        if self.count == 1:
-            return [tensor]
         self._roll_call(f"gather {_kind(tensor)}")
         gathered = [torch.empty_like(tensor) for _ in range(self.count)]
         dist.all_gather(gathered, tensor)
@@ -105,9 +112,8 @@ class Processes:
         vote = torch.tensor([bool(failure), zlib.crc32(doing.encode())])
         votes = [torch.empty_like(vote) for _ in range(self.count)]
         try:
-            dist.all_gather(votes, vote, group=self._control)  # twice as fast as a sum, with gloo
-            distinct = {tuple(vote.tolist()) for vote in votes}
-            if len(distinct) == 1 and not failure:
+            dist.all_gather(votes, vote, group=self._control)
+            if not failure and all(torch.equal(vote, other) for other in votes):
                 return
             answers: list[Any] = [None] * self.count
             dist.all_gather_object(answers, (failure, doing), group=self._control)
@@ -124,7 +130,7 @@ class Processes:
 def _what_happened(answers: list[tuple[str, str]]) -> str:
     failed = [f"process {rank}: {failure}" for rank, (failure, _) in enumerate(answers) if failure]
     if failed:
-        return f"Training has ended, since it failed in {'; '.join(failed)}"
+        return f"Nothing was changed, since it failed in {'; '.join(failed)}"
     doings = "; ".join(f"process {rank} was to {doing}" for rank, (_, doing) in enumerate(answers))
     return (
         f"The processes are not doing the same: {doings}. Every process has to be given the same "
@@ -144,13 +150,9 @@ def _control_group(accelerator: Any) -> Any:
     global _known_group
     world = dist.group.WORLD
     if _known_group is None or _known_group[0] is not world:
-        timeout = getattr(getattr(accelerator, "init_handler", None), "timeout", None)
+        timeout = getattr(accelerator.init_handler, "timeout", None)
         _known_group = world, dist.new_group(backend="gloo", timeout=timeout)
     return _known_group[1]
-
-
-def _as_bytes(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return tensor.detach().to(device).contiguous().reshape(-1).view(torch.uint8)
 
 
 def _kind(tensor: torch.Tensor) -> str:
