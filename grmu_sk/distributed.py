@@ -57,6 +57,8 @@ __all__ = [
     "take_over_weights",
 ]
 
+# What an accelerator holds on to; looking first saves a collection of garbage, which takes long.
+PREPARED = ("_models", "_optimizers", "_schedulers", "_dataloaders")
 SUPPORTED = ("NO", "MULTI_CPU", "MULTI_GPU")
 
 
@@ -346,7 +348,7 @@ def take_over_buffers(net: NeuralNet) -> None:
 
 def forget_prepared(net: NeuralNet) -> None:
     """Let a net's accelerator drop the modules and optimizers that a user had it prepare."""
-    if isinstance(net, AccelerateMixin):
+    if isinstance(net, AccelerateMixin) and any(vars(net.accelerator)[name] for name in PREPARED):
         net.accelerator.free_memory()
 
 
@@ -387,12 +389,13 @@ def parallel_class(own: type) -> type:
     """
     if not issubclass(own, AccelerateMixin) or issubclass(own, _TakingPart):
         return own
-    found: type = _parallel_class(own)
-    return found
+    anything: Any = own  # a type checker does not know that classes can be keys of a cache
+    kind: type = _parallel_class(anything)
+    return kind
 
 
 @cache
-def _parallel_class(own: Any) -> Any:
+def _parallel_class(own: type) -> type:
     names = {"__module__": own.__module__, "__qualname__": own.__qualname__}
     # the order is: _TakingPart, the user's classes, _InPlaceOfMixin, AccelerateMixin, skorch's
     return type(own.__name__, (_TakingPart, own, _InPlaceOfMixin), names)

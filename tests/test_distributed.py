@@ -67,7 +67,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
     launch("torchrun", "parallel_cases.py", tmp_path)
     first, second = (pickle.loads((tmp_path / f"{rank}.pickle").read_bytes()) for rank in (0, 1))
     alone = {
-        name: parallel_cases.outcome(partial(case, None))
+        name: parallel_cases.outcome(case)
         for name, case in parallel_cases.cases(tmp_path / "alone").items()
     }
     distances = {name: distance(first[name], alone[name]) for name in alone}
