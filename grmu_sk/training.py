@@ -309,11 +309,15 @@ def train(
 def _started_together(net: NeuralNet, data: TrainingRows, phases: list[Phase]) -> Iterator[None]:
     """Begin and end training with the same rows and weights in all processes of a run."""
     run = run_of(net)
-    if run is not None:
-        run.processes.meet(_description(data, phases))
+    if run is None:
+        yield
+        return
+    run.processes.meet(_description(data, phases))
     take_over_weights(net)
     yield
-    take_over_weights(net)  # the main process may have gone back to its best ones
+    # the main process may have gone back to its best epoch
+    take_over_weights(net)
+    net.history = from_main_process(net.history)
 
 
 def _description(data: TrainingRows, phases: list[Phase]) -> str:
