@@ -40,22 +40,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .processes import DistributedError, Processes, process_count
 from .utils._random import derive_seed, isolated_rng
 
-__all__ = [
-    "DistributedError",
-    "ParallelRun",
-    "Share",
-    "all_processes",
-    "current_share",
-    "device_of",
-    "forget_prepared",
-    "from_main_process",
-    "parallel_class",
-    "refuse_several_processes",
-    "run_of",
-    "share_of",
-    "take_over_buffers",
-    "take_over_weights",
-]
+__all__ = ["DistributedError", "parallel_class"]
 
 # What an accelerator holds on to; looking first saves a collection of garbage, which takes long.
 PREPARED = ("_models", "_optimizers", "_schedulers", "_dataloaders")
@@ -163,10 +148,13 @@ class ParallelRun:
     ----------
     processes : Processes
         Those that take part.
+    device : torch.device
+        That of this process.
     """
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, device: torch.device) -> None:
         self.processes = processes
+        self.device = device
         self.passing: Share | None = None  # in the forward pass that is under way
         self._handed_out: dict[int, tuple[Any, Share]] = {}
         self._n_draws = 0
@@ -198,7 +186,8 @@ class ParallelRun:
         """
         self._n_draws += 1
         path = 1 + self.processes.rank, self._n_draws
-        with isolated_rng(derive_seed(torch.initial_seed() % 2**64, *path)):
+        seed = derive_seed(torch.initial_seed() % 2**64, *path)
+        with isolated_rng(seed, self.device):
             yield
 
     @contextmanager
@@ -268,7 +257,7 @@ def all_processes(net: Any) -> Iterator[None]:
         yield
         return
     processes = Processes(net.accelerator)
-    token = _run.set(ParallelRun(processes))
+    token = _run.set(ParallelRun(processes, net.accelerator.device))
     try:
         yield
         processes.meet("end the run")
@@ -372,10 +361,12 @@ def device_of(net: Any) -> Any:
 
 
 def parallel_class(own: type) -> type:
-    """Return the class of a net that may take part in a run, or the same without an accelerator.
+    """Return a class of nets that can be trained by several processes here.
 
-    ``AccelerateMixin`` exchanges data in methods of its own, which is right in skorch's loop and
-    in the way of this one, in which each process sees the rows it is to see.
+    Unlearners do this by themselves; it is needed for a net that is trained already, to initialise
+    it and load its weights. ``AccelerateMixin`` wraps modules, and exchanges data in methods of its
+    own. That is right in skorch's loop and in the way of this package's, in which each process
+    sees the rows it is to see.
 
     Parameters
     ----------
@@ -385,7 +376,21 @@ def parallel_class(own: type) -> type:
     Returns
     -------
     type
-        A subclass.
+        A subclass with the same name; without ``AccelerateMixin``, the class itself.
+
+    Examples
+    --------
+    >>> from accelerate import Accelerator
+    >>> from skorch import NeuralNetClassifier
+    >>> from skorch.hf import AccelerateMixin
+    >>> from grmu_sk.distributed import parallel_class
+    >>> from grmu_sk.nets import MLP
+    >>> class AcceleratedNet(AccelerateMixin, NeuralNetClassifier):
+    ...     pass
+    >>> accelerator = Accelerator(cpu=True)
+    >>> net = parallel_class(AcceleratedNet)(MLP, module__n_features=4, accelerator=accelerator)
+    >>> net.initialize().device
+    'cpu'
     """
     if not issubclass(own, AccelerateMixin) or issubclass(own, _TakingPart):
         return own

@@ -14,7 +14,18 @@ __all__ = ["DistributedError", "Processes", "process_count"]
 
 
 class DistributedError(RuntimeError):
-    """What processes raise that could have gone on when another one could not."""
+    """What processes raise that could have gone on when another one could not.
+
+    See Also
+    --------
+    grmu_sk.distributed.parallel_class : A trained net for several processes.
+
+    Examples
+    --------
+    >>> from grmu_sk.distributed import DistributedError
+    >>> issubclass(DistributedError, RuntimeError)
+    True
+    """
 
 
 def process_count(accelerator: Any) -> int:

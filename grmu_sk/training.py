@@ -336,7 +336,7 @@ def _description(data: TrainingRows, phases: list[Phase]) -> str:
 
 
 def _checksum(numbers: torch.Tensor) -> int:
-    return zlib.crc32(numbers.contiguous().cpu().numpy().data)
+    return zlib.crc32(numbers.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 @contextlib.contextmanager
