@@ -26,6 +26,14 @@ from torch.utils.data import Dataset, Subset
 
 from .checkpoint import UnlearningCheckpoint
 from .default_net import default_net
+from .distributed import (
+    all_processes,
+    device_of,
+    forget_prepared,
+    from_main_process,
+    refuse_several_processes,
+    take_over_weights,
+)
 from .features import find_feature_layer
 from .groups import GroupEncoder, Pair
 from .outputs import first_output, is_single_logit, log_probabilities
@@ -247,8 +255,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             the unlearner is then as it was before.
         FloatingPointError
             If a loss becomes NaN or infinite.
+        DistributedError
+            If several processes train the net, and another one failed or was given other data.
         """
-        with self._unchanged_on_error():
+        with self._unchanged_on_error(), all_processes(self._source_net()):
             self.__dict__.pop("_out_of_service", None)
             self._check_parameters()
             X = check_inputs(self, X, y, reset=True)
@@ -261,10 +271,11 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             will_forget = mask is not None and bool(mask.any())
             if will_forget:
                 self._require_groups()
-            self.seed_ = resolve_seed(self.random_state)
+            self.seed_ = from_main_process(resolve_seed(self.random_state))
             net = self._new_net(X)
-            with isolated_rng(derive_seed(self.seed_, 0), net.device):
+            with isolated_rng(derive_seed(self.seed_, 0), device_of(net)):
                 net = self._initialized(net)
+                take_over_weights(net)
                 data = self._training_rows(net, X, labels, groups, rows, sample_weight)
                 self._check_net(_readable(net), data)
                 if not self._is_frozen and (self._needs_trained_net or not will_forget):
@@ -289,11 +300,16 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def _initialized(self, net: NeuralNet) -> NeuralNet:
         return fresh_net(self._frozen_source()) if self._is_frozen else net.initialize()
 
-    def _frozen_source(self) -> NeuralNet:
-        source = self.estimator.estimator
-        if isinstance(source, BaseUnlearner):
+    def _source_net(self) -> Any:
+        """Return the net that is trained or taken over, whatever else was given for it."""
+        source = self.estimator.estimator if self._is_frozen else self.estimator
+        if self._is_frozen and isinstance(source, BaseUnlearner):
             check_is_fitted(source)
             source = source.net_
+        return source
+
+    def _frozen_source(self) -> NeuralNet:
+        source = self._source_net()
         if not getattr(source, "initialized_", False):
             raise ValueError(
                 "FrozenEstimator holds a net that is not initialised. Train it first, or call "
@@ -428,34 +444,50 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             was not stored.
         FloatingPointError
             If a loss becomes NaN or infinite.
+        DistributedError
+            If several processes train the net, and another one failed or was asked something else.
         """
         check_is_fitted(self)
-        self._check_parameters()
-        n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
-        self._check_request(forget, ids, ledger, reason)
-        if checkpoint is not None and not isinstance(checkpoint, UnlearningCheckpoint):
-            checkpoint = UnlearningCheckpoint(checkpoint)
-        rows = None if forget is None else check_forget_rows(forget, n_rows)
+        if checkpoint is not None:
+            refuse_several_processes(self.net_, "a request with a checkpoint")
+            if not isinstance(checkpoint, UnlearningCheckpoint):
+                checkpoint = UnlearningCheckpoint(checkpoint)
+        data = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
         if ledger is not None:
-            asked = ids if rows is None else self._sample_ids.of_rows(rows)
-            given = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
-            ledger.process(self, asked, reason=reason, checkpoint=checkpoint, **given)
-            return self
-        if rows is None:
-            rows = self._sample_ids.rows_of(ids)
-        if len(rows) == 0:
-            warnings.warn("forget is empty: nothing was unlearned.", UserWarning, stacklevel=2)
-            return self
-        new = np.setdiff1d(rows, self.forget_idx_)
-        if len(new) == 0:
-            return self
-        self._require_groups()
-        with self._unchanged_on_error():
-            data = self._data_for_request(X, y, groups, sample_weight)
-            with request_progress(checkpoint, lambda: self._identity(new, data)) as progress:
-                self._forget_rows(new, data, progress)
-            if not self.store_data:
-                self._data = None
+            return self._unlearn_by_ledger(ledger, forget, ids, reason, checkpoint, **data)
+        with self._unchanged_on_error(), all_processes(self.net_):
+            self._check_parameters()
+            self._check_request(forget, ids, ledger, reason)
+            rows = self._sample_ids.rows_of(ids) if forget is None else self._checked_rows(forget)
+            if len(rows) == 0:
+                warnings.warn("forget is empty: nothing was unlearned.", UserWarning, stacklevel=2)
+            new = np.setdiff1d(rows, self.forget_idx_)
+            if len(new):
+                self._require_groups()
+                held = self._data_for_request(**data)
+                with request_progress(checkpoint, lambda: self._identity(new, held)) as progress:
+                    self._forget_rows(new, held, progress)
+                if not self.store_data:
+                    self._data = None
+        return self
+
+    def _checked_rows(self, forget: ArrayLike) -> Rows:
+        return check_forget_rows(forget, len(self.forget_idx_) + len(self.remaining_idx_))
+
+    def _unlearn_by_ledger(
+        self,
+        ledger: DeletionLedger,
+        forget: Any,
+        ids: Any,
+        reason: str,
+        checkpoint: UnlearningCheckpoint | None,
+        **data: Any,
+    ) -> Self:
+        self._check_parameters()
+        self._check_request(forget, ids, ledger, reason)
+        refuse_several_processes(self.net_, "requests of a ledger")
+        asked = ids if forget is None else self._sample_ids.of_rows(self._checked_rows(forget))
+        ledger.process(self, asked, reason=reason, checkpoint=checkpoint, **data)
         return self
 
     @staticmethod
@@ -529,6 +561,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         history = History(self.history_.to_list() + net.history.to_list())
         self.net_ = fresh_net(self.net_, weights_from=net)
         self.net_.history = self.history_ = history
+        forget_prepared(self.net_)
         if self._is_frozen:
             # the net that was brought in carries the original weights
             self.estimator = FrozenEstimator(self.net_)

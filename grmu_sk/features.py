@@ -8,6 +8,7 @@ import torch
 from skorch import NeuralNet
 from torch import nn
 
+from .distributed import Share, current_share
 from .outputs import first_output
 
 
@@ -26,6 +27,7 @@ class FeatureTap:
 
     def __init__(self, module: nn.Module, layer: str, side: str) -> None:
         self._features: torch.Tensor | None = None
+        self._share: Share | None = None
         target = module.get_submodule(layer)
         if side == "input":
             self._handle = target.register_forward_pre_hook(self._keep_input)
@@ -33,16 +35,18 @@ class FeatureTap:
             self._handle = target.register_forward_hook(self._keep_output)
 
     def _keep_input(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
-        self._features = args[0]
+        self._features, self._share = args[0], current_share()
 
     def _keep_output(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        self._features = first_output(output)
+        self._features, self._share = first_output(output), current_share()
 
     def read(self) -> torch.Tensor:
         """Return the features of the latest forward pass, shape (n, n_features), in float32."""
         if self._features is None:
             raise RuntimeError("No forward pass has gone through the feature layer yet.")
         features, self._features = self._features.flatten(1), None
+        if self._share is not None:  # several processes have a part each
+            features = self._share.join(features)
         return features if features.dtype == torch.float64 else features.float()
 
     def close(self) -> None:

@@ -19,15 +19,17 @@ from skorch.callbacks import BatchScoring, Callback, EpochScoring
 from skorch.utils import TeeGenerator
 from torch import nn
 
-__all__ = ["evaluation_step", "run_training_epoch", "train_step"]
+__all__ = ["evaluation_step", "run_epoch", "train_step"]
 
 Step = Callable[[Any], Any]
 
 SCORING_OF_BATCHES = (EpochScoring.on_batch_end, BatchScoring.on_batch_end)
 
 
-def run_training_epoch(net: NeuralNet, batches: Iterable[Any], step: Step) -> None:
-    """Take a step with each batch, as ``NeuralNet.run_single_epoch`` does while training.
+def run_epoch(net: NeuralNet, batches: Iterable[Any], step: Step, training: bool = True) -> None:
+    """Take a step with each batch, as ``NeuralNet.run_single_epoch`` does.
+
+    The size of a batch is the number of its targets.
 
     Parameters
     ----------
@@ -37,24 +39,29 @@ def run_training_epoch(net: NeuralNet, batches: Iterable[Any], step: Step) -> No
         ``y`` is a tensor with an entry for each row.
     step : callable
         From a batch to a dictionary with the loss of the batch and what the module predicts.
+    training : bool, default=True
+        Whether the steps train.
     """
+    prefix = "train" if training else "valid"
     if not _is_skorchs_own(net, "run_single_epoch"):
-        net.run_single_epoch(batches, training=True, prefix="train", step_fn=step)
+        net.run_single_epoch(batches, training=training, prefix=prefix, step_fn=step)
         return
-    begin_is_heard, end_is_heard = (_is_heard(net, f"on_batch_{when}") for when in ("begin", "end"))
+    begin_is_heard, end_is_heard = (
+        not training or _is_heard(net, f"on_batch_{when}") for when in ("begin", "end")
+    )
     n_batches = 0
     for batch in batches:
         if begin_is_heard:
-            net.notify("on_batch_begin", batch=batch, training=True)
+            net.notify("on_batch_begin", batch=batch, training=training)
         else:
             net.history.new_batch()
         result = step(batch)
-        net.history.record_batch("train_loss", result["loss"].item())
-        net.history.record_batch("train_batch_size", len(batch[1]))
+        net.history.record_batch(f"{prefix}_loss", result["loss"].item())
+        net.history.record_batch(f"{prefix}_batch_size", len(batch[1]))
         if end_is_heard:
-            net.notify("on_batch_end", batch=batch, training=True, **result)
+            net.notify("on_batch_end", batch=batch, training=training, **result)
         n_batches += 1
-    net.history.record("train_batch_count", n_batches)
+    net.history.record(f"{prefix}_batch_count", n_batches)
 
 
 def train_step(net: NeuralNet) -> Step:

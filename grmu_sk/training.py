@@ -8,6 +8,9 @@ through the net's ``train_step``.
 
 In each epoch the active phases run one after another. Each writes one row to the net's history,
 with the columns ``epoch`` and ``phase``.
+
+Several processes may train one net (:mod:`grmu_sk.distributed`). A batch then holds the targets of
+all its rows, but of the inputs this process's share.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import math
 import pickle
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,19 +39,32 @@ from skorch.callbacks import (
     MlflowLogger,
     NeptuneLogger,
     ParamMapper,
+    PrintLog,
+    ProgressBar,
     SacredLogger,
     TensorBoard,
     WandbLogger,
 )
+from skorch.hf import AccelerateMixin
 from skorch.history import History
 from skorch.utils import to_device
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, Subset
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset, Subset
 
+from .distributed import (
+    ParallelRun,
+    from_main_process,
+    parallel_class,
+    run_of,
+    share_of,
+    take_over_buffers,
+    take_over_weights,
+)
 from .progress import NoProgress, Progress, Stateful
 from .rows import InputRows, Rows, TrainingRows
-from .steps import evaluation_step, run_training_epoch, train_step
+from .steps import evaluation_step, run_epoch, train_step
 
 __all__ = [
     "Batch",
@@ -67,6 +84,18 @@ EPOCH_COUNTERS = (LRScheduler, EarlyStopping, Checkpoint, ParamMapper)
 NET_FOLLOWERS = (EpochScoring, LRScheduler)
 # These log every column of the history as a number, which the name of a phase is not.
 NUMBER_LOGGERS = (MlflowLogger, NeptuneLogger, SacredLogger, TensorBoard)
+# Of several processes only the main one has these: they print, write files, or decide when to stop,
+# which the others are told. A callback of one's own joins them with ``main_process_only = True``.
+OF_MAIN_PROCESS = (
+    *NUMBER_LOGGERS,
+    Checkpoint,
+    EarlyStopping,
+    PrintLog,
+    ProgressBar,
+    WandbLogger,
+)
+# Enough rows to tell whether processes were given different inputs.
+N_COMPARED = 64
 
 
 @dataclass
@@ -76,7 +105,7 @@ class Batch:
     Attributes
     ----------
     X : tensor or dict of tensors
-        The inputs, as the loader gave them.
+        The inputs, as the loader gave them; of several processes, this one's share of them.
     y : tensor of shape (n,)
         Class numbers, on the net's device.
     g : tensor of shape (n,)
@@ -95,6 +124,14 @@ class Batch:
     positions: torch.Tensor
     output: Any
     criterion: Callable[[], torch.Tensor]
+
+    def each_row(self, function: Callable[[Any, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Return ``function(X, y)``, which looks at each row by itself, for the whole batch."""
+        share = share_of(self.X)
+        if share is None:
+            return function(self.X, self.y)
+        whole: torch.Tensor = share.join(function(self.X, share.take(self.y)))
+        return whole
 
 
 @dataclass
@@ -174,23 +211,25 @@ def fresh_net(net: NeuralNet, *, weights_from: Any = "itself", **params: Any) ->
     source = net if isinstance(weights_from, str) else weights_from
     if source is not None:
         for name in (*source._modules, *source._criteria):  # skorch's list of what has weights
-            weights = _uncompiled(getattr(source, name + "_")).state_dict()
-            _uncompiled(getattr(copy, name + "_")).load_state_dict(weights)
+            weights = _unwrapped(getattr(source, name + "_")).state_dict()
+            _unwrapped(getattr(copy, name + "_")).load_state_dict(weights)
         if hasattr(source, "classes_inferred_"):  # without it a net cannot be scored
             copy.classes_inferred_ = source.classes_inferred_
     return copy
 
 
-def _uncompiled(module: nn.Module) -> nn.Module:
-    """Return what ``torch.compile`` was given; it prefixes the names of weights."""
-    return getattr(module, "_orig_mod", module)
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module itself; ``torch.compile`` and accelerate prefix the names of weights."""
+    module = getattr(module, "_orig_mod", module)
+    return module.module if isinstance(module, DistributedDataParallel) else module
 
 
 def copy_net(net: NeuralNet) -> NeuralNet:
     """Return a copy of a net that is not initialised, as scikit-learn's ``clone`` does.
 
     What a callback holds and nothing can copy is shared with the original: a TensorBoard
-    ``SummaryWriter``, for example, has a thread and an open file.
+    ``SummaryWriter``, for example, has a thread and an open file. So is an accelerator, with which
+    the copy may take part in training on several processes.
 
     Parameters
     ----------
@@ -206,7 +245,9 @@ def copy_net(net: NeuralNet) -> NeuralNet:
         name: _copied(value) if name.startswith("callbacks") else clone(value, safe=False)
         for name, value in net.get_params(deep=False).items()
     }
-    return type(net)(**params)
+    if isinstance(net, AccelerateMixin) and net.accelerator.device_placement:
+        params["device"] = None  # the accelerator says, when it is initialised
+    return parallel_class(type(net))(**params)
 
 
 def _copied(value: Any) -> Any:
@@ -268,12 +309,65 @@ def train(
     run = NoProgress() if progress is None else progress.run(net, phases)
     if run.was_finished():
         return net
-    net.notify("on_train_begin", X=None, y=None)
-    _run_epochs(net, data, phases, epochs, validation, run)
-    _refuse_old_checkpoints(net)
-    net.notify("on_train_end", X=None, y=None)
+    with _started_together(net, data, phases), _main_process_alone(net):
+        net.notify("on_train_begin", X=None, y=None)
+        _run_epochs(net, data, phases, epochs, validation, run)
+        _refuse_old_checkpoints(net)
+        net.notify("on_train_end", X=None, y=None)
     run.finish()
     return net
+
+
+@contextlib.contextmanager
+def _started_together(net: NeuralNet, data: TrainingRows, phases: list[Phase]) -> Iterator[None]:
+    """Begin and end training with the same rows and weights in all processes of a run."""
+    run = run_of(net)
+    if run is None:
+        yield
+        return
+    run.processes.meet(_description(data, phases))
+    take_over_weights(net)
+    yield
+    # the main process may have gone back to its best epoch
+    take_over_weights(net)
+    net.history = from_main_process(net.history)
+
+
+def _description(data: TrainingRows, phases: list[Phase]) -> str:
+    parts = {
+        "row numbers": torch.from_numpy(data.rows),
+        "labels": data.y,
+        "groups": data.g,
+        "weights": data.sample_weight,
+        **{f"rows of '{phase.name}'": torch.from_numpy(phase.rows) for phase in phases},
+    }
+    if not isinstance(data.X, Dataset):  # whose transforms may be random
+        where = torch.linspace(0, len(data) - 1, N_COMPARED).long()
+        parts["inputs"], _, _ = data.__getitems__(where)  # type: ignore[arg-type]
+    codes = {name: _checksum(part) for name, part in parts.items() if part is not None}
+    return f"train on {len(data)} rows with the checksums {codes}"
+
+
+def _checksum(numbers: torch.Tensor) -> int:
+    return zlib.crc32(numbers.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+@contextlib.contextmanager
+def _main_process_alone(net: NeuralNet) -> Iterator[None]:
+    """Leave to the main process what must not happen once in each."""
+    run = run_of(net)
+    everyone = net.callbacks_
+    if run is not None and not run.processes.is_main:
+        net.callbacks_ = [
+            (name, callback)
+            for name, callback in everyone
+            if not isinstance(callback, OF_MAIN_PROCESS)
+            and not getattr(callback, "main_process_only", False)
+        ]
+    try:
+        yield
+    finally:
+        net.callbacks_ = everyone
 
 
 def _run_epochs(
@@ -391,6 +485,7 @@ def _run_phase(
             _train_on(net, data, where, phase, epoch, run)
         else:
             _record_work(net, phase, epoch)
+        take_over_buffers(net)
         if validation is not None:
             _validate(net, validation)
         return _epoch_end_asks_to_stop(net, datasets)
@@ -466,7 +561,7 @@ def _train_on(
             _raise_not_finite(net, phase.name, epoch)
         return result
 
-    run_training_epoch(net, batches(), checked_step)
+    run_epoch(net, batches(), checked_step)
     run.end_pass()
 
 
@@ -496,7 +591,7 @@ def batch_norm_frozen(net: NeuralNet) -> Iterator[None]:
 
     layers = [layer for layer in net.module_.modules() if isinstance(layer, _BatchNorm)]
     hooks = [layer.register_forward_pre_hook(to_eval) for layer in layers]
-    is_compiled = _uncompiled(net.module_) is not net.module_
+    is_compiled = _unwrapped(net.module_) is not net.module_
     try:
         # compiled code does not call hooks
         with torch.compiler.set_stance("force_eager") if is_compiled else contextlib.nullcontext():
@@ -583,6 +678,9 @@ def _validate(net: NeuralNet, validation: Any) -> None:
     if isinstance(getattr(validation, "dataset", validation), InputRows):
         rows = _batches_in_order(net, validation.dataset, torch.as_tensor(validation.indices))
         batches: Iterable[Any] = ((X, y) for X, y, _ in rows)
+        if run_of(net) is not None:  # skorch would count the inputs, of which this is a share
+            run_epoch(net, batches, net.validation_step, training=False)
+            return
     else:  # the user's own validation set, through skorch's own loader
         batches = net.get_iterator(validation, training=False)
     net.run_single_epoch(batches, training=False, prefix="valid", step_fn=net.validation_step)
@@ -590,13 +688,14 @@ def _validate(net: NeuralNet, validation: Any) -> None:
 
 def _epoch_end_asks_to_stop(net: NeuralNet, datasets: dict[str, Any]) -> bool:
     """Notify the callbacks; skorch's way to ask for a stop is to raise KeyboardInterrupt."""
+    asks = False
     try:
         net.notify("on_epoch_end", **datasets)
     except KeyboardInterrupt as interrupt:
         if not _was_raised_by_callback(interrupt, net):
             raise
-        return True
-    return False
+        asks = True
+    return asks if run_of(net) is None else bool(from_main_process(asks))
 
 
 def _was_raised_by_callback(interrupt: KeyboardInterrupt, net: NeuralNet) -> bool:
@@ -630,7 +729,12 @@ def _batches(
         kwargs.pop(ours, None)
     iterator = getattr(net, name)
     does_nothing = all(not value for option, value in kwargs.items() if option != "generator")
-    if iterator is DataLoader and does_nothing:
+    is_fetched_here = iterator is DataLoader and does_nothing
+    if (run := run_of(net)) is not None:
+        generator = kwargs.pop("generator", None)
+        load = None if is_fetched_here else partial(iterator, data, collate_fn=_identity, **kwargs)
+        return _shared_batches(run, net, data, order, load, generator)
+    if is_fetched_here:
         return _fetched_here(data, order, kwargs.get("generator"))
     return iterator(data, batch_sampler=order, collate_fn=_identity, **kwargs)
 
@@ -639,8 +743,43 @@ def _fetched_here(
     data: InputRows, order: _Order, generator: torch.Generator | None
 ) -> Iterator[Any]:
     where = order.draw()
-    torch.empty((), dtype=torch.int64).random_(generator=generator)  # as a loader for its workers
+    _draw_seed(generator)
     return data.batches(where, order.batch_size)
+
+
+def _draw_seed(generator: torch.Generator | None) -> None:
+    torch.empty((), dtype=torch.int64).random_(generator=generator)  # as a loader for its workers
+
+
+def _shared_batches(
+    run: ParallelRun,
+    net: NeuralNet,
+    data: InputRows,
+    order: _Order,
+    load: partial[Iterable[Any]] | None,
+    generator: torch.Generator | None,
+) -> Iterator[Any]:
+    """Yield this process's share of the inputs of each batch, with all its targets.
+
+    What is drawn in common is what one process alone would draw, in the same order.
+    """
+    where = order.draw()
+    _draw_seed(generator)
+    run.processes.meet(f"visit {len(where)} rows in the order with the checksum {_checksum(where)}")
+    batches = where.split(order.batch_size) if len(where) else ()
+    shares = [run.share_of_batch(len(batch)) for batch in batches]
+    own = [share.take(batch) for share, batch in zip(shares, batches, strict=True)]
+    draws = isinstance(data.X, Dataset)  # its transforms may
+    with run.own_randomness():
+        read = map(data.__getitems__, own) if load is None else load(batch_sampler=own)  # type: ignore[arg-type]
+        fetched = iter(read)
+    for share, batch in zip(shares, batches, strict=True):
+        with run.own_randomness() if draws else contextlib.nullcontext():
+            X, _, _ = next(fetched)
+        X = to_device(X, net.device)
+        y = data.y[batch] if isinstance(data, TrainingRows) else torch.zeros(len(batch))
+        with run.handing_out(X, share):
+            yield X, y, batch
 
 
 def _identity(batch: Any) -> Any:

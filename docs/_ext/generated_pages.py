@@ -21,6 +21,11 @@ SECTIONS = [
     ("grmu_sk.model_selection", "Model selection", "Folds and comparisons."),
     ("grmu_sk.plotting", "Displays", "Figures, as scikit-learn's Display classes."),
     ("grmu_sk.persistence", "Saving and loading", "Without pickle; see :doc:`/guide/persistence`."),
+    (
+        "grmu_sk.distributed",
+        "Several devices",
+        "Needs the extra ``distributed``; see :doc:`/guide/processes`.",
+    ),
     ("grmu_sk.datasets", "Data sets", "A built-in one that needs no download, and readers."),
     ("grmu_sk.resampling", "Resampling", "For imbalanced-learn; needs the extra ``imblearn``."),
     ("grmu_sk.nets", "Nets", "Small ones, for examples and tests."),

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..base import BaseUnlearner
 from ..checkpoint import UnlearningCheckpoint
+from ..distributed import refuse_several_processes
 from ..rows import Rows
 from ..sample_ids import naming
 from ._errors import LedgerError
@@ -64,6 +65,7 @@ class RequestRunner:
     def run(self, numbers: list[int] | None, retry_failed: bool, ignore_unknown: bool) -> list[int]:
         """Carry out all that waits, and return the requests that are done now."""
         self.unlearner = self.load()
+        refuse_several_processes(self.unlearner.net_, "requests of a ledger")
         self.rows = self.ledger._rows_by_token(self.unlearner)  # hashing takes its time
         done = self._settle_unfinished()
         if retry_failed:

@@ -116,8 +116,8 @@ class RowSet:
         add(digest, "y", repr(self.y.tolist()).encode())
         groups = None if self.groups is None else self.groups.tolist()
         add(digest, "groups", repr(groups).encode())
-        for content in _contents(self.X):
-            add(digest, "X", content)
+        for part in _contents(self.X):
+            add(digest, "X", part)
         return digest.hexdigest()
 
 

@@ -19,9 +19,9 @@ from ..default_net import default_net
 from ..groups import GroupEncoder
 from ..training import copy_net
 from ..unlearners import RetrainUnlearner
+from ..utils._digest import add
 from ..utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
 from ._candidates import KINDS, Candidates, assign_halves, choose_candidates
-from ..utils._digest import add
 from ._net_description import net_digest
 from ._reference_cache import ReferenceCache
 from ._row_set import RowSet, join

@@ -219,7 +219,7 @@ class BoundaryShrinkUnlearner(ApproximateUnlearner):
             input_range=self.input_range or _range_of_inputs(request),
         )
         if data.is_augmented:
-            return lambda batch: search(batch.X, batch.y)
+            return lambda batch: batch.each_row(search)
         known = data.y.new_full((len(data),), -1, dtype=torch.int64)
         for rows in _batches(request, request.forget):
             X, y, where = data.__getitems__(data.positions(rows))  # type: ignore[arg-type]

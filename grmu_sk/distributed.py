@@ -1,0 +1,526 @@
+r"""Training on several processes at once, with skorch's ``AccelerateMixin``.
+
+All processes draw the same order of rows. Of each batch, which is the *global* one of
+``batch_size`` rows, a process sends its share through the net; the outputs, and the features where
+a method reads them, are then gathered. From there on every process has the whole batch before it
+and computes the same loss: a mean over the batch, the logarithm of a mean, a draw of other groups
+are what they are in one process, and no method has to know how many there are.
+
+With :math:`o_r` the outputs of share r and :math:`\theta` the weights, the gradient is
+
+.. math:: \nabla L = \sum_r \Big(\frac{\partial o_r}{\partial\theta}\Big)^\top
+          \frac{\partial L}{\partial o_r} + \frac{\partial L}{\partial\theta}
+
+the last term being what depends on weights directly, such as an L1 penalty, or by way of rows that
+every process has sent through the net. Each process has that term, and its own of the sum. The
+gather's gradient is multiplied by the number of processes and all gradients are then averaged,
+which gives both their due.
+
+Accelerate's own wrapper for this, ``DistributedDataParallel``, is not used: it averages the losses
+of shares, requires that each loss depends on all weights by way of the outputs (the mutual
+information of features does not reach the last layer), and the accelerator would hold on to each
+module it has wrapped: to weights that know of forgotten rows, for as long as the process lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from skorch import NeuralNet
+from skorch.hf import AccelerateMixin
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .processes import DistributedError, Processes, process_count
+from .utils._random import derive_seed, isolated_rng
+
+__all__ = ["DistributedError", "parallel_class"]
+
+# What an accelerator holds on to; looking first saves a collection of garbage, which takes long.
+PREPARED = ("_models", "_optimizers", "_schedulers", "_dataloaders")
+SUPPORTED = ("NO", "MULTI_CPU", "MULTI_GPU")
+
+
+@dataclass(frozen=True)
+class Share:
+    """The rows of a global batch that one process sends through the net.
+
+    Shares follow each other in the order of ranks and differ by one row at most. A batch with
+    fewer than two rows for each process is not split, since one row alone has no variance to be
+    normalised by: all processes see all of it.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows of the global batch.
+    processes : Processes
+        Those that take part.
+    """
+
+    n_rows: int
+    processes: Processes
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the batch is split at all."""
+        return self.n_rows >= 2 * self.processes.count
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each process."""
+        count = self.processes.count
+        if not self.is_split:
+            return [self.n_rows] * count
+        size, rest = divmod(self.n_rows, count)
+        return [size + (rank < rest) for rank in range(count)]
+
+    def take(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return this process's part of something with an entry for each row of the batch."""
+        if not self.is_split:
+            return batch
+        return batch.split(self.sizes)[self.processes.rank]
+
+    def join(self, part: Any) -> Any:
+        """Return the whole of which every process has its part, with the gradient.
+
+        Parameters
+        ----------
+        part : tensor, or tuple or list of tensors and None
+            Their first axis are the rows of this process.
+
+        Returns
+        -------
+        tensor, tuple or list
+            The same with the rows of the global batch.
+
+        Raises
+        ------
+        TypeError
+            If it is something else, or a tensor has another first axis.
+        """
+        if not self.is_split or part is None:
+            return part
+        if isinstance(part, tuple | list):
+            return type(part)([self.join(one) for one in part])
+        n_own = self.sizes[self.processes.rank]
+        if not isinstance(part, torch.Tensor) or part.shape[:1] != (n_own,):
+            kind = f"{type(part).__name__} of shape {tuple(getattr(part, 'shape', ()))}"
+            raise TypeError(
+                f"The module returned a {kind} for {n_own} rows. On several processes it must "
+                "return a tensor whose first axis are the rows, or a tuple of such tensors."
+            )
+        whole: torch.Tensor = _Join.apply(part, self)
+        return whole
+
+    def gather(self, part: torch.Tensor) -> torch.Tensor:
+        """Return the whole, without gradient."""
+        padded = part.new_zeros((max(self.sizes), *part.shape[1:]))
+        padded[: len(part)] = part
+        parts = self.processes.gather(padded)
+        return torch.cat([whole[:size] for whole, size in zip(parts, self.sizes, strict=True)])
+
+
+class _Join(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, part: torch.Tensor, share: Share) -> torch.Tensor:
+        ctx.share = share
+        return share.gather(part.detach())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (gradient,) = gradients
+        return ctx.share.take(gradient) * ctx.share.processes.count, None
+
+
+# a run ------------------------------------------------------------------------------------------
+
+
+class ParallelRun:
+    """One ``fit`` or ``unlearn`` in which several processes take part.
+
+    Parameters
+    ----------
+    processes : Processes
+        Those that take part.
+    device : torch.device
+        That of this process.
+    """
+
+    def __init__(self, processes: Processes, device: torch.device) -> None:
+        self.processes = processes
+        self.device = device
+        self.passing: Share | None = None  # in the forward pass that is under way
+        self._handed_out: dict[int, tuple[Any, Share]] = {}
+        self._n_draws = 0
+
+    def share_of_batch(self, n_rows: int) -> Share:
+        """Return this process's share of a batch of so many rows."""
+        return Share(n_rows, self.processes)
+
+    @contextmanager
+    def handing_out(self, X: Any, share: Share) -> Iterator[None]:
+        """Know these inputs, by identity, as what this process has of a batch."""
+        self._handed_out[id(X)] = X, share
+        try:
+            yield
+        finally:
+            del self._handed_out[id(X)]
+
+    def share_of(self, X: Any) -> Share | None:
+        """Return the share that these inputs are; None if all processes have the same."""
+        _, share = self._handed_out.get(id(X), (None, None))
+        return share if share is not None and share.is_split else None
+
+    @contextmanager
+    def own_randomness(self) -> Iterator[None]:
+        """Draw from generators of this process inside the block.
+
+        Dropout and random transforms are for the rows of one process; what all draw together, the
+        order of rows above all, must not move with them.
+        """
+        self._n_draws += 1
+        path = 1 + self.processes.rank, self._n_draws
+        seed = derive_seed(torch.initial_seed() % 2**64, *path)
+        with isolated_rng(seed, self.device):
+            yield
+
+    @contextmanager
+    def passed(self, net: NeuralNet, X: Any) -> Iterator[Share | None]:
+        """Surround a forward pass, and give the share of a batch that its inputs are."""
+        share = self.share_of(X)
+        outer, self.passing = self.passing, share
+        try:
+            with self._randomness(net, share):
+                yield share
+        finally:
+            self.passing = outer
+
+    def _randomness(self, net: NeuralNet, share: Share | None) -> AbstractContextManager[None]:
+        module = net.module_
+        # weights that are drawn in the first pass must be the same in all processes
+        is_lazy = any(nn.parameter.is_lazy(parameter) for parameter in module.parameters())
+        is_own = share is not None and module.training and not is_lazy
+        return self.own_randomness() if is_own else nullcontext()
+
+    def average_gradients(self, net: NeuralNet) -> None:
+        """Replace gradients by their means over the processes."""
+        gradients = [
+            parameter.grad
+            for _, parameter in net.get_all_learnable_params()
+            if parameter.grad is not None
+        ]
+        for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+            self._average([gradient for gradient in gradients if gradient.dtype == dtype])
+
+    def _average(self, gradients: list[torch.Tensor]) -> None:
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        self.processes.add_up(flat)
+        flat /= self.processes.count
+        means = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+_run: ContextVar[ParallelRun | None] = ContextVar("grmu_sk_parallel_run", default=None)
+
+
+@contextmanager
+def all_processes(net: Any) -> Iterator[None]:
+    """Let the processes of a net's accelerator work together inside the block.
+
+    If one fails, all raise; the others a :class:`DistributedError` that says what happened where.
+    A net without an accelerator works alone, and a block inside another belongs to that.
+
+    Parameters
+    ----------
+    net : NeuralNet or object
+        What is going to be trained.
+
+    Raises
+    ------
+    ValueError
+        If the accelerator was set up for something that cannot be done here.
+    DistributedError
+        If another process failed, or does something else.
+    """
+    if not isinstance(net, AccelerateMixin) or _run.get() is not None:
+        yield
+        return
+    _check_accelerator(net.accelerator)
+    if process_count(net.accelerator) == 1:
+        yield
+        return
+    processes = Processes(net.accelerator)
+    token = _run.set(ParallelRun(processes, net.accelerator.device))
+    try:
+        yield
+        processes.meet("end the run")
+    except BaseException as error:
+        processes.report(error)
+        raise
+    finally:
+        _run.reset(token)
+
+
+def _check_accelerator(accelerator: Any) -> None:
+    kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))
+    if kind not in SUPPORTED:
+        raise ValueError(
+            f"accelerate was started with distributed type {kind}, which splits or holds the "
+            "weights in its own way. Only data-parallel training is supported: start the program "
+            "with 'accelerate launch --multi_gpu' or with torchrun."
+        )
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ValueError(
+            "The accelerator accumulates gradients over "
+            f"{accelerator.gradient_accumulation_steps} batches. Losses here are those of whole "
+            "batches and cannot be put together from parts: use "
+            "gradient_accumulation_steps=1, and more processes for larger batches."
+        )
+    if accelerator.scaler is not None:
+        raise ValueError(
+            f"mixed_precision={accelerator.mixed_precision!r} needs losses to be scaled, which is "
+            "not supported. Use mixed_precision='bf16', or none."
+        )
+
+
+def refuse_several_processes(net: Any, what: str) -> None:
+    """Raise ValueError if a net is trained by several processes, of which one alone may do this."""
+    if isinstance(net, AccelerateMixin) and process_count(net.accelerator) > 1:
+        raise ValueError(
+            f"Several processes cannot carry out {what}. Do that in a program that was started as "
+            "one process, or call unlearn(forget) in all of them."
+        )
+
+
+def run_of(net: Any) -> ParallelRun | None:
+    """Return the run that a net takes part in; one without an accelerator works alone."""
+    return _run.get() if isinstance(net, AccelerateMixin) else None
+
+
+def current_share() -> Share | None:
+    """Return what is in its forward pass, if that is a share of a batch."""
+    run = _run.get()
+    return None if run is None else run.passing
+
+
+def share_of(X: Any) -> Share | None:
+    """Return the share of a batch that these inputs are; None if they are all there is."""
+    run = _run.get()
+    return None if run is None else run.share_of(X)
+
+
+def from_main_process(value: Any) -> Any:
+    """Return the main process's value in all processes of a run; it must be picklable."""
+    run = _run.get()
+    return value if run is None else run.processes.from_main(value)
+
+
+def take_over_weights(net: NeuralNet) -> None:
+    """Put the main process's weights and buffers in place of a net's own during a run."""
+    _take_over(net, lambda part: (*part.parameters(), *part.buffers()))
+
+
+def take_over_buffers(net: NeuralNet) -> None:
+    """Put the main process's buffers in place of a net's own during a run.
+
+    Weights are the same anyway; running statistics of BatchNorm are those of each one's rows.
+    """
+    _take_over(net, lambda part: tuple(part.buffers()))
+
+
+def forget_prepared(net: NeuralNet) -> None:
+    """Let a net's accelerator drop the modules and optimizers that a user had it prepare."""
+    if isinstance(net, AccelerateMixin) and any(vars(net.accelerator)[name] for name in PREPARED):
+        net.accelerator.free_memory()
+
+
+def _take_over(net: NeuralNet, tensors_of: Any) -> None:
+    run = run_of(net)
+    if run is not None:
+        found = [tensor for part in _parts(net) for tensor in tensors_of(part)]
+        run.processes.take_over(tensor for tensor in found if not nn.parameter.is_lazy(tensor))
+
+
+# nets -------------------------------------------------------------------------------------------
+
+
+def device_of(net: Any) -> Any:
+    """Return the device on which a net's weights are to be, as skorch names it."""
+    is_placed = isinstance(net, AccelerateMixin) and net.accelerator.device_placement
+    if net.device is not None or not is_placed:
+        return net.device
+    device = net.accelerator.device
+    return "cpu" if device.type == "cpu" else device  # accelerate's "cpu:0" is not for torch.load
+
+
+def parallel_class(own: type) -> type:
+    """Return a class of nets that can be trained by several processes here.
+
+    Unlearners do this by themselves; it is needed for a net that is trained already, to initialise
+    it and load its weights. ``AccelerateMixin`` wraps modules, and exchanges data in methods of its
+    own. That is right in skorch's loop and in the way of this package's, in which each process
+    sees the rows it is to see.
+
+    Parameters
+    ----------
+    own : type
+        A class of nets.
+
+    Returns
+    -------
+    type
+        A subclass with the same name; without ``AccelerateMixin``, the class itself.
+
+    Examples
+    --------
+    >>> from accelerate import Accelerator
+    >>> from skorch import NeuralNetClassifier
+    >>> from skorch.hf import AccelerateMixin
+    >>> from grmu_sk.distributed import parallel_class
+    >>> from grmu_sk.nets import MLP
+    >>> class AcceleratedNet(AccelerateMixin, NeuralNetClassifier):
+    ...     pass
+    >>> accelerator = Accelerator(cpu=True)
+    >>> net = parallel_class(AcceleratedNet)(MLP, module__n_features=4, accelerator=accelerator)
+    >>> net.initialize().device
+    'cpu'
+    """
+    if not issubclass(own, AccelerateMixin) or issubclass(own, _TakingPart):
+        return own
+    anything: Any = own  # a type checker does not know that classes can be keys of a cache
+    kind: type = _parallel_class(anything)
+    return kind
+
+
+@cache
+def _parallel_class(own: type) -> type:
+    names = {"__module__": own.__module__, "__qualname__": own.__qualname__}
+    # the order is: _TakingPart, the user's classes, _InPlaceOfMixin, AccelerateMixin, skorch's
+    return type(own.__name__, (_TakingPart, own, _InPlaceOfMixin), names)
+
+
+class _TakingPart:
+    """What a net does otherwise during a run, whatever its own class does."""
+
+    def infer(self: Any, x: Any, **fit_params: Any) -> Any:
+        run = _run.get()
+        if run is None:
+            return super().infer(x, **fit_params)  # type: ignore[misc]
+        with run.passed(self, x) as share:
+            output = super().infer(x, **fit_params)  # type: ignore[misc]
+        return output if share is None else share.join(output)
+
+    def train_step_single(self: Any, batch: Any, **fit_params: Any) -> Any:
+        result = super().train_step_single(batch, **fit_params)  # type: ignore[misc]
+        run = _run.get()
+        if run is not None:
+            run.average_gradients(self)
+        return result
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        reduced: Any = super().__reduce_ex__(protocol)
+        return (_new, (type(self).__bases__[1],), *reduced[2:])  # the class itself has no address
+
+
+def _new(own: type) -> Any:
+    kind: Any = parallel_class(own)
+    return kind.__new__(kind)
+
+
+class _InPlaceOfMixin(AccelerateMixin):
+    """``AccelerateMixin`` without its wrappers and exchanges."""
+
+    def initialize(self: Any) -> Any:
+        super().initialize()
+        self.device = device_of(self)
+        return self
+
+    def _initialize_accelerator(self: Any) -> Any:
+        for part in _parts(self):
+            part.to(device_of(self))
+            for layer in part.modules():
+                if type(layer) is nn.SyncBatchNorm:
+                    layer.__class__ = _GlobalBatchNorm
+        return self
+
+    def evaluation_step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return super(AccelerateMixin, self).evaluation_step(*args, **kwargs)
+
+    def get_iterator(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return super(AccelerateMixin, self).get_iterator(*args, **kwargs)
+
+    def save_params(self: Any, *args: Any, **kwargs: Any) -> None:
+        self._save_or_load("save_params", *args, **kwargs)
+
+    def load_params(self: Any, *args: Any, **kwargs: Any) -> None:
+        self._save_or_load("load_params", *args, **kwargs)
+
+    def _save_or_load(self: Any, method: str, *args: Any, **kwargs: Any) -> None:
+        # during a run the main process alone has the callbacks that do it, and waits for nobody
+        after = AccelerateMixin if run_of(self) is not None else _InPlaceOfMixin
+        getattr(super(after, self), method)(*args, **kwargs)
+
+
+def _parts(net: NeuralNet) -> list[nn.Module]:
+    parts = (getattr(net, name + "_") for name in (*net._modules, *net._criteria))
+    return [part for part in parts if isinstance(part, nn.Module)]
+
+
+# normalisation over the global batch --------------------------------------------------------------
+
+
+class _GlobalBatchNorm(nn.SyncBatchNorm):
+    """A ``SyncBatchNorm`` that knows which inputs are a share of a batch.
+
+    Of others all processes have the same rows, and normalise by themselves; torch's own layer would
+    count these several times. It also works on GPUs only.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        share = current_share()
+        if share is None or not self.training:
+            return _BatchNorm.forward(self, x)
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
+        n_values = share.n_rows * (x.numel() // (x.shape[0] * x.shape[1]))
+        mean = _Total.apply(x.sum(axes), share.processes) / n_values
+        deviation = x - mean.view(shape)
+        variance = _Total.apply(deviation.square().sum(axes), share.processes) / n_values
+        self._follow(mean.detach(), variance.detach() * n_values / (n_values - 1))
+        normalised = deviation * torch.rsqrt(variance + self.eps).view(shape)
+        if self.weight is not None:
+            normalised = normalised * self.weight.view(shape)
+        return normalised if self.bias is None else normalised + self.bias.view(shape)
+
+    def _follow(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        rate = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), rate)
+
+
+class _Total(torch.autograd.Function):
+    """A sum over processes, each of which goes on to compute its part of a loss from it."""
+
+    @staticmethod
+    def forward(ctx: Any, part: torch.Tensor, processes: Processes) -> torch.Tensor:
+        ctx.processes = processes
+        total = part.detach().clone(memory_format=torch.contiguous_format)
+        processes.add_up(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        ctx.processes.add_up(total)
+        return total, None
