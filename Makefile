@@ -62,6 +62,7 @@ reference-values:
 study:
 	$(MAKE) install EXTRAS=test
 	$(BIN)/python benchmarks/builtin_data_difficulty.py
+	$(BIN)/python benchmarks/leakage_audit.py
 	$(BIN)/grmu demo --methods all --search 5 --seeds 10 --out docs/results/all_methods
 
 paper-study:
