@@ -88,6 +88,11 @@ class ReferenceModels:
     --------
     audit_unlearning : Uses them.
 
+    Notes
+    -----
+    Arrays are joined into one in memory, memory maps too; a Dataset is read as it is needed, and
+    must give the same inputs each time. Weights of rows (``sample_weight``) play no part.
+
     References
     ----------
     .. [1] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis and F. Tramèr, "Membership Inference
