@@ -377,7 +377,7 @@ class Chaos:
     def finish(self, life, kind):
         """Let a last process through; all must be as if none had died."""
         self.found["lives"] += 1
-        failed = ended(child(serve, life, kind[1], self.with_checkpoint))
+        failed = ended(self.child(life, kind))
         self.found["errors"] += failed is not False
         seen = self.look(life, kind)
         if seen is None:
