@@ -303,10 +303,12 @@ class Chaos:
         return self.random.choice(self.methods), self.random.choice(modes)
 
     def at_point(self, point):
-        """Die once at this point, at its first or a later passage."""
+        """Die once at this point, at its first or a later passage, or at the one it names."""
         kind = self.any_kind()
         life = self.new_life(kind[0])
-        passage = self.random.randint(1, 12 if point in POINTS_OF_CHECKPOINTS else 3)
+        point, _, number = point.partition(":")
+        latest = 12 if point in POINTS_OF_CHECKPOINTS else 3
+        passage = int(number) if number else self.random.randint(1, latest)
         for tried in range(passage, 0, -1):  # not every point is passed so often
             killed = self.killed(life, kind, [self.child(life, kind, f"{point}:{tried}")])
             if killed:
@@ -440,7 +442,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200, help="how many at least")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--points", default="all", help="named points, separated by commas; none")
+    parser.add_argument("--points", default="all", help="points, such as step or step:5, or none")
     parser.add_argument("--checkpoint", action="store_true", help="go on in the middle")
     parser.add_argument("--methods", default="retrain", help=f"of {', '.join(METHODS)}")
     parser.add_argument(

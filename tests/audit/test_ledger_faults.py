@@ -388,7 +388,7 @@ def test_killed_processes_go_on_in_the_middle():
 
 def test_chaos_finds_a_resumption_that_is_not_exact():
     arguments = ["--checkpoint", "--methods", "miu", "--broken", "no random states"]
-    found, result = chaos("--kills", "1", "--points", "step", *arguments)
+    found, result = chaos("--kills", "1", "--points", "step:5", *arguments)
     assert result.returncode == 1
     assert found["other results"] > 0
 
