@@ -128,14 +128,15 @@ def run(ledger, folder, with_checkpoint):
 
 def note_resumptions(folder):
     """Write down that training went on in the middle."""
-    put_back = RunProgress._put_back
+    begin = RunProgress.begin
 
-    def noted(self, state):
-        put_back(self, state)
-        with open(folder / "resumed", "ab", buffering=0) as file:
-            file.write(b".")
+    def noted(self, best_scores):
+        if self.resumed is not None:
+            with open(folder / "resumed", "ab", buffering=0) as file:
+                file.write(b".")
+        begin(self, best_scores)
 
-    RunProgress._put_back = noted
+    RunProgress.begin = noted
 
 
 def patiently(action):
