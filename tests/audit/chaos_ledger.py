@@ -128,14 +128,15 @@ def run(ledger, folder, with_checkpoint):
 
 def note_resumptions(folder):
     """Write down that training went on in the middle."""
-    put_back = RunProgress._put_back
+    begin = RunProgress.begin
 
-    def noted(self, state):
-        put_back(self, state)
-        with open(folder / "resumed", "ab", buffering=0) as file:
-            file.write(b".")
+    def noted(self, best_scores):
+        if self.resumed is not None:
+            with open(folder / "resumed", "ab", buffering=0) as file:
+                file.write(b".")
+        begin(self, best_scores)
 
-    RunProgress._put_back = noted
+    RunProgress.begin = noted
 
 
 def patiently(action):
@@ -303,10 +304,12 @@ class Chaos:
         return self.random.choice(self.methods), self.random.choice(modes)
 
     def at_point(self, point):
-        """Die once at this point, at its first or a later passage."""
+        """Die once at this point, at its first or a later passage, or at the one it names."""
         kind = self.any_kind()
         life = self.new_life(kind[0])
-        passage = self.random.randint(1, 12 if point in POINTS_OF_CHECKPOINTS else 3)
+        point, _, number = point.partition(":")
+        latest = 12 if point in POINTS_OF_CHECKPOINTS else 3
+        passage = int(number) if number else self.random.randint(1, latest)
         for tried in range(passage, 0, -1):  # not every point is passed so often
             killed = self.killed(life, kind, [self.child(life, kind, f"{point}:{tried}")])
             if killed:
@@ -377,7 +380,7 @@ class Chaos:
     def finish(self, life, kind):
         """Let a last process through; all must be as if none had died."""
         self.found["lives"] += 1
-        failed = ended(child(serve, life, kind[1], self.with_checkpoint))
+        failed = ended(self.child(life, kind))
         self.found["errors"] += failed is not False
         seen = self.look(life, kind)
         if seen is None:
@@ -440,7 +443,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200, help="how many at least")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--points", default="all", help="named points, separated by commas; none")
+    parser.add_argument("--points", default="all", help="points, such as step or step:5, or none")
     parser.add_argument("--checkpoint", action="store_true", help="go on in the middle")
     parser.add_argument("--methods", default="retrain", help=f"of {', '.join(METHODS)}")
     parser.add_argument(

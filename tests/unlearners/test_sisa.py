@@ -49,9 +49,9 @@ def trainings(monkeypatch, row_spy):
         seeds.append(seed)
         return isolated(seed, device)
 
-    def spy(self, net, data, rows, shard, phase):
+    def spy(self, net, data, rows, shard, phase, progress):
         row_spy.clear()
-        member = trained(self, net, data, rows, shard, phase)
+        member = trained(self, net, data, rows, shard, phase, progress)
         done.append((shard, phase, seeds[-1], row_spy.rows()))
         return member
 
