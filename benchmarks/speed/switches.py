@@ -1,4 +1,4 @@
-"""What torch's own switches do to a training step: bfloat16, channels last, fused, compiled.
+"""What torch's own switches do to a training step: bfloat16, channels last, fused optimizers.
 
 Each is one line of the user's net; nothing in the package has to be changed for it. The page on
 performance of the documentation says how, and what it costs in precision.
@@ -78,8 +78,6 @@ def measure(repetitions: int = 9) -> Iterator[Row]:
     X, y, _ = make_table(10_000)
     nets = make_net(MLP, optimizer__fused=True), make_net(MLP)
     yield against_plain("optimizer__fused=True, MLP, 20 columns", *nets, X, y, 32, repetitions)
-    nets = make_net(MLP, compile=True), make_net(MLP)
-    yield against_plain("compile=True, MLP, 20 columns", *nets, X, y, 32, repetitions)
 
 
 if __name__ == "__main__":
