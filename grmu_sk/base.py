@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -32,9 +31,11 @@ from .reweight import group_balance_weights
 from .rows import InputRows, Rows, TrainingRows
 from .sample_ids import SampleIds
 from .training import Phase, copy_net, forward, fresh_net, train
+from .utils._atomic import unchanged_on_error
 from .utils._lazy_rows import LazyRows
 from .utils._predictions import decision_threshold, predicted_labels
 from .utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
+from .utils.arguments import check_types, to_numbers
 from .utils.validation import check_forget_mask, check_forget_rows, check_inputs, check_targets
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ class Request:
 
 def check_reweight(reweight: bool | str) -> None:
     """Raise ValueError if ``reweight`` is neither a bool nor "uniform"."""
-    if isinstance(reweight, str) and reweight != "uniform":
+    is_flag = isinstance(reweight, bool | np.bool_)
+    if not is_flag and not (isinstance(reweight, str) and reweight == "uniform"):
         raise ValueError(f"reweight must be True, False or 'uniform', got {reweight!r}.")
 
 
@@ -196,6 +198,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def _check_parameters(self) -> None:
         """Raise ValueError for a parameter that is out of range; called before any work."""
 
+    def _check_all_parameters(self) -> None:
+        check_types(type(self).__init__, vars(self))
+        self._check_parameters()
+
     # fit ---------------------------------------------------------------------------------------
 
     def fit(
@@ -244,7 +250,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """
         with self._unchanged_on_error():
             self.__dict__.pop("_out_of_service", None)
-            self._check_parameters()
+            self._check_all_parameters()
             X = check_inputs(self, X, y, reset=True)
             labels = check_targets(y, len(X))
             check_classification_targets(labels)
@@ -416,7 +422,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             If a loss becomes NaN or infinite.
         """
         check_is_fitted(self)
-        self._check_parameters()
+        self._check_all_parameters()
         n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
         self._check_request(forget, ids, ledger, reason)
         rows = None if forget is None else check_forget_rows(forget, n_rows)
@@ -615,7 +621,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         check_is_fitted(self)
         by_name = {"remaining": self.remaining_idx_, "forgotten": self.forget_idx_}
         by_name["all"] = np.union1d(*by_name.values())
-        if which not in by_name:
+        if not isinstance(which, str) or which not in by_name:
             raise ValueError(f"which must be one of {sorted(by_name)}, got {which!r}.")
         rows, data = by_name[which], self._data
         if data is None:
@@ -781,19 +787,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     # house-keeping -----------------------------------------------------------------------------
 
-    @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        """Take back every change to this object if anything goes wrong, Ctrl-C included.
-
-        Attributes are always replaced, never changed in place, so a shallow copy is enough.
-        """
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+    def _unchanged_on_error(self) -> AbstractContextManager[None]:
+        """Take back every change to this object if anything goes wrong, Ctrl-C included."""
+        return unchanged_on_error(self)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -869,7 +865,7 @@ def _input_dtype(net: NeuralNet) -> tuple[torch.dtype, bool]:
 
 
 def _check_weights(unlearner: BaseUnlearner, X: Any, sample_weight: ArrayLike) -> NDArray[Any]:
-    weight = np.asarray(sample_weight, dtype=np.float32)
+    weight = to_numbers(sample_weight, "sample_weight").astype(np.float32)
     if weight.shape != (len(X),):
         raise ValueError(
             f"sample_weight has shape {weight.shape}, expected one weight for each of the "

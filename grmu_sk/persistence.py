@@ -59,6 +59,7 @@ from .groups import GroupEncoder
 from .sample_ids import SampleIds
 from .utils import all_unlearners
 from .utils._random import derive_seed, isolated_rng
+from .utils.arguments import check_types
 
 __all__ = ["PersistenceError", "load", "save"]
 
@@ -187,6 +188,7 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     >>> again.forget_idx_.tolist(), bool((again.predict(X) == unlearner.predict(X)).all())
     ([3, 7], True)
     """
+    check_types(save, locals())
     if not isinstance(unlearner, BaseUnlearner):
         raise TypeError(f"Only unlearners can be saved, got a {type(unlearner).__name__}.")
     check_is_fitted(unlearner)
@@ -253,6 +255,7 @@ def load(
     --------
     See :func:`save`.
     """
+    check_types(load, locals())
     raw = Path(path).read_bytes()
     metadata = _read_metadata(raw, path)
     tensors = _read_tensors(raw, path)
@@ -423,6 +426,8 @@ def _weights(net: NeuralNet) -> dict[str, torch.Tensor]:
 
 
 def _write_atomically(path: Path, raw: bytes) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, not a file to write into.")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:

@@ -10,6 +10,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
+from ..utils.arguments import check_types
 
 __all__ = ["model_hash"]
 
@@ -32,6 +33,8 @@ def model_hash(unlearner: BaseUnlearner) -> str:
 
     Raises
     ------
+    TypeError
+        If it is not an unlearner.
     NotFittedError
         If the unlearner is not fitted.
 
@@ -46,6 +49,7 @@ def model_hash(unlearner: BaseUnlearner) -> str:
     >>> model_hash(one) == model_hash(other), model_hash(one) == model_hash(other.unlearn([3]))
     (True, False)
     """
+    check_types(model_hash, locals())
     check_is_fitted(unlearner)
     digest = hashlib.sha256()
     _add(digest, "class", type(unlearner).__name__.encode())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base import BaseUnlearner
+from ..utils.arguments import check_types
 from ._page import render_page
 from .evidence import FORMAT, FORMAT_VERSION, build_evidence
 
@@ -75,7 +76,10 @@ def write_report(
     ...     sorted(file.name for file in Path(folder).iterdir())
     ['report.html', 'report.json']
     """
+    check_types(write_report, locals())
     page = Path(path)
+    if page.is_dir():
+        raise IsADirectoryError(f"{page} is a folder: give the page a name in it.")
     if page.suffix.lower() == ".json":
         raise ValueError(f"{page} is the name of the JSON beside the page: give the page's own.")
     if isinstance(unlearner, Mapping):
@@ -122,6 +126,7 @@ def read_evidence(path: str | os.PathLike[str]) -> dict[str, Any]:
     ...         print("is not evidence" in str(error))
     True
     """
+    check_types(read_evidence, locals())
     raw = Path(path).read_bytes()
     try:
         content = json.loads(raw)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import features
 from tqdm import tqdm
 
+from ..utils.arguments import check_types
 from .image_files import ImageFiles
 from .image_transforms import _check_size, resize_images
 
@@ -79,6 +80,8 @@ def decode_images(
     ------
     FileNotFoundError
         If an image is gone.
+    OSError
+        If a file cannot be read, or the cache not be written.
     ValueError
         If an image cannot be decoded, or images differ in size and ``size`` is None.
 
@@ -96,6 +99,7 @@ def decode_images(
     ...     decode_images(ImageFiles(folder, ["red.png"]), size=16).shape
     (1, 16, 16, 3)
     """
+    check_types(decode_images, locals())
     if not isinstance(files, ImageFiles):
         raise TypeError(f"files must be ImageFiles, got {type(files).__name__}.")
     if len(files) == 0:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
+from ..utils.arguments import check_types, to_array
 from ._source import Source, open_source
 
 __all__ = ["ImageFiles"]
@@ -38,6 +39,12 @@ class ImageFiles(Dataset[Any]):
     ------
     FileNotFoundError
         If ``root`` or an image does not exist.
+    OSError
+        If a file or folder cannot be read.
+    TypeError
+        If an argument is of another kind.
+    ValueError
+        If ``root`` is a file that is no zip file.
 
     See Also
     --------
@@ -63,7 +70,10 @@ class ImageFiles(Dataset[Any]):
         *,
         transform: Callable[[torch.Tensor], Any] | None = None,
     ) -> None:
+        check_types(ImageFiles.__init__, locals())
         source = open_source(root, "Give the folder or zip file that holds the images.")
+        if isinstance(filenames, str) or not all(isinstance(name, str) for name in filenames):
+            raise TypeError("filenames must be a sequence of texts, one for each image.")
         self._set_up(source, np.asarray(list(filenames), dtype=object), transform)
 
     @classmethod
@@ -175,9 +185,17 @@ class ImageFiles(Dataset[Any]):
 
         Raises
         ------
+        IndexError
+            If there is no such row.
+        FileNotFoundError
+            If the file is not there any more.
         ValueError
             If the file cannot be decoded.
         """
+        if not isinstance(row, int | np.integer) or isinstance(row, bool):
+            raise TypeError(f"row must be a row number, got {row!r}.")
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row must lie in 0 to {len(self) - 1}, got {row}.")
         name = self._filenames[row]
         try:
             with Image.open(io.BytesIO(self._source.read(name))) as image:
@@ -202,7 +220,7 @@ def check_rows(rows: ArrayLike | None, n_images: int) -> NDArray[np.int64]:
     """Turn row numbers or a mask into row numbers; None means all."""
     if rows is None:
         return np.arange(n_images)
-    numbers = np.asarray(rows)
+    numbers = to_array(rows, "rows")
     if numbers.dtype == bool:
         if numbers.shape != (n_images,):
             raise ValueError(f"The mask has shape {numbers.shape}, there are {n_images} images.")

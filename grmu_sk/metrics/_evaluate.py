@@ -27,6 +27,7 @@ from grmu_sk.metrics._membership import (
     per_sample_cross_entropy,
 )
 from grmu_sk.utils._predictions import predicted_labels
+from grmu_sk.utils.arguments import check_types
 
 __all__ = ["SplitPredictions", "evaluate_predictions"]
 
@@ -148,6 +149,7 @@ def evaluate_predictions(
     >>> scores["RA"], scores["GA"], scores["EO"]
     (1.0, 1.0, 0.0)
     """
+    check_types(evaluate_predictions, locals())
     attacks = _attacks(mia)
     if attacks and holdout is None:
         raise ValueError("The attack needs non-members: pass holdout, or mia=() to run none.")

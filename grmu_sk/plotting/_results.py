@@ -225,6 +225,8 @@ def choose_methods(results: pd.DataFrame, methods: Sequence[str] | None) -> pd.D
     if methods is None:
         return results
     methods = [methods] if isinstance(methods, str) else list(methods)
+    if not all(isinstance(name, str) for name in methods):
+        raise TypeError(f"methods must be names, got {methods!r}.")
     if not methods:
         raise ValueError("methods is empty: name at least one, such as methods=['miu'].")
     known = set(results["method"]) | set(results["model"])

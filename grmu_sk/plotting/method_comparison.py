@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..metrics import AVERAGE_GAP_METRICS
+from ..utils.arguments import check_types
 from ._results import (
     GOLD_LABEL,
     METRICS,
@@ -160,6 +161,7 @@ class MethodComparisonDisplay:
             method besides the gold standard, lacks a metric, one of ``methods``, ``AVG_GAP`` or
             (with ``show_cost``) ``cost``, or a cost is not positive.
         """
+        check_types(cls.from_results, locals())
         checked = check_results(results, single=("dataset", "forget", "ratio", "selection"))
         checked = choose_methods(checked, methods)
         chosen = _metric_names(checked, metrics)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..utils.arguments import check_types
 from ._results import (
     GOLD_LABEL,
     METRICS,
@@ -126,6 +127,7 @@ class UnlearningRatioDisplay:
             metric or one of ``methods``, or holds a single ratio; or if no metric is asked for or
             ``spread`` is unknown.
         """
+        check_types(cls.from_results, locals())
         if isinstance(metrics, str):
             metrics = [metrics]
         if not len(metrics):
