@@ -58,6 +58,7 @@ from .base import BaseUnlearner
 from .groups import GroupEncoder
 from .sample_ids import SampleIds
 from .utils import all_unlearners
+from .utils._files import require_replaceable
 from .utils._random import derive_seed, isolated_rng
 from .utils.arguments import check_types
 
@@ -426,8 +427,7 @@ def _weights(net: NeuralNet) -> dict[str, torch.Tensor]:
 
 
 def _write_atomically(path: Path, raw: bytes) -> None:
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not a file to write into.")
+    require_replaceable(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:

@@ -40,10 +40,14 @@ def create_key_file(path: str | os.PathLike[str]) -> None:
     """
     check_types(create_key_file, locals())
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(32) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(path)  # half a key would be taken for a whole one
+        raise
 
 
 def read_key_file(path: str | os.PathLike[str]) -> bytes:

@@ -234,7 +234,7 @@ def get_preset(name: str | os.PathLike[str]) -> Preset:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         return TablePreset(path.stem, table)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"The settings in {path} cannot be used: {error}") from error
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import os
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -206,7 +208,7 @@ class ImageFiles(Dataset[Any]):
             raise FileNotFoundError(
                 f"The image of row {row} is gone: {self._source.where(name)}."
             ) from error
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as e:
+        except _UNDECODABLE as e:
             raise ValueError(
                 f"The image of row {row}, {self._source.where(name)}, cannot be decoded: {e}. "
                 "The file is damaged or no image; get it again, or leave the row out."
@@ -214,6 +216,22 @@ class ImageFiles(Dataset[Any]):
 
     def __repr__(self) -> str:
         return f"ImageFiles({str(self._source)!r}, {len(self)} images)"
+
+
+# what Pillow raises for a file that is no image, is damaged, or would unpack to gigabytes
+_UNDECODABLE = (
+    OSError,
+    UnidentifiedImageError,
+    SyntaxError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 
 
 def check_rows(rows: ArrayLike | None, n_images: int) -> NDArray[np.int64]:

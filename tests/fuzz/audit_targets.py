@@ -336,7 +336,7 @@ def _():
 @target("datasets.load_image_table")
 def _():
     table, images = _image_table()
-    arguments = {"table": table, "image_folder": images, "target": "species", "groups": "place"}
+    arguments = {"table": table, "image_folder": images, "target": "animal", "groups": "sex"}
     arguments |= {"split": None, "path": "file", "validation_size": 0.2, "test_size": 0.2}
     return Call(datasets.load_image_table, {**arguments, "random_state": 0})
 
@@ -345,7 +345,7 @@ def _():
 def _image_table():
     root = _tree("table")
     table = next(path for path in sorted(root.rglob("*.csv")))
-    return table, table.parent
+    return table, table.parent / "images"
 
 
 @target("datasets.load_digits_on_backgrounds")

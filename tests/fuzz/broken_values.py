@@ -287,6 +287,66 @@ def broken_array(array):
     return st.sampled_from(sorted(ARRAY_CHANGES)).map(_changed(array))
 
 
+# files and commands ------------------------------------------------------------------------------
+
+
+class Content(bytes):
+    """What a file holds."""
+
+
+class Arguments(list):
+    """What a command is called with."""
+
+
+def damaged(content):
+    """Return a strategy for a file that was cut short, altered, put together wrongly or swapped."""
+    position = st.integers(0, max(len(content) - 1, 0))
+
+    def flip(parts):
+        at, bit = parts
+        changed = bytearray(content or b"\0")
+        changed[at] ^= 1 << bit
+        return bytes(changed)
+
+    def put_in(parts):
+        at, more = parts
+        return content[:at] + more + content[at + len(more) // 2 :]
+
+    return st.one_of(
+        position.map(lambda at: content[:at]),
+        st.tuples(position, st.integers(0, 7)).map(flip),
+        st.tuples(position, st.binary(min_size=1, max_size=40)).map(put_in),
+        st.tuples(position, position).map(lambda ends: content[min(ends) : max(ends)]),
+        st.binary(max_size=300),
+        st.sampled_from([b"", b"\0" * 64, content * 2, content[::-1], b"\xff" * 100, b"{}", b"[]"]),
+    )
+
+
+WORDS = ["", "-", "--", "-1", "0", "1e999", "nan", "inf", "9" * 30, "x", "a,b", "none", "all"]
+WORDS += ["--help", "--out", "--nothing", "é", "\U0001f600", "a:b", ".", "..", "nowhere/x", "[1]"]
+WORDS += ["1 2", "=", "--seeds=0", "--json", "miu,miu", "<b>", "'; DROP TABLE", "%s", "{}"]
+
+
+def broken_arguments(arguments):
+    """Return a strategy for a command line with a word changed, left out, repeated or put in."""
+    position = st.integers(0, len(arguments) - 1)
+    # "/" would be written to, perhaps by root; a zero byte cannot be on a command line
+    word = st.one_of(
+        st.sampled_from(WORDS),
+        st.text(st.characters(exclude_characters="/\0\\", exclude_categories=("Cs",)), max_size=8),
+        st.integers().map(str),
+        st.sampled_from(list(arguments)),
+    )
+    changes = {
+        "change": lambda at, new: [*arguments[:at], new, *arguments[at + 1 :]],
+        "leave out": lambda at, new: [*arguments[:at], *arguments[at + 1 :]],
+        "put in": lambda at, new: [*arguments[:at], new, *arguments[at:]],
+        "cut": lambda at, new: arguments[:at],
+    }
+    parts = st.tuples(st.sampled_from(sorted(changes)), position, word)
+    return parts.map(lambda drawn: changes[drawn[0]](*drawn[1:]))
+
+
 # other kinds -------------------------------------------------------------------------------------
 
 NUMBERS = [
@@ -335,8 +395,8 @@ def broken_text(text):
 
 def broken_path(path):
     near = [str(path), os.fsencode(path), path.parent, path / "below", path.with_suffix(".other")]
-    near += ["", ".", "/", "\x00", "a\x00b", "x" * 5000, "/proc/self/mem", "/dev/null", "\ud800"]
-    near += [0.5, None, [path], object()]
+    # none outside of the scratch folder: what is tried here is written to, perhaps by root
+    near += ["", ".", "\x00", "a\x00b", "x" * 5000, "\ud800", 0.5, None, [path], object()]
     return st.sampled_from(near)
 
 
@@ -410,6 +470,10 @@ def broken(value, costly=False):
 
     With ``costly`` no large number is drawn: what it asks for is right, and takes long.
     """
+    if isinstance(value, Content):
+        return damaged(bytes(value))
+    if isinstance(value, Arguments):
+        return broken_arguments(value)
     if isinstance(value, np.ndarray):
         strategy = st.one_of(broken_array(value), broken_array(value), anything)
     elif isinstance(value, pd.DataFrame):

@@ -1,6 +1,7 @@
 """Break the arguments of every public entry point, and count what happens. See ``--help``."""
 
 import argparse
+import contextlib
 import signal
 import sys
 import time
@@ -9,11 +10,12 @@ from collections import Counter
 from pathlib import Path
 
 import audit_targets  # noqa: F401  (registers its targets)
+import file_targets  # noqa: F401
 from broken_values import broken
 from contract import BrokenContract, Tally, outcome_of
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from targets import TARGETS
+from targets import TARGETS, folder
 
 #: A run of the test suite is the same each time; ``make chaos`` draws more.
 QUICK = settings(
@@ -63,7 +65,10 @@ def fuzz(target, max_examples, tally, failures=None, run_seed=None):
 
     if run_seed is not None:
         run = seed(run_seed)(run)
-    run()
+    scratch = folder() / "scratch"  # where files land whose names are made up
+    scratch.mkdir(exist_ok=True)
+    with contextlib.chdir(scratch):
+        run()
 
 
 class _TooLong(BaseException):
