@@ -77,13 +77,9 @@ def check_types(
 def _refuse(name: str, value: Any, hint: tuple[Kind, ...]) -> None:
     expected = " or ".join(words for words, _ in hint)
     message = f"{name} must be {expected}, got {_shown(value)}."
-    raise (
-        ValueError(message) if isinstance(value, str) and _takes_text(hint) else TypeError(message)
-    )
-
-
-def _takes_text(hint: tuple[Kind, ...]) -> bool:
-    return any(words.startswith("one of") or words == "a path" for words, _ in hint)
+    is_option = any(words.startswith("one of") for words, _ in hint)
+    is_name = isinstance(value, str) and any(words == "a path" for words, _ in hint)
+    raise ValueError(message) if is_option or is_name else TypeError(message)
 
 
 def _shown(value: Any) -> str:
@@ -141,7 +137,9 @@ def _kinds(annotation: Any) -> tuple[Kind, ...] | None:
 def _sequence_of(origin: Any, args: tuple[Any, ...]) -> Kind:
     """Return a check of a sequence and, where that is ours to check, of what is in it."""
     n_items = len(args) if origin is tuple and Ellipsis not in args else None
-    of_items = [_kinds(arg) for arg in args if arg is not Ellipsis]
+    # pairs in a list have checks of their own, which say more
+    items = [arg for arg in args if arg is not Ellipsis]
+    of_items = [None if typing.get_origin(item) is tuple else _kinds(item) for item in items]
 
     def accepts(values: Any) -> bool:
         if not _is_sequence(values) or n_items not in (None, len(values)):

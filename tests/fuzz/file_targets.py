@@ -110,8 +110,9 @@ def _damaged_tree(loader, tree, file, **arguments):
 
         def read(content):
             damaged.write_bytes(content)
-            given = {"table": damaged, "image_folder": damaged.parent / "images"} if tree == "table" else {}
-            return function(**(given or {"root": root}), **arguments)
+            if tree == "table":
+                return function(damaged, damaged.parent / "images", **arguments)
+            return function(root, **arguments)
 
         return Call(read, {"content": Content(whole)}, documents=(function,))
 

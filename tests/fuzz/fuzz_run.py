@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 import traceback
-from collections import Counter
 from pathlib import Path
 
 import audit_targets  # noqa: F401  (registers its targets)
@@ -106,7 +105,8 @@ def main():
     options = parser.parse_args()
     chosen = [target for name, target in TARGETS.items() if options.only in name]
     weights = [1 / 3 if target.slow else 1 for target in chosen]
-    tally, failures, seconds = Tally(), [], Counter()
+    tally, failures = Tally(), []
+    print("accepted, refused, seconds, target")
     for target, weight in zip(chosen, weights, strict=True):
         began = time.monotonic()
         _stop_after(600)
@@ -117,10 +117,9 @@ def main():
             failures.append((target.name, f"{target.name} took more than 600 s", None))
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        seconds[target.name] = time.monotonic() - began
-    for target in chosen:
-        name = target.name
-        print(f"{tally.accepted[name]:6} {tally.refused[name]:6} {seconds[name]:7.1f} s  {name}")
+        name, seconds = target.name, time.monotonic() - began
+        counts = f"{tally.accepted[name]:6} {tally.refused[name]:6}"
+        print(f"{counts} {seconds:7.1f} s  {name}", flush=True)
     print(f"{tally.accepted.total()} accepted, {tally.refused.total()} refused, of which")
     for error, count in tally.errors.most_common():
         print(f"{count:8}  {error}")
