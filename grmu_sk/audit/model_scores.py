@@ -228,8 +228,10 @@ def measure(
     True
     """
     check_types(measure, locals())
-    if n_bootstrap < 2:
-        raise ValueError(f"n_bootstrap must be at least 2, got {n_bootstrap!r}.")
+    if not 2 <= n_bootstrap <= MOST_SAMPLES:
+        raise ValueError(
+            f"n_bootstrap must be at least 2 and at most {MOST_SAMPLES}, got {n_bootstrap!r}."
+        )
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
     if groups is None:
@@ -273,6 +275,9 @@ def _is_right(estimator: Any, split: Any, name: str) -> NDArray[np.bool_]:
         predicted, labels = np.asarray(estimator.predict(split[0])), _labels(split[1], name)
         check_consistent_length(predicted, labels)
     return predicted == labels
+
+
+MOST_SAMPLES = 1_000_000  # they are held in memory
 
 
 class _Cells:

@@ -141,9 +141,11 @@ class LossDistributionDisplay:
         unlearner = forgetful_unlearner_of(estimator)
         n_fit = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
         labels = to_array(y, "y")
-        if labels.ndim != 1 or len(labels) != n_fit:
+        if labels.ndim != 1:
+            raise ValueError(f"y must be 1-D, one label a row; got shape {labels.shape}.")
+        if len(labels) != n_fit:
             raise ValueError(
-                f"y has the shape {labels.shape} but fit was given {n_fit} rows. Pass all, the "
+                f"y has {len(labels)} rows but fit was given {n_fit}. Pass all rows of fit, the "
                 "forgotten ones too: the unlearner picks them by their row numbers."
             )
 

@@ -49,6 +49,8 @@ def _names(error) -> set[str]:
 
 def _raised_on_purpose(error) -> bool:
     """Tell whether a ``raise`` of this package, scikit-learn or skorch made the error."""
+    if getattr(error, "is_on_purpose", False):
+        return True
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return False

@@ -147,8 +147,14 @@ def _():
 EXIT_CODES = (0, 1, 2, 3)
 
 
+#: The costs of two methods, timed for an instant.
+QUICKLY = {"methods": ("retrain", "fine_tune"), "budget": 0.01}
+
+
 class CommandRefused(Exception):
     """A command ended with one of the exit codes of a failure, and said why."""
+
+    is_on_purpose = True
 
 
 def run_command(arguments):
@@ -163,6 +169,7 @@ def run_command(arguments):
     with (
         mock.patch.object(benchmark, "compare", lambda *args, **kwargs: compared()),
         mock.patch.object(benchmark, "tune", lambda *args, **kwargs: (args[2], _search())),
+        mock.patch.object(audit, "preflight", functools.partial(audit.preflight, **QUICKLY)),
     ):
         result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
