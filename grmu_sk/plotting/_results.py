@@ -201,7 +201,7 @@ def check_metrics(results: pd.DataFrame, metrics: Iterable[str]) -> None:
         raise ValueError(f"results has no metric {missing}; there are {there}.")
 
 
-def choose_methods(results: pd.DataFrame, methods: Sequence[str] | None) -> pd.DataFrame:
+def choose_methods(results: pd.DataFrame, methods: str | Sequence[str] | None) -> pd.DataFrame:
     """Return the rows of the methods asked for, and of the gold standard.
 
     Parameters

@@ -183,7 +183,7 @@ class GroupAccuracyDisplay:
         results: pd.DataFrame,
         *,
         forget_groups: Any = (),
-        methods: Sequence[str] | None = None,
+        methods: str | Sequence[str] | None = None,
         ax: Axes | None = None,
     ) -> Self:
         """Draw the results of a comparison.
@@ -195,7 +195,7 @@ class GroupAccuracyDisplay:
             data set, forget set and ratio.
         forget_groups : sequence of tuple, default=()
             The groups (y, a) the requests came from.
-        methods : sequence of str or None, default=None
+        methods : str, sequence of str or None, default=None
             Names of methods (``"miu"``) or of models (``"miu + reweight"``) to draw beside the gold
             standard, in this order; None draws all.
         ax : matplotlib Axes or None, default=None

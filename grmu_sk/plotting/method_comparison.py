@@ -123,8 +123,8 @@ class MethodComparisonDisplay:
         cls,
         results: pd.DataFrame,
         *,
-        metrics: Sequence[str] | None = None,
-        methods: Sequence[str] | None = None,
+        metrics: str | Sequence[str] | None = None,
+        methods: str | Sequence[str] | None = None,
         show_cost: bool = True,
         ax: Axes | None = None,
     ) -> Self:
@@ -135,10 +135,10 @@ class MethodComparisonDisplay:
         results : DataFrame
             As returned by :func:`grmu_sk.benchmark.compare`, or results of a benchmark; of one
             data set, forget set and ratio.
-        metrics : sequence of str or None, default=None
+        metrics : str, sequence of str or None, default=None
             Metrics that have a panel of their own, beside the average gap. None takes those of the
             six that the average gap is made of which ``results`` holds; ``()`` takes none.
-        methods : sequence of str or None, default=None
+        methods : str, sequence of str or None, default=None
             Names of methods (``"miu"``) or of models (``"miu + reweight"``) to draw beside the gold
             standard; None draws all.
         show_cost : bool, default=True
@@ -318,7 +318,7 @@ def _write_deltas(ax: Axes, scores: pd.DataFrame) -> None:
     ax.annotate(DELTA, (1, 1), xycoords="axes fraction", va="bottom", **beside)
 
 
-def _metric_names(results: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
+def _metric_names(results: pd.DataFrame, metrics: str | Sequence[str] | None) -> list[str]:
     if metrics is None:
         there = set(results["metric"])
         return [metric for metric in AVERAGE_GAP_METRICS if metric in there]

@@ -88,7 +88,10 @@ def _shown(value: Any) -> str:
         text = repr(value)
     except Exception:  # somebody else's code
         text = f"a {type(value).__name__}"
-    return text if len(text) <= 100 else f"{text[:100]}... (a {type(value).__name__})"
+    if len(text) <= 100 and "\n" not in text:
+        return text
+    is_plain = isinstance(value, str | bytes | int | list | tuple | dict)
+    return (f"{text[:100]}... (" if is_plain else "") + f"a {type(value).__name__}" + ")" * is_plain
 
 
 @cache
