@@ -317,6 +317,7 @@ class ReferencePreset(Preset):
         ValueError
             If the reference code has no such file.
         """
+        check_types(Preset.training, locals())
         _require_training_method(method)
         row = self._find(_key(problem), ANY, ANY, method, reweight)
         return _reference_setting(row, method, reweight)
@@ -355,6 +356,7 @@ class ReferencePreset(Preset):
         ValueError
             If the reference code has no such file.
         """
+        check_types(Preset.unlearning, locals())
         if method in TRAINING_METHODS:
             return self.training(problem, method=method, reweight=reweight)
         row = self._find(_key(problem), forget, f"{ratio:g}", method, reweight)
@@ -493,6 +495,7 @@ class TablePreset(Preset):
         ValueError
             If there is none for the problem.
         """
+        check_types(Preset.training, locals())
         _require_training_method(method)
         return self._look_up(_key(problem), "training", method, reweight)
 
@@ -530,6 +533,7 @@ class TablePreset(Preset):
         ValueError
             If there is none for the problem, or no such method.
         """
+        check_types(Preset.unlearning, locals())
         section = "training" if _trains_from_scratch(method) else "unlearning"
         return self._look_up(_key(problem), section, method, reweight)
 

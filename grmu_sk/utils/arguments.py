@@ -331,7 +331,9 @@ def to_array(values: Any, name: str) -> NDArray[Any]:
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise ValueError(f"{name} has masked values: fill them in, or leave those rows out.")
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
+        # pandas reads no other byte order
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     except Exception as error:  # whatever __array__ and __len__ of somebody else's class raise
         raise ValueError(f"{name} cannot be read as an array: {error}") from error
 

@@ -166,8 +166,9 @@ def run_command(arguments):
         If it refuses them.
     """
     # what would take minutes is not what is tried here
+    results = compared()
     with (
-        mock.patch.object(benchmark, "compare", lambda *args, **kwargs: compared()),
+        mock.patch.object(benchmark, "compare", lambda *args, **kwargs: results),
         mock.patch.object(benchmark, "tune", lambda *args, **kwargs: (args[2], _search())),
         mock.patch.object(audit, "preflight", functools.partial(audit.preflight, **QUICKLY)),
     ):
