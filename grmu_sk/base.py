@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -42,10 +41,12 @@ from .reweight import group_balance_weights
 from .rows import InputRows, Rows, TrainingRows
 from .sample_ids import SampleIds
 from .training import Phase, copy_net, forward, fresh_net, train
+from .utils._atomic import unchanged_on_error
 from .utils._fingerprint import described, net_parameters, rows_digest, versions, weights_digest
 from .utils._lazy_rows import LazyRows
 from .utils._predictions import decision_threshold, predicted_labels
 from .utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
+from .utils.arguments import check_types, to_numbers
 from .utils.validation import check_forget_mask, check_forget_rows, check_inputs, check_targets
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ class Request:
 
 def check_reweight(reweight: bool | str) -> None:
     """Raise ValueError if ``reweight`` is neither a bool nor "uniform"."""
-    if isinstance(reweight, str) and reweight != "uniform":
+    is_flag = isinstance(reweight, bool | np.bool_)
+    if not is_flag and not (isinstance(reweight, str) and reweight == "uniform"):
         raise ValueError(f"reweight must be True, False or 'uniform', got {reweight!r}.")
 
 
@@ -210,6 +212,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def _check_parameters(self) -> None:
         """Raise ValueError for a parameter that is out of range; called before any work."""
 
+    def _check_all_parameters(self) -> None:
+        check_types(type(self).__init__, vars(self))
+        self._check_parameters()
+
     # fit ---------------------------------------------------------------------------------------
 
     def fit(
@@ -260,7 +266,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """
         with self._unchanged_on_error(), all_processes(self._source_net()):
             self.__dict__.pop("_out_of_service", None)
-            self._check_parameters()
+            self._check_all_parameters()
             X = check_inputs(self, X, y, reset=True)
             labels = check_targets(y, len(X))
             check_classification_targets(labels)
@@ -456,7 +462,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         if ledger is not None:
             return self._unlearn_by_ledger(ledger, forget, ids, reason, checkpoint, **data)
         with self._unchanged_on_error(), all_processes(self.net_):
-            self._check_parameters()
+            self._check_all_parameters()
             self._check_request(forget, ids, ledger, reason)
             rows = self._sample_ids.rows_of(ids) if forget is None else self._checked_rows(forget)
             if len(rows) == 0:
@@ -483,7 +489,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         checkpoint: UnlearningCheckpoint | None,
         **data: Any,
     ) -> Self:
-        self._check_parameters()
+        self._check_all_parameters()
         self._check_request(forget, ids, ledger, reason)
         refuse_several_processes(self.net_, "requests of a ledger")
         asked = ids if forget is None else self._sample_ids.of_rows(self._checked_rows(forget))
@@ -682,7 +688,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         check_is_fitted(self)
         by_name = {"remaining": self.remaining_idx_, "forgotten": self.forget_idx_}
         by_name["all"] = np.union1d(*by_name.values())
-        if which not in by_name:
+        if not isinstance(which, str) or which not in by_name:
             raise ValueError(f"which must be one of {sorted(by_name)}, got {which!r}.")
         rows, data = by_name[which], self._data
         if data is None:
@@ -848,19 +854,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
 
     # house-keeping -----------------------------------------------------------------------------
 
-    @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        """Take back every change to this object if anything goes wrong, Ctrl-C included.
-
-        Attributes are always replaced, never changed in place, so a shallow copy is enough.
-        """
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+    def _unchanged_on_error(self) -> AbstractContextManager[None]:
+        """Take back every change to this object if anything goes wrong, Ctrl-C included."""
+        return unchanged_on_error(self)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -936,7 +932,7 @@ def _input_dtype(net: NeuralNet) -> tuple[torch.dtype, bool]:
 
 
 def _check_weights(unlearner: BaseUnlearner, X: Any, sample_weight: ArrayLike) -> NDArray[Any]:
-    weight = np.asarray(sample_weight, dtype=np.float32)
+    weight = to_numbers(sample_weight, "sample_weight").astype(np.float32)
     if weight.shape != (len(X),):
         raise ValueError(
             f"sample_weight has shape {weight.shape}, expected one weight for each of the "

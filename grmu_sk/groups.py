@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import check_consistent_length, column_or_1d
+
+from .utils.arguments import about, as_random_state, check_types, to_array
 
 Pair = tuple[Hashable, Hashable]
 
@@ -49,9 +52,8 @@ def attribute_column(groups: Any, *, name: str = "groups") -> NDArray[Any]:
     >>> attribute_column([["f", 0], ["m", 1]]).tolist()
     [('f', 0), ('m', 1)]
     """
-    if hasattr(groups, "detach"):  # a tensor, possibly on a device
-        groups = groups.detach().cpu().numpy()
-    frame = _as_frame(groups, name)
+    with about(name):
+        frame = _as_frame(groups, name)
     missing = frame.isna().to_numpy()
     if missing.any():
         rows = np.flatnonzero(missing.any(axis=1))
@@ -61,10 +63,34 @@ def attribute_column(groups: Any, *, name: str = "groups") -> NDArray[Any]:
             "those rows."
         )
     if frame.shape[1] == 1:
-        return np.asarray(frame.iloc[:, 0].to_numpy())
-    column = np.empty(len(frame), dtype=object)
-    column[:] = list(frame.itertuples(index=False, name=None))
+        column = np.asarray(frame.iloc[:, 0].to_numpy())
+    else:
+        column = np.empty(len(frame), dtype=object)
+        column[:] = list(frame.itertuples(index=False, name=None))
+    _check_hashable(column, name)
     return column
+
+
+def _check_hashable(column: NDArray[Any], name: str) -> None:
+    if column.dtype != object:
+        return
+    for row, value in enumerate(column):
+        try:
+            hash(value)
+        except TypeError:
+            raise ValueError(
+                f"{name} must have one value a row, or as many columns in every row; row {row} is "
+                f"{value!r}, which is neither a number nor a text."
+            ) from None
+
+
+def label_column_or_1d(y: Any) -> NDArray[Any]:
+    """Return labels as one column, whatever they come in."""
+    is_table = isinstance(y, pd.DataFrame | pd.Series | pd.Index)
+    with about("y"):
+        labels = column_or_1d(y if is_table else to_array(y, "y"))
+    _check_hashable(labels, "y")
+    return labels
 
 
 def _as_frame(groups: Any, name: str) -> pd.DataFrame:
@@ -74,8 +100,8 @@ def _as_frame(groups: Any, name: str) -> pd.DataFrame:
         frame = pd.DataFrame({name: groups})
     else:
         # object keeps the columns of a mixed list apart: ["f", 1] must not become ["f", "1"]
-        array = groups if hasattr(groups, "__array__") else np.array(groups, dtype=object)
-        array = np.asarray(array)
+        is_array = hasattr(groups, "__array__") or scipy.sparse.issparse(groups)
+        array = to_array(groups if is_array else np.array(groups, dtype=object), name)
         if array.ndim not in (1, 2):
             raise ValueError(
                 f"{name} must have one value a row (1-D) or one row of attributes a row (2-D), "
@@ -142,7 +168,7 @@ class GroupEncoder:
         GroupEncoder
             The fitted encoder.
         """
-        labels = column_or_1d(y)
+        labels = label_column_or_1d(y)
         attribute = self._attribute(groups, len(labels))
         self.classes_ = sorted_unique(labels)
         self.attributes_ = sorted_unique(attribute)
@@ -170,7 +196,7 @@ class GroupEncoder:
         ValueError
             If a label or attribute value was not seen by :meth:`fit`.
         """
-        labels = column_or_1d(y)
+        labels = label_column_or_1d(y)
         attribute = self._attribute(groups, len(labels))
         label_codes = codes_of(labels, self.classes_, "y")
         attribute_codes = codes_of(attribute, self.attributes_, "groups")
@@ -250,7 +276,9 @@ def check_pairs(pairs: Any, *, name: str = "forget_groups") -> list[Pair]:
     """
     if isinstance(pairs, tuple) and len(pairs) == 2 and not _is_pair(pairs[0]):
         pairs = [pairs]
-    checked = list(pairs)
+    checked = (
+        list(pairs) if isinstance(pairs, Iterable) and getattr(pairs, "shape", None) != () else []
+    )
     if not checked or not all(_is_pair(pair) for pair in checked):
         raise ValueError(
             f"{name} must be one or more pairs (y, attribute), such as [('blond', 'male')]; "
@@ -260,7 +288,8 @@ def check_pairs(pairs: Any, *, name: str = "forget_groups") -> list[Pair]:
 
 
 def _is_pair(value: Any) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2
+    is_two = isinstance(value, tuple | list) and len(value) == 2
+    return is_two and all(isinstance(part, Hashable) for part in value)
 
 
 def in_pairs(y: NDArray[Any], attribute: NDArray[Any], pairs: Iterable[Pair]) -> NDArray[np.bool_]:
@@ -320,9 +349,10 @@ def sample_forget_set(
     >>> len(rows), set(rows.tolist()) <= {3, 4, 5}
     (2, True)
     """
+    check_types(sample_forget_set, locals())
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio must lie in (0, 1], got {ratio!r}.")
-    labels, attribute = column_or_1d(y), attribute_column(groups)
+    labels, attribute = label_column_or_1d(y), attribute_column(groups)
     check_consistent_length(labels, attribute)
     pairs = check_pairs(forget_groups)
     for pair in pairs:
@@ -335,5 +365,5 @@ def sample_forget_set(
             f"ratio={ratio} of the {len(pool)} rows in {pairs} is less than one row. "
             "Raise ratio or name more groups."
         )
-    rng = check_random_state(random_state)
+    rng = as_random_state(random_state)
     return np.sort(rng.choice(pool, size=n_forget, replace=False))

@@ -16,7 +16,6 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import BaseCrossValidator
-from sklearn.utils import check_random_state
 from torch.utils.data import Dataset, Subset
 
 from .groups import GroupEncoder
@@ -30,6 +29,7 @@ from .rows import Rows
 from .utils._inner import unlearner_of
 from .utils._predictions import decision_threshold
 from .utils._random import RandomState, resolve_seed
+from .utils.arguments import as_random_state, check_types, to_array
 from .utils.validation import check_targets
 
 __all__ = ["UnlearningStratifiedKFold", "cross_validate_unlearning"]
@@ -156,6 +156,9 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
             neither ``groups`` nor ``forget``.
         """
         # what is wrong is said now, and not when the first fold is asked for
+        check_types(UnlearningStratifiedKFold.__init__, vars(self))
+        if not hasattr(X, "__len__") or getattr(X, "shape", None) == ():
+            raise TypeError(f"X must have one entry a row, got a {type(X).__name__}.")
         n_rows = len(X)
         if y is None:
             raise ValueError(f"{type(self).__name__} needs y, the labels.")
@@ -214,7 +217,7 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
         n_rows = len(stratum)
         order = np.arange(n_rows)
         if self.shuffle:
-            order = check_random_state(self.random_state).permutation(n_rows)
+            order = as_random_state(self.random_state).permutation(n_rows)
         order = order[np.argsort(stratum[order], kind="stable")]
         return (
             (
@@ -226,7 +229,7 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
 
 
 def _forget_mask(forget: Any, n_rows: int) -> NDArray[np.bool_]:
-    mask = forget.detach().cpu().numpy() if isinstance(forget, torch.Tensor) else np.asarray(forget)
+    mask = to_array(forget, "forget")
     if mask.dtype != bool or mask.shape != (n_rows,):
         raise ValueError(
             f"forget must be a boolean mask of length {n_rows}, one entry for each row; got "
@@ -354,6 +357,7 @@ def cross_validate_unlearning(
     >>> table.pivot_table(index="method", columns="metric", values="value").shape
     (2, 2)
     """
+    check_types(cross_validate_unlearning, locals())
     named = _named(unlearners)
     wanted = _wanted_metrics(metrics, gold)
     if gold is not None:

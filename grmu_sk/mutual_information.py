@@ -19,7 +19,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from .groups import GroupEncoder, attribute_column
+from .utils._atomic import unchanged_on_error
 from .utils._random import RandomState, isolated_rng, resolve_seed
+from .utils.arguments import about, check_types
 
 __all__ = ["MARGINALS", "MINE", "InformationCritic", "StatisticsNetwork"]
 
@@ -314,18 +316,19 @@ class MINE(BaseEstimator):
             If the bound becomes NaN or infinite.
         """
         self._check_parameters()
-        z = self._features(X, reset=True)
-        if self.discrete:
-            self._encoder = GroupEncoder().fit(attribute_column(y, name="y"))
-            self.labels_ = self._encoder.classes_
-        labels = self._labels(y)
-        check_consistent_length(z, labels)
-        self._n_labels = len(self.labels_) if self.discrete else labels.shape[1]
-        self._train_mix = torch.bincount(labels) / len(labels) if self.discrete else None
-        with isolated_rng(resolve_seed(self.random_state)):
-            self._train(z, labels)
-            self._seed_of_score = int(torch.randint(2**31, ()))
-        self.mutual_information_ = self.score(X, y)
+        with unchanged_on_error(self):
+            z = self._features(X, reset=True)
+            if self.discrete:
+                self._encoder = GroupEncoder().fit(attribute_column(y, name="y"))
+                self.labels_ = self._encoder.classes_
+            labels = self._labels(y)
+            check_consistent_length(z, labels)
+            self._n_labels = len(self.labels_) if self.discrete else labels.shape[1]
+            self._train_mix = torch.bincount(labels) / len(labels) if self.discrete else None
+            with isolated_rng(resolve_seed(self.random_state)):
+                self._train(z, labels)
+                self._seed_of_score = int(torch.randint(2**31, ()))
+            self.mutual_information_ = self.score(X, y)
         return self
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
@@ -378,15 +381,26 @@ class MINE(BaseEstimator):
         return draw_marginal(labels, self.marginal, self._n_labels, self._train_mix)
 
     def _features(self, X: ArrayLike, reset: bool) -> torch.Tensor:
-        return torch.as_tensor(validate_data(self, X, reset=reset, dtype=np.float32))
+        with about("X"):
+            array = validate_data(self, X, reset=reset, dtype=np.float32, force_writeable=True)
+        return torch.as_tensor(array)
 
     def _labels(self, y: ArrayLike) -> torch.Tensor:
         if not self.discrete:
-            array = check_array(y, dtype=np.float32, ensure_2d=False)
+            with about("y"):
+                array = check_array(y, dtype=np.float32, ensure_2d=False, force_writeable=True)
             return torch.as_tensor(array.reshape(len(array), -1))
         return torch.as_tensor(self._encoder.transform(attribute_column(y, name="y")))
 
     def _check_parameters(self) -> None:
+        check_types(MINE.__init__, vars(self))
+        for name in ("hidden", "max_updates", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}.")
+        if not 0 <= self.lr < np.inf:
+            raise ValueError(f"lr must be finite and not negative, got {self.lr!r}.")
+        if self.optimizer is not None and not callable(self.optimizer):
+            raise TypeError(f"optimizer must be a class of torch, or None, got {self.optimizer!r}.")
         if self.marginal not in MARGINALS:
             raise ValueError(f"marginal must be one of {MARGINALS}, got {self.marginal!r}.")
         if not self.discrete and self.marginal != "permute":

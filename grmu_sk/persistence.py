@@ -64,6 +64,7 @@ from .utils._whole_file import (
     with_sorted_header,
     write_atomically,
 )
+from .utils.arguments import check_types
 
 __all__ = ["PersistenceError", "load", "save"]
 
@@ -190,6 +191,7 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     >>> again.forget_idx_.tolist(), bool((again.predict(X) == unlearner.predict(X)).all())
     ([3, 7], True)
     """
+    check_types(save, locals())
     if not isinstance(unlearner, BaseUnlearner):
         raise TypeError(f"Only unlearners can be saved, got a {type(unlearner).__name__}.")
     check_is_fitted(unlearner)
@@ -256,6 +258,7 @@ def load(
     --------
     See :func:`save`.
     """
+    check_types(load, locals())
     raw = Path(path).read_bytes()
     metadata = _read_metadata(raw, path)
     tensors = _read_tensors(raw, path)

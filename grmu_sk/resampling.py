@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import Tags, check_consistent_length, check_random_state
+from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from .groups import GroupEncoder, attribute_column
 from .reweight import group_balance_weights
 from .utils._random import RandomState
+from .utils.arguments import as_random_state
 
 try:
     from imblearn.base import BaseSampler
@@ -178,7 +179,7 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
         TypeError
             If ``group_counts`` is not a mapping.
         """
-        rng = check_random_state(self.random_state)
+        rng = as_random_state(self.random_state)
         probabilities = self._fit_probabilities(X, y, groups)
         rows = rng.choice(len(probabilities), size=len(probabilities), p=probabilities)
         self.sample_indices_ = rows

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch.utils.data import WeightedRandomSampler
 
 from .groups import GroupEncoder, attribute_column
+from .utils.arguments import check_types
 
 __all__ = ["ReweightSampler", "group_balance_weights"]
 
@@ -200,7 +201,15 @@ class ReweightSampler(TransformerMixin, BaseEstimator):
         -------
         WeightedRandomSampler
             For a :class:`torch.utils.data.DataLoader` over the remaining rows.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`transform` does.
+        TypeError
+            If a number is none, or labels come in a form that cannot be read.
         """
+        check_types(ReweightSampler.to_torch, locals())
         weights = self.transform(X, groups)
         return WeightedRandomSampler(
             weights.tolist(), num_samples or len(weights), replacement=True, generator=generator

@@ -13,9 +13,11 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from .rows import Rows
+from .utils.arguments import to_array
 
 __all__ = ["SampleIds", "id_texts"]
 
@@ -55,6 +57,8 @@ def id_texts(ids: Any, name: str = "ids") -> list[str]:
         raise TypeError(f"{name} must be a list of ids, got {ids!r}. One id: [{ids!r}].")
     if getattr(ids, "ndim", 1) != 1:
         raise TypeError(f"{name} must be one-dimensional: one id for each row.")
+    if isinstance(ids, torch.Tensor):
+        ids = to_array(ids, name)
     values = ids.tolist() if hasattr(ids, "tolist") else list(ids)
     return [_text(value, position, name) for position, value in enumerate(values)]
 

@@ -57,11 +57,11 @@ from .metrics import (
     split_accuracy_score,
     worst_group_accuracy_score,
 )
-from .metrics._inputs import to_numpy
 from .rows import InputRows
 from .utils._inner import inputs_of_unlearner, unlearner_of
 from .utils._predictions import decision_threshold
 from .utils._random import resolve_seed
+from .utils.arguments import check_types, to_array
 from .utils.validation import check_inputs
 
 __all__ = [
@@ -246,6 +246,7 @@ class UnlearningScorer:
         uses_groups: bool = True,
         uses_weights: bool = True,
     ) -> None:
+        check_types(UnlearningScorer.__init__, locals())
         self.name = name
         self._function = function
         self._uses_groups = uses_groups
@@ -343,6 +344,9 @@ class UnlearningScorer:
                 "using sklearn.set_config(enable_metadata_routing=True)."
             )
         given = {"groups": groups, "sample_weight": sample_weight}
+        for name, alias in given.items():
+            if not isinstance(alias, bool | str | None):
+                raise TypeError(f"{name} must be True, False, None or a name, got {alias!r}.")
         requests = self._requests | {
             name: alias for name, alias in given.items() if alias != UNCHANGED
         }
@@ -483,6 +487,7 @@ def get_unlearning_scorer(name: str) -> UnlearningScorer:
     >>> scorer, scorer is ga_scorer
     (ga_scorer, False)
     """
+    check_types(get_unlearning_scorer, locals())
     if name == "avg_gap":
         raise ValueError(
             "The average gap needs a gold standard: avg_gap_scorer(gold=RetrainUnlearner(net, "
@@ -647,7 +652,7 @@ def _digest_of_rows(scored: ScoredRows) -> str:
             data.groups,
             data.sample_weight,
             unlearner.forget_idx_,
-            to_numpy(scored.y),
+            to_array(scored.y, "y"),
             attribute_column(scored.groups),
         ]
     )
@@ -664,4 +669,4 @@ def _digest_of_inputs(unlearner: BaseUnlearner, X: Any, batch_size: int = 1024) 
 def _to_arrays(batch: Any) -> Any:
     if isinstance(batch, dict):
         return {name: _to_arrays(value) for name, value in batch.items()}
-    return to_numpy(batch)
+    return to_array(batch, "X")

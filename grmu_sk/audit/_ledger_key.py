@@ -8,6 +8,7 @@ import re
 import secrets
 import stat
 
+from ..utils.arguments import check_types
 from ._errors import LedgerError
 
 __all__ = ["LedgerKey", "create_key_file"]
@@ -37,15 +38,21 @@ def create_key_file(path: str | os.PathLike[str]) -> None:
     --------
     DeletionLedger : Takes it as ``key_file``.
     """
+    check_types(create_key_file, locals())
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(32) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(path)  # half a key would be taken for a whole one
+        raise
 
 
 def read_key_file(path: str | os.PathLike[str]) -> bytes:
     """Return the key in a file, which nobody else may read."""
+    check_types(read_key_file, locals())
     with open(path, "rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if os.name == "posix" and mode & 0o077:

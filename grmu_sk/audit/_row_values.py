@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..utils.arguments import to_array, to_numbers
+
 # A row is known by so many of its values; more would only make the search slower.
 MAX_VALUES = 256
 # Below so much information a match may be chance.
@@ -63,10 +65,7 @@ def numeric_rows(rows: Any) -> NDArray[Any]:
     """
     if isinstance(rows, pd.DataFrame):
         rows = rows.select_dtypes(["number", "bool"]).to_numpy()
-    elif hasattr(rows, "detach"):
-        rows = rows.detach().cpu()
-        rows = rows.float().numpy() if not hasattr(rows, "numpy") else _tensor_to_numpy(rows)
-    array = np.asarray(rows)
+    array = to_array(rows, "rows")
     if array.dtype.kind == "O":
         try:
             array = array.astype(np.float64)
@@ -82,12 +81,6 @@ def numeric_rows(rows: Any) -> NDArray[Any]:
             "given as rows[None]."
         )
     return array
-
-
-def _tensor_to_numpy(tensor: Any) -> NDArray[Any]:
-    import torch
-
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def row_forms(rows: NDArray[Any], mean: Any = None, std: Any = None) -> list[RowValues]:
@@ -128,7 +121,7 @@ def _valued(rows: NDArray[Any], mean: Any, std: Any) -> list[tuple[str, NDArray[
         valued.append(("scaled to [0, 1]", values / 255))
     if mean is not None or std is not None:
         try:
-            normalised = (values - _parameter(mean, 0.0)) / _parameter(std, 1.0)
+            normalised = (values - _parameter(mean, 0.0, "mean")) / _parameter(std, 1.0, "std")
             normalised = np.broadcast_to(normalised, values.shape)
         except ValueError as error:
             raise ValueError(
@@ -138,10 +131,8 @@ def _valued(rows: NDArray[Any], mean: Any, std: Any) -> list[tuple[str, NDArray[
     return valued
 
 
-def _parameter(value: Any, default: float) -> NDArray[np.float64]:
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    return np.asarray(default if value is None else value, dtype=np.float64)
+def _parameter(value: Any, default: float, name: str) -> NDArray[np.float64]:
+    return to_numbers(default if value is None else value, name)
 
 
 def _axis_orders(values: NDArray[np.float64]) -> list[tuple[str, NDArray[np.float64]]]:

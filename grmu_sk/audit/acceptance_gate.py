@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
 from ..unlearners import RetrainUnlearner
+from ..utils.arguments import check_types
 from .attack_result import AttackResult
 from .gate_result import ORDER, GateCheck, GateResult
 from .model_scores import ModelScores, Score, measure
@@ -49,6 +50,7 @@ class GateError(ValueError):
     """
 
     def __init__(self, result: GateResult) -> None:
+        check_types(GateError.__init__, locals())
         self.result = result
         reasons = "; ".join(
             f"{check.status}: {check.name} ({check.detail})"
@@ -134,6 +136,7 @@ class AcceptanceGate:
         rule: Literal["point", "interval"] = "point",
         allow_inconclusive: bool = False,
     ) -> None:
+        check_types(AcceptanceGate.__init__, locals())
         self.test_accuracy = test_accuracy
         self.worst_group = worst_group
         self.forgotten_groups = forgotten_groups
@@ -181,6 +184,7 @@ class AcceptanceGate:
         GateResult
             The decision.
         """
+        check_types(AcceptanceGate.decide, locals())
         reference = before if self.compare_to == "before" else gold
         checks = [
             self._compare(name, getattr(self, attribute), metric, is_better_high, after, reference)
@@ -355,6 +359,7 @@ class AcceptanceGate:
         ValueError
             If an argument is unknown, or falling back is impossible for this method.
         """
+        check_types(AcceptanceGate.enforce, locals())
         if on_failure not in ("refuse", "keep", "retrain"):
             raise ValueError(
                 f"on_failure must be 'refuse', 'keep' or 'retrain', got {on_failure!r}."
@@ -398,6 +403,8 @@ class AcceptanceGate:
 
 
 def _check_attacks(attacks: list[AttackResult]) -> list[GateCheck]:
+    if not all(isinstance(attack, AttackResult) for attack in attacks):
+        raise TypeError(f"attacks must be AttackResult objects, got {attacks!r}.")
     if not attacks:
         return [GateCheck("Leakage", "inconclusive", "no attack was run")]
     statuses: dict[str, Any] = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
+
+from ..utils.arguments import check_types
 
 __all__ = ["AttackResult", "Verdict"]
 
@@ -53,10 +55,7 @@ class AttackResult:
     verdict: Verdict
 
     def __post_init__(self) -> None:
-        if self.verdict not in get_args(Verdict):
-            raise ValueError(
-                f"verdict must be one of {list(get_args(Verdict))}, got {self.verdict!r}."
-            )
+        check_types(AttackResult.__init__, vars(self), allow_nan=True)
         if self.verdict == "no leak found" and math.isnan(self.power):
             raise ValueError(
                 f"The attack {self.name!r} says 'no leak found', but its power was not measured "
@@ -92,12 +91,15 @@ class AttackResult:
 
         Raises
         ------
+        TypeError
+            If a field is not of its kind.
         ValueError
             If a field is missing, unknown or not a number where one is needed.
         """
+        check_types(cls.from_dict, locals())
         names = list(cls.__dataclass_fields__)
-        if sorted(fields) != sorted(names):
-            raise ValueError(f"An attack result has the fields {names}, got {sorted(fields)}.")
+        if not all(isinstance(name, str) for name in fields) or sorted(fields) != sorted(names):
+            raise ValueError(f"An attack result has the fields {names}, got {list(fields)}.")
         values = dict(fields)
         for name in ("value", "low", "high", "power"):
             value = values[name]

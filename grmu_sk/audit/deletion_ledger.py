@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
 from ..checkpoint import UnlearningCheckpoint
 from ..rows import Rows
 from ..sample_ids import id_texts, naming
+from ..utils.arguments import check_types
 from ._errors import LedgerBusyError, LedgerError
 from ._lease import lease
 from ._ledger_key import read_key_file
@@ -74,6 +76,8 @@ class DeletionLedger:
     LedgerError
         If the key is missing, wrong, too short, or can be read by others; if there is no ledger
         and none may be made.
+    OSError
+        If ``key_file`` cannot be read.
     LedgerBusyError
         If another process has locked the file for longer than ``timeout``.
     LedgerDamagedError
@@ -128,6 +132,7 @@ class DeletionLedger:
         create: bool = True,
         timeout: float = 30.0,
     ) -> None:
+        check_types(DeletionLedger.__init__, locals())
         if key is not None and key_file is not None:
             raise LedgerError("Pass key or key_file, not both.")
         if key_file is not None:
@@ -166,6 +171,7 @@ class DeletionLedger:
         LedgerError
             If the ledger has a key and was opened without; or as in the constructor.
         """
+        check_types(DeletionLedger.add, locals())
         if not isinstance(reason, str):
             raise TypeError(f"reason must be text, got a {type(reason).__name__}.")
         tokens = list(dict.fromkeys(self.tokens(ids)))
@@ -259,6 +265,7 @@ class DeletionLedger:
         ValueError
             If there is no such state.
         """
+        check_types(DeletionLedger.requests, locals())
         if state not in (None, *STATES):
             raise ValueError(f"state must be one of {STATES}, got {state!r}.")
         with self._store.transaction() as connection:
@@ -319,6 +326,7 @@ class DeletionLedger:
             If the file is damaged; if an entry was changed, removed, put in, or made without the
             key; if the requests do not follow from the history; if no entry has the hash ``head``.
         """
+        check_types(DeletionLedger.verify, locals())
         self._store.verify(head)
 
     def returned_rows(self, unlearner: BaseUnlearner) -> Rows:
@@ -337,6 +345,8 @@ class DeletionLedger:
         ndarray
             Row numbers of ``fit``, ascending; empty if all is well.
         """
+        check_types(DeletionLedger.returned_rows, locals())
+        check_is_fitted(unlearner)
         return self._returned(unlearner, self._rows_by_token(unlearner))
 
     # carrying out ------------------------------------------------------------------------------
@@ -391,6 +401,7 @@ class DeletionLedger:
         ValueError, FloatingPointError
             What ``unlearn`` raises; the requests are marked as failed.
         """
+        check_types(DeletionLedger.run, locals())
         if not isinstance(unlearner, BaseUnlearner):
             raise TypeError(f"unlearner must be an unlearner, got a {type(unlearner).__name__}.")
         kept = _for_requests(checkpoint)
@@ -443,6 +454,7 @@ class DeletionLedger:
             What ``unlearn`` and ``save`` raise; the requests are marked as failed, and the file is
             as it was.
         """
+        check_types(DeletionLedger.run_file, locals())
         from ..persistence import load, save
 
         runner = RequestRunner(
@@ -486,6 +498,7 @@ class DeletionLedger:
         LedgerError
             As in :meth:`run`.
         """
+        check_types(DeletionLedger.process, locals())
         texts = [] if ids is None else id_texts(ids)
         if texts:
             self._refuse_unknown(unlearner, texts)

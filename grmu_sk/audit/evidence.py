@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
 from ..persistence import PACKAGES
+from ..utils.arguments import check_types
 from ._group_mix import group_mix
 from .acceptance_gate import AcceptanceGate
 from .attack_result import AttackResult
@@ -139,6 +140,7 @@ def build_evidence(
     >>> evidence["request"]["n_forgotten"], evidence["gate"]["passed"]
     (1, False)
     """
+    check_types(build_evidence, locals())
     check_is_fitted(unlearner)
     given = [value is not None for value in (X, y, groups)]
     if any(given) and not all(given):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ..utils.arguments import check_types
+
 __all__ = ["Finding"]
 
 Kind = Literal["forgotten row", "original weights", "teacher copy", "sampler weights"]
@@ -44,6 +46,9 @@ class Finding:
     rows: tuple[int, ...] = ()
     tensors: tuple[str, ...] = ()
     offset: int | None = None
+
+    def __post_init__(self) -> None:
+        check_types(Finding.__init__, vars(self))
 
     def __str__(self) -> str:
         names = self.rows or self.tensors

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
 from ..utils._digest import add, add_weights
+from ..utils.arguments import check_types
 
 __all__ = ["model_hash"]
 
@@ -31,6 +32,8 @@ def model_hash(unlearner: BaseUnlearner) -> str:
 
     Raises
     ------
+    TypeError
+        If it is not an unlearner.
     NotFittedError
         If the unlearner is not fitted.
 
@@ -45,6 +48,7 @@ def model_hash(unlearner: BaseUnlearner) -> str:
     >>> model_hash(one) == model_hash(other), model_hash(one) == model_hash(other.unlearn([3]))
     (True, False)
     """
+    check_types(model_hash, locals())
     check_is_fitted(unlearner)
     digest = hashlib.sha256()
     add(digest, "class", type(unlearner).__name__.encode())

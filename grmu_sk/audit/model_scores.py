@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length
 
 from ..groups import GroupEncoder, Pair
 from ..metrics import (
@@ -25,6 +25,7 @@ from ..metrics import (
     split_accuracy_score,
     worst_group_accuracy_score,
 )
+from ..utils.arguments import about, as_random_state, check_types, to_array
 
 __all__ = ["GroupScore", "ModelScores", "Score", "measure"]
 
@@ -136,6 +137,7 @@ class ModelScores:
         ValueError
             If a field is missing or of another kind.
         """
+        check_types(cls.from_dict, locals())
         try:
             groups = [
                 GroupScore(
@@ -225,14 +227,19 @@ def measure(
     >>> low_to_high[0] <= scores.metrics["TA"].value <= low_to_high[1]
     True
     """
-    if n_bootstrap < 2:
-        raise ValueError(f"n_bootstrap must be at least 2, got {n_bootstrap!r}.")
+    check_types(measure, locals())
+    if not 2 <= n_bootstrap <= MOST_SAMPLES:
+        raise ValueError(
+            f"n_bootstrap must be at least 2 and at most {MOST_SAMPLES}, got {n_bootstrap!r}."
+        )
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
     if groups is None:
         raise ValueError("groups is None: the accuracy of groups needs the protected attribute.")
-    rng = check_random_state(random_state)
-    labels, predicted = np.asarray(y), np.asarray(estimator.predict(X))
+    rng = as_random_state(random_state)
+    if not hasattr(estimator, "predict"):
+        raise TypeError(f"estimator must be one that predicts, got {estimator!r}.")
+    labels, predicted = _labels(y, "y"), np.asarray(estimator.predict(X))
     check_consistent_length(labels, predicted)
     encoder = GroupEncoder()
     with warnings.catch_warnings():
@@ -248,9 +255,29 @@ def measure(
     }
     for name, split in (("RA", remaining), ("UA", forgotten)):
         if split is not None:
-            is_right = np.asarray(estimator.predict(split[0])) == np.asarray(split[1])
+            is_right = _is_right(estimator, split, "remaining" if name == "RA" else "forgotten")
             metrics[name] = _wilson(int(is_right.sum()), len(is_right), confidence)
     return ModelScores(metrics, cells.group_scores(confidence), len(labels), confidence)
+
+
+def _labels(y: Any, name: str) -> NDArray[Any]:
+    labels = to_array(y, name)
+    if labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"{name} must hold one label a row, got shape {labels.shape}.")
+    return labels
+
+
+def _is_right(estimator: Any, split: Any, name: str) -> NDArray[np.bool_]:
+    """Tell which predictions of a pair (X, y) are right."""
+    if not isinstance(split, tuple | list) or len(split) != 2:
+        raise ValueError(f"{name} must be a pair (X, y), got {split!r}.")
+    with about(name):
+        predicted, labels = np.asarray(estimator.predict(split[0])), _labels(split[1], name)
+        check_consistent_length(predicted, labels)
+    return predicted == labels
+
+
+MOST_SAMPLES = 1_000_000  # they are held in memory
 
 
 class _Cells:

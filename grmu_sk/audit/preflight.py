@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..base import BaseUnlearner
 from ..rows import TrainingRows
 from ..utils import all_unlearners
+from ..utils.arguments import check_types
 from ..utils.validation import check_forget_rows
 from ._cost_probe import parameters_of, predicted_seconds
 from ._group_mix import group_mix
@@ -116,6 +117,7 @@ def preflight(
     >>> report.n_requested, int(report.to_frame()["remaining"].sum())
     (2, 198)
     """
+    check_types(preflight, locals())
     check_is_fitted(unlearner)
     n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
     forget = np.intersect1d(check_forget_rows(forget_idx, n_rows), unlearner.remaining_idx_)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..base import BaseUnlearner
+from ..utils._files import require_replaceable
+from ..utils.arguments import check_types
 from ._page import render_page
 from .evidence import FORMAT, FORMAT_VERSION, build_evidence
 
@@ -75,7 +77,10 @@ def write_report(
     ...     sorted(file.name for file in Path(folder).iterdir())
     ['report.html', 'report.json']
     """
+    check_types(write_report, locals())
     page = Path(path)
+    for place in (page, page.with_suffix(".json") if page.name else page):
+        require_replaceable(place)
     if page.suffix.lower() == ".json":
         raise ValueError(f"{page} is the name of the JSON beside the page: give the page's own.")
     if isinstance(unlearner, Mapping):
@@ -86,8 +91,7 @@ def write_report(
         content = build_evidence(unlearner, X, y, groups, **evidence)
     document = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
     html = render_page(content)
-    _replace(page.with_suffix(".json"), document + "\n")
-    _replace(page, html)
+    _replace({page.with_suffix(".json"): document + "\n", page: html})
     return content
 
 
@@ -122,6 +126,7 @@ def read_evidence(path: str | os.PathLike[str]) -> dict[str, Any]:
     ...         print("is not evidence" in str(error))
     True
     """
+    check_types(read_evidence, locals())
     raw = Path(path).read_bytes()
     try:
         content = json.loads(raw)
@@ -138,13 +143,19 @@ def read_evidence(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file beside its place and move it there, so that it is never half written."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+def _replace(texts: dict[Path, str]) -> None:
+    """Write files beside their places and move them there once all of them are whole."""
+    temporary = {path: path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp") for path in texts}
     try:
-        # a label may hold half of a surrogate pair, which no encoding can write
-        temporary.write_bytes(text.encode("utf-8", errors="replace"))
-        os.replace(temporary, path)
+        for path, text in texts.items():
+            # a label may hold half of a surrogate pair, which no encoding can write
+            with open(temporary[path], "xb") as file:
+                file.write(text.encode("utf-8", errors="replace"))
+                file.flush()
+                os.fsync(file.fileno())
+        for path in texts:
+            os.replace(temporary[path], path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for place in temporary.values():
+            place.unlink(missing_ok=True)
         raise

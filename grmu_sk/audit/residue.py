@@ -16,6 +16,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from ..base import BaseUnlearner
+from ..utils.arguments import check_types, to_array
 from ._containers import OPENERS
 from ._folders import scan_path
 from ._object_walk import ObjectWalk
@@ -127,11 +128,16 @@ def scan_residue(
     >>> scan_residue({"batch": rows + 1}, rows)
     []
     """
+    check_types(scan_residue, locals())
     is_path = isinstance(path_or_object, str | os.PathLike)
     unlearner = path_or_object if isinstance(path_or_object, BaseUnlearner) else None
     known_rows, known_n = _known_of(unlearner)
     if forget_idx is not None:
-        known_rows = np.asarray(forget_idx)
+        known_rows = to_array(forget_idx, "forget_idx")
+        if known_rows.ndim != 1:
+            raise ValueError(f"forget_idx must be one number a row, got shape {known_rows.shape}.")
+    if rows is not None and (not hasattr(rows, "__len__") or getattr(rows, "shape", None) == ()):
+        raise ValueError(f"rows must be several rows, got {rows!r}.")
     if remaining is None and unlearner is not None and rows is not None:
         remaining = _held_rows(unlearner, known_rows, len(rows))
     wanted, notes = _wanted(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
+from ..utils.arguments import check_types
 from .finding import Finding
 
 __all__ = ["ResidueScan"]
@@ -39,12 +41,13 @@ class ResidueScan(list[Finding]):
 
     def __init__(
         self,
-        findings: Any = (),
+        findings: Iterable[Finding] = (),
         *,
-        not_searched: Any = (),
+        not_searched: Iterable[str] = (),
         n_places: int = 0,
         n_bytes: int = 0,
     ) -> None:
+        check_types(ResidueScan.__init__, locals())
         super().__init__(findings)
         self.not_searched = list(not_searched)
         self.n_places = n_places

@@ -10,6 +10,7 @@ from sklearn.frozen import FrozenEstimator
 
 from ..base import BaseUnlearner
 from ..utils import all_unlearners
+from ..utils.arguments import check_types
 
 RESEED = 1_000_003  # added to the seed of the second gold model
 #: What methods are compared with.
@@ -47,6 +48,7 @@ class Candidate:
 
     def build(self, net: Any, pretrained: Any, seed: int) -> BaseUnlearner:
         """Return the unlearner, starting from the pretrained net if the method needs one."""
+        check_types(Candidate.build, locals())
         needs_it = self.unlearner._needs_trained_net and self.unlearner._accepts_trained_net
         known = self.unlearner._get_param_names()
         switch = {"reweight": self.reweight} if "reweight" in known else {}
@@ -81,6 +83,7 @@ def candidates_for(
     ValueError
         If a name is unknown.
     """
+    check_types(candidates_for, locals())
     registry = dict(all_unlearners())
     unknown = sorted(set(names) - set(registry))
     if unknown:

@@ -11,10 +11,12 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
+from skorch import NeuralNet
 
 from ..base import BaseUnlearner
 from ..groups import sample_forget_set
 from ..metrics import AVERAGE_GAP_METRICS, average_gap_score
+from ..utils.arguments import check_types
 from .candidates import Candidate
 from .execution import Scores, evaluate, forget_rows, train_on_all, warm_up
 from .splits import Splits
@@ -107,7 +109,19 @@ def compare(
         ``seconds`` is the time of the unlearning run, and ``cost`` that time in training epochs
         of the same seed's pretraining. ``group_accuracy`` rows carry the group in their metric:
         ``group_accuracy[even, orange]``. A candidate whose loss was not finite has NaN.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another kind.
+    ValueError
+        If the gold standard is not among the candidates, or seeds are missing or repeated; if
+        ``ratio`` is out of range, or nothing can be forgotten.
+    FloatingPointError
+        If the loss of pretraining or of the gold standard is not finite.
     """
+    check_types(compare, locals())
+    check_comparison(net, candidates, seeds)
     runs = {seed: Run(seed, net, load, ratio) for seed in seeds}
     results: dict[tuple[int, str, bool], Scores | None] = {}
     pretrained: dict[int, BaseUnlearner] = {}
@@ -129,6 +143,40 @@ def compare(
     return _tidy(results, candidates, seeds, load(seeds[0]).name, ratio)
 
 
+def check_comparison(net: Any, candidates: Sequence[Candidate], seeds: Sequence[int]) -> None:
+    """Check what a comparison and a search have in common.
+
+    Parameters
+    ----------
+    net : object
+        What should be a skorch net.
+    candidates : sequence
+        What should be candidates, the gold standard among them.
+    seeds : sequence
+        What should be distinct seeds.
+
+    Raises
+    ------
+    TypeError
+        If one of them is something else.
+    ValueError
+        If there is no seed, one is named twice, or the gold standard is missing.
+    """
+    if not isinstance(net, NeuralNet):
+        raise TypeError(f"net must be a skorch net, got {net!r}.")
+    if not all(isinstance(candidate, Candidate) for candidate in candidates):
+        raise TypeError(f"candidates must be Candidate objects, got {candidates!r}.")
+    if not any(c.method == "retrain" and c.reweight for c in candidates):
+        raise ValueError(
+            "candidates lack the gold standard, retrain with REWEIGHT, which all others are "
+            "compared with: see candidates_for."
+        )
+    if not all(isinstance(seed, int | np.integer) and seed >= 0 for seed in seeds):
+        raise TypeError(f"seeds must be whole numbers, not negative, got {seeds!r}.")
+    if len(seeds) == 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must name at least one seed, and none twice; got {seeds!r}.")
+
+
 def _parallel(n_jobs: int, jobs: Iterator[Any]) -> Iterator[Any]:
     return Parallel(n_jobs=n_jobs, return_as="generator_unordered")(jobs)
 
@@ -138,8 +186,12 @@ def _add_gap_and_cost(results: dict[tuple[int, str, bool], Scores | None], epoch
         if scores is None:
             continue
         gold, pretrain = results[seed, "retrain", True], results[seed, "pretrain", False]
-        assert gold is not None
-        assert pretrain is not None
+        assert pretrain is not None  # it raises if its loss is not finite
+        if gold is None:
+            raise FloatingPointError(
+                f"The loss of the gold standard became NaN or infinite with seed {seed}, so that "
+                "nothing can be compared with it. Lower the net's learning rate."
+            )
         scores["AVG_GAP"] = average_gap_score(
             {metric: [scores[metric]] for metric in AVERAGE_GAP_METRICS},
             {metric: [gold[metric]] for metric in AVERAGE_GAP_METRICS},

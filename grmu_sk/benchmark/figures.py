@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..utils.arguments import check_types
 from .paper import (
     APPROXIMATE,
     AVERAGE_GAP,
@@ -212,6 +213,7 @@ def make_figure(
     'Figure 6, fairface'
     >>> plt.close(drawn.figure)
     """
+    check_types(make_figure, locals())
     if number not in FIGURE_NUMBERS:
         raise ValueError(
             f"There is no Figure {number} to build: choose one from {FIGURE_NUMBERS[0]} to "

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 
 from ..groups import Pair, attribute_column, check_pairs, in_pairs, sample_forget_set
+from ..utils.arguments import about, as_random_state, check_types, to_array
 from .splits import Splits
 
 __all__ = [
@@ -88,6 +88,7 @@ class ForgetSet:
         ForgetSetMismatch
             If there are too few training rows for these row numbers.
         """
+        check_types(ForgetSet.mask, locals())
         if len(self.rows) and self.rows[-1] >= n_rows:
             raise ForgetSetMismatch(
                 f"The forget set names row {self.rows[-1]}, but there are {n_rows} training rows: "
@@ -110,6 +111,7 @@ class ForgetSet:
         ForgetSetMismatch
             If name, labels, attributes or rows are others than when the set was drawn.
         """
+        check_types(ForgetSet.check, locals())
         found = _fingerprint(splits, self.rows)
         if found != self.fingerprint:
             raise ForgetSetMismatch(
@@ -135,6 +137,7 @@ class ForgetSet:
         ForgetSetMismatch
             If it was another forget set.
         """
+        check_types(ForgetSet.require, locals())
         if fingerprint != self.fingerprint:
             raise ForgetSetMismatch(
                 f"{step} was run with another forget set (fingerprint {fingerprint[:12]}) than "
@@ -179,6 +182,7 @@ class ForgetSet:
         ValueError
             If a value is missing.
         """
+        check_types(cls.from_dict, locals())
         names = ("rows", "pairs", "ratio", "seed", "fingerprint", "stratified")
         missing = [name for name in names if name not in stored]
         if missing:
@@ -187,12 +191,19 @@ class ForgetSet:
                 "draw_forget_set."
             )
         values = {name: stored[name] for name in names}
-        values["rows"] = np.asarray(stored["rows"], dtype=np.int64)
-        values["pairs"] = [(y, a) for y, a in stored["pairs"]]
+        with about("stored"):
+            values["rows"] = _row_numbers(to_array(stored["rows"], "stored['rows']"))
+            values["pairs"] = [(y, a) for y, a in stored["pairs"]]
         forget_set = cls(**values)
         forget_set.mask(len(splits.train.y))
         forget_set.check(splits)
         return forget_set
+
+
+def _row_numbers(rows: NDArray[Any]) -> NDArray[np.int64]:
+    if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
+        raise ValueError(f"stored['rows'] must be row numbers, got {rows.dtype} {rows.shape}.")
+    return rows.astype(np.int64)
 
 
 def draw_forget_set(
@@ -252,7 +263,8 @@ def draw_forget_set(
     >>> len(forget_set), set(zip(y[forget_set.rows].tolist(), a[forget_set.rows].tolist()))
     (5, {(1, 1)})
     """
-    chosen = check_pairs(pairs) if len(pairs) else []
+    check_types(draw_forget_set, locals())
+    chosen = check_pairs(pairs, name="pairs") if len(pairs) else []
     draw = _draw_by_group if stratified and chosen else _draw
     rows = draw(splits, chosen, ratio, seed)
     fingerprint = _fingerprint(splits, rows)
@@ -268,7 +280,7 @@ def _draw(splits: Splits, pairs: list[Pair], ratio: float, seed: int) -> NDArray
 
 
 def _draw_by_group(splits: Splits, pairs: list[Pair], ratio: float, seed: int) -> NDArray[np.int64]:
-    rng = check_random_state(seed)
+    rng = as_random_state(seed, "seed")
     train = splits.train
     parts = [
         sample_forget_set(
@@ -343,7 +355,7 @@ def data_fingerprint(splits: Splits) -> str:
 
 def _fingerprint(splits: Splits, rows: NDArray[np.int64]) -> str:
     digest = hashlib.sha256(json.dumps(splits.name).encode())
-    for values in (np.asarray(splits.train.y), attribute_column(splits.train.groups)):
+    for values in (to_array(splits.train.y, "y"), attribute_column(splits.train.groups)):
         names, codes = np.unique(values.astype(str), return_inverse=True)
         digest.update(json.dumps([len(values), names.tolist()]).encode())
         digest.update(codes.astype("<i8").tobytes())

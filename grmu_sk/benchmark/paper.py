@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ..metrics import AVERAGE_GAP_METRICS
+from ..utils.arguments import check_types
 
 TABLE_NUMBERS = range(1, 19)
 AVERAGE_GAP = "AVG_GAP"
@@ -182,6 +183,7 @@ def paper_values(number: int | None = None) -> pd.DataFrame:
     >>> table.loc[("miu", 1, "AVG_GAP"), "mean"].item()
     99.0
     """
+    check_types(paper_values, locals())
     values = _all_values()
     if number is None:
         return values.copy()

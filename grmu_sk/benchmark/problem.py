@@ -16,6 +16,7 @@ from torch import nn
 from ..bert import BertClassifier
 from ..groups import Pair
 from ..nets import MLP
+from ..utils.arguments import check_types
 from ._loading import ImageLoader, TableLoader, TextLoader, adult_columns, load_digits_problem
 from ._networks import ChannelsLastCNN
 from .forget_sets import product_pairs
@@ -79,6 +80,7 @@ class Problem:
         ValueError
             If the problem has no such forget set.
         """
+        check_types(Problem.pairs, locals())
         if forget not in self.forget_sets:
             raise ValueError(
                 f"{self.name} has no forget set {forget!r}; it has "
@@ -266,6 +268,8 @@ def get_problem(
         If the name, an option or a value is unknown, or ``data_root`` is missing.
     FileNotFoundError
         If there is nothing at ``data_root`` or at ``weights``.
+    OSError
+        If a file cannot be read.
 
     Examples
     --------
@@ -276,6 +280,7 @@ def get_problem(
     >>> len(problem.load(0).train.y)
     1437
     """
+    check_types(get_problem, locals())
     if name not in DEFINITIONS:
         raise ValueError(f"There is no problem {name!r}; there are {', '.join(DEFINITIONS)}.")
     definition = DEFINITIONS[name]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..utils.arguments import check_types
 from .paper import AVERAGE_GAP, GAP_METRICS, GOLD, PRETRAIN, RESEEDED_GOLD, Model
 from .schema import RESULT_COLUMNS, SELECTIONS
 
@@ -38,10 +39,13 @@ def read_results(path: str | Path) -> pd.DataFrame:
     ------
     FileNotFoundError
         If there is no such file.
+    OSError
+        If a file cannot be read.
     ValueError
         If it is no CSV file, lacks a column or rows, or a column holds what it must not; the
         message names the file, the column and the line.
     """
+    check_types(read_results, locals())
     file = Path(path)
     if file.is_dir():
         file = file / RESULTS_FILE

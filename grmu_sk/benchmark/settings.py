@@ -16,6 +16,7 @@ import torch
 from skorch.callbacks import LRScheduler
 
 from ..utils import all_unlearners
+from ..utils.arguments import check_types
 from .problem import DEFINITIONS, Problem
 from .recipes import SCHEDULES, WarmUpSchedule
 
@@ -200,6 +201,8 @@ def get_preset(name: str | os.PathLike[str]) -> Preset:
     ------
     FileNotFoundError
         If it is neither a name nor a file.
+    OSError
+        If a file cannot be read.
     ValueError
         If the file is not as expected.
 
@@ -216,6 +219,7 @@ def get_preset(name: str | os.PathLike[str]) -> Preset:
     >>> setting.unlearner["lam"], setting.unlearner["mine_lr"], setting.net["batch_size"]
     (10.0, 0.01, 256)
     """
+    check_types(get_preset, locals())
     if name == "reference":
         return ReferencePreset()
     if name == "shared":
@@ -230,7 +234,7 @@ def get_preset(name: str | os.PathLike[str]) -> Preset:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         return TablePreset(path.stem, table)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"The settings in {path} cannot be used: {error}") from error
 
 
@@ -313,6 +317,7 @@ class ReferencePreset(Preset):
         ValueError
             If the reference code has no such file.
         """
+        check_types(Preset.training, locals())
         _require_training_method(method)
         row = self._find(_key(problem), ANY, ANY, method, reweight)
         return _reference_setting(row, method, reweight)
@@ -351,6 +356,7 @@ class ReferencePreset(Preset):
         ValueError
             If the reference code has no such file.
         """
+        check_types(Preset.unlearning, locals())
         if method in TRAINING_METHODS:
             return self.training(problem, method=method, reweight=reweight)
         row = self._find(_key(problem), forget, f"{ratio:g}", method, reweight)
@@ -489,6 +495,7 @@ class TablePreset(Preset):
         ValueError
             If there is none for the problem.
         """
+        check_types(Preset.training, locals())
         _require_training_method(method)
         return self._look_up(_key(problem), "training", method, reweight)
 
@@ -526,6 +533,7 @@ class TablePreset(Preset):
         ValueError
             If there is none for the problem, or no such method.
         """
+        check_types(Preset.unlearning, locals())
         section = "training" if _trains_from_scratch(method) else "unlearning"
         return self._look_up(_key(problem), section, method, reweight)
 
@@ -615,6 +623,8 @@ NOT_SETTINGS = (
 def _key(problem: Problem | str) -> str:
     if isinstance(problem, Problem):
         return problem.key
+    if not isinstance(problem, str):
+        raise TypeError(f"problem must be a Problem or the name of one, got {problem!r}.")
     name, _, net = problem.partition("/")
     if name not in DEFINITIONS:
         raise ValueError(f"There is no problem {name!r}; there are {', '.join(DEFINITIONS)}.")
@@ -622,13 +632,13 @@ def _key(problem: Problem | str) -> str:
 
 
 def _require_training_method(method: str) -> None:
-    if method not in TRAINING_METHODS:
+    if not isinstance(method, str) or method not in TRAINING_METHODS:
         raise ValueError(f"method must be one of {TRAINING_METHODS}, got {method!r}.")
 
 
 def _class_of(method: str) -> Any:
     methods = dict(all_unlearners())
-    if method not in methods:
+    if not isinstance(method, str) or method not in methods:
         raise ValueError(f"There is no method {method!r}; there are {', '.join(methods)}.")
     return methods[method]
 

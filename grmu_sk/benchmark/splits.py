@@ -80,6 +80,11 @@ class Splits:
             The forget group is the one that the paper forgets, where the data say so; else the
             smallest group of the training rows.
         """
+        missing = [key for key in _NEEDED if not hasattr(bunch, key)]
+        if missing:
+            raise TypeError(
+                f"bunch must be what a loader of grmu_sk.datasets returns; it has no {missing}."
+            )
         target, groups = (
             _named(bunch.target, bunch.target_names),
             _named(bunch.groups, bunch.group_names),
@@ -91,6 +96,9 @@ class Splits:
         y, a = bunch.get("forget_group") or bunch.smallest_group
         pair = (bunch.target_names[y], bunch.group_names[a])
         return cls(name, cut(bunch.train), cut(bunch.validation), cut(bunch.test), [pair])
+
+
+_NEEDED = ("target", "target_names", "groups", "group_names", "train", "validation", "test", "data")
 
 
 def _named(numbers: NDArray[Any], names: list[str]) -> NDArray[Any]:

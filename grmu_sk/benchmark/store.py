@@ -19,6 +19,7 @@ import pandas as pd
 
 from ..base import BaseUnlearner
 from ..persistence import load, save
+from ..utils._files import require_replaceable
 from .candidates import method_order
 from .file_lock import FileLock
 from .forget_sets import ForgetSet, ForgetSetMismatch
@@ -394,6 +395,7 @@ def write_atomically(path: Path, raw: bytes) -> None:
     raw : bytes
         Its contents.
     """
+    require_replaceable(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..utils.arguments import check_types
 from .paper import (
     APPROXIMATE,
     AVERAGE_GAP,
@@ -254,6 +255,7 @@ def make_table(
     >>> print(make_table(4).render().splitlines()[2])
     method  reweight  retaining  unlearning  calibration    UA    GA  avg gap
     """
+    check_types(make_table, locals())
     layout = table_layout(number)
     datasets = (dataset,) if dataset is not None else layout.datasets
     if results is None:
@@ -657,7 +659,14 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
         paper does) and delta (mean over seeds of the absolute difference to the gold standard of
         the same seed).
     """
+    if not isinstance(results, pd.DataFrame):
+        raise TypeError(f"results must be a DataFrame, got a {type(results).__name__}.")
     keys = ["seed", "metric"]
+    missing = {*keys, "method", "reweight", "value"} - set(map(str, results.columns))
+    if missing:
+        raise ValueError(f"results lack the columns {sorted(missing)}; compare makes such tables.")
+    if results[["method", "reweight", *keys]].duplicated().any():
+        raise ValueError("results have a metric of a method and seed more than once.")
     is_gold = (results["method"] == "retrain") & (results["reweight"] == 1)
     gold = results[is_gold].set_index(keys)["value"]
     index = pd.MultiIndex.from_frame(results[keys])
@@ -690,6 +699,7 @@ def format_table(results: pd.DataFrame, *, metrics: tuple[str, ...] = TABLE_METR
         One line a method: mean, standard deviation and, in brackets, delta to the gold standard;
         then the average gap, and what the run cost in training epochs.
     """
+    check_types(format_table, locals())
     lines = []
     for (method, reweight), rows in summarize(results).groupby(["method", "reweight"], sort=False):
         of_method = rows.set_index("metric")[["mean", "std", "delta"]]

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 from sklearn.model_selection import ParameterGrid
 
+from ..utils.arguments import check_types
 from .candidates import Candidate
-from .comparison import Load, compare
+from .comparison import Load, check_comparison, compare
 from .splits import Splits
 
 
@@ -69,6 +70,8 @@ def tune(
         One row a candidate and setting: method, reweight, setting, avg_gap (mean over seeds, in
         percent; NaN if a run failed), seconds (of all runs), chosen.
     """
+    check_types(tune, locals())
+    check_comparison(net, candidates, seeds)
     tried = list(_variants(candidates))
     results = compare(
         net,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +12,8 @@ import click
 if TYPE_CHECKING:
     from ..base import BaseUnlearner
 
+# what NumPy raises for a damaged or forged file; a header may claim any size
+UNREADABLE = (ValueError, ArithmeticError, MemoryError, SyntaxError, zlib.error)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -39,6 +43,37 @@ def load_rows(path: Path) -> LabelledRows:
     ValueError
         If an array is missing, holds objects, or the lengths differ.
     """
+    arrays = load_arrays(path, ("X", "y", "groups"))
+    if missing := [name for name in ("X", "y") if name not in arrays]:
+        raise ValueError(f"{path} lacks the array(s) {missing}; it needs X, y and groups.")
+    if any(array.ndim == 0 for array in arrays.values()):
+        raise ValueError(f"The arrays of {path} must have one entry a row.")
+    if len({len(array) for array in arrays.values()}) > 1:
+        lengths = {name: len(array) for name, array in arrays.items()}
+        raise ValueError(f"The arrays of {path} differ in length: {lengths}.")
+    return LabelledRows(arrays["X"], arrays["y"], arrays.get("groups"))
+
+
+def load_arrays(path: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Read some arrays of a NumPy .npz file; nothing in it is executed.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    names : iterable of str
+        The arrays, as far as they are there.
+
+    Returns
+    -------
+    dict
+        Arrays by name.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, or an array holds objects.
+    """
     import zipfile
 
     import numpy as np
@@ -46,18 +81,14 @@ def load_rows(path: Path) -> LabelledRows:
     try:
         # opened here, since NumPy leaves a damaged file open
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in ("X", "y", "groups") if name in content}
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+            if not isinstance(content, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            return {name: content[name] for name in names if name in content}
+    except (*UNREADABLE, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(
             f"{path} is not a .npz file of plain arrays ({error}). Write it with "
             "numpy.savez(path, X=X, y=y, groups=groups), without arrays of objects."
         ) from error
-    if missing := [name for name in ("X", "y") if name not in arrays]:
-        raise ValueError(f"{path} lacks the array(s) {missing}; it needs X, y and groups.")
-    if len({len(array) for array in arrays.values()}) > 1:
-        lengths = {name: len(array) for name, array in arrays.items()}
-        raise ValueError(f"The arrays of {path} differ in length: {lengths}.")
-    return LabelledRows(arrays["X"], arrays["y"], arrays.get("groups"))
 
 
 def load_row_numbers(path: Path) -> Any:
@@ -82,10 +113,13 @@ def load_row_numbers(path: Path) -> Any:
 
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            found = np.load(path, allow_pickle=False)
+            if not isinstance(found, np.ndarray):
+                raise ValueError("it is an archive of arrays")
+            return found
         words = path.read_text(encoding="utf-8").split()
         return np.array([int(word) for word in words], dtype=np.int64)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path} does not hold row numbers: {error}") from error
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._audit_inputs import load_arrays
+
 if TYPE_CHECKING:
     from ..base import BaseUnlearner
 
@@ -84,8 +86,7 @@ class DataSource:
     def _read(self, unlearner: BaseUnlearner) -> dict[str, Any]:
         suffix = Path(self.source).suffix.lower()
         if suffix == ".npz":
-            with np.load(self.source, allow_pickle=False) as file:
-                found = {name: file[name] for name in NAMES if name in file}
+            found = load_arrays(Path(self.source), NAMES)
         elif suffix == ".csv":
             found = self._read_csv(unlearner)
         else:

@@ -93,7 +93,10 @@ def report(
     if gold is not None:
         found["gold"] = _reference(gold, net)
     if attacks is not None:
-        listed = json.loads(attacks.read_text(encoding="utf-8"))
+        try:
+            listed = json.loads(attacks.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{attacks} is not JSON: {error}") from error
         if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
             raise ValueError(f"{attacks} is not a JSON list of attack results.")
         found["attacks"] = [AttackResult.from_dict(item) for item in listed]

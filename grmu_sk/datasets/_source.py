@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 __all__ = ["Source", "find_source", "image_names", "open_source", "require_all_listed"]
@@ -61,12 +61,22 @@ class Folder(Source):
 
     def read(self, name: str) -> bytes:
         """Return the content of a file."""
+        self._require_inside(name)
         return (self.path / name).read_bytes()
+
+    def _require_inside(self, name: str) -> None:
+        """Refuse a name that leads out of the folder: label files may come from strangers."""
+        if os.path.isabs(name) or (".." in name and ".." in PurePath(name).parts):
+            raise ValueError(
+                f"The file name {name!r} leads out of {self.path}. Names have to be relative to "
+                "that folder, without '..'."
+            )
 
     def signatures(self, names: Iterable[str]) -> list[Signature | None]:
         """Return size and time of the last change in nanoseconds of each file."""
         found: list[Signature | None] = []
         for name in names:
+            self._require_inside(name)
             try:
                 facts = os.stat(os.path.join(self.path, name))
             except (FileNotFoundError, NotADirectoryError):

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
+from ..utils.arguments import as_random_state
 
 __all__ = ["SPLITS", "SPLIT_NAMES", "cut_validation", "make_bunch", "rows_by_code", "rows_by_name"]
 
@@ -59,7 +60,7 @@ def rows_by_name(
     dict
         Row numbers by split, ascending.
     """
-    rng = check_random_state(random_state)
+    rng = as_random_state(random_state)
     rows = {"train": np.arange(n_rows)} if names is None else _named_rows(names, where)
     if "train" not in rows:
         raise ValueError(f"The train split of {where} has no row.")
@@ -113,7 +114,7 @@ def cut_validation(
             f"{name}={share!r} cuts {n_cut} from the {len(rows)} training rows of {where} and "
             f"leaves {len(rows) - n_cut}; both need at least one."
         )
-    shuffled = check_random_state(random_state).permutation(rows)
+    shuffled = as_random_state(random_state).permutation(rows)
     return np.sort(shuffled[n_cut:]), np.sort(shuffled[:n_cut])
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,10 +63,10 @@ def read_csv(source: Source, name: str, columns: Sequence[str], how_to_get: str)
     """
     where = source.where(name)
     reader = csv.reader(io.StringIO(read_text(source, name), newline=""))
-    header = [field.strip() for field in next(reader, [])]
+    header = [field.strip() for field in next(_records(reader, where), [])]
     require_columns(header, columns, where)
     rows, lines = [], []
-    for fields in reader:
+    for fields in _records(reader, where):
         if not fields:
             continue
         if len(fields) != len(header):
@@ -79,6 +80,13 @@ def read_csv(source: Source, name: str, columns: Sequence[str], how_to_get: str)
     if not rows:
         raise ValueError(f"{where} has a header but no row. {how_to_get}")
     return pd.DataFrame(rows, columns=header, index=pd.Index(lines, name="line"), dtype=object)
+
+
+def _records(reader: Any, where: str) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"Line {reader.line_num} of {where} cannot be read: {error}.") from error
 
 
 def require_columns(there: Sequence[str], needed: Sequence[str], where: str) -> None:

@@ -14,6 +14,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
+from ..utils.arguments import check_types
 from ._source import Source, find_source
 from ._splits import cut_validation, make_bunch
 from ._tables import encode, integers, read_text, require_columns
@@ -129,6 +130,8 @@ def load_adult(
     ------
     FileNotFoundError
         If a file is missing.
+    OSError
+        If a file or folder cannot be read.
     ValueError
         If a line has too few or too many fields or an unknown value, or a column to drop is
         unknown.
@@ -138,6 +141,7 @@ def load_adult(
     .. [1] B. Becker and R. Kohavi. "Adult". UCI Machine Learning Repository, 1996.
        https://doi.org/10.24432/C5XW20
     """
+    check_types(load_adult, locals())
     attributes = (attribute,) if isinstance(attribute, str) else tuple(attribute)
     _check(attributes, missing, drop_columns)
     source = find_source(root, FILES, HOW_TO_GET, subfolders=("adult", "Adult"))

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
+from ..utils.arguments import check_types
 from ._source import Source, find_source, open_source, require_all_listed
 from ._splits import make_bunch, rows_by_code
 from ._tables import integers, read_text, require_columns, require_rows
@@ -95,6 +96,8 @@ def load_celeba(
     ------
     FileNotFoundError
         If a file or an image is missing.
+    OSError
+        If a file or folder cannot be read.
     ValueError
         If a file is damaged, the two disagree, there is no such attribute, or a split is empty.
 
@@ -104,6 +107,7 @@ def load_celeba(
        2015.
     .. [2] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
+    check_types(load_celeba, locals())
     source = find_source(
         root, (ATTRIBUTE_FILE, PARTITION_FILE), HOW_TO_GET, subfolders=("celeba", "CelebA")
     )

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
+
+from ..utils.arguments import as_random_state
 
 __all__ = ["load_digits_on_backgrounds"]
 
@@ -172,7 +174,7 @@ def load_digits_on_backgrounds(
     _check_real("contrast", contrast, low=0, high=1, low_inclusive=False)
     _check_scans("n_validation", n_validation)
     _check_scans("n_test", n_test)
-    rng = check_random_state(random_state)
+    rng = as_random_state(random_state)
     source = load_digits()
     n_scans = len(source.target)
     n_train = n_scans - n_validation - n_test

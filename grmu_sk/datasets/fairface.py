@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
+from ..utils.arguments import check_types
 from ._source import Source, find_source, open_source, require_all_listed
 from ._splits import cut_validation, make_bunch
 from ._tables import encode, read_csv, require_rows
@@ -138,6 +139,8 @@ def load_fairface(
     ------
     FileNotFoundError
         If a label file or an image is missing.
+    OSError
+        If a file or folder cannot be read.
     ValueError
         If a label file is damaged, has an unknown value or lacks a column, or a split is empty.
 
@@ -153,6 +156,7 @@ def load_fairface(
        and Age for Bias Measurement and Mitigation". WACV 2021.
     .. [2] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
+    check_types(load_fairface, locals())
     _check_columns(target, attribute)
     source = find_source(root, LABEL_FILES, HOW_TO_GET, subfolders=("fairface", "FairFace"))
     place = source if images is None else open_source(images, HOW_TO_GET)

@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from PIL import features
 from tqdm import tqdm
 
+from ..utils._files import require_replaceable
+from ..utils.arguments import check_types
 from .image_files import ImageFiles
 from .image_transforms import _check_size, resize_images
 
@@ -79,6 +81,8 @@ def decode_images(
     ------
     FileNotFoundError
         If an image is gone.
+    OSError
+        If a file cannot be read, or the cache not be written.
     ValueError
         If an image cannot be decoded, or images differ in size and ``size`` is None.
 
@@ -96,6 +100,7 @@ def decode_images(
     ...     decode_images(ImageFiles(folder, ["red.png"]), size=16).shape
     (1, 16, 16, 3)
     """
+    check_types(decode_images, locals())
     if not isinstance(files, ImageFiles):
         raise TypeError(f"files must be ImageFiles, got {type(files).__name__}.")
     if len(files) == 0:
@@ -106,6 +111,7 @@ def decode_images(
     if cache_path is None:
         return np.concatenate(list(blocks))
     path = Path(cache_path).absolute()
+    require_replaceable(path)
     origin = _origin(files, size, centre_crop)
     cached = open_cache(path, origin)
     if cached is not None:
@@ -138,8 +144,12 @@ def open_cache(path: Path, origin: dict[str, Any] | None = None) -> np.memmap[An
     found = read_origin(path)
     if found is None or (origin is not None and found != origin):
         return None
-    array = np.load(path, mmap_mode="r")
-    return array if array.shape == tuple(found["shape"]) else None
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError):  # somebody else's file, with our foot at its end
+        return None
+    is_ours = isinstance(array, np.memmap) and array.shape == tuple(found["shape"])
+    return array if is_ours and array.dtype == np.uint8 else None
 
 
 def read_origin(path: Path) -> dict[str, Any] | None:
@@ -153,8 +163,9 @@ def read_origin(path: Path) -> dict[str, Any] | None:
             if foot[8:] != MARK or length > end - FOOT:
                 return None
             file.seek(end - FOOT - length)
-            return json.loads(file.read(length))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+            origin = json.loads(file.read(length))
+            return origin if isinstance(origin, dict) and "shape" in origin else None
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
 
 

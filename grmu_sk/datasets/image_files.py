@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import os
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
+from ..utils.arguments import check_types, to_array
 from ._source import Source, open_source
 
 __all__ = ["ImageFiles"]
@@ -38,6 +41,12 @@ class ImageFiles(Dataset[Any]):
     ------
     FileNotFoundError
         If ``root`` or an image does not exist.
+    OSError
+        If a file or folder cannot be read.
+    TypeError
+        If an argument is of another kind.
+    ValueError
+        If ``root`` is a file that is no zip file.
 
     See Also
     --------
@@ -63,7 +72,10 @@ class ImageFiles(Dataset[Any]):
         *,
         transform: Callable[[torch.Tensor], Any] | None = None,
     ) -> None:
+        check_types(ImageFiles.__init__, locals())
         source = open_source(root, "Give the folder or zip file that holds the images.")
+        if isinstance(filenames, str) or not all(isinstance(name, str) for name in filenames):
+            raise TypeError("filenames must be a sequence of texts, one for each image.")
         self._set_up(source, np.asarray(list(filenames), dtype=object), transform)
 
     @classmethod
@@ -175,9 +187,17 @@ class ImageFiles(Dataset[Any]):
 
         Raises
         ------
+        IndexError
+            If there is no such row.
+        FileNotFoundError
+            If the file is not there any more.
         ValueError
             If the file cannot be decoded.
         """
+        if not isinstance(row, int | np.integer) or isinstance(row, bool):
+            raise TypeError(f"row must be a row number, got {row!r}.")
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row must lie in 0 to {len(self) - 1}, got {row}.")
         name = self._filenames[row]
         try:
             with Image.open(io.BytesIO(self._source.read(name))) as image:
@@ -188,7 +208,7 @@ class ImageFiles(Dataset[Any]):
             raise FileNotFoundError(
                 f"The image of row {row} is gone: {self._source.where(name)}."
             ) from error
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as e:
+        except _UNDECODABLE as e:
             raise ValueError(
                 f"The image of row {row}, {self._source.where(name)}, cannot be decoded: {e}. "
                 "The file is damaged or no image; get it again, or leave the row out."
@@ -198,11 +218,27 @@ class ImageFiles(Dataset[Any]):
         return f"ImageFiles({str(self._source)!r}, {len(self)} images)"
 
 
+# what Pillow raises for a file that is no image, is damaged, or would unpack to gigabytes
+_UNDECODABLE = (
+    OSError,
+    UnidentifiedImageError,
+    SyntaxError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
 def check_rows(rows: ArrayLike | None, n_images: int) -> NDArray[np.int64]:
     """Turn row numbers or a mask into row numbers; None means all."""
     if rows is None:
         return np.arange(n_images)
-    numbers = np.asarray(rows)
+    numbers = to_array(rows, "rows")
     if numbers.dtype == bool:
         if numbers.shape != (n_images,):
             raise ValueError(f"The mask has shape {numbers.shape}, there are {n_images} images.")

@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
+from ..utils.arguments import check_types
 from ._source import IMAGE_ENDINGS, Source, image_names, open_source
 from ._splits import SPLIT_NAMES, make_bunch, rows_by_name
 from ._tables import number_combinations, number_values, read_csv
@@ -77,10 +78,13 @@ def load_image_folder(
     ------
     FileNotFoundError
         If there is no such folder or CSV file.
+    OSError
+        If a file or folder cannot be read.
     ValueError
         If there is no image, an image is at another depth than expected, or has no row in the CSV
         file, or a split is empty.
     """
+    check_types(load_image_folder, locals())
     if (attributes is None) != (groups is None):
         raise ValueError("attributes (a CSV file) and groups (its columns) go together.")
     source = open_source(root, HOW)

@@ -90,7 +90,7 @@ class ImageRows(Dataset[torch.Tensor]):
         tensor of shape (n, 3, height, width)
             float32, unless the transform returns something else.
         """
-        wanted = self.rows[np.asarray(rows)]
+        wanted = self.rows[check_rows(rows, len(self))]
         if isinstance(self.images, ImageFiles):
             files = self.images.with_transform(None)
             images = [files[row] for row in wanted]

@@ -9,6 +9,7 @@ from pathlib import Path
 from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
+from ..utils.arguments import check_types
 from ._source import open_source
 from ._splits import make_bunch, rows_by_name
 from ._tables import number_combinations, number_values, read_csv
@@ -93,9 +94,12 @@ def load_image_table(
     ------
     FileNotFoundError
         If the CSV file, the folder or an image is missing.
+    OSError
+        If a file or folder cannot be read.
     ValueError
         If the CSV file is damaged, lacks a column or a value, or a split is empty or unknown.
     """
+    check_types(load_image_table, locals())
     columns = [groups] if isinstance(groups, str) else list(groups)
     if not columns:
         raise ValueError("groups must name at least one column.")

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from ..utils.arguments import check_types
+
 __all__ = ["EvaluationTransform", "TrainingTransform", "normalize_images", "resize_images"]
 
 # The short side before a centre crop, for one pixel of the crop: 256 for 224.
@@ -101,13 +103,14 @@ class EvaluationTransform:
     is_random = False
 
     def __init__(self, size: int = 224, *, centre_crop: bool = True) -> None:
+        check_types(EvaluationTransform.__init__, locals())
         _check_size(size)
         self.size = size
         self.centre_crop = centre_crop
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         """Transform one image, uint8 of shape (3, height, width)."""
-        return self.batch(image)
+        return self.batch(image[None])[0]
 
     def batch(self, images: torch.Tensor) -> torch.Tensor:
         """Transform several images of equal size.
@@ -121,7 +124,15 @@ class EvaluationTransform:
         -------
         tensor of shape (n, 3, size, size), float32
             Values in [-1, 1].
+
+        Raises
+        ------
+        TypeError
+            If it is no uint8 tensor.
+        ValueError
+            If it has another shape.
         """
+        _check_batch(images)
         return normalize_images(resize_images(images, self.size, centre_crop=self.centre_crop))
 
     def __repr__(self) -> str:
@@ -170,6 +181,7 @@ class TrainingTransform:
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         flip: float = 0.5,
     ) -> None:
+        check_types(TrainingTransform.__init__, locals())
         _check_size(size)
         for name, (low, high), most in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
             if not 0 < low <= high <= most:
@@ -197,7 +209,15 @@ class TrainingTransform:
         -------
         tensor of shape (n, 3, size, size), float32
             Values in [-1, 1].
+
+        Raises
+        ------
+        TypeError
+            If it is no uint8 tensor.
+        ValueError
+            If it has another shape.
         """
+        _check_batch(images)
         draws = torch.rand(len(images), DRAWS)
         boxes = self._boxes(draws, *images.shape[-2:])
         flipped = draws[:, -1] < self.flip
@@ -300,6 +320,19 @@ def _resizing(start: torch.Tensor, length: torch.Tensor, n_pixels: int, size: in
     weights = (1 - (pixels - centres).abs() / scale.clamp_min(1)).clamp_min_(0)
     weights *= (pixels > start) & (pixels < start + length)
     return weights / weights.sum(dim=2, keepdim=True)
+
+
+def _check_batch(images: Any) -> None:
+    if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
+        raise TypeError(f"images must be a uint8 tensor, got {_kind_of(images)}.")
+    if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
+        raise ValueError(
+            f"images must have the shape (n, 3, height, width), got {tuple(images.shape)}."
+        )
+
+
+def _kind_of(images: Any) -> str:
+    return str(images.dtype) if isinstance(images, torch.Tensor) else f"a {type(images).__name__}"
 
 
 def _check_size(size: object) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from ..bert import load_tokenizer
+from ..utils.arguments import check_types
 from ._mnli import FEATURE_FILES, SENTENCE_FILES, read_features, read_sentences, tokenize
 from ._source import Source, open_source
 from ._splits import make_bunch, rows_by_code
@@ -104,6 +105,8 @@ def load_multinli(
     ------
     FileNotFoundError
         If a file is missing, or the tokenizer is.
+    OSError
+        If a file or folder cannot be read.
     ImportError
         If a tokenizer is named and ``transformers`` is not installed.
     ValueError
@@ -118,6 +121,7 @@ def load_multinli(
        Generalization". ICLR 2020.
     .. [3] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
+    check_types(load_multinli, locals())
     source = open_source(root, HOW_TO_GET)
     name = _find(source, (METADATA,))[0]
     where = source.where(name)

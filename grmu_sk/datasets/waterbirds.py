@@ -7,6 +7,7 @@ import os
 import pandas as pd
 from sklearn.utils import Bunch
 
+from ..utils.arguments import check_types
 from ._source import find_source, require_all_listed
 from ._splits import make_bunch, rows_by_code
 from ._tables import integers, read_csv, require_rows
@@ -79,6 +80,8 @@ def load_waterbirds(root: str | os.PathLike[str]) -> Bunch:
     ------
     FileNotFoundError
         If ``metadata.csv`` or an image is missing.
+    OSError
+        If a file or folder cannot be read.
     ValueError
         If ``metadata.csv`` is damaged or lacks a column, or a split is empty.
 
@@ -89,6 +92,7 @@ def load_waterbirds(root: str | os.PathLike[str]) -> Bunch:
        Generalization". ICLR 2020.
     .. [2] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
+    check_types(load_waterbirds, locals())
     source = find_source(root, (LABEL_FILE,), HOW_TO_GET, subfolders=(FOLDER,))
     where = source.where(LABEL_FILE)
     table = read_csv(source, LABEL_FILE, COLUMNS, HOW_TO_GET)

@@ -18,9 +18,9 @@ from grmu_sk.metrics._inputs import (
     label_pair,
     number_values,
     row_weights,
-    to_numpy,
     undefined,
 )
+from grmu_sk.utils.arguments import check_types, to_array
 
 __all__ = [
     "group_accuracies",
@@ -101,7 +101,7 @@ def split_accuracy_score(
 def _split_rows(rows: ArrayLike | None, n_rows: int) -> NDArray[Any]:
     if rows is None:
         return np.ones(n_rows, dtype=bool)
-    chosen = to_numpy(rows)
+    chosen = to_array(rows, "rows")
     if chosen.ndim != 1:
         raise ValueError(f"rows must be 1-D, got an array of shape {chosen.shape}.")
     if chosen.dtype == bool:
@@ -189,6 +189,7 @@ def group_accuracy_score(
     >>> group_accuracy_score(y_true, y_pred, groups=["m", "m", "f", "m"], forget_groups=(1, "m"))
     0.5
     """
+    check_types(group_accuracy_score, locals())
     check_option(empty, ("raise", "nan"), name="empty")
     true, pred = label_pair(y_true, y_pred)
     attribute = attribute_of_rows(groups, len(true))

@@ -30,6 +30,7 @@ from grmu_sk.metrics._membership import (
     membership_inference_efficacy,
 )
 from grmu_sk.utils._predictions import predicted_columns
+from grmu_sk.utils.arguments import check_types
 
 __all__ = ["SplitPredictions", "evaluate_predictions"]
 
@@ -151,6 +152,7 @@ def evaluate_predictions(
     >>> scores["RA"], scores["GA"], scores["EO"]
     (1.0, 1.0, 0.0)
     """
+    check_types(evaluate_predictions, locals())
     attacks = _attacks(mia)
     check_option(eo_rule, ("paper", "reference"), name="eo_rule")
     if attacks and holdout is None:

@@ -20,6 +20,7 @@ from grmu_sk.metrics._inputs import (
     row_weights,
     undefined,
 )
+from grmu_sk.utils.arguments import check_types
 
 __all__ = ["demographic_parity_gap", "equal_opportunity_gap", "equalized_odds_gap"]
 
@@ -101,6 +102,7 @@ def equalized_odds_gap(
     >>> equalized_odds_gap(y_true, y_pred, groups=["f", "f", "m", "m", "f", "f", "m", "m"])
     0.5
     """
+    check_types(equalized_odds_gap, locals())
     check_option(rule, ("paper", "reference"), name="rule")
     view = binary_view(y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
     return view.equalized_odds(rule, empty)
@@ -167,6 +169,7 @@ def demographic_parity_gap(
     >>> demographic_parity_gap([0, 1, 0, 1], [1, 1, 0, 1], groups=["f", "f", "m", "m"])
     0.5
     """
+    check_types(demographic_parity_gap, locals())
     view = binary_view(y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
     return view.demographic_parity(empty)
 
@@ -235,6 +238,7 @@ def equal_opportunity_gap(
     >>> equal_opportunity_gap([1, 1, 1, 1], [1, 1, 1, 0], groups=["f", "f", "m", "m"], pos_label=1)
     0.5
     """
+    check_types(equal_opportunity_gap, locals())
     view = binary_view(y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
     return view.equal_opportunity(empty)
 

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from grmu_sk.utils.arguments import to_numbers
+
 __all__ = [
     "AVERAGE_GAP_METRICS",
     "TUG_OF_WAR_METRICS",
@@ -215,10 +217,15 @@ def _match_seeds(values: Values, gold: Values) -> Values:
 
 
 def _metric_names(values: Values, gold: Values, metrics: Iterable[str] | None) -> list[str]:
+    for name, given in (("values", values), ("gold", gold)):
+        if not isinstance(given, Mapping | pd.DataFrame):
+            raise TypeError(f"{name} must be a mapping of metrics or a DataFrame, got {given!r}.")
     sides: dict[str, list[str]] = {"values": list(values), "gold": list(gold)}
     if metrics is None:
         names = sides["values"] + [name for name in sides["gold"] if name not in sides["values"]]
     else:
+        if not isinstance(metrics, Iterable) or not all(isinstance(name, str) for name in metrics):
+            raise TypeError(f"metrics must be names of metrics, got {metrics!r}.")
         names = [metrics] if isinstance(metrics, str) else list(metrics)
     if not names:
         raise ValueError("There are no metrics to compare.")
@@ -230,7 +237,7 @@ def _metric_names(values: Values, gold: Values, metrics: Iterable[str] | None) -
 
 
 def _seed_values(side: Values, metric: str, name: str) -> NDArray[np.float64]:
-    column = np.atleast_1d(np.asarray(side[metric], dtype=np.float64))
+    column = np.atleast_1d(to_numbers(side[metric], f"{name}[{metric!r}]"))
     if column.ndim != 1 or len(column) == 0:
         raise ValueError(
             f"{name}[{metric!r}] must be a number or one number a seed, got an array of shape "

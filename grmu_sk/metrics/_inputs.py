@@ -8,31 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
 from grmu_sk.groups import attribute_column, codes_of, sorted_unique
+from grmu_sk.utils.arguments import to_array, to_numbers
 
 Empty = Literal["raise", "nan"]
-
-
-def to_numpy(values: Any) -> NDArray[Any]:
-    """Return an array; tensors come off their device, and bfloat16 (unknown to NumPy) is widened.
-
-    Parameters
-    ----------
-    values : array-like or tensor
-        Values of any type.
-
-    Returns
-    -------
-    ndarray
-        The same values.
-    """
-    if hasattr(values, "detach"):
-        tensor = values.detach().cpu()
-        return np.asarray(tensor.double() if tensor.is_floating_point() else tensor)
-    return np.asarray(values)
 
 
 def label_column(values: Any, *, name: str) -> NDArray[Any]:
@@ -55,10 +38,10 @@ def label_column(values: Any, *, name: str) -> NDArray[Any]:
     ValueError
         If the labels are not one column, missing, unhashable or continuous.
     """
-    if not hasattr(values, "__array__"):
+    if not hasattr(values, "__array__") and not scipy.sparse.issparse(values):
         # through pandas, so that ["f", 1] keeps its types and tuples stay elements
         values = pd.Series(list(_rows(values, name))).to_numpy()
-    labels = to_numpy(values)
+    labels = to_array(values, name)
     if labels.ndim != 1 or _holds_unhashable(labels):
         raise ValueError(
             f"{name} must hold one class label a row (1-D), got an array of shape "
@@ -187,7 +170,7 @@ def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.floa
     """
     if sample_weight is None:
         return np.ones(n_rows)
-    weights = to_numpy(sample_weight).astype(np.float64)
+    weights = to_numbers(sample_weight, "sample_weight")
     if weights.shape != (n_rows,):
         raise ValueError(
             f"sample_weight must have shape ({n_rows},), one weight for every row; "

@@ -14,8 +14,8 @@ from grmu_sk.metrics._inputs import (
     class_column,
     class_positions,
     label_column,
-    to_numpy,
 )
+from grmu_sk.utils.arguments import check_types, to_numbers
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestClassifier
@@ -128,7 +128,7 @@ def check_probabilities(
     ValueError
         If the shape is wrong or a row is not a probability distribution.
     """
-    probabilities = to_numpy(proba).astype(np.float64, copy=False)
+    probabilities = to_numbers(proba, name)
     if probabilities.shape != (n_rows, n_classes):
         raise ValueError(
             f"{name} must have shape ({n_rows}, {n_classes}), a row for every label and a column "
@@ -246,6 +246,7 @@ def fit_membership_attack(
     >>> attack.member_intervals.round(1).tolist()
     [[-inf, 1.5]]
     """
+    check_types(fit_membership_attack, locals())
     from sklearn.ensemble import RandomForestClassifier
 
     losses, membership = _labelled_losses(member_losses, nonmember_losses)
@@ -376,6 +377,7 @@ def membership_inference_efficacy(
     >>> membership_inference_efficacy(trained, held_out, [0.5, 2.5, 2.7, 2.9])
     0.75
     """
+    check_types(membership_inference_efficacy, locals())
     check_option(attack, ("paper", "balanced"), name="attack")
     forget = _loss_column(forget_losses, "forget_losses")
     common: dict[str, Any] = {"random_state": random_state, "n_jobs": n_jobs}
@@ -405,12 +407,11 @@ def _share_of_nonmembers(
 
 
 def _loss_column(losses: ArrayLike, name: str) -> NDArray[np.float64]:
-    column = to_numpy(losses)
+    column = to_numbers(losses, name)
     if column.ndim != 1:
         raise ValueError(f"{name} must be 1-D, one loss a row; got shape {column.shape}.")
     if len(column) == 0:
         raise ValueError(f"{name} is empty: the attack needs at least one loss.")
-    column = column.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(column))
     if len(bad):
         raise ValueError(

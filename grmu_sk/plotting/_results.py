@@ -201,7 +201,7 @@ def check_metrics(results: pd.DataFrame, metrics: Iterable[str]) -> None:
         raise ValueError(f"results has no metric {missing}; there are {there}.")
 
 
-def choose_methods(results: pd.DataFrame, methods: Sequence[str] | None) -> pd.DataFrame:
+def choose_methods(results: pd.DataFrame, methods: str | Sequence[str] | None) -> pd.DataFrame:
     """Return the rows of the methods asked for, and of the gold standard.
 
     Parameters
@@ -225,6 +225,8 @@ def choose_methods(results: pd.DataFrame, methods: Sequence[str] | None) -> pd.D
     if methods is None:
         return results
     methods = [methods] if isinstance(methods, str) else list(methods)
+    if not all(isinstance(name, str) for name in methods):
+        raise TypeError(f"methods must be names, got {methods!r}.")
     if not methods:
         raise ValueError("methods is empty: name at least one, such as methods=['miu'].")
     known = set(results["method"]) | set(results["model"])

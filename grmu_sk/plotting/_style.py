@@ -91,6 +91,25 @@ def model_styles(names: Iterable[str], *, gold: str | None = None) -> dict[str, 
     return styles
 
 
+def check_axes(ax: Any) -> None:
+    """Refuse what is no place to draw.
+
+    Parameters
+    ----------
+    ax : Axes or None
+        The argument.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes | None):
+        raise TypeError(f"ax must be matplotlib Axes or None, got {ax!r}.")
+
+
 def clean(ax: Axes, *, grid: str) -> None:
     """Draw grid lines behind the data, and no box around it.
 
@@ -209,6 +228,7 @@ def panels(
     import matplotlib.pyplot as plt
     from matplotlib.gridspec import GridSpecFromSubplotSpec
 
+    check_axes(ax)
     n_rows, n_columns = shape
     width, height = figsize
     if ax is not None:

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ..groups import GroupEncoder, Pair
+from ..groups import GroupEncoder, Pair, check_pairs
 from ..metrics import group_accuracies
+from ..utils.arguments import check_types
 from ._estimators import unlearner_of
 from ._results import (
     GOLD_LABEL,
@@ -21,7 +22,7 @@ from ._results import (
     group_of_metric,
     summarize,
 )
-from ._style import YELLOW, clean, legend_below, model_styles
+from ._style import YELLOW, check_axes, clean, legend_below, model_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,11 +148,14 @@ class GroupAccuracyDisplay:
 
         Raises
         ------
+        TypeError
+            If one of ``unlearners`` is none.
         NotFittedError
             If an unlearner is not fitted.
         ValueError
             If there is no model, ``gold`` is not among them, or the data do not fit together.
         """
+        check_types(cls.from_estimator, locals())
         models = unlearners if isinstance(unlearners, Mapping) else None
         if models is None:
             models = {type(unlearner_of(unlearners)).__name__: unlearners}
@@ -169,7 +173,7 @@ class GroupAccuracyDisplay:
             marked = [group_name(pair) for pair in dict.fromkeys(forgotten)]
             marked = [name for name in marked if name in names]  # test rows may lack a group
         else:
-            marked = [group_name(pair) for pair in forget_groups]
+            marked = _names_of(forget_groups)
         sizes = _group_sizes(y, groups)
         return cls(accuracy, None, marked, gold=gold, n_rows=sizes).plot(ax=ax)
 
@@ -179,7 +183,7 @@ class GroupAccuracyDisplay:
         results: pd.DataFrame,
         *,
         forget_groups: Any = (),
-        methods: Sequence[str] | None = None,
+        methods: str | Sequence[str] | None = None,
         ax: Axes | None = None,
     ) -> Self:
         """Draw the results of a comparison.
@@ -191,7 +195,7 @@ class GroupAccuracyDisplay:
             data set, forget set and ratio.
         forget_groups : sequence of tuple, default=()
             The groups (y, a) the requests came from.
-        methods : sequence of str or None, default=None
+        methods : str, sequence of str or None, default=None
             Names of methods (``"miu"``) or of models (``"miu + reweight"``) to draw beside the gold
             standard, in this order; None draws all.
         ax : matplotlib Axes or None, default=None
@@ -212,6 +216,7 @@ class GroupAccuracyDisplay:
             ``methods``, or holds no group accuracies; or if there are more models than can be told
             apart.
         """
+        check_types(cls.from_results, locals())
         checked = check_results(results, single=("dataset", "forget", "ratio", "selection"))
         checked = choose_methods(checked, methods)
         rows = checked[checked["metric"].str.startswith("group_accuracy[")]
@@ -225,7 +230,7 @@ class GroupAccuracyDisplay:
         return cls(
             accuracy,
             spread,
-            [group_name(pair) for pair in forget_groups],
+            _names_of(forget_groups),
             gold=GOLD_LABEL if GOLD_LABEL in accuracy else None,
             notes=diverged_notes(checked),
         ).plot(ax=ax)
@@ -266,6 +271,7 @@ class GroupAccuracyDisplay:
         import matplotlib.pyplot as plt
 
         n_groups, n_models = self.accuracy.shape
+        check_axes(ax)
         if ax is None:
             height = 1.4 + n_groups * self._height_of_group() + 0.08 * n_models
             width = max(8, 6 + self._width_of_columns())
@@ -393,6 +399,11 @@ class GroupAccuracyDisplay:
         if group in self.forget_groups:
             facts.append("forgotten from")
         return f"{group}{joint}({', '.join(facts)})" if facts else group
+
+
+def _names_of(forget_groups: Any) -> list[str]:
+    given = forget_groups if np.ndim(forget_groups) == 0 else list(forget_groups)
+    return [group_name(pair) for pair in check_pairs(given)] if given != [] else []
 
 
 def _beside(ax: Axes, text: str, position: float, right: float) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..metrics import MembershipAttack, fit_membership_attack, per_sample_cross_entropy
-from ..metrics._inputs import to_numpy
+from ..utils.arguments import check_types, to_array, to_numbers
 from ._estimators import forgetful_unlearner_of
-from ._style import BLUE, GREEN, RED, clean, legend_below
+from ._style import BLUE, GREEN, RED, check_axes, clean, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,9 +137,12 @@ class LossDistributionDisplay:
         ValueError
             If it has forgotten no row, or X and y are not the rows given to ``fit``.
         """
+        check_types(cls.from_estimator, locals())
         unlearner = forgetful_unlearner_of(estimator)
         n_fit = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
-        labels = to_numpy(y)
+        labels = to_array(y, "y")
+        if labels.ndim != 1:
+            raise ValueError(f"y must be 1-D, one label a row; got shape {labels.shape}.")
         if len(labels) != n_fit:
             raise ValueError(
                 f"y has {len(labels)} rows but fit was given {n_fit}. Pass all rows of fit, the "
@@ -194,6 +197,7 @@ class LossDistributionDisplay:
         ValueError
             If losses are empty, not one-dimensional, NaN, infinite or negative.
         """
+        check_types(cls.from_losses, locals())
         members = _loss_column(member_losses, "member_losses")
         forgotten = _loss_column(forget_losses, "forget_losses")
         nonmembers = _loss_column(nonmember_losses, "nonmember_losses")
@@ -215,6 +219,7 @@ class LossDistributionDisplay:
         """
         import matplotlib.pyplot as plt
 
+        check_axes(ax)
         if ax is None:
             _, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
         edges = self._bin_edges()
@@ -278,12 +283,11 @@ class LossDistributionDisplay:
 
 
 def _loss_column(losses: ArrayLike, name: str) -> NDArray[np.float64]:
-    column = to_numpy(losses)
+    column = to_numbers(losses, name)
     if column.ndim != 1:
         raise ValueError(f"{name} must be 1-D, one loss a row; got shape {column.shape}.")
     if len(column) == 0:
         raise ValueError(f"{name} is empty: there is no distribution to draw.")
-    column = column.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(column) | (column < 0))
     if len(bad):
         raise ValueError(

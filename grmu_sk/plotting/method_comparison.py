@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..metrics import AVERAGE_GAP_METRICS
+from ..utils.arguments import check_types
 from ._results import (
     GOLD_LABEL,
     METRICS,
@@ -122,8 +123,8 @@ class MethodComparisonDisplay:
         cls,
         results: pd.DataFrame,
         *,
-        metrics: Sequence[str] | None = None,
-        methods: Sequence[str] | None = None,
+        metrics: str | Sequence[str] | None = None,
+        methods: str | Sequence[str] | None = None,
         show_cost: bool = True,
         ax: Axes | None = None,
     ) -> Self:
@@ -134,10 +135,10 @@ class MethodComparisonDisplay:
         results : DataFrame
             As returned by :func:`grmu_sk.benchmark.compare`, or results of a benchmark; of one
             data set, forget set and ratio.
-        metrics : sequence of str or None, default=None
+        metrics : str, sequence of str or None, default=None
             Metrics that have a panel of their own, beside the average gap. None takes those of the
             six that the average gap is made of which ``results`` holds; ``()`` takes none.
-        methods : sequence of str or None, default=None
+        methods : str, sequence of str or None, default=None
             Names of methods (``"miu"``) or of models (``"miu + reweight"``) to draw beside the gold
             standard; None draws all.
         show_cost : bool, default=True
@@ -160,6 +161,7 @@ class MethodComparisonDisplay:
             method besides the gold standard, lacks a metric, one of ``methods``, ``AVG_GAP`` or
             (with ``show_cost``) ``cost``, or a cost is not positive.
         """
+        check_types(cls.from_results, locals())
         checked = check_results(results, single=("dataset", "forget", "ratio", "selection"))
         checked = choose_methods(checked, methods)
         chosen = _metric_names(checked, metrics)
@@ -316,7 +318,7 @@ def _write_deltas(ax: Axes, scores: pd.DataFrame) -> None:
     ax.annotate(DELTA, (1, 1), xycoords="axes fraction", va="bottom", **beside)
 
 
-def _metric_names(results: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
+def _metric_names(results: pd.DataFrame, metrics: str | Sequence[str] | None) -> list[str]:
     if metrics is None:
         there = set(results["metric"])
         return [metric for metric in AVERAGE_GAP_METRICS if metric in there]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..utils.arguments import check_types
 from ._results import (
     GOLD_LABEL,
     METRICS,
@@ -87,8 +88,8 @@ class UnlearningRatioDisplay:
         cls,
         results: pd.DataFrame,
         *,
-        metrics: Sequence[str] = ("AVG_GAP", "GA", "UA"),
-        methods: Sequence[str] | None = None,
+        metrics: str | Sequence[str] = ("AVG_GAP", "GA", "UA"),
+        methods: str | Sequence[str] | None = None,
         spread: str = "auto",
         ax: Axes | None = None,
     ) -> Self:
@@ -99,10 +100,10 @@ class UnlearningRatioDisplay:
         results : DataFrame
             Tables of :func:`grmu_sk.benchmark.compare` for several ratios, one below the other
             (:func:`pandas.concat`), or results of a benchmark; of one data set and forget set.
-        metrics : sequence of str, default=("AVG_GAP", "GA", "UA")
+        metrics : str or sequence of str, default=("AVG_GAP", "GA", "UA")
             What to draw, one panel each. The gold standard has no line in ``AVG_GAP``, where it
             is 100 by definition.
-        methods : sequence of str or None, default=None
+        methods : str, sequence of str or None, default=None
             Names of methods (``"miu"``) or of models (``"miu + reweight"``) to draw beside the gold
             standard, in this order; None draws all.
         spread : {"auto", "band", "bars", "none"}, default="auto"
@@ -126,6 +127,7 @@ class UnlearningRatioDisplay:
             metric or one of ``methods``, or holds a single ratio; or if no metric is asked for or
             ``spread`` is unknown.
         """
+        check_types(cls.from_results, locals())
         if isinstance(metrics, str):
             metrics = [metrics]
         if not len(metrics):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
+import numpy as np
 from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 
@@ -79,6 +80,12 @@ class ApproximateUnlearner(BaseUnlearner):
         check_reweight(self.reweight)
         if self.max_epochs < 1:
             raise ValueError(f"max_epochs must be at least 1, got {self.max_epochs!r}.")
+        if self.lr is not None and not 0 <= self.lr < np.inf:
+            raise ValueError(f"lr must be finite and not negative, got {self.lr!r}.")
+        if self.batch_size is not None and self.batch_size < 1 and self.batch_size != -1:
+            raise ValueError(
+                f"batch_size must be at least 1, or -1 for all rows, got {self.batch_size!r}."
+            )
 
     def _unlearn(self, request: Request) -> NeuralNet:
         _fit_schedule(request.net, self.max_epochs)

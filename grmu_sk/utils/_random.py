@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
+
+from .arguments import as_random_state
 
 RandomState = int | np.random.RandomState | None
 
@@ -26,7 +27,7 @@ def resolve_seed(random_state: RandomState) -> int:
         if random_state < 0:
             raise ValueError(f"random_state must not be negative, got {random_state}.")
         return int(random_state)
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    return int(as_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 def derive_seed(seed: int, *path: int) -> int:

@@ -15,6 +15,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from ._files import require_replaceable
+
 __all__ = [
     "NO_DIGEST",
     "digest_is_right",
@@ -80,6 +82,7 @@ def write_atomically(path: Path, raw: bytes, *, private: bool = False) -> None:
     OSError
         If it cannot be written; an old file is as it was.
     """
+    require_replaceable(path)
     mode = 0o600 if private else 0o666
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_SUFFIX}")
     try:

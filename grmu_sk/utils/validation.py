@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_array, column_or_1d
@@ -12,6 +13,7 @@ from sklearn.utils.validation import validate_data
 from torch.utils.data import Dataset
 
 from ..rows import Rows
+from .arguments import about, to_array
 
 
 def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool) -> Any:
@@ -49,12 +51,18 @@ def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool) -> Any:
         return X
     if isinstance(X, torch.Tensor):
         return _check_tensor(estimator, X, reset)
-    checked = validate_data(estimator, X, reset=reset, dtype="numeric", allow_nd=True)
+    with about("X"):
+        checked = validate_data(estimator, X, reset=reset, dtype="numeric", allow_nd=True)
     # validation turns a memory map into a plain view; the map itself is what can be told apart
     return X if isinstance(X, np.memmap) else checked
 
 
 def _check_tensor(estimator: Any, X: torch.Tensor, reset: bool) -> torch.Tensor:
+    if X.layout is not torch.strided or X.is_meta or X.is_complex():
+        raise TypeError(
+            f"X must be a dense tensor of real numbers, got one of {X.dtype}, layout {X.layout} "
+            f"on {X.device}."
+        )
     if X.ndim < 2 or len(X) == 0:
         raise ValueError(
             f"Expected at least two dimensions and one row, got a tensor of shape "
@@ -92,11 +100,12 @@ def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
     ValueError
         If the shape or length is wrong or a label is missing.
     """
-    if isinstance(y, torch.Tensor):
-        y = y.detach().cpu().numpy()
+    if not isinstance(y, pd.DataFrame | pd.Series | pd.Index):
+        y = to_array(y, "y")
     labels = column_or_1d(y, warn=True)
     if labels.dtype.kind in "fc":
-        check_array(labels, ensure_2d=False, input_name="y")
+        with about("y"):
+            check_array(labels, ensure_2d=False, input_name="y")
     elif labels.dtype == object and any(label is None or label != label for label in labels):
         raise ValueError("Input y contains NaN or None: every row needs a label.")
     if len(labels) != n_rows:
@@ -195,8 +204,6 @@ def check_forget_rows(forget: Any, n_rows: int) -> Rows:
 
 
 def _as_array(forget: Any) -> NDArray[Any]:
-    if isinstance(forget, torch.Tensor):
-        forget = forget.detach().cpu().numpy()
     if isinstance(forget, set | frozenset):
         forget = list(forget)
-    return np.asarray(forget)
+    return to_array(forget, "forget")

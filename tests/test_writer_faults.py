@@ -1,0 +1,243 @@
+"""Faults injected into all that writes files: what was there before is there afterwards, whole.
+
+Each writer runs in a forked process of its own, where the disk is really full and the folder
+really read-only.
+"""
+
+import errno
+import os
+import resource
+import stat
+import tempfile
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_net, make_table
+from PIL import Image
+
+from grmu_sk import FineTuneUnlearner, persistence
+from grmu_sk.audit import build_evidence, create_key_file, read_evidence, write_report
+from grmu_sk.benchmark.store import write_atomically
+from grmu_sk.datasets import ImageFiles, decode_images
+
+NOBODY = 65534
+
+
+class Writer:
+    """Something that writes, and a way to look at what it wrote."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.path = folder / self.name
+
+
+class Model(Writer):
+    name = "model"
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        table = make_table(40)
+        self.net = make_net(module__hidden=(400,), max_epochs=1)
+        self.unlearner = FineTuneUnlearner(self.net, max_epochs=1, random_state=0)
+        self.unlearner.fit(table.X, table.y, table.a)
+
+    def write(self, version):
+        self.unlearner.seed_ = version
+        persistence.save(self.unlearner, self.path)
+
+    def version(self):
+        return persistence.load(self.path, self.net).seed_
+
+
+class Report(Writer):
+    name = "report.html"
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        model = Model(folder)
+        self.evidence = build_evidence(model.unlearner, title="version 0")
+
+    def write(self, version):
+        write_report(self.evidence | {"title": f"version {version}"}, self.path)
+
+    def version(self):
+        found = read_evidence(self.path.with_suffix(".json"))["title"].removeprefix("version ")
+        assert f"version {found}" in self.path.read_text(), "page and JSON differ"
+        return int(found)
+
+
+class Cache(Writer):
+    name = "cache.npy"
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.images = Path(tempfile.mkdtemp(dir=folder.parent))
+        self.images.chmod(0o755)
+        for number in range(3):
+            Image.new("RGB", (40, 40), (number, 0, 0)).save(self.images / f"{number}.png")
+        self.files = ImageFiles(self.images, [f"{number}.png" for number in range(3)])
+
+    def write(self, version):
+        decode_images(self.files, self.path, size=20 + version, n_jobs=1)
+
+    def version(self):
+        return np.load(self.path, mmap_mode="r").shape[1] - 20
+
+
+class Record(Writer):
+    name = "record.json"
+
+    def write(self, version):
+        write_atomically(self.path, b"%d" % version * 4096)
+
+    def version(self):
+        (version,) = set(self.path.read_bytes())
+        return int(chr(version))
+
+
+WRITERS = [Model, Report, Cache, Record]
+
+
+@pytest.fixture(params=WRITERS, ids=lambda writer: writer.__name__)
+def writer(request):
+    with tempfile.TemporaryDirectory() as above:  # pytest's own folders are closed to others
+        Path(above).chmod(0o755)
+        folder = Path(above) / "folder"
+        folder.mkdir()
+        writer = request.param(folder)
+        writer.write(1)
+        yield writer
+        folder.chmod(0o755)
+
+
+def in_child(action):
+    """Run in a forked process; return the text of the error, or an empty one."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(reading)
+        text = ""
+        try:
+            action()
+        except BaseException:
+            text = traceback.format_exc()
+        finally:
+            os.write(writing, text.encode()[-60_000:])
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        text = file.read().decode()
+    assert os.waitpid(pid, 0)[1] == 0
+    return text
+
+
+def listed(writer):
+    return sorted(path.name for path in writer.folder.iterdir())
+
+
+def test_control_writers_write(writer):
+    assert writer.version() == 1
+    assert in_child(lambda: writer.write(2)) == ""
+    assert writer.version() == 2
+
+
+def test_full_disk(writer):
+    before = listed(writer)
+
+    def fill_up():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        writer.write(2)
+
+    error = in_child(fill_up).splitlines()[-1]
+    assert error.startswith("OSError") and "File too large" in error
+    assert writer.version() == 1 and listed(writer) == before
+
+
+def test_read_only_folder(writer):
+    before = listed(writer)
+    for path in (*writer.folder.iterdir(), writer.folder):
+        path.chmod(0o555)
+
+    def write_as_nobody():
+        if os.geteuid() == 0:  # to whom nothing is read-only
+            os.setuid(NOBODY)
+        writer.write(2)
+
+    error = in_child(write_as_nobody).splitlines()[-1]
+    assert error.startswith("PermissionError") and str(writer.folder) in error
+    assert writer.version() == 1 and listed(writer) == before
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [OSError(errno.EIO, "broken disk"), MemoryError(), KeyboardInterrupt()],
+    ids=lambda fault: type(fault).__name__,
+)
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_fault_at_the_last_moment(writer, fault, step, monkeypatch):
+    before = listed(writer)
+    called = []
+
+    def fail(*_):
+        called.append(step)
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        with pytest.raises(type(fault)):
+            writer.write(2)
+    assert called
+    assert writer.version() == 1 and listed(writer) == before
+
+
+def test_two_processes_at_once(writer):
+    reading, writing = os.pipe()
+    pids = []
+    for version in (2, 3):
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                os.read(reading, 1)  # both start when the other one is there
+                for _ in range(5):
+                    try:
+                        writer.write(version)
+                    except RuntimeError as error:  # of the cache: somebody else's images
+                        if "was replaced while it was being used" not in str(error):
+                            raise
+                code = 0
+            finally:
+                os._exit(code)
+        pids.append(pid)
+    os.write(writing, b"..")
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
+    for handle in (reading, writing):
+        os.close(handle)
+    if isinstance(writer, Report):  # two files, of which each is whole
+        assert read_evidence(writer.path.with_suffix(".json"))["title"] in (
+            "version 2",
+            "version 3",
+        )
+        assert writer.path.read_text().rstrip().endswith("</html>")
+    else:
+        assert writer.version() in (2, 3)
+    assert not [name for name in listed(writer) if name.endswith(".tmp")]
+
+
+def test_devices_and_pipes_are_not_replaced(writer):
+    os.unlink(writer.path)
+    os.mkfifo(writer.path)
+    with pytest.raises(OSError, match="device or a pipe"):
+        writer.write(2)
+    assert stat.S_ISFIFO(os.stat(writer.path).st_mode)
+
+
+def test_key_on_a_full_disk_is_no_key(tmp_path):
+    def fill_up():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+        create_key_file(tmp_path / "key")
+
+    assert "File too large" in in_child(fill_up)
+    assert not (tmp_path / "key").exists(), "half a key would be taken for a whole one"
