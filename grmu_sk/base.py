@@ -436,7 +436,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         NotFittedError
             Before ``fit``.
         TypeError
-            If there is nothing to say what to forget, or an id is of a type that ids do not have.
+            If there is nothing to say what to forget, an argument is of another kind, or an id is
+            of a type that ids do not have.
         IndexError
             If a row number is out of range.
         LedgerError
@@ -448,12 +449,15 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             If rows are duplicated, negative, or nothing (or no row of a class) would remain; if an
             id is not a row's; if groups are needed and were not given; if the data is needed and
             was not stored.
+        OSError
+            If the checkpoint cannot be read or deleted.
         FloatingPointError
             If a loss becomes NaN or infinite.
         DistributedError
             If several processes train the net, and another one failed or was asked something else.
         """
         check_is_fitted(self)
+        check_types(BaseUnlearner.unlearn, locals())
         if checkpoint is not None:
             refuse_several_processes(self.net_, "a request with a checkpoint")
             if not isinstance(checkpoint, UnlearningCheckpoint):

@@ -24,6 +24,7 @@ from .utils._whole_file import (
     with_sorted_header,
     write_atomically,
 )
+from .utils.arguments import check_types
 
 __all__ = ["CheckpointError", "UnlearningCheckpoint"]
 
@@ -69,6 +70,8 @@ class UnlearningCheckpoint:
 
     Raises
     ------
+    TypeError
+        If a parameter is of another kind.
     ValueError
         If both intervals are None or one is not positive, or ``unusable`` is something else.
 
@@ -129,6 +132,7 @@ class UnlearningCheckpoint:
         keep: bool = False,
         unusable: str = "raise",
     ) -> None:
+        check_types(UnlearningCheckpoint.__init__, locals())
         if every_steps is None and every_seconds is None:
             raise ValueError("Give every_steps or every_seconds, or nothing would be stored.")
         for name, value in (("every_steps", every_steps), ("every_seconds", every_seconds)):

@@ -669,6 +669,31 @@ def test_a_ledgers_checkpoint_that_does_not_fit_is_in_nobodys_way(service, check
     assert left(checkpoint) == []
 
 
+@pytest.mark.parametrize("name", ["model", "ledger"])
+def test_a_ledgers_checkpoint_is_no_file_that_is_needed(service, table, name):
+    """It would be deleted when the requests are done."""
+    _, ledger, _, model = service
+    given = {"X": table.X, "y": table.y, "groups": table.a}
+    before = {path: path.read_bytes() for path in (model, ledger.path)}
+    taken = {"model": model, "ledger": ledger.path}[name]
+    with pytest.raises(ValueError, match=f"the file of the {name}.*would be deleted"):
+        ledger.run_file(model, full_net(), data=given, checkpoint=taken)
+    assert {path: path.read_bytes() for path in before} == before
+    another = model.with_name("another")  # control
+    assert ledger.run_file(model, full_net(), data=given, checkpoint=another) == [1]
+    assert model.exists() and ledger.path.exists() and not another.exists()
+
+
+def test_a_request_whose_checkpoint_is_the_ledger_is_not_written_down(table, tmp_path):
+    unlearner = make(FineTuneUnlearner).fit(table.X, table.y, table.a)
+    ledger = DeletionLedger(tmp_path / "ledger")
+    with pytest.raises(ValueError, match="the file of the ledger"):
+        unlearner.unlearn(SECOND, ledger=ledger, checkpoint=ledger.path)
+    assert ledger.requests() == [] and len(unlearner.forget_idx_) == 0
+    unlearner.unlearn(SECOND, ledger=ledger)  # control
+    assert len(ledger.requests()) == 1
+
+
 def test_unlearn_with_a_ledger_and_a_checkpoint(table, tmp_path, checkpoint, killer):
     blob = pickle.dumps(make(FineTuneUnlearner).fit(table.X, table.y, table.a))
     undisturbed = pickle.loads(blob).unlearn(SECOND)

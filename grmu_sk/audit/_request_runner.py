@@ -14,6 +14,7 @@ from ..checkpoint import UnlearningCheckpoint
 from ..distributed import refuse_several_processes
 from ..rows import Rows
 from ..sample_ids import naming
+from ..utils.arguments import about
 from ._errors import LedgerError
 from .model_hash import model_hash
 
@@ -142,10 +143,20 @@ class RequestRunner:
         """Forget the rows and return the hash of the new model."""
         unlearner = self.unlearner
         if len(rows):
-            unlearner.unlearn(rows, checkpoint=self.checkpoint, **self.data(unlearner))
+            unlearner.unlearn(rows, checkpoint=self.checkpoint, **self._given_data())
         if self.ledger.is_hashed:  # what the ledger does not know the model need not tell
             unlearner._sample_ids = unlearner._sample_ids.without(unlearner.forget_idx_)
         return model_hash(unlearner)
+
+    def _given_data(self) -> Mapping[str, Any]:
+        with about("data"):
+            given = self.data(self.unlearner)
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                "data must be a mapping with X, y, groups and sample_weight, or a function that "
+                f"returns one, got a {type(given).__name__}."
+            )
+        return given
 
     def _delete_checkpoint(self) -> None:
         if self.checkpoint is not None:

@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from ..groups import attribute_column
 from ..utils._digest import add, content
+from ..utils.arguments import to_array
 
 __all__ = ["RowSet"]
 
@@ -69,7 +70,9 @@ class RowSet:
             )
         X, labels, groups = parts
         if not isinstance(X, Dataset | torch.Tensor | pd.DataFrame):
-            X = np.asarray(X)
+            X = to_array(X, f"X of {name}")
+            if X.ndim < 1:
+                raise ValueError(f"X of {name} must have a row for every label, got {X!r}.")
         y = attribute_column(labels, name=f"y of {name}")
         attribute = None if groups is None else attribute_column(groups, name=f"groups of {name}")
         lengths = {"X": len(X), "y": len(y)}

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from ..metrics._inputs import class_column, class_positions, label_column
+from ..utils.arguments import to_array, to_numbers
 
 __all__ = ["check_signals", "log_odds_of", "log_sigmoid"]
 
@@ -96,12 +97,14 @@ def check_signals(
 
     Raises
     ------
+    TypeError
+        If one of them is a sparse matrix.
     ValueError
         If they do not fit.
     """
-    target = np.asarray(log_odds, dtype=np.float64)
-    references = np.asarray(reference_log_odds, dtype=np.float64)
-    inside = np.asarray(is_in)
+    target = to_numbers(log_odds, "log_odds")
+    references = to_numbers(reference_log_odds, "reference_log_odds")
+    inside = to_array(is_in, "is_in")
     if target.ndim != 1 or not len(target):
         raise ValueError(
             f"log_odds must be one-dimensional and not empty, got shape {target.shape}."

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
 from ..utils._random import RandomState, derive_seed, resolve_seed
+from ..utils.arguments import check_types
 from ._candidates import Candidates
 from ._row_set import RowSet
 from ._separation import Comparison
@@ -115,7 +116,7 @@ def audit_unlearning(
     NotFittedError
         If a model is not fitted.
     TypeError
-        If ``references`` is something else.
+        If a parameter is of another kind.
     ValueError
         If rows do not fit together, reference models were fitted with other rows, the original
         model has forgotten the rows too, a group has forgotten rows and no non-member, or a
@@ -169,6 +170,7 @@ def audit_unlearning(
     >>> audit.n_models, audit.verdict != "no leak found"
     (4, True)
     """
+    check_types(audit_unlearning, locals())
     settings = _Settings(
         tuple(attacks), tolerance, confidence, n_bootstrap, tuple(false_positive_rates)
     )
@@ -281,8 +283,6 @@ def _fitted_references(
             references.check_same_rows(rows)
             return references
         return references.fit(*(_as_given(part) for part in rows.values()))
-    if isinstance(references, bool) or not isinstance(references, int | np.integer):
-        raise TypeError(f"references must be ReferenceModels or a number, got {references!r}.")
     made = ReferenceModels(unlearner, int(references), random_state=derive_seed(seed, 0))
     return made.fit(*(_as_given(part) for part in rows.values()))
 

@@ -398,13 +398,13 @@ class DeletionLedger:
             If another process is carrying out this ledger's requests.
         LedgerError
             As in the constructor.
-        ValueError, FloatingPointError
+        ValueError, FloatingPointError, OSError
             What ``unlearn`` raises; the requests are marked as failed.
         """
         check_types(DeletionLedger.run, locals())
         if not isinstance(unlearner, BaseUnlearner):
             raise TypeError(f"unlearner must be an unlearner, got a {type(unlearner).__name__}.")
-        kept = _for_requests(checkpoint)
+        kept = _for_requests(checkpoint, ledger=self.path)
         runner = RequestRunner(self, lambda: unlearner, None, lambda _: data, kept)
         return self._carry_out(runner, requests, retry_failed, unknown)
 
@@ -450,6 +450,8 @@ class DeletionLedger:
             If another process is carrying out this ledger's requests.
         LedgerError
             As in the constructor.
+        TypeError
+            If ``data`` is neither a mapping nor a function that returns one.
         ValueError, FloatingPointError, OSError
             What ``unlearn`` and ``save`` raise; the requests are marked as failed, and the file is
             as it was.
@@ -462,7 +464,7 @@ class DeletionLedger:
             lambda: load(path, estimator),
             lambda unlearner: save(unlearner, path),
             data if callable(data) else lambda _: data,
-            _for_requests(checkpoint),
+            _for_requests(checkpoint, ledger=self.path, model=path),
         )
         return self._carry_out(runner, requests, retry_failed, unknown)
 
@@ -499,6 +501,7 @@ class DeletionLedger:
             As in :meth:`run`.
         """
         check_types(DeletionLedger.process, locals())
+        checkpoint = _for_requests(checkpoint, ledger=self.path)
         texts = [] if ids is None else id_texts(ids)
         if texts:
             self._refuse_unknown(unlearner, texts)
@@ -641,16 +644,24 @@ class DeletionLedger:
 
 def _for_requests(
     checkpoint: UnlearningCheckpoint | str | os.PathLike[str] | None,
+    **others: str | os.PathLike[str],
 ) -> UnlearningCheckpoint | None:
     """Return a checkpoint as requests need it: there until they are done, and never in their way.
 
-    What waits may have changed since a run was killed; its checkpoint is then of no use.
+    What waits may have changed since a run was killed; its checkpoint is then of no use. As it is
+    deleted in the end, it must not be one of the other files.
     """
     if checkpoint is None:
         return None
     kept = checkpoint
     if not isinstance(kept, UnlearningCheckpoint):
         kept = UnlearningCheckpoint(kept)
+    for name, path in others.items():
+        if Path(os.path.realpath(path)) in (kept.path, kept._previous):
+            raise ValueError(
+                f"checkpoint is the file of the {name}, {path}, and would be deleted when the "
+                "requests are done: give it a name of its own."
+            )
     kept = copy.copy(kept)
     kept.keep, kept.unusable = True, "restart"
     return kept

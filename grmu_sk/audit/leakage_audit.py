@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from ..utils.arguments import check_types
 from .attack_result import AttackResult, Verdict
 from .leakage_finding import LeakageFinding
 
@@ -66,6 +67,9 @@ class LeakageAudit:
     n_bootstrap: int = 0
     notes: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        check_types(LeakageAudit.__init__, vars(self))
+
     @property
     def attacks(self) -> list[AttackResult]:
         """All findings as an evidence report and an acceptance gate read them."""
@@ -111,7 +115,9 @@ class LeakageAudit:
             verdict=finding.verdict,
         )
 
-    def worst_group(self, attack: str, rows: str = "forgotten") -> LeakageFinding | None:
+    def worst_group(
+        self, attack: str, rows: Literal["forgotten", "remaining"] = "forgotten"
+    ) -> LeakageFinding | None:
         """Return what an attack found on the group that it tells apart best.
 
         Parameters
@@ -126,7 +132,15 @@ class LeakageAudit:
         LeakageFinding or None
             Of the group, or of all rows if they are of one group; None if the attack was not run.
             Its interval allows for its having been picked.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of another kind.
+        ValueError
+            If ``rows`` is something else.
         """
+        check_types(LeakageAudit.worst_group, locals())
         found = [item for item in self.findings if (item.attack, item.rows) == (attack, rows)]
         of_groups = [item for item in found if item.group != "all"] or found
         known = [item for item in of_groups if item.auc.is_known] or of_groups
@@ -149,7 +163,9 @@ class LeakageAudit:
             n_models=self.n_models
         )
 
-    def plot(self, *, rows: str = "forgotten", ax: Axes | None = None) -> LeakageDisplay:
+    def plot(
+        self, *, rows: Literal["forgotten", "remaining"] = "forgotten", ax: Axes | None = None
+    ) -> LeakageDisplay:
         """Draw the AUC before and after, with intervals, by attack and group.
 
         Parameters
@@ -163,6 +179,13 @@ class LeakageAudit:
         -------
         LeakageDisplay
             The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If ``ax`` is no place to draw.
+        ValueError
+            If there is nothing about such rows.
         """
         from ..plotting import LeakageDisplay
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ..utils.arguments import check_types
 from .attack_result import Verdict
 
 __all__ = ["Interval", "LeakageFinding", "judge_forgotten", "judge_remaining"]
@@ -27,6 +28,9 @@ class Interval:
     value: float
     low: float = math.nan
     high: float = math.nan
+
+    def __post_init__(self) -> None:
+        check_types(Interval.__init__, vars(self), allow_nan=True)
 
     @property
     def is_known(self) -> bool:
@@ -86,6 +90,9 @@ class LeakageFinding:
     reason: str
     tpr: dict[float, float] = field(default_factory=dict)
     power_tpr: dict[float, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_types(LeakageFinding.__init__, vars(self))
 
     def to_row(self) -> dict[str, Any]:
         """Return everything as columns of a table.

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..utils.arguments import check_types
 from ._signals import check_signals
 
 __all__ = ["lira_scores"]
@@ -59,6 +60,8 @@ def lira_scores(
 
     Raises
     ------
+    TypeError
+        If an argument is of another kind.
     ValueError
         If shapes do not fit, numbers are not finite, an option is unknown, or a row has too few
         reference models.
@@ -80,8 +83,7 @@ def lira_scores(
     >>> lira_scores([2.2, 0.4], references, is_in).round(1).tolist()
     [25.0, -25.0]
     """
-    if variance not in ("shared", "per_row"):
-        raise ValueError(f"variance must be 'shared' or 'per_row', got {variance!r}.")
+    check_types(lira_scores, locals())
     at_least = 1 if variance == "shared" else 2
     target, references, inside = check_signals(
         log_odds, reference_log_odds, is_in, n_in=at_least if online else 0, n_out=at_least

@@ -21,6 +21,7 @@ from ..training import copy_net
 from ..unlearners import RetrainUnlearner
 from ..utils._digest import add
 from ..utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
+from ..utils.arguments import check_types
 from ._candidates import KINDS, Candidates, assign_halves, choose_candidates
 from ._net_description import net_digest
 from ._reference_cache import ReferenceCache
@@ -81,6 +82,8 @@ class ReferenceModels:
 
     Raises
     ------
+    TypeError
+        If a parameter is of another kind.
     ValueError
         If a parameter is out of range.
 
@@ -131,6 +134,7 @@ class ReferenceModels:
         cache: str | os.PathLike[str] | None = None,
         random_state: RandomState = 0,
     ) -> None:
+        check_types(ReferenceModels.__init__, locals())
         if n_models < 4 or n_models % 2:
             raise ValueError(
                 f"n_models must be an even number of at least 4, got {n_models!r}: models come in "

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..utils.arguments import check_types, to_array
 from ._signals import check_signals, log_sigmoid
 
 __all__ = ["rmia_scores"]
@@ -62,6 +63,8 @@ def rmia_scores(
 
     Raises
     ------
+    TypeError
+        If an argument is of another kind.
     ValueError
         If shapes do not fit, numbers are not finite, a parameter is out of range, or a row has too
         few reference models.
@@ -83,6 +86,7 @@ def rmia_scores(
     >>> rmia_scores([3.1, 0.2, -0.3], references, is_in, population=[1, 2]).tolist()
     [1.0, 1.0, 0.0]
     """
+    check_types(rmia_scores, locals())
     target, references, inside = check_signals(
         log_odds, reference_log_odds, is_in, n_in=1 if online else 0, n_out=1
     )
@@ -90,12 +94,7 @@ def rmia_scores(
         raise ValueError(f"gamma must be a positive number, got {gamma!r}.")
     if not 0 <= offline_scale <= 1:
         raise ValueError(f"offline_scale must lie in [0, 1], got {offline_scale!r}.")
-    others = np.unique(np.asarray(population, dtype=np.int64))
-    if len(others) < 2 or others[0] < 0 or others[-1] >= len(target):
-        raise ValueError(
-            f"population must name at least two of the {len(target)} rows, got "
-            f"{np.asarray(population).tolist()}."
-        )
+    others = _population(population, len(target))
     log_ratio = log_sigmoid(target) - np.log(
         _general_probability(references, inside, online, offline_scale)
     )
@@ -105,6 +104,22 @@ def rmia_scores(
     n_beaten[others] -= int(gamma <= 1)  # that was the row itself
     n_compared[others] -= 1
     return n_beaten / n_compared
+
+
+def _population(population: ArrayLike, n_rows: int) -> NDArray[np.int64]:
+    """Return the numbers of the rows of the population, each once."""
+    numbers = to_array(population, "population")
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+        raise ValueError(
+            f"population must be a column of row numbers, got {numbers.dtype} of shape "
+            f"{numbers.shape}."
+        )
+    others = np.unique(numbers)
+    if len(others) < 2 or others[0] < 0 or others[-1] >= n_rows:
+        raise ValueError(
+            f"population must name at least two of the {n_rows} rows, got {numbers.tolist()}."
+        )
+    return others.astype(np.int64)
 
 
 def _general_probability(

@@ -37,6 +37,15 @@ class ImageRows(Dataset[torch.Tensor]):
     rows : array-like of int or bool, or None, default=None
         Which images are the rows, as numbers or a mask. None means all.
 
+    Raises
+    ------
+    TypeError
+        If ``images`` is something else.
+    ValueError
+        If ``images`` is of another type or shape, or ``rows`` holds no row numbers.
+    IndexError
+        If there is no such image.
+
     See Also
     --------
     TrainingTransform : Random parts of the images.
@@ -89,6 +98,13 @@ class ImageRows(Dataset[torch.Tensor]):
         -------
         tensor of shape (n, 3, height, width)
             float32, unless the transform returns something else.
+
+        Raises
+        ------
+        ValueError
+            If ``rows`` holds no row numbers.
+        IndexError
+            If there is no such row.
         """
         wanted = self.rows[check_rows(rows, len(self))]
         if isinstance(self.images, ImageFiles):
@@ -118,6 +134,13 @@ class ImageRows(Dataset[torch.Tensor]):
         -------
         ImageRows
             The same images and transform.
+
+        Raises
+        ------
+        ValueError
+            If ``rows`` holds no row numbers.
+        IndexError
+            If there is no such row.
         """
         taken = copy.copy(self)
         taken.rows = self.rows[check_rows(rows, len(self))]
@@ -141,9 +164,11 @@ class ImageRows(Dataset[torch.Tensor]):
 
         Raises
         ------
+        TypeError
+            If ``device`` is of another kind.
         ValueError
-            If the images are files that differ in size: decode them to one size first, with
-            :func:`decode_images`.
+            If there is no such device here, or the images are files that differ in size: decode
+            them to one size first, with :func:`decode_images`.
 
         Examples
         --------
@@ -154,12 +179,13 @@ class ImageRows(Dataset[torch.Tensor]):
         >>> rows.to("cpu").batch([0, 2]).shape
         torch.Size([2, 3, 32, 32])
         """
+        place = _device(device)
         moved = copy.copy(self)
         if isinstance(self.images, ImageFiles):
             pixels = torch.from_numpy(decode_images(self.images.take(self.rows)))
         else:
             pixels = _pixels(self.images, self.rows)
-        moved.images, moved.rows = pixels.to(device), np.arange(len(self))
+        moved.images, moved.rows = pixels.to(place), np.arange(len(self))
         return moved
 
     def precompute(self) -> torch.Tensor:
@@ -239,6 +265,18 @@ def _pixels(images: NDArray[np.uint8] | torch.Tensor, wanted: NDArray[np.int64])
     if isinstance(images, torch.Tensor):
         return images[torch.from_numpy(wanted).to(images.device)]
     return torch.from_numpy(np.asarray(images[wanted]))
+
+
+def _device(device: Any) -> torch.device:
+    """Return a device that is here."""
+    if not isinstance(device, torch.device | str):
+        raise TypeError(f"device must be a torch.device or a text, got a {type(device).__name__}.")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for a GPU
+        raise ValueError(f"There is no device {str(device)!r} here: {error}") from error
+    return place
 
 
 def _check_images(images: Any) -> None:

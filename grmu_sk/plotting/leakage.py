@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pandas as pd
 
-from ._style import GREY, clean, legend_below, marker_style
+from ..utils.arguments import check_types
+from ._style import GREY, check_axes, clean, legend_below, marker_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +72,11 @@ class LeakageDisplay:
 
     @classmethod
     def from_audit(
-        cls, audit: LeakageAudit, *, rows: str = "forgotten", ax: Axes | None = None
+        cls,
+        audit: LeakageAudit,
+        *,
+        rows: Literal["forgotten", "remaining"] = "forgotten",
+        ax: Axes | None = None,
     ) -> Self:
         """Draw the result of an audit.
 
@@ -91,16 +96,23 @@ class LeakageDisplay:
 
         Raises
         ------
+        TypeError
+            If it is no such result.
         ValueError
             If the audit holds nothing about such rows.
         """
+        from ..audit import LeakageAudit
+
+        check_types(cls.from_audit, locals())
+        if not isinstance(audit, LeakageAudit):
+            raise TypeError(
+                "audit must be a LeakageAudit, as audit_unlearning returns, got a "
+                f"{type(audit).__name__}."
+            )
         frame = audit.to_frame()
         found = frame[frame["rows"] == rows] if len(frame) else frame
         if not len(found):
-            raise ValueError(
-                f"The audit holds nothing about rows={rows!r}; it should be 'forgotten' or "
-                "'remaining'."
-            )
+            raise ValueError(f"The audit holds nothing about {rows} rows: choose other rows.")
         return cls(found[COLUMNS].reset_index(drop=True), audit.tolerance, audit.n_models).plot(
             ax=ax
         )
@@ -117,9 +129,15 @@ class LeakageDisplay:
         -------
         LeakageDisplay
             The display itself.
+
+        Raises
+        ------
+        TypeError
+            If ``ax`` is no place to draw.
         """
         import matplotlib.pyplot as plt
 
+        check_axes(ax)
         if ax is None:
             height = 1.6 + 0.34 * len(self.findings)
             _, ax = plt.subplots(figsize=(7, height), layout="constrained")

@@ -284,6 +284,38 @@ def test_bad_arguments(case, changed, message):
     assert pickle.dumps(case.gold) == before
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"attacks": "RMIA"},
+        {"tolerance": "0.1"},
+        {"confidence": None},
+        {"n_bootstrap": 200.0},
+        {"false_positive_rates": 0.01},
+        {"references": True},
+        {"random_state": "0"},
+    ],
+)
+def test_arguments_of_another_kind(case, changed):
+    (name,) = changed
+    with pytest.raises(TypeError, match=rf"^{name} must be a"):
+        audited(case, case.gold, **changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"findings": [1]}, "findings must be a sequence"),
+        ({"n_models": "16"}, "n_models must be a whole number"),
+        ({"notes": "one"}, "notes must be a sequence"),
+    ],
+)
+def test_results_of_another_kind(changed, message):
+    LeakageAudit([], n_models=16, notes=["one"])  # control
+    with pytest.raises(TypeError, match=message):
+        LeakageAudit(**{"findings": [], "n_models": 16, **changed})
+
+
 def test_bad_models(case):
     with pytest.raises(ValueError, match="original is the unlearned model itself"):
         audited(case, case.no_op, original=case.no_op)
@@ -297,7 +329,7 @@ def test_bad_models(case):
         audited(case, case.no_op.net_)
     with pytest.raises(NotFittedError):
         audited(case, NoOpUnlearner(), remaining=case.remaining)
-    with pytest.raises(TypeError, match="references must be ReferenceModels or a number"):
+    with pytest.raises(TypeError, match="references must be a ReferenceModels or a whole number"):
         audited(case, case.no_op, references="16")
 
 

@@ -372,3 +372,16 @@ def test_model_hash_sees_every_weight_and_forgotten_row(fitted):
     fitted.forget_idx_ = np.array([3])
     hashes.add(model_hash(fitted))
     assert len(hashes) == 2 + len(list(fitted.net_.module_.parameters()))
+
+
+@pytest.mark.parametrize("given", [[[]], "X", 3, lambda _: [1]])
+def test_data_that_is_no_mapping(fitted, ledger, data, tmp_path, given):
+    fitted.save(tmp_path / "model")
+    ledger.add(["person-1"])
+    net = make_net(max_epochs=1)
+    before = (tmp_path / "model").read_bytes()
+    with pytest.raises(TypeError, match=r"data must be a mapping.*or a function that returns one"):
+        ledger.run_file(tmp_path / "model", net, data=given)
+    assert (tmp_path / "model").read_bytes() == before
+    done = ledger.run_file(tmp_path / "model", net, data=lambda _: data, retry_failed=True)
+    assert done == [1]

@@ -300,3 +300,14 @@ def test_transforms_stay_on_the_device(images, transform):
 def test_a_net_trains_on_rows_in_the_memory_of_a_device(images):
     rows = InputRows(ImageRows(images, TrainingTransform(24)).to("cpu"))
     assert rows.fetch(torch.tensor([4, 0, 11])).shape == (3, 3, 24, 24)
+
+
+@pytest.mark.parametrize("device", ["nowhere", "", "cpu:x", "cuda:4096"])
+def test_devices_that_are_not_there(images, device):
+    with pytest.raises(ValueError, match=f"There is no device '{device}' here"):
+        ImageRows(images).to(device)
+
+
+def test_what_is_no_device(images):
+    with pytest.raises(TypeError, match=r"device must be a torch\.device or a text, got a int"):
+        ImageRows(images).to(3)

@@ -252,6 +252,7 @@ def _():
 def _():
     unlearner = fitted()
     arguments = {"unlearner": unlearner, "requests": [1], "retry_failed": True, "unknown": "raise"}
+    arguments["checkpoint"] = folder() / "run.checkpoint"
     ledger = a_ledger()
     return Call(ledger.run, arguments, subject=unlearner)
 
@@ -263,6 +264,7 @@ def _():
     X, (y, _, a) = inputs(48), rows(48)
     arguments = {"path": path, "estimator": small_net(), "data": {"X": X, "y": y, "groups": a}}
     arguments |= {"requests": [1], "retry_failed": False, "unknown": "raise"}
+    arguments["checkpoint"] = folder() / "run.checkpoint"
     return Call(a_ledger().run_file, arguments)
 
 
@@ -270,6 +272,7 @@ def _():
 def _():
     unlearner = fitted()
     arguments = {"unlearner": unlearner, "ids": ["5"], "reason": "why"}
+    arguments["checkpoint"] = folder() / "run.checkpoint"
     documents = (audit.DeletionLedger.process, unlearner.unlearn)
     return Call(a_ledger().process, arguments, documents=documents, subject=unlearner)
 
@@ -406,6 +409,23 @@ def _pixels():
 def _():
     arguments = {"images": _pixels(), "transform": None, "rows": np.array([0, 2])}
     return Call(datasets.ImageRows, arguments)
+
+
+@target("datasets.ImageRows#tensor")
+def _():
+    def use(**arguments):
+        made = datasets.ImageRows(**arguments)
+        return made.precompute(), made.to("cpu").precompute()
+
+    arguments = {"images": torch.from_numpy(_pixels()), "rows": np.array([True, False, True, True])}
+    documents = (datasets.ImageRows, datasets.ImageRows.batch)
+    return Call(use, arguments, documents=documents)
+
+
+@target("datasets.ImageRows.to")
+def _():
+    arguments = {"device": "cpu"}
+    return Call(datasets.ImageRows(torch.from_numpy(_pixels())).to, arguments)
 
 
 @target("datasets.ImageRows.batch")

@@ -287,6 +287,35 @@ def broken_array(array):
     return st.sampled_from(sorted(ARRAY_CHANGES)).map(_changed(array))
 
 
+#: name: function of a valid tensor that returns a spoiled, or merely unusual, one
+TENSOR_CHANGES = {
+    "one short": lambda t: t[:-1],
+    "empty": lambda t: t[:0],
+    "0-d": lambda t: t.reshape(-1)[0],
+    "one more axis": lambda t: t[..., None],
+    "turned around": lambda t: t.transpose(0, -1),
+    "not contiguous": lambda t: t[::2],
+    "expanded": lambda t: t[:1].expand(5, *t.shape[1:]),
+    "whole": lambda t: t.long(),
+    "floats": lambda t: t.double(),
+    "NaN": lambda t: torch.full(t.shape, math.nan),
+    "bfloat16": lambda t: t.bfloat16(),
+    "mask": lambda t: t.bool(),
+    "complex": lambda t: t.to(torch.complex64),
+    "with gradient": lambda t: t.float().requires_grad_(),
+    "sparse": lambda t: t.to_sparse(),
+    "meta": lambda t: t.to("meta"),
+    "parameter": lambda t: torch.nn.Parameter(t.float()),
+    "quantized": lambda t: torch.quantize_per_tensor(t.float(), 0.1, 0, torch.quint8),
+    "array": lambda t: t.numpy(),
+    "list": lambda t: t.tolist(),
+}
+
+
+def broken_tensor(tensor):
+    return st.sampled_from(sorted(TENSOR_CHANGES)).map(lambda name: TENSOR_CHANGES[name](tensor))
+
+
 # files and commands ------------------------------------------------------------------------------
 
 
@@ -476,6 +505,8 @@ def broken(value, costly=False):
         return broken_arguments(value)
     if isinstance(value, np.ndarray):
         strategy = st.one_of(broken_array(value), broken_array(value), anything)
+    elif isinstance(value, torch.Tensor):
+        strategy = st.one_of(broken_tensor(value), broken_tensor(value), anything)
     elif isinstance(value, pd.DataFrame):
         strategy = broken_frame(value)
     elif isinstance(value, bool) or value is None:

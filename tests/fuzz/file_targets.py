@@ -9,9 +9,17 @@ from audit_targets import _evidence, _images, _ledger_file, _tree, compared, res
 from broken_values import Arguments, Content
 from click.testing import CliRunner
 from contract import Call
-from targets import folder, inputs, rows, saved_model, small_net, target
+from leakage_targets import forgotten, nonmembers, remaining
+from targets import fitted, folder, inputs, rows, saved_model, small_net, target
 
-from grmu_sk import FineTuneUnlearner, audit, benchmark, datasets, persistence
+from grmu_sk import (
+    FineTuneUnlearner,
+    UnlearningCheckpoint,
+    audit,
+    benchmark,
+    datasets,
+    persistence,
+)
 from grmu_sk.cli import main
 
 # files -------------------------------------------------------------------------------------------
@@ -79,6 +87,54 @@ def _fresh(name):
     place = folder() / name
     place.unlink(missing_ok=True)
     return place
+
+
+@functools.cache
+def _checkpoint_file():
+    """A checkpoint with the state of a request that is still to be made."""
+    path = folder() / "whole.checkpoint"
+    checkpoint = UnlearningCheckpoint(path, every_steps=1, keep=True)
+    fitted("miu").unlearn([1, 5], checkpoint=checkpoint)
+    checkpoint._previous.unlink()
+    return path
+
+
+@target("BaseUnlearner.unlearn#damaged checkpoint")
+def _():
+    unlearner = fitted("miu")
+    path = folder() / "damaged.checkpoint"
+
+    def resume(content):
+        path.write_bytes(content)
+        return unlearner.unlearn([1, 5], checkpoint=path)
+
+    content = Content(_checkpoint_file().read_bytes())
+    return Call(resume, {"content": content}, documents=(unlearner.unlearn,), subject=unlearner)
+
+
+@functools.cache
+def _cached_answers():
+    """The cache of reference models, and what they answer."""
+    place = folder() / "answers"
+    return place, _references(place).log_odds_
+
+
+def _references(cache):
+    models = audit.ReferenceModels(small_net(), 4, remaining_per_group=2, cache=cache)
+    return models.fit(forgotten(), remaining(), nonmembers())
+
+
+@target("audit.ReferenceModels.fit#damaged cache", slow=True)
+def _():
+    place, expected = _cached_answers()
+    first = sorted(place.rglob("*.safetensors"))[0]
+
+    def read(content):
+        first.write_bytes(content)
+        assert np.array_equal(_references(place).log_odds_, expected)
+
+    documents = (audit.ReferenceModels, audit.ReferenceModels.fit)
+    return Call(read, {"content": Content(first.read_bytes())}, documents=documents)
 
 
 @target("datasets.decode_images#damaged")
@@ -258,6 +314,28 @@ def _a_ledger():
     return shutil.copy(_ledger_file(), folder() / "command.ledger")
 
 
+@functools.cache
+def original_model():
+    """The default model before it forgot."""
+    X, (y, _, a) = inputs(48), rows(48)
+    path = folder() / "original.model"
+    FineTuneUnlearner(max_epochs=1, random_state=0).fit(X, y, a).save(path)
+    return path
+
+
+_nonmembers_file = _npz(
+    "nonmembers.npz", **dict(zip(("X", "y", "groups"), nonmembers(), strict=True))
+)
+
+_command(
+    "audit",
+    lambda: [
+        *(default_model(), "--original", original_model(), "--training", training_file()),
+        *("--nonmembers", _nonmembers_file(), "--models", 4, "--cache", "references"),
+        *("--tolerance", 0.1, "--seed", 0, "--out", "attacks.json", "--decisive"),
+    ],
+    slow=True,
+)
 _command("requests new-key", lambda: [_fresh("new.key")])
 _command("requests add", lambda: [_a_ledger(), "7", "8", "--reason", "why", "--timeout", 0.1])
 _command("requests status", lambda: [_a_ledger(), "--json", "--timeout", 0.1])
@@ -270,13 +348,24 @@ def _a_model():
 
 _command(
     "requests run",
-    lambda: [_a_ledger(), _a_model(), "--data", training_file(), "--retry-failed"],
+    lambda: [
+        *(_a_ledger(), _a_model(), "--data", training_file(), "--retry-failed"),
+        *("--checkpoint", folder() / "command.checkpoint", "--checkpoint-every", 0.5),
+    ],
     slow=True,
 )
+
+#: Stand for files that a command needs besides the damaged one.
+PLACES = {"ROWS": _rows_file, "ORIGINAL": original_model, "TRAINING": training_file}
 
 DAMAGED_FILES = {
     "preflight": ("--training", training_file, ["--forget", "ROWS"]),
     "report": ("--test", training_file, ["--bootstrap", "2", "--out", "page.html"]),
+    "audit": (
+        "--nonmembers",
+        _nonmembers_file,
+        ["--original", "ORIGINAL", "--training", "TRAINING", "--models", "4"],
+    ),
 }
 
 
@@ -286,7 +375,7 @@ def _command_with_damage(name, option, original, more):
         def run(content):
             path = folder() / f"damaged-{name}{original().suffix}"
             path.write_bytes(content)
-            rest = [str(_rows_file()) if word == "ROWS" else word for word in more]
+            rest = [PLACES[word]() if word in PLACES else word for word in more]
             run_command([name, default_model(), option, path, *rest])
 
         content = Content(original().read_bytes())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import audit_targets  # noqa: F401  (registers its targets)
 import file_targets  # noqa: F401
+import leakage_targets  # noqa: F401
 from broken_values import broken
 from contract import BrokenContract, Tally, outcome_of
 from hypothesis import HealthCheck, Phase, given, seed, settings

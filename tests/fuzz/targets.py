@@ -325,6 +325,28 @@ def _():
     return Call(unlearner.unlearn, arguments, subject=unlearner)
 
 
+@target("BaseUnlearner.unlearn#checkpoint")
+def _():
+    unlearner = fitted("miu")
+    arguments = {"forget": np.array([1, 5]), "checkpoint": folder() / "a.checkpoint"}
+    return Call(unlearner.unlearn, arguments, subject=unlearner)
+
+
+@target("UnlearningCheckpoint", slow=True)
+def _():
+    def use(**arguments):
+        checkpoint = grmu_sk.UnlearningCheckpoint(**arguments)
+        checkpoint.delete()  # a test before may have kept one
+        fitted().unlearn([1, 5], checkpoint=checkpoint)
+        assert checkpoint.exists() == bool(checkpoint.keep)
+
+    arguments = {"path": folder() / "b.checkpoint", "every_steps": 1, "every_seconds": 60.0}
+    arguments |= {"keep": False, "unusable": "raise"}
+    kept = grmu_sk.UnlearningCheckpoint
+    documents = (kept, kept.delete, BaseUnlearner.unlearn)
+    return Call(use, arguments, documents=documents)
+
+
 for _method_name in ("predict", "predict_proba", "predict_log_proba"):
 
     @target(f"BaseUnlearner.{_method_name}")

@@ -60,6 +60,7 @@ EXEMPT = {
     **dict.fromkeys(
         (
             "plotting.GroupAccuracyDisplay",
+            "plotting.LeakageDisplay",
             "plotting.LossDistributionDisplay",
             "plotting.MethodComparisonDisplay",
             "plotting.UnlearningHistoryDisplay",
