@@ -402,7 +402,10 @@ class GroupAccuracyDisplay:
 
 
 def _names_of(forget_groups: Any) -> list[str]:
-    given = forget_groups if np.ndim(forget_groups) == 0 else list(forget_groups)
+    try:
+        given = list(forget_groups)
+    except TypeError:  # which is refused for what it is
+        given = forget_groups
     return [group_name(pair) for pair in check_pairs(given)] if given != [] else []
 
 
