@@ -73,9 +73,7 @@ def test_every_parameter_gets_a_gradient(make):
     ("make", "message"),
     [
         (lambda: SmallCNN(n_classes=0), "n_classes must be a whole number of at least 1, got 0"),
-        (lambda: SmallCNN(n_channels=1.5), "n_channels must be a whole number"),
         (lambda: SmallCNN(depth=0), "depth must be a whole number of at least 1, got 0"),
-        (lambda: SmallCNN(width=True), "width must be a whole number"),
         (lambda: MLP(0), "n_features must be a whole number of at least 1, got 0"),
         (lambda: MLP(3, hidden=(8, -1)), r"hidden\[1\] must be a whole number .* got -1"),
     ],
@@ -83,3 +81,10 @@ def test_every_parameter_gets_a_gradient(make):
 def test_sizes_are_checked(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("wrong", [{"n_channels": 1.5}, {"width": True}])
+def test_sizes_are_whole_numbers(wrong):
+    (name,) = wrong
+    with pytest.raises(TypeError, match=f"{name} must be a whole number, got"):
+        SmallCNN(**wrong)

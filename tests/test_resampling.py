@@ -293,7 +293,7 @@ BAD = [
     ({"counts": {(0, "f"): np.nan}}, ValueError, "must be a finite number"),
     ({"counts": {}}, ValueError, "no group with a positive count"),
     ({"counts": [3, 4]}, TypeError, r"must be a mapping .* Counter\(zip\(y, a\)\)"),
-    ({"seed": "x"}, ValueError, "cannot be used to seed"),
+    ({"seed": "x"}, ValueError, r"random_state must be a whole number .* got 'x'"),
 ]
 
 

@@ -137,10 +137,14 @@ def test_from_a_zip_file_or_a_folder_below(root, tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
-        ({"attribute": "age"}, ValueError, "attribute must be one of sex, race, got 'age'"),
+        (
+            {"attribute": "age"},
+            ValueError,
+            "attribute must be one of 'race', 'sex' or .*, got 'age'",
+        ),
         ({"attribute": ()}, ValueError, "must name each attribute once"),
         ({"attribute": ("sex", "sex")}, ValueError, "must name each attribute once"),
-        ({"missing": "mean"}, ValueError, "missing must be 'category' or 'drop', got 'mean'"),
+        ({"missing": "mean"}, ValueError, "missing must be one of 'category', 'drop', got 'mean'"),
         ({"drop_columns": ["sexe"]}, ValueError, "Adult has no column 'sexe'"),
         ({"drop_columns": "sex"}, TypeError, "drop_columns must be a sequence"),
         ({"drop_columns": COLUMNS[:-1]}, ValueError, "leaves no column"),

@@ -190,7 +190,7 @@ def test_description_holds_the_facts():
         ({"n_validation": 9}, "n_validation must be at least 10, one scan of each digit; got 9"),
         ({"n_test": 0}, "n_test must be at least 10, one scan of each digit; got 0"),
         ({"n_test": 1700}, "n_validation=120 and n_test=1700 leave -23 of the 1797 scans"),
-        ({"random_state": -1}, "Seed must be between 0 and"),
+        ({"random_state": -1}, r"random_state must be a whole number from 0 to .* got -1"),
     ],
 )
 def test_values_out_of_range_are_refused(parameters, message):

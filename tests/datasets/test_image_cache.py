@@ -139,14 +139,21 @@ def test_images_of_different_sizes_need_a_size(tmp_path):
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize("size", [0, 2.5, True])
-def test_sizes_that_make_no_sense(files, size):
-    with pytest.raises(ValueError, match="size must be a whole number of pixels"):
+@pytest.mark.parametrize(
+    ("size", "error", "message"),
+    [
+        (0, ValueError, "size must be a whole number of pixels"),
+        (2.5, TypeError, "size must be a whole number or None, got 2.5"),
+        (True, TypeError, "size must be a whole number or None, got True"),
+    ],
+)
+def test_sizes_that_make_no_sense(files, size, error, message):
+    with pytest.raises(error, match=message):
         decode_images(files, size=size)
 
 
 def test_only_files_can_be_decoded(files):
-    with pytest.raises(TypeError, match="files must be ImageFiles, got list"):
+    with pytest.raises(TypeError, match=r"files must be an ImageFiles, got .* \(a list\)"):
         decode_images([files])
     with pytest.raises(ValueError, match="no image to decode"):
         decode_images(files.take([]))

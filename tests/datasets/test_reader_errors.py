@@ -223,7 +223,7 @@ def test_celeba_partition_that_lacks_an_image(data):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"target": "hair"}, "target must be one of age, gender, race, got 'hair'"),
+        ({"target": "hair"}, "target must be one of 'age', 'gender', 'race', got 'hair'"),
         ({"target": "race"}, "target and attribute are both 'race'"),
         ({"validation_size": 0}, r"validation_size must lie in \(0, 1\), got 0"),
         ({"validation_size": 0.001}, "cuts 0 from the 63 training rows"),

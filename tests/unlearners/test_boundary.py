@@ -247,12 +247,17 @@ def test_search_leaves_no_trace_in_the_original(image_net):
     [
         ({"epsilon": -0.1}, "epsilon must not be negative, got -0.1"),
         ({"input_range": (1, 0)}, "input_range must be two numbers, the smaller one first"),
-        ({"input_range": (0, 1, 2)}, "input_range must be two numbers, the smaller one first"),
     ],
 )
 def test_bad_parameters(table, kwargs, match):
     with pytest.raises(ValueError, match=match):
         BoundaryShrinkUnlearner(make_net(), **kwargs).fit(table.X, table.y, table.a)
+
+
+def test_a_range_has_two_ends(table):
+    unlearner = BoundaryShrinkUnlearner(make_net(), input_range=(0, 1, 2))
+    with pytest.raises(TypeError, match=r"input_range must be a sequence of 2 .* got \(0, 1, 2\)"):
+        unlearner.fit(table.X, table.y, table.a)
 
 
 # --- expand -------------------------------------------------------------------------------------

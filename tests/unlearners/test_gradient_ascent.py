@@ -69,7 +69,7 @@ def test_there_is_nothing_to_reweight(table):
     [
         ({"max_epochs": 0}, "max_epochs must be at least 1, got 0"),
         ({"max_loss": 0}, "max_loss must be None or positive, got 0"),
-        ({"max_loss": float("nan")}, "max_loss must be None or positive, got nan"),
+        ({"max_loss": float("nan")}, "max_loss must be a number, got NaN"),
     ],
 )
 def test_bad_parameters(table, kwargs, match):

@@ -206,9 +206,16 @@ def test_criterion_without_reduction_is_refused(table):
         unlearned(table, make_net(criterion=Odd))
 
 
-@pytest.mark.parametrize("eta", [-0.1, np.inf, np.nan])
-def test_bad_step(table, eta):
-    with pytest.raises(ValueError, match="eta must be finite and not negative"):
+@pytest.mark.parametrize(
+    ("eta", "message"),
+    [
+        (-0.1, "eta must be finite and not negative"),
+        (np.inf, "eta must be finite and not negative"),
+        (np.nan, "eta must be a number, got NaN"),
+    ],
+)
+def test_bad_step(table, eta, message):
+    with pytest.raises(ValueError, match=message):
         unlearned(table, eta=eta)
 
 

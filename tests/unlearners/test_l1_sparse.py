@@ -91,7 +91,7 @@ def test_reweight(table, row_spy):
     [
         ({"max_epochs": 0}, "max_epochs must be at least 1, got 0"),
         ({"l1_penalty": -1e-4}, "l1_penalty must not be negative, got -0.0001"),
-        ({"l1_penalty": float("nan")}, "l1_penalty must not be negative, got nan"),
+        ({"l1_penalty": float("nan")}, "l1_penalty must be a number, got NaN"),
     ],
 )
 def test_bad_parameters(table, kwargs, match):

@@ -198,8 +198,6 @@ def test_learning_rate_and_batch_size(table, method):
     ("kwargs", "match"),
     [
         ({"k": 0}, "k must be a whole number of at least 1, got 0"),
-        ({"k": 1.5}, "k must be a whole number of at least 1, got 1.5"),
-        ({"k": True}, "k must be a whole number of at least 1, got True"),
         ({"k": 3}, r"k must lie between 1 and 2, .* in MLP \(features.1, head\), got 3"),
         ({"max_epochs": 0}, "max_epochs must be at least 1"),
     ],
@@ -207,3 +205,10 @@ def test_learning_rate_and_batch_size(table, method):
 def test_bad_parameters(table, method, kwargs, match):
     with pytest.raises(ValueError, match=match):
         method(make_net(), **kwargs).fit(table.X, table.y, table.a)
+
+
+@both
+@pytest.mark.parametrize("k", [1.5, True])
+def test_a_number_of_layers_is_whole(table, method, k):
+    with pytest.raises(TypeError, match=f"k must be a whole number, got {k}"):
+        method(make_net(), k=k).fit(table.X, table.y, table.a)

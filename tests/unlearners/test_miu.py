@@ -393,13 +393,17 @@ def test_marginals_run(table, marginal):
         ({"keep_features": "no"}, "keep_features must be True, False or 'auto', got 'no'"),
         ({"lam": -1}, "lam must not be negative"),
         ({"moving_average_rate": 0}, "moving_average_rate must lie in"),
-        ({"tune_updates": (1, 2, 3)}, "tune_updates must be two numbers"),
         ({"tune_updates": (-1, 2)}, "tune_updates must be two numbers"),
     ],
 )
 def test_bad_parameters(table, kwargs, match):
     with pytest.raises(ValueError, match=match):
         MIUUnlearner(make_net(), **kwargs).fit(table.X, table.y, table.a)
+
+
+def test_numbers_of_updates_are_two(table):
+    with pytest.raises(TypeError, match=r"tune_updates must be a sequence of 2 .* got \(1, 2, 3\)"):
+        MIUUnlearner(make_net(), tune_updates=(1, 2, 3)).fit(table.X, table.y, table.a)
 
 
 def test_learning_rate_and_batch_size_of_the_run_only(table, runs):
