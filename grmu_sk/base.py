@@ -76,7 +76,7 @@ class Request:
     pairs : list of tuple
         The pair (y, a) of each group number.
     progress : Progress or None
-        What to hand to :func:`~grmu_sk.training.train`, so that a killed request can go on.
+        What to hand to ``grmu_sk.training.train``, so that a killed request can go on.
     """
 
     net: NeuralNet
