@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABCMeta, abstractmethod
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -264,7 +263,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         DistributedError
             If several processes train the net, and another one failed or was given other data.
         """
-        with self._unchanged_on_error(), all_processes(self._source_net()):
+        with unchanged_on_error(self), all_processes(self._source_net()):
             self.__dict__.pop("_out_of_service", None)
             self._check_all_parameters()
             X = check_inputs(self, X, y, reset=True)
@@ -465,7 +464,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         data = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
         if ledger is not None:
             return self._unlearn_by_ledger(ledger, forget, ids, reason, checkpoint, **data)
-        with self._unchanged_on_error(), all_processes(self.net_):
+        with unchanged_on_error(self), all_processes(self.net_):
             self._check_all_parameters()
             self._check_request(forget, ids, ledger, reason)
             rows = self._sample_ids.rows_of(ids) if forget is None else self._checked_rows(forget)
@@ -857,10 +856,6 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         return cast(Self, load(path, estimator, expected=cls))
 
     # house-keeping -----------------------------------------------------------------------------
-
-    def _unchanged_on_error(self) -> AbstractContextManager[None]:
-        """Take back every change to this object if anything goes wrong, Ctrl-C included."""
-        return unchanged_on_error(self)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

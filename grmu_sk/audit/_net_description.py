@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 
-from ..utils._digest import add, content
+from ..utils._digest import add, add_weights, content
 
 __all__ = ["describe", "net_digest"]
 
@@ -50,9 +50,7 @@ def net_digest(net: NeuralNet) -> str:
                 f"({error}), so that a cache might hold answers of other nets. Leave cache out, or "
                 "give that object a __repr__ that says what it does."
             ) from error
-    for component in (*net._modules, *net._criteria):
-        for name, value in getattr(net, component + "_").state_dict().items():
-            add(digest, f"{component}/{name}", content(value))
+    add_weights(digest, net)
     return digest.hexdigest()
 
 

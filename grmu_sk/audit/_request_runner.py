@@ -14,6 +14,7 @@ from ..checkpoint import UnlearningCheckpoint
 from ..distributed import refuse_several_processes
 from ..rows import Rows
 from ..sample_ids import naming
+from ..utils._atomic import unchanged_on_error
 from ..utils.arguments import about
 from ._errors import LedgerError
 from .model_hash import model_hash
@@ -119,7 +120,7 @@ class RequestRunner:
             model_before=model_hash(unlearner),
         )
         try:
-            with unlearner._unchanged_on_error():
+            with unchanged_on_error(unlearner):
                 after = self._unlearned(rows)
                 if self.save is None:
                     ledger._record(run, token, "done", model_after=after)

@@ -164,3 +164,13 @@ def net_option(command: Any) -> Any:
         help="Where to import the unfitted net from, or a function that returns it; it is your "
         "own code and runs. Not needed for the default net.",
     )(command)
+
+
+def training_option(command: Any) -> Any:
+    """Add the option ``--training``."""
+    return click.option(
+        "--training",
+        required=True,
+        type=FILE,
+        help="The training rows as they were given to fit: a .npz file with X, y and groups.",
+    )(command)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ._audit_inputs import FILE, load_model, load_rows, net_option
+from ._audit_inputs import FILE, load_model, load_rows, net_option, training_option
 
 
 @click.command()
@@ -19,12 +19,7 @@ from ._audit_inputs import FILE, load_model, load_rows, net_option
     type=FILE,
     help="The saved model before the request, for the power.",
 )
-@click.option(
-    "--training",
-    required=True,
-    type=FILE,
-    help="The training rows as they were given to fit: a .npz file with X, y and groups.",
-)
+@training_option
 @click.option(
     "--nonmembers",
     required=True,

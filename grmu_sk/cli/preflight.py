@@ -6,18 +6,20 @@ from pathlib import Path
 
 import click
 
-from ._audit_inputs import FILE, load_model, load_row_numbers, load_rows, net_option
+from ._audit_inputs import (
+    FILE,
+    load_model,
+    load_row_numbers,
+    load_rows,
+    net_option,
+    training_option,
+)
 
 
 @click.command()
 @click.argument("model", type=FILE)
 @net_option
-@click.option(
-    "--training",
-    required=True,
-    type=FILE,
-    help="The training rows as they were given to fit: a .npz file with X, y and groups.",
-)
+@training_option
 @click.option(
     "--forget",
     required=True,
