@@ -13,16 +13,14 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from .utils._files import flush_folder, temporaries, write_atomically
 from .utils._state_tree import NotPlainError, decode, encode
 from .utils._whole_file import (
     NO_DIGEST,
     digest_is_right,
     end_of_header,
-    flush_folder,
-    temporaries,
     with_digest,
     with_sorted_header,
-    write_atomically,
 )
 from .utils.arguments import check_types
 

@@ -55,6 +55,7 @@ from .base import BaseUnlearner
 from .groups import GroupEncoder
 from .sample_ids import SampleIds
 from .utils import all_unlearners
+from .utils._files import write_atomically
 from .utils._random import derive_seed, isolated_rng
 from .utils._whole_file import (
     NO_DIGEST,
@@ -62,7 +63,6 @@ from .utils._whole_file import (
     end_of_header,
     with_digest,
     with_sorted_header,
-    write_atomically,
 )
 from .utils.arguments import check_types
 

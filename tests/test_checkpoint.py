@@ -47,7 +47,7 @@ from grmu_sk.audit import DeletionLedger, scan_residue
 from grmu_sk.base import BaseUnlearner
 from grmu_sk.progress import NoProgress, Progress, RunProgress
 from grmu_sk.training import Phase, train
-from grmu_sk.utils import _whole_file, all_unlearners
+from grmu_sk.utils import _files, all_unlearners
 from grmu_sk.utils._state_tree import NotPlainError, decode, encode
 
 FIRST, SECOND = [40, 41], [50, 51, 60]
@@ -837,4 +837,4 @@ def test_no_foreign_type_comes_from_a_file():
 def test_leftovers_are_told_from_other_files(tmp_path):
     for name in (".a.0.tmp", "a.0.tmp", ".ab.0.tmp", ".a.0", "a"):
         (tmp_path / name).touch()
-    assert [path.name for path in _whole_file.temporaries(tmp_path / "a")] == [".a.0.tmp"]
+    assert [path.name for path in _files.temporaries(tmp_path / "a")] == [".a.0.tmp"]

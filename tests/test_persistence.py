@@ -21,7 +21,7 @@ from torch import nn
 from grmu_sk import FineTuneUnlearner, MIUUnlearner, RetrainUnlearner, SISAUnlearner, persistence
 from grmu_sk.nets import MLP
 from grmu_sk.persistence import PersistenceError, load, save
-from grmu_sk.utils import _whole_file, all_unlearners
+from grmu_sk.utils import _files, all_unlearners
 from grmu_sk.utils._whole_file import with_digest
 
 FIRST, SECOND = [40, 41, 50], [60, 61, 62]
@@ -322,7 +322,7 @@ def full_disk(monkeypatch):
 
         return Full()
 
-    monkeypatch.setattr(_whole_file, "open", open_on_full_disk, raising=False)
+    monkeypatch.setattr(_files, "open", open_on_full_disk, raising=False)
 
 
 def failing_flush(monkeypatch):

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..utils._whole_file import flush_folder
+from ..utils._files import flush_folder
 from ._errors import LedgerBusyError, LedgerDamagedError, LedgerError, LedgerWriteError
 from ._ledger_key import LedgerKey
 from ._ledger_state import STATE_TABLES, apply, ids_digest

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import warnings
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from ..utils._digest import add
+from ..utils._files import write_atomically
 
 __all__ = ["ReferenceCache"]
 
@@ -99,12 +99,7 @@ class ReferenceCache:
         raw = safetensors.numpy.save(
             {"log_odds": log_odds, "sha256": self._digest(number, is_in, log_odds)}
         )
-        temporary = self.folder / f".{secrets.token_hex(8)}.tmp"
-        try:
-            temporary.write_bytes(raw)
-            os.replace(temporary, self.path(number))
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(self.path(number), raw)
 
     def _digest(
         self, number: int, is_in: NDArray[np.bool_], log_odds: NDArray[np.float64]

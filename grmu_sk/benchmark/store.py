@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -19,7 +18,7 @@ import pandas as pd
 
 from ..base import BaseUnlearner
 from ..persistence import load, save
-from ..utils._files import require_replaceable
+from ..utils._files import write_atomically
 from .candidates import method_order
 from .file_lock import FileLock
 from .forget_sets import ForgetSet, ForgetSetMismatch
@@ -383,36 +382,6 @@ def _rows(
         numbers["cost"] = record["seconds"] / epoch
     numbers |= {name: record[name] for name in MEASURED if record.get(name) is not None}
     return [(*run, metric, value) for metric, value in numbers.items()]
-
-
-def write_atomically(path: Path, raw: bytes) -> None:
-    """Write a file so that, whatever happens, it is there as a whole or as it was before.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    raw : bytes
-        Its contents.
-    """
-    require_replaceable(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name, too, has to survive a power cut
-        with suppress(OSError):
-            handle = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
 
 
 def _read_json(path: Path) -> Any:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import shutil
 import stat
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+
+__all__ = ["flush_folder", "require_replaceable", "temporaries", "write_atomically"]
+
+_SUFFIX = ".tmp"
 
 
 def require_replaceable(path: Path) -> None:
@@ -30,3 +39,59 @@ def require_replaceable(path: Path) -> None:
         raise IsADirectoryError(f"{path} is a folder: give the name of a file.")
     if not stat.S_ISREG(mode):
         raise OSError(f"{path} is a device or a pipe, and must not be replaced by a file.")
+
+
+def write_atomically(path: Path, raw: bytes, *, private: bool = False) -> None:
+    """Write a file so that under its name there is always a whole one, old or new.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    raw : bytes
+        What it is to hold.
+    private : bool, default=False
+        Whether a new file is for its owner only.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; an old file is as it was.
+    """
+    require_replaceable(path)
+    mode = 0o600 if private else 0o666
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_SUFFIX}")
+    try:
+        with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():  # what was private stays private
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def temporaries(path: Path) -> list[Path]:
+    """Return what :func:`write_atomically` leaves of a file if it is killed."""
+    start = f".{path.name}."
+    return [
+        found
+        for found in path.parent.iterdir()
+        if found.name.startswith(start) and found.name.endswith(_SUFFIX)
+    ]
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a new name survive a power cut, where the system knows how to."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

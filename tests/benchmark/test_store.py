@@ -15,7 +15,8 @@ from grmu_sk.benchmark.job import columns_of
 from grmu_sk.benchmark.problem import get_problem
 from grmu_sk.benchmark.results import read_results
 from grmu_sk.benchmark.schema import METRICS, RESULT_COLUMNS
-from grmu_sk.benchmark.store import Store, StoreError, StoreWarning, write_atomically
+from grmu_sk.benchmark.store import Store, StoreError, StoreWarning
+from grmu_sk.utils._files import write_atomically
 
 METRIC_VALUES = {"RA": 90.0, "GA": 1 / 3}
 
