@@ -52,8 +52,10 @@ def described(value: Any) -> Any:
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, list | tuple | set):
+    if isinstance(value, list | tuple):
         return [described(part) for part in value]
+    if isinstance(value, set | frozenset):  # whose order differs from process to process
+        return sorted((described(part) for part in value), key=repr)
     if isinstance(value, dict):
         return {str(key): described(part) for key, part in value.items()}
     if isinstance(value, torch.device | torch.dtype | np.dtype):
