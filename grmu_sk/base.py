@@ -39,7 +39,7 @@ from .progress import Progress, request_progress
 from .reweight import group_balance_weights
 from .rows import InputRows, Rows, TrainingRows
 from .sample_ids import SampleIds
-from .training import Phase, copy_net, forward, fresh_net, train
+from .training import Phase, copy_net, forward, fresh_net, inputs_near, train
 from .utils._atomic import unchanged_on_error
 from .utils._fingerprint import described, net_parameters, rows_digest, versions, weights_digest
 from .utils._lazy_rows import LazyRows
@@ -284,7 +284,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 data = self._training_rows(net, X, labels, groups, rows, sample_weight)
                 self._check_net(_readable(net), data)
                 if not self._is_frozen and (self._needs_trained_net or not will_forget):
-                    self._train(net, data)
+                    with inputs_near(net, data):
+                        self._train(net, data)
                 self.net_ = fresh_net(net)
             self.net_.history = self.history_ = net.history
             self.forget_idx_, self.remaining_idx_ = rows[:0], rows
@@ -550,7 +551,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 pairs=pairs,
                 progress=progress,
             )
-            self._adopt(self._unlearn(request))
+            with inputs_near(net, data):
+                self._adopt(self._unlearn(request))
         forgotten_groups = {pairs[g] for g in np.unique(data.g[where].numpy())}
         self.forget_groups_ = [
             pair for pair in pairs if pair in forgotten_groups or pair in self.forget_groups_

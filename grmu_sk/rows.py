@@ -58,6 +58,8 @@ class InputRows(SkorchDataset):
         super().__init__(X, length=len(X))
         self.dtype = dtype
         self.keep_integers = keep_integers
+        # a copy of X, while a net trains there (grmu_sk.device_copies)
+        self.on_device: torch.Tensor | None = None
 
     def __getitem__(self, i: int) -> tuple[Any, torch.Tensor]:
         inputs = self.fetch(torch.tensor([i]))
@@ -83,18 +85,20 @@ class InputRows(SkorchDataset):
                 yield from zip(*(part.unsafe_split(batch_size) for part in fetched), strict=True)
 
     def _batches_at_once(self, batch_size: int) -> int:
-        X = self.X
-        if isinstance(X, Dataset):  # random transforms take turns with the net's random layers
-            return 1
-        item_size = torch.empty((), dtype=self.dtype).element_size()
-        n_bytes = batch_size * math.prod(X.shape[1:]) * item_size
+        # random transforms of a Dataset take turns with the net's random layers
+        n_bytes = 0 if isinstance(self.X, Dataset) else self.bytes_of_batch(batch_size)
         if n_bytes == 0 or n_bytes % ALIGNMENT:
             return 1
         return max(1, BYTES_AT_ONCE // n_bytes)
 
+    def bytes_of_batch(self, batch_size: int) -> int:
+        """Return how much memory a batch of an array or tensor takes once it is cast."""
+        item_size = torch.empty((), dtype=self.dtype).element_size()
+        return batch_size * math.prod(self.X.shape[1:]) * item_size
+
     def fetch(self, where: torch.Tensor) -> Any:
         """Return the inputs at these positions as one batch."""
-        X = self.X
+        X = self.X if self.on_device is None else self.on_device
         if isinstance(X, Dataset):
             return self._cast(default_collate(self._items(X, where.tolist())))
         if isinstance(X, torch.Tensor):
@@ -200,6 +204,7 @@ class TrainingRows(InputRows):
         """
         where = self.positions(rows)
         kept = copy.copy(self)
+        kept.on_device = None
         kept.rows, kept._len = rows.copy(), len(rows)
         kept.y, kept.g = self.y[where], self.g[where]
         if self.sample_weight is not None:

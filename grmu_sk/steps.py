@@ -139,10 +139,12 @@ def _inference(net: NeuralNet) -> Step:
     if not _is_skorchs_own(net, "infer"):
         return net.infer
     device = net.device
+    # from pinned memory a GPU copies while the host goes on; its kernels wait for the copy
+    goes_to_gpu = device is not None and torch.device(device).type == "cuda"
 
     def infer(X: Any) -> Any:
         if type(X) is torch.Tensor and device is not None:
-            return net.module_(X.to(device))
+            return net.module_(X.to(device, non_blocking=goes_to_gpu))
         return net.infer(X)
 
     return infer

@@ -53,6 +53,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from .device_copies import copied_ahead, copies_pay, kept_on_gpu, to_gpu
 from .distributed import (
     ParallelRun,
     from_main_process,
@@ -73,6 +74,7 @@ __all__ = [
     "copy_net",
     "forward",
     "fresh_net",
+    "inputs_near",
     "train",
     "weighted_loss",
 ]
@@ -724,27 +726,50 @@ def _batches(
     net: NeuralNet, name: str, data: InputRows, order: _Order, **defaults: Any
 ) -> Iterable[Any]:
     """Return whole batches, through the net's own kind of loader if it has any work to do."""
-    kwargs = {**defaults, **net.get_params_for(name)}
-    for ours in ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last", "collate_fn"):
-        kwargs.pop(ours, None)
-    iterator = getattr(net, name)
-    does_nothing = all(not value for option, value in kwargs.items() if option != "generator")
-    is_fetched_here = iterator is DataLoader and does_nothing
+    iterator, kwargs = getattr(net, name), {**defaults, **_loader_options(net, name)}
+    is_fetched_here = _does_nothing(iterator, kwargs)
     if (run := run_of(net)) is not None:
         generator = kwargs.pop("generator", None)
         load = None if is_fetched_here else partial(iterator, data, collate_fn=_identity, **kwargs)
         return _shared_batches(run, net, data, order, load, generator)
     if is_fetched_here:
-        return _fetched_here(data, order, kwargs.get("generator"))
+        return _fetched_here(net, data, order, kwargs.get("generator"))
     return iterator(data, batch_sampler=order, collate_fn=_identity, **kwargs)
 
 
+def _loader_options(net: NeuralNet, name: str) -> dict[str, Any]:
+    kwargs = net.get_params_for(name)
+    for ours in ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last", "collate_fn"):
+        kwargs.pop(ours, None)
+    return kwargs
+
+
+def _does_nothing(iterator: Any, options: dict[str, Any]) -> bool:
+    """Tell whether a net's loader would only fetch what lies in this process's memory."""
+    is_plain = all(not value for option, value in options.items() if option != "generator")
+    return iterator is DataLoader and is_plain
+
+
+def inputs_near(net: NeuralNet, data: InputRows) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which inputs are read from the net's GPU, if they fit there.
+
+    A loader with processes of its own goes without, since they cannot share a GPU's memory.
+    """
+    for name in ("iterator_train", "iterator_valid"):
+        if not _does_nothing(getattr(net, name), _loader_options(net, name)):
+            return contextlib.nullcontext()
+    return kept_on_gpu(data, net.device)
+
+
 def _fetched_here(
-    data: InputRows, order: _Order, generator: torch.Generator | None
+    net: NeuralNet, data: InputRows, order: _Order, generator: torch.Generator | None
 ) -> Iterator[Any]:
     where = order.draw()
     _draw_seed(generator)
-    return data.batches(where, order.batch_size)
+    batches = data.batches(where, order.batch_size)
+    if copies_pay(data, order.batch_size, net.device):
+        return copied_ahead(batches, to_gpu(net.device))
+    return batches
 
 
 def _draw_seed(generator: torch.Generator | None) -> None:
