@@ -268,7 +268,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             self._check_all_parameters()
             X = check_inputs(self, X, y, reset=True)
             labels = check_targets(y, len(X))
-            check_classification_targets(labels)
+            with np.errstate(invalid="ignore"):  # it compares with whole numbers
+                check_classification_targets(labels)
             self._encode_groups(labels, groups)
             self._sample_ids = SampleIds.from_user(sample_id, len(X))
             rows = np.arange(len(X))
@@ -933,7 +934,8 @@ def _input_dtype(net: NeuralNet) -> tuple[torch.dtype, bool]:
 
 
 def _check_weights(unlearner: BaseUnlearner, X: Any, sample_weight: ArrayLike) -> NDArray[Any]:
-    weight = to_numbers(sample_weight, "sample_weight").astype(np.float32)
+    with np.errstate(over="ignore"):  # infinity is refused
+        weight = to_numbers(sample_weight, "sample_weight").astype(np.float32)
     if weight.shape != (len(X),):
         raise ValueError(
             f"sample_weight has shape {weight.shape}, expected one weight for each of the "

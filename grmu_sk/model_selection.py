@@ -29,7 +29,7 @@ from .rows import Rows
 from .utils._inner import unlearner_of
 from .utils._predictions import decision_threshold
 from .utils._random import RandomState, resolve_seed
-from .utils.arguments import as_random_state, check_types, to_array
+from .utils.arguments import about, as_random_state, check_types, to_array
 from .utils.validation import check_targets
 
 __all__ = ["UnlearningStratifiedKFold", "cross_validate_unlearning"]
@@ -368,7 +368,8 @@ def cross_validate_unlearning(
     attribute = _attribute(groups, labels)
     seed = None if random_state is None else resolve_seed(random_state)
     task = _Task(X, y, labels, groups, attribute, mask, _attacks(wanted), seed)
-    folds = list(_split(cv, task))
+    with about("cv"):
+        folds = list(_split(cv, task))
     for number, (train, _) in enumerate(folds):
         if not mask[train].any():
             raise ValueError(

@@ -21,7 +21,7 @@ from torch import nn
 from .groups import GroupEncoder, attribute_column
 from .utils._atomic import unchanged_on_error
 from .utils._random import RandomState, isolated_rng, resolve_seed
-from .utils.arguments import about, check_types
+from .utils.arguments import about, check_types, to_array
 
 __all__ = ["MARGINALS", "MINE", "InformationCritic", "StatisticsNetwork"]
 
@@ -381,13 +381,17 @@ class MINE(BaseEstimator):
         return draw_marginal(labels, self.marginal, self._n_labels, self._train_mix)
 
     def _features(self, X: ArrayLike, reset: bool) -> torch.Tensor:
-        with about("X"):
+        if isinstance(X, torch.Tensor):
+            X = to_array(X, "X")
+        # what is too large for single precision is refused by its name, infinity
+        with about("X"), np.errstate(over="ignore"):
             array = validate_data(self, X, reset=reset, dtype=np.float32, force_writeable=True)
         return torch.as_tensor(array)
 
     def _labels(self, y: ArrayLike) -> torch.Tensor:
         if not self.discrete:
-            with about("y"):
+            y = to_array(y, "y") if isinstance(y, torch.Tensor) else y
+            with about("y"), np.errstate(over="ignore"):
                 array = check_array(y, dtype=np.float32, ensure_2d=False, force_writeable=True)
             return torch.as_tensor(array.reshape(len(array), -1))
         return torch.as_tensor(self._encoder.transform(attribute_column(y, name="y")))

@@ -212,7 +212,8 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
 def _check_labels(y: Any) -> NDArray[Any]:
     if y is None:
         raise ValueError("ReweightResampler requires y to be passed, but the target y is None.")
-    check_classification_targets(y)
+    with np.errstate(invalid="ignore"):  # it compares with whole numbers
+        check_classification_targets(y)
     encoded, _ = check_target_type(y, indicate_one_vs_all=True)  # undoes one-vs-all columns
     labels = attribute_column(encoded, name="y")
     if len(np.unique(labels)) < 2:

@@ -45,13 +45,15 @@ class RowValues:
         return self.bits.sum(axis=1)
 
 
-def numeric_rows(rows: Any) -> NDArray[Any]:
+def numeric_rows(rows: Any, name: str = "rows") -> NDArray[Any]:
     """Return rows as an array of numbers, whatever they came in.
 
     Parameters
     ----------
     rows : array-like, DataFrame or tensor of shape (n_rows, ...)
         The rows.
+    name : str, default="rows"
+        What to call the argument in error messages.
 
     Returns
     -------
@@ -61,24 +63,24 @@ def numeric_rows(rows: Any) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If they are not numbers, or there is only one axis.
+        If they are not numbers, there is only one axis, or a row is empty.
     """
     if isinstance(rows, pd.DataFrame):
         rows = rows.select_dtypes(["number", "bool"]).to_numpy()
-    array = to_array(rows, "rows")
+    array = to_array(rows, name)
     if array.dtype.kind == "O":
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                "rows must be numbers of shape (n_rows, ...), a list of texts, or a list of "
+                f"{name} must be numbers of shape (n_rows, ...), a list of texts, or a list of "
                 f"bytes; they do not form an array of numbers: {error}."
             ) from error
-    if array.dtype.kind not in "biuf" or array.ndim < 2:
+    if array.dtype.kind not in "biuf" or array.ndim < 2 or (len(array) and not array.size):
         raise ValueError(
-            "rows must be numbers of shape (n_rows, ...), a list of texts, or a list of bytes; "
+            f"{name} must be numbers of shape (n_rows, ...), a list of texts, or a list of bytes; "
             f"got an array of shape {array.shape} and dtype {array.dtype}. A single row has to be "
-            "given as rows[None]."
+            f"given as {name}[None]."
         )
     return array
 

@@ -49,6 +49,8 @@ class Finding:
 
     def __post_init__(self) -> None:
         check_types(Finding.__init__, vars(self))
+        for name in ("rows", "tensors"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def __str__(self) -> str:
         names = self.rows or self.tensors

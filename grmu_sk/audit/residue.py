@@ -16,7 +16,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from ..base import BaseUnlearner
-from ..utils.arguments import check_types, to_array
+from ..utils.arguments import about, check_types, to_array
 from ._containers import OPENERS
 from ._folders import scan_path
 from ._object_walk import ObjectWalk
@@ -136,8 +136,13 @@ def scan_residue(
         known_rows = to_array(forget_idx, "forget_idx")
         if known_rows.ndim != 1:
             raise ValueError(f"forget_idx must be one number a row, got shape {known_rows.shape}.")
-    if rows is not None and (not hasattr(rows, "__len__") or getattr(rows, "shape", None) == ()):
-        raise ValueError(f"rows must be several rows, got {rows!r}.")
+    for name, value in (("rows", rows), ("remaining", remaining)):
+        is_one = not hasattr(value, "__len__") or getattr(value, "shape", None) == ()
+        if value is not None and is_one:
+            raise ValueError(f"{name} must be several rows, got {value!r}.")
+    if is_path:
+        with about("path_or_object"):
+            os.stat(path_or_object)
     if remaining is None and unlearner is not None and rows is not None:
         remaining = _held_rows(unlearner, known_rows, len(rows))
     wanted, notes = _wanted(
@@ -243,7 +248,7 @@ def _is_among(rows: NDArray[Any], others: Any) -> NDArray[np.bool_]:
     """Mark rows that also occur among others, to single precision."""
     if others is None or not len(others):
         return np.zeros(len(rows), dtype=bool)
-    known = numeric_rows(others)
+    known = numeric_rows(others, "remaining")
     if known.shape[1:] != rows.shape[1:]:
         raise ValueError(
             f"remaining has rows of shape {known.shape[1:]}, but rows are of {rows.shape[1:]}."

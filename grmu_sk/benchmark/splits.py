@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import Bunch
 
 from ..groups import Pair
 
@@ -80,7 +81,8 @@ class Splits:
             The forget group is the one that the paper forgets, where the data say so; else the
             smallest group of the training rows.
         """
-        missing = [key for key in _NEEDED if not hasattr(bunch, key)]
+        is_bunch = isinstance(bunch, Bunch)
+        missing = [key for key in _NEEDED if not (is_bunch and key in bunch)]
         if missing:
             raise TypeError(
                 f"bunch must be what a loader of grmu_sk.datasets returns; it has no {missing}."

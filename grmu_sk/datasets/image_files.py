@@ -138,6 +138,13 @@ class ImageFiles(Dataset[Any]):
         -------
         ImageFiles
             The same files and transform.
+
+        Raises
+        ------
+        IndexError
+            If a row number is out of range.
+        ValueError
+            If they are neither row numbers nor a mask of the length of the data set.
         """
         taken = copy.copy(self)
         taken._filenames = self._filenames[check_rows(rows, len(self))]
@@ -241,7 +248,9 @@ def check_rows(rows: ArrayLike | None, n_images: int) -> NDArray[np.int64]:
     numbers = to_array(rows, "rows")
     if numbers.dtype == bool:
         if numbers.shape != (n_images,):
-            raise ValueError(f"The mask has shape {numbers.shape}, there are {n_images} images.")
+            raise ValueError(
+                f"rows is a mask of shape {numbers.shape}, but there are {n_images} images."
+            )
         return np.flatnonzero(numbers)
     if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
         raise ValueError(f"rows must be whole numbers or a mask, got {rows!r}.")

@@ -406,7 +406,8 @@ def _names_of(forget_groups: Any) -> list[str]:
         given = list(forget_groups)
     except TypeError:  # which is refused for what it is
         given = forget_groups
-    return [group_name(pair) for pair in check_pairs(given)] if given != [] else []
+    is_empty = isinstance(given, list) and not given
+    return [] if is_empty else [group_name(pair) for pair in check_pairs(given)]
 
 
 def _beside(ax: Axes, text: str, position: float, right: float) -> None:

@@ -34,8 +34,9 @@ def check_types(
 ) -> None:
     """Check arguments against the annotations of a function.
 
-    Looked at are truth values, numbers, texts, options (``Literal``), sequences, mappings, paths
-    and objects of this package. Anything else (array-likes, nets) is left to those who read it.
+    Looked at are truth values, numbers, texts, options (``Literal``), sequences, mappings, paths,
+    callables and objects of this package. Anything else (array-likes, nets) is left to those who
+    read it.
 
     Parameters
     ----------
@@ -238,6 +239,7 @@ _PLAIN: dict[Any, Kind] = {
     list: ("a sequence", _is_sequence),
     tuple: ("a sequence", _is_sequence),
     Mapping: ("a mapping", lambda value: isinstance(value, Mapping)),
+    Callable: ("callable", callable),
 }
 
 

@@ -206,7 +206,11 @@ def test_rows_are_numbers_or_a_mask(images):
         ([12], IndexError, "rows must lie in 0 to 11, got 12 to 12"),
         ([-1, 3], IndexError, "rows must lie in 0 to 11, got -1 to 3"),
         ([0.5], ValueError, "rows must be whole numbers or a mask"),
-        (np.ones(11, dtype=bool), ValueError, r"The mask has shape \(11,\), there are 12 images"),
+        (
+            np.ones(11, dtype=bool),
+            ValueError,
+            r"rows is a mask of shape \(11,\), but there are 12 images",
+        ),
     ],
 )
 def test_rows_that_do_not_exist(images, rows, error, message):
