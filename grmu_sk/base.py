@@ -45,7 +45,7 @@ from .utils._fingerprint import described, net_parameters, rows_digest, versions
 from .utils._lazy_rows import LazyRows
 from .utils._predictions import decision_threshold, predicted_labels
 from .utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
-from .utils.arguments import check_types, to_numbers
+from .utils.arguments import about, check_types, to_numbers
 from .utils.validation import check_forget_mask, check_forget_rows, check_inputs, check_targets
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             self._check_all_parameters()
             X = check_inputs(self, X, y, reset=True)
             labels = check_targets(y, len(X))
-            with np.errstate(invalid="ignore"):  # it compares with whole numbers
+            with about("y"), np.errstate(invalid="ignore"):  # it compares with whole numbers
                 check_classification_targets(labels)
             self._encode_groups(labels, groups)
             self._sample_ids = SampleIds.from_user(sample_id, len(X))

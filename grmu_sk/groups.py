@@ -235,10 +235,17 @@ class GroupEncoder:
             )
 
 
+def value_index(values: NDArray[Any]) -> pd.Index[Any]:
+    """Return labels or attribute values as an index of pandas."""
+    if values.dtype == np.float16:  # which pandas has no index of
+        values = values.astype(np.float32)
+    # tuples must stay elements: an Index of tuples would become a MultiIndex
+    return pd.Index(values, tupleize_cols=False)
+
+
 def codes_of(values: NDArray[Any], known: NDArray[Any], name: str) -> NDArray[np.int64]:
     """Return the position of every value among the known ones; ``name`` is for the error."""
-    # tuples must stay elements here: an Index of tuples would become a MultiIndex
-    codes = pd.Index(known, tupleize_cols=False).get_indexer(pd.Index(values, tupleize_cols=False))
+    codes = value_index(known).get_indexer(value_index(values))
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
         raise ValueError(

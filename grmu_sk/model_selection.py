@@ -363,8 +363,10 @@ def cross_validate_unlearning(
     if gold is not None:
         unlearner_of(gold, fitted=False)
         named = {GOLD: gold, **named}
-    labels = check_targets(y, len(X))
-    mask = _forget_mask(forget, len(X))
+    with about("X"):
+        n_rows = len(X)
+    labels = check_targets(y, n_rows)
+    mask = _forget_mask(forget, n_rows)
     attribute = _attribute(groups, labels)
     seed = None if random_state is None else resolve_seed(random_state)
     task = _Task(X, y, labels, groups, attribute, mask, _attacks(wanted), seed)

@@ -322,7 +322,8 @@ class MINE(BaseEstimator):
                 self._encoder = GroupEncoder().fit(attribute_column(y, name="y"))
                 self.labels_ = self._encoder.classes_
             labels = self._labels(y)
-            check_consistent_length(z, labels)
+            with about("y"):
+                check_consistent_length(z, labels)
             self._n_labels = len(self.labels_) if self.discrete else labels.shape[1]
             self._train_mix = torch.bincount(labels) / len(labels) if self.discrete else None
             with isolated_rng(resolve_seed(self.random_state)):
@@ -351,7 +352,8 @@ class MINE(BaseEstimator):
         """
         check_is_fitted(self, "critic_")
         z, labels = self._features(X, reset=False), self._labels(y)
-        check_consistent_length(z, labels)
+        with about("y"):
+            check_consistent_length(z, labels)
         with isolated_rng(self._seed_of_score), torch.no_grad():
             # many draws of the marginal a row: the first term is exact, the second nearly so
             draws = [self.critic_(z, labels, self._other(labels)) for _ in range(16)]

@@ -16,7 +16,7 @@ from sklearn.utils.validation import validate_data
 from .groups import GroupEncoder, attribute_column
 from .reweight import group_balance_weights
 from .utils._random import RandomState
-from .utils.arguments import as_random_state
+from .utils.arguments import about, as_random_state
 
 try:
     from imblearn.base import BaseSampler
@@ -212,7 +212,7 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
 def _check_labels(y: Any) -> NDArray[Any]:
     if y is None:
         raise ValueError("ReweightResampler requires y to be passed, but the target y is None.")
-    with np.errstate(invalid="ignore"):  # it compares with whole numbers
+    with about("y"), np.errstate(invalid="ignore"):  # it compares with whole numbers
         check_classification_targets(y)
     encoded, _ = check_target_type(y, indicate_one_vs_all=True)  # undoes one-vs-all columns
     labels = attribute_column(encoded, name="y")

@@ -278,6 +278,7 @@ class AcceptanceGate:
         GateResult
             The decision.
         """
+        check_types(AcceptanceGate.check, locals())
         check_is_fitted(unlearner)
         measuring.setdefault("forget_groups", unlearner.forget_groups_ or None)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-from ..utils.arguments import check_types
+from ..utils.arguments import about, check_types
 
 __all__ = ["AttackResult", "Verdict"]
 
@@ -106,4 +106,5 @@ class AttackResult:
             if isinstance(value, bool) or not isinstance(value, int | float | None):
                 raise ValueError(f"{name} of an attack result must be a number, got {value!r}.")
             values[name] = math.nan if value is None else float(value)
-        return cls(**values)
+        with about("fields"):
+            return cls(**values)

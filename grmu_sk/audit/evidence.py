@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
 from ..persistence import PACKAGES
-from ..utils.arguments import check_types
+from ..utils.arguments import about, check_types
 from ._group_mix import group_mix
 from .acceptance_gate import AcceptanceGate
 from .attack_result import AttackResult
@@ -154,12 +154,17 @@ def build_evidence(
         "forgotten": forgotten,
     }
 
-    def scores(model: Any) -> ModelScores | None:
+    def scores(name: str, model: Any) -> ModelScores | None:
         if model is None or isinstance(model, ModelScores):
             return model
-        return None if X is None or y is None else measure(model, X, y, groups, **measuring)
+        with about(name):
+            return None if X is None or y is None else measure(model, X, y, groups, **measuring)
 
-    found = {"after": scores(unlearner), "before": scores(before), "gold": scores(gold)}
+    found = {
+        "after": scores("unlearner", unlearner),
+        "before": scores("before", before),
+        "gold": scores("gold", gold),
+    }
     attacks = list(attacks)
     if not isinstance(gate, GateResult):
         gate = (gate or AcceptanceGate()).decide(

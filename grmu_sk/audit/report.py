@@ -11,7 +11,7 @@ from typing import Any
 
 from ..base import BaseUnlearner
 from ..utils._files import require_replaceable
-from ..utils.arguments import check_types
+from ..utils.arguments import about, check_types
 from ._page import render_page
 from .evidence import FORMAT, FORMAT_VERSION, build_evidence
 
@@ -89,7 +89,8 @@ def write_report(
         content = dict(unlearner)
     else:
         content = build_evidence(unlearner, X, y, groups, **evidence)
-    document = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    with about("unlearner"):
+        document = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
     html = render_page(content)
     _replace({page.with_suffix(".json"): document + "\n", page: html})
     return content

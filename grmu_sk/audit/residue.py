@@ -134,8 +134,11 @@ def scan_residue(
     known_rows, known_n = _known_of(unlearner)
     if forget_idx is not None:
         known_rows = to_array(forget_idx, "forget_idx")
-        if known_rows.ndim != 1:
-            raise ValueError(f"forget_idx must be one number a row, got shape {known_rows.shape}.")
+        if known_rows.ndim != 1 or (len(known_rows) and known_rows.dtype.kind not in "iu"):
+            raise ValueError(
+                "forget_idx must be one whole number a row, got an array of shape "
+                f"{known_rows.shape} and dtype {known_rows.dtype}."
+            )
     for name, value in (("rows", rows), ("remaining", remaining)):
         is_one = not hasattr(value, "__len__") or getattr(value, "shape", None) == ()
         if value is not None and is_one:
@@ -277,10 +280,7 @@ def _weights_of(original: Any) -> dict[str, NDArray[Any]]:
         )
     weights = {}
     for name, value in original.items():
-        if isinstance(value, torch.Tensor):
-            value = value.detach().cpu()
-            value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-        weights[str(name)] = np.asarray(value)
+        weights[str(name)] = to_array(value, f"original[{name!r}]")
     return weights
 
 

@@ -48,6 +48,8 @@ class ResidueScan(list[Finding]):
         n_bytes: int = 0,
     ) -> None:
         check_types(ResidueScan.__init__, locals())
+        if isinstance(findings, str | bytes):
+            raise TypeError(f"findings must be an iterable of Finding, got {findings!r}.")
         super().__init__(findings)
         self.not_searched = list(not_searched)
         self.n_places = n_places

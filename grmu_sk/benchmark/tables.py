@@ -665,6 +665,8 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     missing = {*keys, "method", "reweight", "value"} - set(map(str, results.columns))
     if missing:
         raise ValueError(f"results lack the columns {sorted(missing)}; compare makes such tables.")
+    if not results.columns.is_unique:
+        raise ValueError(f"results have a column more than once: {results.columns.tolist()}.")
     if results[["method", "reweight", *keys]].duplicated().any():
         raise ValueError("results have a metric of a method and seed more than once.")
     is_gold = (results["method"] == "retrain") & (results["reweight"] == 1)

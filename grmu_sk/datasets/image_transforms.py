@@ -336,5 +336,6 @@ def _kind_of(images: Any) -> str:
 
 
 def _check_size(size: object) -> None:
-    if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
-        raise ValueError(f"size must be a whole number of pixels, at least 1, got {size!r}.")
+    if isinstance(size, bool) or not isinstance(size, Integral) or size < 2:
+        # torch cannot scale down to a single pixel
+        raise ValueError(f"size must be a whole number of pixels, at least 2, got {size!r}.")

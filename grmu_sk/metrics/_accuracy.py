@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from grmu_sk.groups import Pair, check_pairs, in_pairs
+from grmu_sk.groups import Pair, check_pairs, in_pairs, value_index
 from grmu_sk.metrics._inputs import (
     Empty,
     attribute_of_rows,
@@ -276,11 +276,7 @@ def group_accuracies(
         attribute_codes + len(attributes) * label_codes, return_inverse=True
     )
     index = pd.MultiIndex(
-        # tuples of several attributes must stay one level
-        levels=[
-            pd.Index(labels, tupleize_cols=False),
-            pd.Index(attributes, tupleize_cols=False),
-        ],
+        levels=[value_index(labels), value_index(attributes)],
         codes=[occurring // len(attributes), occurring % len(attributes)],
         names=["y", "a"],
     )

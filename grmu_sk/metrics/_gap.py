@@ -224,7 +224,8 @@ def _metric_names(values: Values, gold: Values, metrics: Iterable[str] | None) -
     if metrics is None:
         names = sides["values"] + [name for name in sides["gold"] if name not in sides["values"]]
     else:
-        if not isinstance(metrics, Iterable) or not all(isinstance(name, str) for name in metrics):
+        is_several = isinstance(metrics, Iterable) and getattr(metrics, "shape", None) != ()
+        if not is_several or not all(isinstance(name, str) for name in metrics):
             raise TypeError(f"metrics must be names of metrics, got {metrics!r}.")
         names = [metrics] if isinstance(metrics, str) else list(metrics)
     if not names:

@@ -11,7 +11,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -35,8 +35,8 @@ def check_types(
     """Check arguments against the annotations of a function.
 
     Looked at are truth values, numbers, texts, options (``Literal``), sequences, mappings, paths,
-    callables and objects of this package. Anything else (array-likes, nets) is left to those who
-    read it.
+    callables, hashables and objects of this package. Anything else (array-likes, nets) is left to
+    those who read it.
 
     Parameters
     ----------
@@ -217,6 +217,16 @@ def _is_sequence(value: Any) -> bool:
     return is_several and getattr(value, "shape", None) != ()
 
 
+def _is_hashable(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):  # by its identity, which is not meant
+        return False
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
 def _is_iterable(value: Any) -> bool:
     return isinstance(value, Iterable) and getattr(value, "shape", None) != ()
 
@@ -240,6 +250,7 @@ _PLAIN: dict[Any, Kind] = {
     tuple: ("a sequence", _is_sequence),
     Mapping: ("a mapping", lambda value: isinstance(value, Mapping)),
     Callable: ("callable", callable),
+    Hashable: ("hashable", _is_hashable),
 }
 
 

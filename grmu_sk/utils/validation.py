@@ -102,11 +102,11 @@ def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
     """
     if not isinstance(y, pd.DataFrame | pd.Series | pd.Index):
         y = to_array(y, "y")
-    labels = column_or_1d(y, warn=True)
-    if labels.dtype.kind in "fc":
-        with about("y"):
+    with about("y"):
+        labels = column_or_1d(y, warn=True)
+        if labels.dtype.kind in "fc":
             check_array(labels, ensure_2d=False, input_name="y")
-    elif labels.dtype == object and any(label is None or label != label for label in labels):
+    if labels.dtype == object and any(label is None or label != label for label in labels):
         raise ValueError("Input y contains NaN or None: every row needs a label.")
     if len(labels) != n_rows:
         raise ValueError(
