@@ -159,7 +159,7 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
         check_types(UnlearningStratifiedKFold.__init__, vars(self))
         if not hasattr(X, "__len__") or getattr(X, "shape", None) == ():
             raise TypeError(f"X must have one entry a row, got a {type(X).__name__}.")
-        n_rows = len(X)
+        n_rows = X.shape[0] if hasattr(X, "shape") else len(X)  # a sparse one has no length
         if y is None:
             raise ValueError(f"{type(self).__name__} needs y, the labels.")
         labels = check_targets(y, n_rows)

@@ -700,6 +700,13 @@ def format_table(results: pd.DataFrame, *, metrics: tuple[str, ...] = TABLE_METR
     str
         One line a method: mean, standard deviation and, in brackets, delta to the gold standard;
         then the average gap, and what the run cost in training epochs.
+
+    Raises
+    ------
+    TypeError
+        If ``results`` is no DataFrame.
+    ValueError
+        If ``results`` lack a column or a metric, or have one more than once.
     """
     check_types(format_table, locals())
     lines = []
@@ -707,6 +714,9 @@ def format_table(results: pd.DataFrame, *, metrics: tuple[str, ...] = TABLE_METR
         of_method = rows.set_index("metric")[["mean", "std", "delta"]]
         cells = [method, "yes" if reweight else "no"]
         is_reference = method == "pretrain" or (method == "retrain" and reweight)
+        missing = [name for name in (*metrics, "AVG_GAP", "cost") if name not in of_method.index]
+        if missing:
+            raise ValueError(f"results have no {missing} of {method}; metrics names the columns.")
         for metric in metrics:
             mean, std, delta = of_method.loc[metric]
             cells.append(f"{mean:.1f} ±{std:.1f}" + ("" if is_reference else f" ({delta:.1f})"))

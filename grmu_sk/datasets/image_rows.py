@@ -284,6 +284,8 @@ def _check_images(images: Any) -> None:
         raise TypeError(
             f"images must be an array, a tensor or ImageFiles, got {type(images).__name__}."
         )
+    if isinstance(images, torch.Tensor) and images.layout is not torch.strided:
+        raise TypeError(f"images must be a dense tensor, got one of layout {images.layout}.")
     if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(
             "images must be uint8 of shape (n_images, height, width, 3), got "

@@ -345,10 +345,12 @@ def to_array(values: Any, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} has masked values: fill them in, or leave those rows out.")
     try:
         array = np.asarray(values)
-        # pandas reads no other byte order
-        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     except Exception as error:  # whatever __array__ and __len__ of somebody else's class raise
         raise ValueError(f"{name} cannot be read as an array: {error}") from error
+    if array.dtype.kind == "V":
+        raise ValueError(f"{name} must hold single values, got records ({array.dtype}).")
+    # pandas reads no other byte order
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _from_tensor(tensor: torch.Tensor, name: str) -> NDArray[Any]:

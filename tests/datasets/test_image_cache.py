@@ -153,7 +153,7 @@ def test_sizes_that_make_no_sense(files, size, error, message):
 
 
 def test_only_files_can_be_decoded(files):
-    with pytest.raises(TypeError, match=r"files must be an ImageFiles, got .* \(a list\)"):
+    with pytest.raises(TypeError, match=r"files must be an ImageFiles, got \[ImageFiles"):
         decode_images([files])
     with pytest.raises(ValueError, match="no image to decode"):
         decode_images(files.take([]))
