@@ -122,8 +122,11 @@ def _valued(rows: NDArray[Any], mean: Any, std: Any) -> list[tuple[str, NDArray[
     if is_bytes and values.max() > 1:
         valued.append(("scaled to [0, 1]", values / 255))
     if mean is not None or std is not None:
+        scale = _parameter(std, 1.0, "std")
+        if not np.all(np.isfinite(scale) & (scale != 0)):
+            raise ValueError(f"std must be finite and not zero, got {std!r}.")
         try:
-            normalised = (values - _parameter(mean, 0.0, "mean")) / _parameter(std, 1.0, "std")
+            normalised = (values - _parameter(mean, 0.0, "mean")) / scale
             normalised = np.broadcast_to(normalised, values.shape)
         except ValueError as error:
             raise ValueError(

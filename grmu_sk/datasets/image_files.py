@@ -252,7 +252,8 @@ def check_rows(rows: ArrayLike | None, n_images: int) -> NDArray[np.int64]:
                 f"rows is a mask of shape {numbers.shape}, but there are {n_images} images."
             )
         return np.flatnonzero(numbers)
-    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+    # no rows at all are an array of floating-point numbers
+    if numbers.ndim != 1 or numbers.dtype.kind not in ("iu" if numbers.size else "iuf"):
         raise ValueError(f"rows must be whole numbers or a mask, got {rows!r}.")
     if numbers.size and (numbers.min() < 0 or numbers.max() >= n_images):
         raise IndexError(

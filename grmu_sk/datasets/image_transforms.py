@@ -323,8 +323,9 @@ def _resizing(start: torch.Tensor, length: torch.Tensor, n_pixels: int, size: in
 
 
 def _check_batch(images: Any) -> None:
-    if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
-        raise TypeError(f"images must be a uint8 tensor, got {_kind_of(images)}.")
+    is_dense = isinstance(images, torch.Tensor) and images.layout is torch.strided
+    if not is_dense or images.dtype != torch.uint8:
+        raise TypeError(f"images must be a dense uint8 tensor, got {_kind_of(images)}.")
     if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
         raise ValueError(
             f"images must have the shape (n, 3, height, width), got {tuple(images.shape)}."
@@ -332,7 +333,9 @@ def _check_batch(images: Any) -> None:
 
 
 def _kind_of(images: Any) -> str:
-    return str(images.dtype) if isinstance(images, torch.Tensor) else f"a {type(images).__name__}"
+    if not isinstance(images, torch.Tensor):
+        return f"a {type(images).__name__}"
+    return f"{images.dtype} of layout {images.layout}"
 
 
 def _check_size(size: object) -> None:

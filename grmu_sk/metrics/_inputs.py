@@ -94,11 +94,15 @@ def label_pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDAr
     Raises
     ------
     ValueError
-        If their lengths differ, or one holds strings and the other numbers.
+        If their lengths differ, or one holds strings or dates and the other does not.
     """
     true, pred = label_column(y_true, name="y_true"), label_column(y_pred, name="y_pred")
     if len(true) != len(pred):
         raise ValueError(f"y_true has {len(true)} rows but y_pred has {len(pred)}.")
+    if (true.dtype.kind in "mM") != (pred.dtype.kind in "mM"):
+        raise ValueError(
+            f"y_true and y_pred mix dates with other labels: {true.dtype} and {pred.dtype}."
+        )
     kinds = {_all_strings(true), _all_strings(pred)}
     if kinds == {True, False}:
         # compared as they are, 1 and "1" never agree: an accuracy of 0 would hide the mistake

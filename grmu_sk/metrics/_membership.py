@@ -187,8 +187,7 @@ class MembershipAttack:
             If losses are empty, not one-dimensional, NaN or infinite.
         """
         # trees compare float32 numbers, so a loss next to an end must be rounded as they do it
-        largest = np.finfo(np.float32).max
-        column = _loss_column(losses, "losses").clip(-largest, largest).astype(np.float32)
+        column = _loss_column(losses, "losses").astype(np.float32)
         lower, upper = self.member_intervals.T
         place = np.searchsorted(lower, column, side="left") - 1
         inside = place >= 0
@@ -418,4 +417,5 @@ def _loss_column(losses: ArrayLike, name: str) -> NDArray[np.float64]:
             f"{name} holds NaN or infinite values in {len(bad)} rows, the first at row {bad[0]}: "
             "did training diverge?"
         )
-    return column
+    largest = np.finfo(np.float32).max  # in which forests compute
+    return column.clip(-largest, largest)

@@ -178,7 +178,7 @@ def check_forget_rows(forget: Any, n_rows: int) -> Rows:
                 f"The forget mask has length {len(array)}, but fit was given {n_rows} rows."
             )
         return np.flatnonzero(array)
-    if len(array) == 0:
+    if len(array) == 0 and array.dtype.kind == "f":  # an empty list
         return array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise ValueError(
