@@ -41,7 +41,8 @@ from .rows import InputRows, Rows, TrainingRows
 from .sample_ids import SampleIds
 from .training import Phase, copy_net, forward, fresh_net, inputs_near, train
 from .utils._atomic import unchanged_on_error
-from .utils._fingerprint import described, net_parameters, rows_digest, versions, weights_digest
+from .utils._description import describe
+from .utils._fingerprint import net_parameters, rows_digest, versions, weights_digest
 from .utils._lazy_rows import LazyRows
 from .utils._predictions import decision_threshold, predicted_labels
 from .utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
@@ -522,12 +523,12 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         parameters["random_state"] = self.seed_
         return {
             "versions": versions(),
-            "method": described(type(self)),
-            "parameters": described(parameters),
+            "method": describe(type(self)),
+            "parameters": describe(parameters),
             "net": net_parameters(self.net_),
             "weights of the model": weights_digest(self.net_),
             "earlier requests": self._n_requests,
-            "rows to forget": described(new),
+            "rows to forget": describe(new),
             "training rows": rows_digest(data),
         }
 

@@ -547,6 +547,8 @@ def avg_gap_scorer(
         If ``gold`` is not an unlearner.
     ValueError
         If ``memory`` is not a path, None or a joblib.Memory.
+    OSError
+        If ``memory`` is a path at which no folder can be made.
 
     See Also
     --------

@@ -48,7 +48,7 @@ from grmu_sk.base import BaseUnlearner
 from grmu_sk.progress import NoProgress, Progress, RunProgress
 from grmu_sk.training import Phase, train
 from grmu_sk.utils import _files, all_unlearners
-from grmu_sk.utils._fingerprint import described
+from grmu_sk.utils._description import describe
 from grmu_sk.utils._state_tree import NotPlainError, decode, encode
 
 FIRST, SECOND = [40, 41], [50, 51, 60]
@@ -844,7 +844,7 @@ def test_leftovers_are_told_from_other_files(tmp_path):
 def test_a_set_among_the_parameters_is_recognised_in_another_process():
     """Where texts hash to other numbers, so that a set has another order."""
     words = [f"word {number}" for number in range(20)]
-    assert described({"keys": set(words), "more": frozenset(words)}) == {
+    assert describe({"keys": set(words), "more": frozenset(words)}) == {
         "keys": sorted(words),
         "more": sorted(words),
     }

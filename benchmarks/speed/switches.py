@@ -1,4 +1,4 @@
-"""What torch's own switches do to a training step: bfloat16, channels last, fused optimizers.
+"""What torch's own switches do to a training step: bfloat16, channels last, compilation and so on.
 
 Each is one line of the user's net; nothing in the package has to be changed for it. The page on
 performance of the documentation says how, and what it costs in precision.
@@ -70,14 +70,20 @@ def measure(repetitions: int = 9) -> Iterator[Row]:
     for name, options in SWITCHES.items():
         on, off = make_net(Wrapped, **options), make_net(Wrapped)
         yield against_plain(f"{name}, ResNet-18, 64 px", on, off, images, y, 32, few)
+    nets = make_net(Wrapped, compile=True), make_net(Wrapped)
+    yield against_plain("compile=True, ResNet-18, 64 px", *nets, images, y, 32, few)
     images, y = make_images(1_024, 32)
     nets = make_net(ChannelsLastCNN), make_net(SmallCNN)
     yield against_plain("channels last, SmallCNN, 32 px", *nets, images, y, 64, few)
     nets = make_net(SmallCNN, optimizer__fused=True), make_net(SmallCNN)
     yield against_plain("optimizer__fused=True, SmallCNN, 32 px", *nets, images, y, 64, few)
+    nets = make_net(SmallCNN, compile=True), make_net(SmallCNN)
+    yield against_plain("compile=True, SmallCNN, 32 px", *nets, images, y, 64, few)
     X, y, _ = make_table(10_000)
     nets = make_net(MLP, optimizer__fused=True), make_net(MLP)
     yield against_plain("optimizer__fused=True, MLP, 20 columns", *nets, X, y, 32, repetitions)
+    nets = make_net(MLP, compile=True), make_net(MLP)
+    yield against_plain("compile=True, MLP, 20 columns", *nets, X, y, 32, repetitions)
 
 
 if __name__ == "__main__":

@@ -254,6 +254,8 @@ def _check_models(unlearner: Any, original: Any, rows: dict[str, RowSet]) -> Non
             "copy.deepcopy or save, for the time of the audit."
         )
     for name, model in (("unlearner", unlearner), ("original", original)):
+        if isinstance(model, type):
+            raise TypeError(f"{name} must be a fitted model, got the class {model.__name__}.")
         if not hasattr(model, "predict_proba"):
             raise ValueError(f"{name} has no predict_proba, which the attacks read: {model!r}.")
     if not isinstance(unlearner, BaseUnlearner):

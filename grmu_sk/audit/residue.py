@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from skorch import NeuralNet
 from torch import nn
 
@@ -140,6 +141,8 @@ def scan_residue(
                 f"{known_rows.shape} and dtype {known_rows.dtype}."
             )
     for name, value in (("rows", rows), ("remaining", remaining)):
+        if issparse(value):
+            raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
         is_one = not hasattr(value, "__len__") or getattr(value, "shape", None) == ()
         if value is not None and is_one:
             raise ValueError(f"{name} must be several rows, got {value!r}.")
@@ -256,9 +259,10 @@ def _is_among(rows: NDArray[Any], others: Any) -> NDArray[np.bool_]:
         raise ValueError(
             f"remaining has rows of shape {known.shape[1:]}, but rows are of {rows.shape[1:]}."
         )
-    wanted = {row.tobytes() for row in rows.astype(np.float32)}
-    present = {key for row in known if (key := row.astype(np.float32).tobytes()) in wanted}
-    return np.array([row.tobytes() in present for row in rows.astype(np.float32)])
+    with np.errstate(over="ignore"):
+        keys = [row.tobytes() for row in rows.astype(np.float32)]
+        present = {row.tobytes() for row in known.astype(np.float32)}.intersection(keys)
+    return np.array([key in present for key in keys])
 
 
 def _weights_of(original: Any) -> dict[str, NDArray[Any]]:

@@ -48,9 +48,10 @@ class ResidueScan(list[Finding]):
         n_bytes: int = 0,
     ) -> None:
         check_types(ResidueScan.__init__, locals())
-        if isinstance(findings, str | bytes):
-            raise TypeError(f"findings must be an iterable of Finding, got {findings!r}.")
         super().__init__(findings)
+        for finding in self:
+            if not isinstance(finding, Finding):
+                raise TypeError(f"findings must be an iterable of Finding, got {finding!r} in it.")
         self.not_searched = list(not_searched)
         self.n_places = n_places
         self.n_bytes = n_bytes

@@ -6,18 +6,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from skorch import NeuralNet
 from torch.utils.data import Dataset
 
 from ..base import BaseUnlearner
 from ..utils import all_unlearners
+from ..utils._description import describe as described
 from .candidates import RESEED, Candidate
 from .forget_sets import data_fingerprint
 from .problem import Problem
@@ -289,41 +287,14 @@ def describe(value: Any) -> Any:
     TypeError
         If an object says nothing about itself.
     """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.generic):
-        return describe(value.item())
-    if isinstance(value, Path):
-        return value.name
-    if isinstance(value, np.ndarray | torch.Tensor):
-        array = np.ascontiguousarray(value)
-        return [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
-    if isinstance(value, Mapping):
-        return {str(name): describe(entry) for name, entry in value.items()}
-    if isinstance(value, partial):
-        return {
-            "partial": describe(value.func),
-            "args": describe(value.args),
-            "keywords": describe(value.keywords),
-        }
-    if isinstance(value, set | frozenset):  # whose order differs from process to process
-        return sorted((describe(entry) for entry in value), key=repr)
-    if isinstance(value, list | tuple | range):
-        return [describe(entry) for entry in value]
-    if hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    return {"class": describe(type(value)), **_own_parameters(value)}
+    return described(value, _fields)
 
 
-def _own_parameters(value: Any) -> dict[str, Any]:
-    if isinstance(value, BaseEstimator) or hasattr(value, "get_params"):
-        return {name: describe(entry) for name, entry in value.get_params(deep=False).items()}
+def _fields(value: Any) -> dict[str, Any]:
     if is_dataclass(value):
-        return {entry.name: describe(getattr(value, entry.name)) for entry in fields(value)}
-    if isinstance(value, torch.dtype | torch.device):
-        return {"name": str(value)}
+        return {entry.name: getattr(value, entry.name) for entry in fields(value)}
     if hasattr(value, "__dict__"):
-        return {name: describe(entry) for name, entry in sorted(vars(value).items())}
+        return dict(sorted(vars(value).items()))
     raise TypeError(
         f"A setting holds {value!r} of type {type(value).__name__}, which cannot be compared with "
         "that of an earlier run. Use numbers, text, functions, or objects with get_params()."

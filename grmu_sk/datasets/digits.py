@@ -243,7 +243,10 @@ def _check_real(
 ) -> None:
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}.")
-    number = float(value) if abs(value) < 1 << 1023 else np.inf
+    try:
+        number = float(value)
+    except OverflowError:
+        number = np.inf
     above = number >= low if low_inclusive else number > low
     below = number <= high if high_inclusive else number < high
     if not (above and below and np.isfinite(number)):

@@ -299,6 +299,8 @@ class MIUUnlearner(ApproximateUnlearner):
             )
         if not 0 < self.retain_fraction <= 1:
             raise ValueError(f"retain_fraction must lie in (0, 1], got {self.retain_fraction!r}.")
+        if not 0 <= self.mine_momentum < 1:
+            raise ValueError(f"mine_momentum must lie in [0, 1), got {self.mine_momentum!r}.")
         if self.lam < 0:
             raise ValueError(f"lam must not be negative, got {self.lam!r}.")
         if not 0 < self.moving_average_rate <= 1:

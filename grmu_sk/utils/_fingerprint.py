@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import platform
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -14,9 +12,10 @@ import torch
 from skorch import NeuralNet
 
 from ..rows import TrainingRows
+from ._description import describe
 from ._digest import add, add_weights, content
 
-__all__ = ["described", "net_parameters", "rows_digest", "versions", "weights_digest"]
+__all__ = ["net_parameters", "rows_digest", "versions", "weights_digest"]
 
 #: Rows of inputs that are read, evenly spaced, where reading all of them would take long.
 N_SAMPLED = 256
@@ -39,37 +38,7 @@ def net_parameters(net: NeuralNet) -> dict[str, Any]:
     """Return a net's parameters as JSON, without those that only print."""
     parameters = net.get_params(deep=False)
     parameters.pop("verbose", None)
-    return {name: described(value) for name, value in parameters.items()}
-
-
-def described(value: Any) -> Any:
-    """Return JSON that is the same in every process, for values that are.
-
-    Classes and functions are described by name, objects by class and parameters: a name of a place
-    in memory, as ``repr`` has it, would differ each time.
-    """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [described(part) for part in value]
-    if isinstance(value, set | frozenset):  # whose order differs from process to process
-        return sorted((described(part) for part in value), key=repr)
-    if isinstance(value, dict):
-        return {str(key): described(part) for key, part in value.items()}
-    if isinstance(value, torch.device | torch.dtype | np.dtype):
-        return str(value)
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "biuf":
-        return described(value.tolist())
-    if isinstance(value, np.ndarray | torch.Tensor):
-        return hashlib.sha256(content(torch.as_tensor(value))).hexdigest()
-    if isinstance(value, partial):
-        return [described(value.func), described(value.args), described(value.keywords)]
-    if inspect.isroutine(value) or isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
-    parameters = value.get_params(deep=False) if hasattr(value, "get_params") else {}
-    return [f"{type(value).__module__}.{type(value).__qualname__}", described(parameters)]
+    return {name: describe(value) for name, value in parameters.items()}
 
 
 def rows_digest(data: TrainingRows) -> str:

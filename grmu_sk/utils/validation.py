@@ -51,8 +51,13 @@ def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool) -> Any:
         return X
     if isinstance(X, torch.Tensor):
         return _check_tensor(estimator, X, reset)
-    with about("X"):
-        checked = validate_data(estimator, X, reset=reset, dtype="numeric", allow_nd=True)
+    try:
+        with about("X"):
+            checked = validate_data(estimator, X, reset=reset, dtype="numeric", allow_nd=True)
+    except RuntimeError as error:  # out of somebody else's class
+        raise ValueError(f"X cannot be read as an array: {error}") from error
+    if checked.dtype.kind in "mM":
+        raise ValueError(f"X must hold numbers, got dates or durations ({checked.dtype}).")
     # validation turns a memory map into a plain view; the map itself is what can be told apart
     return X if isinstance(X, np.memmap) else checked
 
@@ -178,7 +183,7 @@ def check_forget_rows(forget: Any, n_rows: int) -> Rows:
                 f"The forget mask has length {len(array)}, but fit was given {n_rows} rows."
             )
         return np.flatnonzero(array)
-    if len(array) == 0 and array.dtype.kind == "f":  # an empty list
+    if len(array) == 0 and array.dtype.kind in "iuf":  # an empty list is one of floats
         return array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise ValueError(

@@ -1,5 +1,6 @@
 """Who trains on whom, what is kept, and what the cache is trusted with."""
 
+import json
 import pickle
 
 import numpy as np
@@ -16,8 +17,8 @@ from torch.utils.data import TensorDataset
 from grmu_sk import NoOpUnlearner, RetrainUnlearner
 from grmu_sk.audit import ReferenceModels, scan_residue
 from grmu_sk.audit._candidates import KINDS, assign_halves, choose_candidates
-from grmu_sk.audit._net_description import describe
 from grmu_sk.audit.reference_models import candidate_rows, check_rows
+from grmu_sk.utils._description import describe
 
 
 def quick_net(**kwargs):
@@ -299,9 +300,9 @@ def test_descriptions_tell_apart_what_trains_differently():
     def other(x):
         return x + 2
 
-    values = [None, 0, False, "0", 0.0, [0], (0,), {"a": 0}, one, other, nn.ReLU, nn.GELU]
+    values = [None, 0, False, "0", 0.0, [0], [[0]], {"a": 0}, one, other, nn.ReLU, nn.GELU]
     values += [np.zeros(2), np.ones(2), np.zeros((2, 1)), torch.float32, torch.device("cpu")]
-    described = [describe(value) for value in values]
+    described = [json.dumps(describe(value, with_source=True)) for value in values]
     assert len(set(described)) == len(values)
     assert "0x" not in "".join(described)
     assert describe(np.zeros(2)) == describe(np.zeros(2))

@@ -362,7 +362,7 @@ def _():
     return Call(unlearner.training_rows, {"which": "remaining"}, subject=unlearner)
 
 
-@target("BaseUnlearner.report")
+@target("BaseUnlearner.report", costly=("n_bootstrap",))
 def _():
     unlearner = fitted()
     X, (y, _, a) = inputs(), rows()
