@@ -249,7 +249,7 @@ _PLAIN: dict[Any, Kind] = {
     list: ("a sequence", _is_sequence),
     tuple: ("a sequence", _is_sequence),
     Mapping: ("a mapping", lambda value: isinstance(value, Mapping)),
-    Callable: ("callable", callable),
+    Callable: ("a function", callable),
     Hashable: ("hashable", _is_hashable),
 }
 
