@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .rows import BYTES_AT_ONCE, InputRows, is_memory_mapped
+from .rows import BYTES_AT_ONCE, InputRows, as_tensor, is_memory_mapped
 
 __all__ = ["copied_ahead", "copies_pay", "kept_on_gpu", "to_gpu"]
 
@@ -83,7 +83,7 @@ def _copy_of(X: Any, device: Any) -> torch.Tensor:
     for start in range(0, len(X), n_rows):
         piece = X[start : start + n_rows]
         if not isinstance(piece, torch.Tensor):
-            piece = torch.from_numpy(np.array(piece))  # torch warns of arrays it must not write to
+            piece = as_tensor(np.array(piece))  # torch warns of arrays it must not write to
         if copied is None:
             copied = torch.empty(tuple(X.shape), dtype=piece.dtype, device=device)
         copied[start : start + n_rows] = piece

@@ -21,7 +21,7 @@ from torch import nn
 from .groups import GroupEncoder, attribute_column
 from .utils._atomic import unchanged_on_error
 from .utils._random import RandomState, isolated_rng, resolve_seed
-from .utils.arguments import about, check_types, to_array
+from .utils.arguments import LARGEST, about, check_types, to_array
 
 __all__ = ["MARGINALS", "MINE", "InformationCritic", "StatisticsNetwork"]
 
@@ -403,7 +403,7 @@ class MINE(BaseEstimator):
         for name in ("hidden", "max_updates", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}.")
-        if not 0 <= self.lr < np.inf:
+        if not 0 <= self.lr <= LARGEST:
             raise ValueError(f"lr must be finite and not negative, got {self.lr!r}.")
         if self.optimizer is not None and not callable(self.optimizer):
             raise TypeError(f"optimizer must be a class of torch, or None, got {self.optimizer!r}.")

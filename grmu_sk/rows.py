@@ -35,6 +35,12 @@ def is_memory_mapped(X: Any) -> bool:
     return False
 
 
+def as_tensor(array: NDArray[Any]) -> torch.Tensor:
+    """Return an array as a tensor, in order and in this machine's byte order."""
+    native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return torch.from_numpy(np.ascontiguousarray(native))
+
+
 def _aligned(batch: torch.Tensor) -> torch.Tensor:
     return batch.clone() if batch.data_ptr() % ALIGNMENT else batch
 
@@ -106,7 +112,7 @@ class InputRows(SkorchDataset):
         X, numbers = np.asarray(X), where.numpy()
         # take is faster, but would copy an array in another order as a whole
         taken = X.take(numbers, axis=0) if X.flags.c_contiguous else X[numbers]
-        return _aligned(self._cast(torch.from_numpy(np.ascontiguousarray(taken))))
+        return _aligned(self._cast(as_tensor(taken)))
 
     @staticmethod
     def _items(X: Dataset[Any], positions: list[int]) -> list[Any]:

@@ -56,6 +56,8 @@ KINDS = {
     "float64": lambda X: X.astype(np.float64),
     "read-only": lambda X: np.frombuffer(X.tobytes(), dtype=X.dtype).reshape(X.shape),
     "by columns": np.asfortranarray,
+    "reversed": lambda X: X[::-1, ::-1],
+    "other byte order": lambda X: X.astype(">f4"),
     "tensor": torch.from_numpy,
 }
 

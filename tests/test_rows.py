@@ -38,6 +38,8 @@ def as_kind(X, kind, folder):
         "array": lambda: X,
         "read-only array": lambda: _read_only(X),
         "array in column order": lambda: np.asfortranarray(X),
+        "reversed array": lambda: np.ascontiguousarray(X[::-1, ::-1])[::-1, ::-1],
+        "other byte order": lambda: X.astype(">f4"),
         "part of an array": lambda: np.hstack([X, X])[:, :16],
         "double precision": lambda: X.astype(np.float64),
         "tensor": lambda: torch.as_tensor(X),
@@ -54,6 +56,8 @@ def _read_only(X):
 KINDS = [
     "array",
     "read-only array",
+    "reversed array",
+    "other byte order",
     "array in column order",
     "part of an array",
     "double precision",

@@ -77,6 +77,8 @@ def check_results(
             f"results lacks the columns {missing}; it has {list(results)}. Pass the tidy table of "
             "grmu_sk.benchmark.compare (or results.csv of `grmu demo`) as it is."
         )
+    if not results.columns.is_unique:
+        raise ValueError(f"results has a column more than once: {list(results)}.")
     if results.empty:
         raise ValueError("results is empty: there is nothing to draw.")
     if not results["reweight"].isin([0, 1]).all():

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
-import numpy as np
 from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 
 from ..base import BaseUnlearner, Request, check_reweight
 from ..training import Phase, train
 from ..utils._random import RandomState
+from ..utils.arguments import LARGEST
 
 
 class ApproximateUnlearner(BaseUnlearner):
@@ -80,7 +80,7 @@ class ApproximateUnlearner(BaseUnlearner):
         check_reweight(self.reweight)
         if self.max_epochs < 1:
             raise ValueError(f"max_epochs must be at least 1, got {self.max_epochs!r}.")
-        if self.lr is not None and not 0 <= self.lr < np.inf:
+        if self.lr is not None and not 0 <= self.lr <= LARGEST:
             raise ValueError(f"lr must be finite and not negative, got {self.lr!r}.")
         if self.batch_size is not None and self.batch_size < 1 and self.batch_size != -1:
             raise ValueError(

@@ -25,6 +25,8 @@ from sklearn.utils import check_random_state
 
 __all__ = ["about", "as_random_state", "check_types", "to_array", "to_numbers"]
 
+#: In single precision, with which optimizers compute.
+LARGEST = float(np.finfo(np.float32).max)
 PACKAGE = __name__.partition(".")[0]
 Kind = tuple[str, Callable[[Any], bool]]
 
