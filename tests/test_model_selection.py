@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import make_net, make_table
+from scipy.sparse import coo_array
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning, UndefinedMetricWarning
@@ -88,6 +89,15 @@ def test_folds_of_strings_pairs_and_tensors(table):
     plain = UnlearningStratifiedKFold(2).split(table.X, table.y, table.a, mask)
     other = UnlearningStratifiedKFold(2).split(table.X, y, groups, torch.from_numpy(mask))
     for (_, one), (_, two) in zip(plain, other, strict=True):
+        assert np.array_equal(one, two)
+
+
+def test_folds_of_sparse_inputs(table):
+    """Only their number of rows matters, and a sparse matrix has no length."""
+    mask = forget_mask(table)
+    plain = UnlearningStratifiedKFold(2).split(table.X, table.y, table.a, mask)
+    sparse = UnlearningStratifiedKFold(2).split(coo_array(table.X), table.y, table.a, mask)
+    for (_, one), (_, two) in zip(plain, sparse, strict=True):
         assert np.array_equal(one, two)
 
 

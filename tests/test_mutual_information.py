@@ -211,6 +211,29 @@ def test_same_seed_same_bits_and_untouched_random_state():
     assert torch.equal(state, torch.get_rng_state())
 
 
+KINDS = {
+    "reversed": lambda Z: np.ascontiguousarray(Z[::-1, ::-1])[::-1, ::-1],
+    "other byte order": lambda Z: Z.astype(">f4"),
+    "tensor with a gradient": lambda Z: torch.as_tensor(Z).requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("discrete", [True, False])
+def test_other_kinds_of_arrays_give_the_same(kind, discrete):
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(40, 2)).astype(np.float32)
+    G = rng.integers(2, size=40) if discrete else Z.copy()
+    marginal = "uniform" if discrete else "permute"
+    plain, other = (
+        MINE(max_updates=3, random_state=0, discrete=discrete, marginal=marginal).fit(
+            features, G if discrete else features
+        )
+        for features in (Z, KINDS[kind](Z))
+    )
+    assert np.array_equal(plain.history_, other.history_)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "match"),
     [
