@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import make_net, make_table, same_weights
 
+from grmu_sk import FineTuneUnlearner
 from grmu_sk.nets import SmallCNN
 from grmu_sk.utils import all_unlearners
 from grmu_sk.utils.estimator_checks import parametrize_with_checks
@@ -73,6 +74,29 @@ def test_whole_group_leaves_reweight_nothing_to_sample(method, table):
         unlearner.unlearn(group)
     assert pickle.dumps(unlearner) == before
     make(method, reweight=False).fit(table.X, table.y, table.a).unlearn(group)
+
+
+EMPTY = {
+    "list": [],
+    "set": set(),
+    "row numbers": np.array([], dtype=np.int64),
+    "mask": np.zeros(160, dtype=bool),
+}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_a_request_of_no_rows_changes_nothing(kind, table):
+    unlearner = make(FineTuneUnlearner).fit(table.X, table.y, table.a)
+    before = pickle.dumps(unlearner)
+    with pytest.warns(UserWarning, match="forget is empty"):
+        unlearner.unlearn(EMPTY[kind])
+    assert pickle.dumps(unlearner) == before
+
+
+def test_numbers_of_another_kind_are_refused_even_if_there_are_none(table):
+    unlearner = make(FineTuneUnlearner).fit(table.X, table.y, table.a)
+    with pytest.raises(ValueError, match="row numbers must be integers"):
+        unlearner.unlearn(np.array([], dtype=complex))
 
 
 @every_method
