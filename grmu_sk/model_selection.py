@@ -371,7 +371,7 @@ def cross_validate_unlearning(
     seed = None if random_state is None else resolve_seed(random_state)
     task = _Task(X, y, labels, groups, attribute, mask, _attacks(wanted), seed)
     with about("cv"):
-        folds = list(_split(cv, task))
+        folds = [(train, test) for train, test in _split(cv, task)]
     for number, (train, _) in enumerate(folds):
         if not mask[train].any():
             raise ValueError(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RequestRunner"]
 
+DATA_NAMES = ("X", "y", "groups", "sample_weight")
+
 
 class RequestRunner:
     """One process's turn at the requests; the caller holds the lease.
@@ -157,6 +159,8 @@ class RequestRunner:
                 "data must be a mapping with X, y, groups and sample_weight, or a function that "
                 f"returns one, got a {type(given).__name__}."
             )
+        if unknown := [key for key in given if key not in DATA_NAMES]:
+            raise TypeError(f"data has entries of no use: {unknown}. There are {DATA_NAMES}.")
         return given
 
     def _delete_checkpoint(self) -> None:

@@ -120,7 +120,9 @@ def preflight(
     check_types(preflight, locals())
     check_is_fitted(unlearner)
     n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
-    forget = np.intersect1d(check_forget_rows(forget_idx, n_rows), unlearner.remaining_idx_)
+    forget = np.intersect1d(
+        check_forget_rows(forget_idx, n_rows, name="forget_idx"), unlearner.remaining_idx_
+    )
     chosen = _methods(unlearner, methods)
     data = unlearner._data if X is None else unlearner._data_for_request(X, y, groups, None)
     mix = group_mix(unlearner, forget, y, groups)

@@ -90,9 +90,12 @@ def _checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
     missing = [name for name in RESULT_COLUMNS if name not in table]
     if missing:
         raise ValueError(
-            f"{source} lacks the columns {', '.join(missing)}; it has {', '.join(table)}. Results "
+            f"{source} lacks the columns {', '.join(missing)}; it has "
+            f"{', '.join(map(str, table))}. Results "
             f"need the columns {', '.join(RESULT_COLUMNS)}, as `grmu bench` writes them."
         )
+    if not table.columns.is_unique:
+        raise ValueError(f"{source} has a column more than once: {list(table)}.")
     if table.empty:
         raise ValueError(f"{source} holds no rows: no job has finished yet.")
     table = table[RESULT_COLUMNS].reset_index(drop=True)

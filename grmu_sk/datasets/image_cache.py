@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import time
+import tokenize
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -146,7 +147,8 @@ def open_cache(path: Path, origin: dict[str, Any] | None = None) -> np.memmap[An
         return None
     try:
         array = np.load(path, mmap_mode="r")
-    except (ValueError, EOFError):  # somebody else's file, with our foot at its end
+    # somebody else's file, with our foot at its end
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError):
         return None
     is_ours = isinstance(array, np.memmap) and array.shape == tuple(found["shape"])
     return array if is_ours and array.dtype == np.uint8 else None

@@ -152,7 +152,7 @@ def check_forget_mask(forget: Any, n_rows: int) -> NDArray[np.bool_]:
     return array
 
 
-def check_forget_rows(forget: Any, n_rows: int) -> Rows:
+def check_forget_rows(forget: Any, n_rows: int, name: str = "forget") -> Rows:
     """Check the rows of a request: a mask or row numbers.
 
     Parameters
@@ -161,6 +161,8 @@ def check_forget_rows(forget: Any, n_rows: int) -> Rows:
         A boolean mask of length ``n_rows``, or distinct row numbers.
     n_rows : int
         Rows given to ``fit``.
+    name : str, default="forget"
+        What to call the argument in error messages.
 
     Returns
     -------
@@ -174,41 +176,41 @@ def check_forget_rows(forget: Any, n_rows: int) -> Rows:
     ValueError
         If numbers are not integers, negative or duplicated, or a mask's length is wrong.
     """
-    array = _as_array(forget)
+    array = _as_array(forget, name)
     if array.ndim != 1:
-        raise ValueError(f"forget must be one-dimensional, got shape {array.shape}.")
+        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}.")
     if array.dtype == bool:
         if len(array) != n_rows:
             raise ValueError(
-                f"The forget mask has length {len(array)}, but fit was given {n_rows} rows."
+                f"The mask {name} has length {len(array)}, but fit was given {n_rows} rows."
             )
         return np.flatnonzero(array)
     if len(array) == 0 and array.dtype.kind in "iuf":  # an empty list is one of floats
         return array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise ValueError(
-            f"forget holds {array.dtype} values; row numbers must be integers, or use a boolean "
-            "mask. If they are whole numbers, convert them: np.asarray(forget).astype(int)."
+            f"{name} holds {array.dtype} values; row numbers must be integers, or use a boolean "
+            f"mask. If they are whole numbers, convert them: np.asarray({name}).astype(int)."
         )
     if array.min() < 0:
         raise ValueError(
-            f"forget holds the negative row number {array.min()}. Rows are numbered from 0 as in "
+            f"{name} holds the negative row number {array.min()}. Rows are numbered from 0 as in "
             "fit; counting from the end is refused, since it is easily a mistake."
         )
     if array.max() >= n_rows:
         raise IndexError(
-            f"forget holds row {array.max()}, but fit was given {n_rows} rows (0 to {n_rows - 1})."
+            f"{name} holds row {array.max()}, but fit was given {n_rows} rows (0 to {n_rows - 1})."
         )
     rows, counts = np.unique(array, return_counts=True)
     if (counts > 1).any():
         raise ValueError(
-            f"forget names row {rows[counts > 1][0]} more than once ({(counts > 1).sum()} rows are "
-            "duplicated). If that is meant, use np.unique(forget)."
+            f"{name} names row {rows[counts > 1][0]} more than once ({(counts > 1).sum()} rows are "
+            f"duplicated). If that is meant, use np.unique({name})."
         )
     return rows.astype(np.int64)
 
 
-def _as_array(forget: Any) -> NDArray[Any]:
+def _as_array(forget: Any, name: str = "forget") -> NDArray[Any]:
     if isinstance(forget, set | frozenset):
         forget = list(forget)
-    return to_array(forget, "forget")
+    return to_array(forget, name)
