@@ -1,3 +1,4 @@
+from inspect import signature
 from itertools import product
 
 import numpy as np
@@ -11,13 +12,15 @@ SEVEN = [98.1, 97.4, 97.9, 98.3, 97.6, 95.2, 99.0]
 
 @pytest.mark.parametrize("level", [0.95, 0.8])
 def test_interval_agrees_with_scipy(level):
+    # newer versions of SciPy call it rng
+    seed = "rng" if "rng" in signature(stats.bootstrap).parameters else "random_state"
     expected = stats.bootstrap(
         (SEVEN,),
         np.mean,
         confidence_level=level,
         n_resamples=100_000,
         method="percentile",
-        rng=np.random.default_rng(1),
+        **{seed: np.random.default_rng(1)},
     ).confidence_interval
     found = bootstrap_interval(SEVEN, level=level, n_draws=100_000)
     np.testing.assert_allclose(found, expected, atol=0.02)

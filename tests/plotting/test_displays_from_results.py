@@ -30,7 +30,8 @@ ALL_METHODS = Path(__file__).parents[2] / "docs" / "results" / "all_methods" / "
 
 def values_of(results, method, reweight, metric, ratio=0.5):
     keys = ["method", "reweight", "metric", "ratio"]
-    return results.set_index(keys).loc[(method, reweight, metric, ratio), "value"].to_numpy()
+    rows = results.set_index(keys).sort_index(kind="stable")  # pandas warns of unsorted ones
+    return rows.loc[(method, reweight, metric, ratio), "value"].to_numpy()
 
 
 # comparison of methods ---------------------------------------------------------------------------
