@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from ..utils.arguments import about
 from ._scanner import Scanner
 
 
@@ -26,7 +27,8 @@ def scan_path(scanner: Scanner, path: Path) -> None:
     OSError
         If a file that was named itself cannot be read.
     """
-    path = Path(os.path.realpath(path, strict=True))
+    with about("path_or_object"):  # what scan_residue calls it
+        path = Path(os.path.realpath(path, strict=True))
     if path.is_dir():
         _scan_folder(scanner, path)
         return

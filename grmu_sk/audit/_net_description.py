@@ -58,4 +58,4 @@ def _shown(value: Any) -> dict[str, Any]:
 
 
 def _text(value: Any) -> bytes:
-    return json.dumps(describe(value, _shown, with_source=True)).encode()
+    return json.dumps(describe(value, _shown, exact=True)).encode()

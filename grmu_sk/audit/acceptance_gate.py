@@ -16,7 +16,7 @@ from ..unlearners import RetrainUnlearner
 from ..utils.arguments import check_types
 from .attack_result import AttackResult
 from .gate_result import ORDER, GateCheck, GateResult
-from .model_scores import ModelScores, Score, measure
+from .model_scores import ModelScores, Score, scores_of
 from .residue_scan import ResidueScan
 
 __all__ = ["AcceptanceGate", "GateError"]
@@ -282,17 +282,15 @@ class AcceptanceGate:
         check_is_fitted(unlearner)
         measuring.setdefault("forget_groups", unlearner.forget_groups_ or None)
 
-        def scores(model: Any) -> ModelScores | None:
-            if model is None or isinstance(model, ModelScores):
-                return model
-            return measure(model, X, y, groups, **measuring)
+        def scores(name: str, model: Any) -> ModelScores | None:
+            return scores_of(name, model, X, y, groups, **measuring)
 
         found = attacks(unlearner) if callable(attacks) else attacks
         needs_gold = self.compare_to == "gold"
         return self.decide(
-            scores(unlearner),
-            before=None if needs_gold else scores(before),
-            gold=scores(gold) if needs_gold else None,
+            scores("unlearner", unlearner),
+            before=None if needs_gold else scores("before", before),
+            gold=scores("gold", gold) if needs_gold else None,
             attacks=found,
             residue=residue,
         )

@@ -15,13 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
 from ..persistence import PACKAGES
-from ..utils.arguments import about, check_types
+from ..utils.arguments import check_types
 from ._group_mix import group_mix
 from .acceptance_gate import AcceptanceGate
 from .attack_result import AttackResult
 from .gate_result import GateResult
 from .model_hash import model_hash
-from .model_scores import ModelScores, measure
+from .model_scores import ModelScores, scores_of
 from .residue_scan import ResidueScan
 
 __all__ = ["build_evidence", "evidence_schema"]
@@ -155,10 +155,9 @@ def build_evidence(
     }
 
     def scores(name: str, model: Any) -> ModelScores | None:
-        if model is None or isinstance(model, ModelScores):
-            return model
-        with about(name):
-            return None if X is None or y is None else measure(model, X, y, groups, **measuring)
+        if X is None or y is None:
+            return model if isinstance(model, ModelScores) else None
+        return scores_of(name, model, X, y, groups, **measuring)
 
     found = {
         "after": scores("unlearner", unlearner),

@@ -27,7 +27,7 @@ from ..metrics import (
 )
 from ..utils.arguments import about, as_random_state, check_types, to_array
 
-__all__ = ["GroupScore", "ModelScores", "Score", "measure"]
+__all__ = ["GroupScore", "ModelScores", "Score", "measure", "scores_of"]
 
 
 class Score(NamedTuple):
@@ -275,6 +275,43 @@ def _is_right(estimator: Any, split: Any, name: str) -> NDArray[np.bool_]:
         predicted, labels = np.asarray(estimator.predict(split[0])), _labels(split[1], name)
         check_consistent_length(predicted, labels)
     return predicted == labels
+
+
+def scores_of(
+    name: str, model: Any, X: Any, y: ArrayLike, groups: Any, **measuring: Any
+) -> ModelScores | None:
+    """Return what :func:`measure` says of a model, unless it was said already.
+
+    Parameters
+    ----------
+    name : str
+        The argument that the model came in by.
+    model : estimator, ModelScores or None
+        The model, or its scores.
+    X : array-like of shape (n_samples, ...)
+        Test inputs.
+    y : array-like of shape (n_samples,)
+        True labels.
+    groups : array-like of shape (n_samples,) or (n_samples, n_attributes)
+        Protected attribute.
+    **measuring : dict
+        Further arguments of :func:`measure`.
+
+    Returns
+    -------
+    ModelScores or None
+        None for no model.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    """
+    if model is None or isinstance(model, ModelScores):
+        return model
+    if not hasattr(model, "predict"):
+        raise TypeError(f"{name} must be a model that predicts, or its scores, got {model!r}.")
+    return measure(model, X, y, groups, **measuring)
 
 
 MOST_SAMPLES = 1_000_000  # they are held in memory

@@ -17,7 +17,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from ..base import BaseUnlearner
-from ..utils.arguments import about, check_types, to_array
+from ..utils.arguments import check_types, to_array
 from ._containers import OPENERS
 from ._folders import scan_path
 from ._object_walk import ObjectWalk
@@ -146,9 +146,6 @@ def scan_residue(
         is_one = not hasattr(value, "__len__") or getattr(value, "shape", None) == ()
         if value is not None and is_one:
             raise ValueError(f"{name} must be several rows, got {value!r}.")
-    if is_path:
-        with about("path_or_object"):
-            os.stat(path_or_object)
     if remaining is None and unlearner is not None and rows is not None:
         remaining = _held_rows(unlearner, known_rows, len(rows))
     wanted, notes = _wanted(
@@ -261,7 +258,8 @@ def _is_among(rows: NDArray[Any], others: Any) -> NDArray[np.bool_]:
         )
     with np.errstate(over="ignore"):
         keys = [row.tobytes() for row in rows.astype(np.float32)]
-        present = {row.tobytes() for row in known.astype(np.float32)}.intersection(keys)
+        wanted = set(keys)  # one row at a time: the others may be many
+        present = {key for row in known if (key := row.astype(np.float32).tobytes()) in wanted}
     return np.array([key in present for key in keys])
 
 

@@ -7,10 +7,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
 import torch
+
+from ._digest import content
 
 __all__ = ["describe", "nothing_more"]
 
@@ -24,7 +27,7 @@ def describe(
     value: Any,
     of_object: Callable[[Any], Mapping[str, Any]] = nothing_more,
     *,
-    with_source: bool = False,
+    exact: bool = False,
 ) -> Any:
     """Describe a parameter by what it does, never by where in memory it lies.
 
@@ -35,15 +38,17 @@ def describe(
     of_object : callable, default=nothing_more
         What to say of an object without ``get_params``, beside its class: names and values, which
         are described in turn.
-    with_source : bool, default=False
-        Whether classes and functions come with a digest of their source, if it is to be had.
+    exact : bool, default=False
+        Whether to tell more apart than another file of settings would: kinds of collections and
+        keys, where files lie, and what is in classes and functions, as far as their source is to
+        be had.
 
     Returns
     -------
     object
         What JSON can hold.
     """
-    again = partial(describe, of_object=of_object, with_source=with_source)
+    again = partial(describe, of_object=of_object, exact=exact)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.generic):
@@ -51,33 +56,41 @@ def describe(
     if isinstance(value, bytes):
         return {"bytes": value.hex()}
     if isinstance(value, Path):
-        return value.name
+        return {"path": str(value)} if exact else value.name
     if isinstance(value, torch.device | torch.dtype | np.dtype):
         return str(value)
     if isinstance(value, np.ndarray | torch.Tensor):
         return _of_array(value, again)
     if isinstance(value, Mapping):
+        if exact:
+            return {"mapping": [[again(name), again(entry)] for name, entry in value.items()]}
         return {str(name): again(entry) for name, entry in value.items()}
-    if isinstance(value, set | frozenset):  # whose order differs from process to process
-        return sorted((again(entry) for entry in value), key=repr)
-    if isinstance(value, list | tuple | range):
-        return [again(entry) for entry in value]
+    if isinstance(value, list | tuple | range | set | frozenset):
+        entries = [again(entry) for entry in value]
+        if isinstance(value, set | frozenset):  # whose order differs from process to process
+            entries.sort(key=repr)
+        return {type(value).__name__: entries} if exact and type(value) is not list else entries
     if isinstance(value, partial):
         parts = {"partial": value.func, "args": value.args, "keywords": value.keywords}
         return {name: again(part) for name, part in parts.items()}
     if hasattr(value, "__qualname__"):
         name = f"{value.__module__}.{value.__qualname__}"
-        return {name: _source(value)} if with_source else name
+        if not exact:
+            return name
+        # what a method does depends on whose it is
+        owner = [again(value.__self__)] if isinstance(value, MethodType) else []
+        return [{name: _source(value)}, *owner]
     has_parameters = hasattr(value, "get_params")
     own = value.get_params(deep=False) if has_parameters else of_object(value)
-    return {"class": again(type(value)), **again(own)}
+    return {"class": again(type(value)), **{name: again(entry) for name, entry in own.items()}}
 
 
 def _of_array(value: Any, again: Callable[[Any], Any]) -> Any:
-    array = value.detach().cpu() if isinstance(value, torch.Tensor) else value
-    if array.dtype == object:
-        return again(array.tolist())
-    array = np.ascontiguousarray(array)
+    if isinstance(value, torch.Tensor):  # of any type, also one that NumPy does not have
+        return hashlib.sha256(content(value)).hexdigest()
+    if value.dtype == object:
+        return again(value.tolist())
+    array = np.ascontiguousarray(value)
     return [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
 
 

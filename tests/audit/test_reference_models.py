@@ -293,6 +293,17 @@ class Identity(Nameless):
         return torch.softmax(scores, dim=-1)
 
 
+class Scaled:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def get_params(self, deep=True):
+        return {"factor": self.factor}
+
+    def scale(self, scores):
+        return self.factor * scores
+
+
 def test_descriptions_tell_apart_what_trains_differently():
     def one(x):
         return x + 1
@@ -300,11 +311,28 @@ def test_descriptions_tell_apart_what_trains_differently():
     def other(x):
         return x + 2
 
-    values = [None, 0, False, "0", 0.0, [0], [[0]], {"a": 0}, one, other, nn.ReLU, nn.GELU]
+    values = [
+        None,
+        0,
+        False,
+        "0",
+        0.0,
+        [0],
+        (0,),
+        {"a": 0},
+        {1: 0},
+        {"1": 0},
+        one,
+        other,
+        nn.ReLU,
+        nn.GELU,
+    ]
+    values += [Scaled(1).scale, Scaled(2).scale]
     values += [np.zeros(2), np.ones(2), np.zeros((2, 1)), torch.float32, torch.device("cpu")]
-    described = [json.dumps(describe(value, with_source=True)) for value in values]
+    described = [json.dumps(describe(value, exact=True)) for value in values]
     assert len(set(described)) == len(values)
     assert "0x" not in "".join(described)
+    assert describe(torch.ones(2, dtype=torch.bfloat16)) != describe(torch.ones(2))
     assert describe(np.zeros(2)) == describe(np.zeros(2))
 
 

@@ -262,10 +262,12 @@ class TestAttack:
         assert found.tolist() == [True, True, False, False, True, True, False, False, True, True]
 
     def test_losses_that_tell_nothing_are_all_answered_alike(self):
-        """How, is a tie that versions of scikit-learn break differently."""
-        attack = fit_membership_attack([1.0] * 4, [1.0] * 4)
-        assert len(attack.member_intervals) < 2
-        assert len(set(attack.is_member([0.0, 1.0, 2.0]))) == 1
+        """How, is a tie that versions of scikit-learn break differently: as its forest does."""
+        attack = fit_membership_attack([1.0] * 4, [1.0] * 4, random_state=0)
+        answers = balanced_forest([1.0] * 4, [1.0] * 4).predict([[0.0], [1.0], [2.0]])
+        assert len(set(answers)) == 1
+        assert attack.member_intervals.shape == (int(answers[0]), 2)
+        assert attack.is_member([0.0, 1.0, 2.0]).tolist() == (answers == 1).tolist()
 
     def test_bad_losses(self):
         with pytest.raises(ValueError, match=r"^nonmember_losses is empty"):
