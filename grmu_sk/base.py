@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.history import History
@@ -46,8 +45,14 @@ from .utils._fingerprint import net_parameters, rows_digest, versions, weights_d
 from .utils._lazy_rows import LazyRows
 from .utils._predictions import decision_threshold, predicted_labels
 from .utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
-from .utils.arguments import about, check_types, to_numbers
-from .utils.validation import check_forget_mask, check_forget_rows, check_inputs, check_targets
+from .utils.arguments import check_types, to_numbers
+from .utils.validation import (
+    check_class_labels,
+    check_forget_mask,
+    check_forget_rows,
+    check_inputs,
+    check_targets,
+)
 
 if TYPE_CHECKING:
     from .audit import DeletionLedger
@@ -269,8 +274,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             self._check_all_parameters()
             X = check_inputs(self, X, y, reset=True)
             labels = check_targets(y, len(X))
-            with about("y"), np.errstate(invalid="ignore"):  # it compares with whole numbers
-                check_classification_targets(labels)
+            check_class_labels(labels)
             self._encode_groups(labels, groups)
             self._sample_ids = SampleIds.from_user(sample_id, len(X))
             rows = np.arange(len(X))

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import Dataset
 
 from .rows import BYTES_AT_ONCE, InputRows, as_tensor, is_memory_mapped
+from .utils._devices import is_gpu
 
 __all__ = ["copied_ahead", "copies_pay", "kept_on_gpu", "to_gpu"]
 
@@ -28,10 +29,6 @@ SHARE_FOR_INPUTS = 0.25
 BYTES_COPIED_AT_ONCE = 2**26
 
 Fetched = tuple[Any, torch.Tensor, torch.Tensor]
-
-
-def _is_gpu(device: Any) -> bool:
-    return device is not None and torch.device(device).type == "cuda"
 
 
 def _is_in_host_memory(X: Any) -> bool:
@@ -62,7 +59,7 @@ def kept_on_gpu(data: InputRows, device: Any) -> Iterator[None]:
     """
     X = data.X
     if (
-        not _is_gpu(device)
+        not is_gpu(device)
         or not _is_in_host_memory(X)
         or is_memory_mapped(X)
         or X.nbytes > SHARE_FOR_INPUTS * _free_memory(device)
@@ -79,16 +76,15 @@ def kept_on_gpu(data: InputRows, device: Any) -> Iterator[None]:
 def _copy_of(X: Any, device: Any) -> torch.Tensor:
     """Copy an array, a piece at a time: host memory need not hold it twice."""
     n_rows = max(1, BYTES_COPIED_AT_ONCE // max(1, X[:1].nbytes))
-    copied: torch.Tensor | None = None
+    copied = torch.empty(tuple(X.shape), dtype=_piece(X[:1]).dtype, device=device)
     for start in range(0, len(X), n_rows):
-        piece = X[start : start + n_rows]
-        if not isinstance(piece, torch.Tensor):
-            piece = as_tensor(np.array(piece))  # torch warns of arrays it must not write to
-        if copied is None:
-            copied = torch.empty(tuple(X.shape), dtype=piece.dtype, device=device)
-        copied[start : start + n_rows] = piece
-    assert copied is not None
+        copied[start : start + n_rows] = _piece(X[start : start + n_rows])
     return copied
+
+
+def _piece(X: Any) -> torch.Tensor:
+    # a copy, since torch warns of arrays that it must not write to
+    return X if isinstance(X, torch.Tensor) else as_tensor(np.array(X))
 
 
 def copies_pay(data: InputRows, batch_size: int, device: Any) -> bool:
@@ -112,7 +108,7 @@ def copies_pay(data: InputRows, batch_size: int, device: Any) -> bool:
     bool
     """
     return (
-        _is_gpu(device)
+        is_gpu(device)
         and data.on_device is None
         and _is_in_host_memory(data.X)
         and data.bytes_of_batch(batch_size) >= BYTES_AT_ONCE

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from .groups import GroupEncoder, attribute_column
+from .rows import as_tensor
 from .utils._atomic import unchanged_on_error
 from .utils._random import RandomState, isolated_rng, resolve_seed
 from .utils.arguments import LARGEST, about, check_types, to_array
@@ -388,14 +389,14 @@ class MINE(BaseEstimator):
         # what is too large for single precision is refused by its name, infinity
         with about("X"), np.errstate(over="ignore"):
             array = validate_data(self, X, reset=reset, dtype=np.float32, force_writeable=True)
-        return torch.as_tensor(np.ascontiguousarray(array))  # it may be reversed
+        return as_tensor(array)
 
     def _labels(self, y: ArrayLike) -> torch.Tensor:
         if not self.discrete:
             y = to_array(y, "y") if isinstance(y, torch.Tensor) else y
             with about("y"), np.errstate(over="ignore"):
                 array = check_array(y, dtype=np.float32, ensure_2d=False, force_writeable=True)
-            return torch.as_tensor(np.ascontiguousarray(array.reshape(len(array), -1)))
+            return as_tensor(array.reshape(len(array), -1))
         return torch.as_tensor(self._encoder.transform(attribute_column(y, name="y")))
 
     def _check_parameters(self) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags, check_consistent_length
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from .groups import GroupEncoder, attribute_column
 from .reweight import group_balance_weights
 from .utils._random import RandomState
-from .utils.arguments import about, as_random_state
+from .utils.arguments import as_random_state
+from .utils.validation import check_class_labels
 
 try:
     from imblearn.base import BaseSampler
@@ -212,8 +212,7 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
 def _check_labels(y: Any) -> NDArray[Any]:
     if y is None:
         raise ValueError("ReweightResampler requires y to be passed, but the target y is None.")
-    with about("y"), np.errstate(invalid="ignore"):  # it compares with whole numbers
-        check_classification_targets(y)
+    check_class_labels(y)
     encoded, _ = check_target_type(y, indicate_one_vs_all=True)  # undoes one-vs-all columns
     labels = attribute_column(encoded, name="y")
     if len(np.unique(labels)) < 2:

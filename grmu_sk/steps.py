@@ -19,6 +19,8 @@ from skorch.callbacks import BatchScoring, Callback, EpochScoring
 from skorch.utils import TeeGenerator
 from torch import nn
 
+from .utils._devices import is_gpu
+
 __all__ = ["evaluation_step", "run_epoch", "train_step"]
 
 Step = Callable[[Any], Any]
@@ -140,7 +142,7 @@ def _inference(net: NeuralNet) -> Step:
         return net.infer
     device = net.device
     # from pinned memory a GPU copies while the host goes on; its kernels wait for the copy
-    goes_to_gpu = device is not None and torch.device(device).type == "cuda"
+    goes_to_gpu = is_gpu(device)
 
     def infer(X: Any) -> Any:
         if type(X) is torch.Tensor and device is not None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_net, make_table, same_weights
-from torch.utils.data import Dataset
+from parallel_cases import RowByRow
 
 from grmu_sk import MIUUnlearner, RetrainUnlearner, device_copies
 from grmu_sk.device_copies import N_AHEAD, copied_ahead, copies_pay, kept_on_gpu, to_gpu
@@ -16,23 +16,12 @@ from grmu_sk.rows import InputRows, TrainingRows
 FORGET = [40, 41, 50]
 
 
-class ListOfRows(Dataset):
-    def __init__(self, X):
-        self.X = X
-
-    def __len__(self):
-        return len(self.X)
-
-    def __getitem__(self, i):
-        return self.X[i]
-
-
 @pytest.fixture
 def gpu(monkeypatch):
     """Take the processor for a GPU with this much free memory."""
 
     def pretend(free_memory):
-        monkeypatch.setattr(device_copies, "_is_gpu", lambda device: device is not None)
+        monkeypatch.setattr(device_copies, "is_gpu", lambda device: device is not None)
         monkeypatch.setattr(device_copies, "_free_memory", lambda device: free_memory)
 
     return pretend
@@ -109,7 +98,7 @@ def test_what_does_not_fit_or_is_read_lazily_stays(table, gpu, tmp_path):
     inputs = {
         "too large": table.X,
         "map": np.load(tmp_path / "X.npy", mmap_mode="r"),
-        "Dataset": ListOfRows(table.X),
+        "Dataset": RowByRow(table.X),
     }
     for what, X in inputs.items():
         gpu(free_memory=4 * table.X.nbytes - 1 if what == "too large" else 2**30)
@@ -158,7 +147,7 @@ def test_copies_pay_for_large_batches_from_host_memory(table, gpu):
     images = InputRows(np.zeros((8, 3, 64, 64), np.float32))
     assert copies_pay(images, 8, "cpu")
     assert not copies_pay(images, 1, "cpu")
-    assert not copies_pay(InputRows(ListOfRows(table.X)), 10**9, "cpu")
+    assert not copies_pay(InputRows(RowByRow(table.X)), 10**9, "cpu")
     assert not copies_pay(InputRows(torch.zeros(8, 3, 64, 64, device="meta")), 8, "cpu")
     assert not copies_pay(images, 8, None)
 

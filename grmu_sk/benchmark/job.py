@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from skorch import NeuralNet
 from torch.utils.data import Dataset
 
 from ..base import BaseUnlearner
 from ..utils import all_unlearners
 from ..utils._description import describe as described
+from ..utils._devices import is_gpu
 from .candidates import RESEED, Candidate
 from .forget_sets import data_fingerprint
 from .problem import Problem
@@ -182,7 +182,7 @@ def net_for(problem: Problem, setting: Setting, device: str | None = None) -> Ne
     net = problem.net().set_params(**setting.net)
     if device is not None:
         net.set_params(device=device)
-    if torch.device(net.device or "cpu").type == "cuda":
+    if is_gpu(net.device):
         net.set_params(iterator_valid__batch_size=EVALUATION_BATCH_ON_GPU)
     return net
 

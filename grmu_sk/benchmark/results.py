@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..utils.arguments import check_types
+from ..utils.validation import check_unique_columns
 from .paper import AVERAGE_GAP, GAP_METRICS, GOLD, PRETRAIN, RESEEDED_GOLD, Model
 from .schema import RESULT_COLUMNS, SELECTIONS
 
@@ -94,8 +95,7 @@ def _checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
             f"{', '.join(map(str, table))}. Results "
             f"need the columns {', '.join(RESULT_COLUMNS)}, as `grmu bench` writes them."
         )
-    if not table.columns.is_unique:
-        raise ValueError(f"{source} has a column more than once: {list(table)}.")
+    check_unique_columns(table, source)
     if table.empty:
         raise ValueError(f"{source} holds no rows: no job has finished yet.")
     table = table[RESULT_COLUMNS].reset_index(drop=True)

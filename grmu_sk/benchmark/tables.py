@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..utils.arguments import check_types
+from ..utils.validation import check_unique_columns
 from .paper import (
     APPROXIMATE,
     AVERAGE_GAP,
@@ -665,8 +666,7 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     missing = {*keys, "method", "reweight", "value"} - set(map(str, results.columns))
     if missing:
         raise ValueError(f"results lack the columns {sorted(missing)}; compare makes such tables.")
-    if not results.columns.is_unique:
-        raise ValueError(f"results have a column more than once: {results.columns.tolist()}.")
+    check_unique_columns(results, "results")
     if results[["method", "reweight", *keys]].duplicated().any():
         raise ValueError("results have a metric of a method and seed more than once.")
     is_gold = (results["method"] == "retrain") & (results["reweight"] == 1)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from grmu_sk.utils.arguments import to_numbers
+from grmu_sk.utils.arguments import is_iterable, to_numbers
 
 __all__ = [
     "AVERAGE_GAP_METRICS",
@@ -224,8 +224,7 @@ def _metric_names(values: Values, gold: Values, metrics: Iterable[str] | None) -
     if metrics is None:
         names = sides["values"] + [name for name in sides["gold"] if name not in sides["values"]]
     else:
-        is_several = isinstance(metrics, Iterable) and getattr(metrics, "shape", None) != ()
-        if not is_several or not all(isinstance(name, str) for name in metrics):
+        if not is_iterable(metrics) or not all(isinstance(name, str) for name in metrics):
             raise TypeError(f"metrics must be names of metrics, got {metrics!r}.")
         names = [metrics] if isinstance(metrics, str) else list(metrics)
     if not names:

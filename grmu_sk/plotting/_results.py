@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..metrics import AVERAGE_GAP_METRICS
+from ..utils.validation import check_unique_columns
 
 COLUMNS = ("dataset", "ratio", "seed", "method", "reweight", "metric", "value")
 #: Columns of a benchmark's results that a single comparison has no need of.
@@ -77,8 +78,7 @@ def check_results(
             f"results lacks the columns {missing}; it has {list(results)}. Pass the tidy table of "
             "grmu_sk.benchmark.compare (or results.csv of `grmu demo`) as it is."
         )
-    if not results.columns.is_unique:
-        raise ValueError(f"results has a column more than once: {list(results)}.")
+    check_unique_columns(results, "results")
     if results.empty:
         raise ValueError("results is empty: there is nothing to draw.")
     if not results["reweight"].isin([0, 1]).all():

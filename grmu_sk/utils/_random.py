@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ._devices import is_gpu
 from .arguments import as_random_state
 
 RandomState = int | np.random.RandomState | None
@@ -71,5 +72,4 @@ def set_random_states(states: dict[str, Any]) -> None:
 
 
 def _gpus(device: object) -> list[int]:
-    on_gpu = device is not None and torch.device(str(device)).type == "cuda"
-    return list(range(torch.cuda.device_count())) if on_gpu else []
+    return list(range(torch.cuda.device_count())) if is_gpu(device) else []

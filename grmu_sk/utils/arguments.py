@@ -23,7 +23,15 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-__all__ = ["about", "as_random_state", "check_types", "to_array", "to_numbers"]
+__all__ = [
+    "LARGEST",
+    "about",
+    "as_random_state",
+    "check_types",
+    "is_iterable",
+    "to_array",
+    "to_numbers",
+]
 
 #: In single precision, with which optimizers compute.
 LARGEST = float(np.finfo(np.float32).max)
@@ -168,7 +176,7 @@ def _iterable_of(args: tuple[Any, ...]) -> Kind:
     words, accepts = _sequence_of(Sequence, args)
     return (
         words,
-        lambda value: _is_iterable(value) and (accepts(value) if _is_sequence(value) else True),
+        lambda value: is_iterable(value) and (accepts(value) if _is_sequence(value) else True),
     )
 
 
@@ -229,7 +237,8 @@ def _is_hashable(value: Any) -> bool:
     return True
 
 
-def _is_iterable(value: Any) -> bool:
+def is_iterable(value: Any) -> bool:
+    """Tell whether one can go through a value; an array of no dimension only looks as if."""
     return isinstance(value, Iterable) and getattr(value, "shape", None) != ()
 
 

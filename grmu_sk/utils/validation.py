@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch.utils.data import Dataset
 
@@ -119,6 +120,42 @@ def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
             f"y has {len(labels)}."
         )
     return labels
+
+
+def check_class_labels(y: Any) -> None:
+    """Check that targets are classes, as scikit-learn does.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,)
+        Labels.
+
+    Raises
+    ------
+    ValueError
+        If they are numbers to regress on, or of several outputs.
+    """
+    with about("y"), np.errstate(invalid="ignore"):  # it compares with whole numbers
+        check_classification_targets(y)
+
+
+def check_unique_columns(table: pd.DataFrame, name: str) -> None:
+    """Check that no column of a table of results is there twice.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table.
+    name : str
+        What to call it in error messages.
+
+    Raises
+    ------
+    ValueError
+        If one is.
+    """
+    if not table.columns.is_unique:
+        raise ValueError(f"{name} has a column more than once: {list(table)}.")
 
 
 def check_forget_mask(forget: Any, n_rows: int) -> NDArray[np.bool_]:
