@@ -75,6 +75,8 @@ __all__ = [
     "forward",
     "fresh_net",
     "inputs_near",
+    "row_losses",
+    "row_shares",
     "train",
     "weighted_loss",
 ]
@@ -642,20 +644,105 @@ def weighted_loss(
     X: Any,
     weight: torch.Tensor,
 ) -> torch.Tensor:
-    """Return the mean of the net's loss with a weight for each row."""
+    """Return the net's loss with a weight for each row, as if a row of weight 2 were there twice.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Whose criterion it is.
+    own_loss : callable
+        The net's ``get_loss``.
+    y_pred : tensor or tuple
+        What the module returned.
+    y : tensor of shape (n,)
+        Class numbers.
+    X : tensor or dict
+        The inputs.
+    weight : tensor of shape (n,)
+        The weights.
+
+    Returns
+    -------
+    tensor of shape ()
+        The loss; a sum if the criterion is one, and otherwise a mean.
+    """
+    losses = row_losses(net, partial(own_loss, y_pred, y, X=X, training=True), y)
+    weight = weight.to(losses.device, losses.dtype)
+    total = (losses * weight).sum()
+    if net.criterion_.reduction == "sum":
+        return total
+    divisor = (weight * row_shares(net, y)).sum()
+    return total / divisor.clamp_min(torch.finfo(losses.dtype).tiny)
+
+
+def row_losses(
+    net: NeuralNet, own_loss: Callable[[], torch.Tensor], y: torch.Tensor
+) -> torch.Tensor:
+    """Return the net's loss of each row, before the criterion reduces it.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Whose criterion it is.
+    own_loss : callable
+        Returns the net's loss.
+    y : tensor of shape (n,)
+        Class numbers.
+
+    Returns
+    -------
+    tensor of shape (n,)
+        A mean over what a row has of its own, or a sum if the criterion is one.
+
+    Raises
+    ------
+    TypeError
+        If the criterion has no ``reduction``.
+    ValueError
+        If the net's loss is already reduced, by a ``get_loss`` of its own.
+    """
     criterion = net.criterion_
     if not hasattr(criterion, "reduction"):
         raise TypeError(
-            f"sample_weight needs a criterion with a 'reduction', {type(criterion).__name__} has "
-            "none. Leave sample_weight out, or use a torch loss such as CrossEntropyLoss."
+            "The loss of each single row is needed, by the method or for sample_weight, and "
+            f"{type(criterion).__name__} has no 'reduction' that could be 'none'. Use a torch loss "
+            "such as CrossEntropyLoss."
         )
     reduction, criterion.reduction = criterion.reduction, "none"
     try:
-        losses = own_loss(y_pred, y, X=X, training=True)
+        losses = own_loss()
     finally:
         criterion.reduction = reduction
-    weight = weight.to(losses.device, losses.dtype)
-    return (losses * weight).sum() / weight.sum().clamp_min(torch.finfo(losses.dtype).tiny)
+    if losses.shape[:1] != y.shape[:1]:
+        raise ValueError(
+            "The loss of each single row is needed, by the method or for sample_weight, and the "
+            f"net's get_loss returns the shape {tuple(losses.shape)} for {len(y)} rows with "
+            "reduction='none'. Leave it to the criterion to take the mean."
+        )
+    losses = losses.reshape(len(y), -1)
+    return losses.sum(1) if reduction == "sum" else losses.mean(1)
+
+
+def row_shares(net: NeuralNet, y: torch.Tensor) -> torch.Tensor:
+    """Return what each row adds to the number by which the criterion's mean divides.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Whose criterion it is.
+    y : tensor of shape (n,)
+        Class numbers.
+
+    Returns
+    -------
+    tensor of shape (n,)
+        The weight of the row's class, 0 if the class is ignored; 1 for other criteria.
+    """
+    criterion = net.criterion_
+    if not isinstance(criterion, nn.CrossEntropyLoss | nn.NLLLoss):
+        return torch.ones_like(y)
+    counted = y != criterion.ignore_index
+    return counted if criterion.weight is None else counted * criterion.weight[y]
 
 
 def _record_work(net: NeuralNet, phase: Phase, epoch: int) -> None:

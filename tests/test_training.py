@@ -3,7 +3,7 @@ import pytest
 import torch
 from conftest import make_net, make_table, same_weights
 from sklearn.metrics import get_scorer
-from skorch import NeuralNetBinaryClassifier
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -212,20 +212,48 @@ def test_table_of_losses_is_printed(table, capsys):
     assert "forget" in printed
 
 
-def test_sample_weight_is_a_weighted_mean(table):
-    net, data = initialized(), training_rows(table)
-    data.sample_weight = torch.linspace(0, 1, table.n)
-    phase = Phase("fit", data.rows, batch_size=table.n)
-    before = [parameter.detach().clone() for parameter in net.module_.parameters()]
-    train(net, data, [phase], epochs=1)
-    seen = net.history[0, "train_loss"]
-    module = MLP(4, hidden=(16,))
-    for parameter, value in zip(module.parameters(), before, strict=True):
-        parameter.data = value
-    losses = nn.functional.cross_entropy(module(torch.as_tensor(table.X)), data.y, reduction="none")
-    expected = np.average(losses.detach(), weights=data.sample_weight)
-    assert seen == pytest.approx(expected, rel=1e-5)
-    assert net.criterion_.reduction == "mean"
+WEIGHTS = torch.tensor([1.0, 19.0])
+
+
+@pytest.mark.parametrize("copies", [[1], [0, 2, 1, 3]], ids=["ones", "several"])
+@pytest.mark.parametrize(
+    ("criterion", "params"),
+    [
+        (nn.CrossEntropyLoss, {}),
+        (nn.CrossEntropyLoss, {"weight": WEIGHTS}),
+        (nn.CrossEntropyLoss, {"weight": WEIGHTS, "label_smoothing": 0.2}),
+        (nn.CrossEntropyLoss, {"ignore_index": 1}),
+        (nn.CrossEntropyLoss, {"weight": WEIGHTS, "ignore_index": 1, "label_smoothing": 0.2}),
+        (nn.CrossEntropyLoss, {"weight": WEIGHTS, "reduction": "sum"}),
+        (nn.NLLLoss, {"weight": WEIGHTS}),
+        (nn.MultiMarginLoss, {"weight": WEIGHTS}),
+        (nn.BCEWithLogitsLoss, {"pos_weight": WEIGHTS[1]}),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "-".join(value),
+)
+def test_a_weight_of_two_is_the_row_twice(table, criterion, params, copies):
+    binary = criterion is nn.BCEWithLogitsLoss
+    module = Probabilities if criterion is nn.NLLLoss else MLP
+    kwargs = {f"criterion__{name}": value for name, value in params.items()}
+    if module is MLP:
+        kwargs |= {"module__n_features": 4, "module__n_classes": 1 if binary else 2}
+    kind = NeuralNetBinaryClassifier if binary else NeuralNetClassifier
+    net = kind(
+        module, criterion=criterion, train_split=None, verbose=0, lr=0.1, **kwargs
+    ).initialize()
+    counts = np.resize(copies, table.n)
+    losses = []
+    for weight, rows in ((counts, np.arange(table.n)), (None, np.arange(table.n).repeat(counts))):
+        y = torch.as_tensor(table.y[rows])
+        data = TrainingRows(
+            table.X[rows], y.float() if binary else y, torch.zeros(len(y)), np.arange(len(rows))
+        )
+        data.sample_weight = None if weight is None else torch.as_tensor(weight)
+        trained = fresh_net(net)
+        train(trained, data, [Phase("fit", data.rows, batch_size=len(rows))], epochs=1)
+        losses.append(trained.history[0, "train_loss"])
+        assert trained.criterion_.reduction == params.get("reduction", "mean")
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_rows_of_weight_zero_have_no_influence(table):
@@ -239,13 +267,26 @@ def test_rows_of_weight_zero_have_no_influence(table):
     np.testing.assert_allclose(*[run.predict_proba(table.X) for run in runs], rtol=1e-5)
 
 
-def test_sample_weight_needs_a_reduction(table):
-    class Odd(nn.Module):
-        def forward(self, scores, y):
-            return scores.sum() * 0 + y.sum() * 0.0
+class Reduced(nn.CrossEntropyLoss):
+    def forward(self, scores, y):
+        return super().forward(scores, y).mean()
 
-    net = make_net(criterion=Odd)
-    with pytest.raises(TypeError, match="criterion with a 'reduction'"):
+
+class WithoutReduction(nn.Module):
+    def forward(self, scores, y):
+        return scores.sum() * 0
+
+
+@pytest.mark.parametrize(
+    ("criterion", "error", "message"),
+    [
+        (WithoutReduction, TypeError, "WithoutReduction has no 'reduction'"),
+        (Reduced, ValueError, r"returns the shape \(\) for 32 rows"),
+    ],
+)
+def test_sample_weight_needs_a_loss_of_each_row(table, criterion, error, message):
+    net = make_net(criterion=criterion)
+    with pytest.raises(error, match=message):
         RetrainUnlearner(net).fit(table.X, table.y, table.a, sample_weight=np.ones(table.n))
 
 

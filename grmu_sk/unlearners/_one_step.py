@@ -5,9 +5,7 @@ Mostly gradients of the net's own loss, in eval mode and row by row where that i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.utils import to_device
 
+from .. import training
 from ..base import Request
 from ..rows import Rows, TrainingRows
 from ..training import Phase, train
@@ -94,23 +93,8 @@ def row_losses(net: NeuralNet, data: TrainingRows, where: torch.Tensor) -> torch
     for name in (*net._modules, *net._criteria):
         getattr(net, name + "_").eval()
     X, y, _ = data.__getitems__(where.tolist())
-    with _one_loss_a_row(net.criterion_):
-        losses = net.get_loss(net.infer(X), to_device(y, net.device), X=X, training=False)
-    return losses.reshape(len(where), -1).mean(dim=1)
-
-
-@contextmanager
-def _one_loss_a_row(criterion: Any) -> Iterator[None]:
-    if not hasattr(criterion, "reduction"):
-        raise TypeError(
-            f"The loss of each single row is needed, and {type(criterion).__name__} has no "
-            "'reduction' that could be 'none'. Use a torch loss such as CrossEntropyLoss."
-        )
-    reduction, criterion.reduction = criterion.reduction, "none"
-    try:
-        yield
-    finally:
-        criterion.reduction = reduction
+    output, y = net.infer(X), to_device(y, net.device)
+    return training.row_losses(net, partial(net.get_loss, output, y, X=X, training=False), y)
 
 
 def gradient(loss: torch.Tensor, parameters: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from skorch import NeuralNet
 from ..base import Request
 from ..progress import Attributes
 from ..rows import TrainingRows
-from ..training import Batch, Phase
+from ..training import Batch, Phase, row_losses, row_shares
 from ..utils._random import RandomState
 from ._from_scratch import FromScratchUnlearner
 
@@ -162,31 +163,20 @@ class _RobustLoss:
         self.log_q = torch.where(is_present, 0.0, -torch.inf).to(net.device).log_softmax(0)
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        losses = self._group_means(_row_losses(self.net, batch), batch)
+        losses = self._group_means(batch)
         self.log_q = (self.log_q + self.eta * losses.detach()).log_softmax(0)
         return self.log_q.exp() @ losses
 
-    def _group_means(self, losses: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def _group_means(self, batch: Batch) -> torch.Tensor:
+        # while a phase runs, net.get_loss is that phase's loss: we need the net's own
+        own_loss = partial(type(self.net).get_loss, self.net, batch.output, batch.y, batch.X)
+        losses = row_losses(self.net, partial(own_loss, training=True), batch.y)
+        losses = losses if losses.dtype == torch.float64 else losses.float()
         # a matrix product instead of scattered sums, whose order of addition varies on a GPU
-        weight = torch.nn.functional.one_hot(batch.g, len(self.log_q)).T.to(losses.dtype)
+        present, places = batch.g.unique(return_inverse=True)
+        weight = torch.nn.functional.one_hot(places, len(present)).T.to(losses.dtype)
         if self.data.sample_weight is not None:
             weight = weight * self.data.sample_weight[batch.positions].to(losses)
-        return (weight @ losses) / weight.sum(1).clamp_min(torch.finfo(losses.dtype).tiny)
-
-
-def _row_losses(net: NeuralNet, batch: Batch) -> torch.Tensor:
-    """Return the net's criterion for each row."""
-    criterion = net.criterion_
-    if not hasattr(criterion, "reduction"):
-        raise TypeError(
-            f"GroupDROUnlearner needs a criterion with a 'reduction', {type(criterion).__name__} "
-            "has none. Use a torch loss such as CrossEntropyLoss."
-        )
-    reduction, criterion.reduction = criterion.reduction, "none"
-    try:
-        # while a phase runs, net.get_loss is that phase's loss: we need the net's own
-        losses = type(net).get_loss(net, batch.output, batch.y, X=batch.X, training=True)
-    finally:
-        criterion.reduction = reduction
-    losses = losses.reshape(len(batch.y), -1).mean(1)
-    return losses if losses.dtype == torch.float64 else losses.float()
+        divisors = weight @ row_shares(self.net, batch.y).to(losses)
+        means = (weight @ losses) / divisors.clamp_min(torch.finfo(losses.dtype).tiny)
+        return means.new_zeros(len(self.log_q)).index_copy(0, present, means)

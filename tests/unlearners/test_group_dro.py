@@ -197,12 +197,38 @@ def test_criterion_is_left_as_it_was(table):
     assert other.net_.criterion_.reduction == "sum"
 
 
+def test_class_weights_divide_a_groups_mean_as_torch_does(table, steps):
+    weight = torch.tensor([1.0, 19.0])
+    unlearned(table, make_net(criterion__weight=weight, batch_size=64), eta=0.0)
+    _, batch, loss, _ = steps[0]
+    means = [
+        nn.functional.cross_entropy(batch.output[batch.g == g], batch.y[batch.g == g], weight)
+        for g in range(4)
+    ]
+    assert loss.item() == pytest.approx(sum(means).item() / 4, rel=1e-5)
+
+
+def test_cost_of_a_step_does_not_grow_with_groups(table, monkeypatch):
+    sizes = []
+    one_hot = nn.functional.one_hot
+
+    def watched(numbers, n_numbers):
+        sizes.append(n_numbers)
+        return one_hot(numbers, n_numbers)
+
+    monkeypatch.setattr(nn.functional, "one_hot", watched)
+    table.a = np.arange(table.n) // 4
+    unlearned(table, make_net(batch_size=8, max_epochs=1), forget=[40])
+    assert len(sizes) == 20
+    assert max(sizes) <= 8
+
+
 def test_criterion_without_reduction_is_refused(table):
     class Odd(nn.Module):
         def forward(self, scores, y):
             return scores.sum() * 0 + y.sum() * 0.0
 
-    with pytest.raises(TypeError, match="GroupDROUnlearner needs a criterion with a 'reduction'"):
+    with pytest.raises(TypeError, match="Odd has no 'reduction'"):
         unlearned(table, make_net(criterion=Odd))
 
 
