@@ -22,7 +22,7 @@ from .ledger_entry import LedgerEntry
 __all__ = ["LedgerStore"]
 
 APPLICATION_ID = 0x67726D75  # "grmu"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 #: What the first entry follows.
 NO_HASH = "0" * 64
 _HISTORY = """CREATE TABLE history (
@@ -33,7 +33,9 @@ _HISTORY = """CREATE TABLE history (
     hash TEXT NOT NULL,
     seal TEXT
 )"""
-_ITEMS = "CREATE TABLE items (id TEXT PRIMARY KEY, request INTEGER NOT NULL) WITHOUT ROWID"
+_ITEMS = """CREATE TABLE items (
+    id TEXT NOT NULL, request INTEGER NOT NULL, PRIMARY KEY (id, request)
+) WITHOUT ROWID"""
 _HEAD = "CREATE TABLE head (sequence INTEGER NOT NULL, hash TEXT NOT NULL)"
 _APPEND_ONLY = "CREATE TRIGGER history_{} BEFORE {} ON history BEGIN SELECT RAISE(ABORT, '{}'); END"
 # what a history that was forged, with all its hashes, may lead to
@@ -255,11 +257,12 @@ class LedgerStore:
             raise LedgerDamagedError(
                 f"{self.path} is not a ledger of grmu_sk, or its first bytes are damaged."
             )
-        newer = connection.execute("PRAGMA user_version").fetchone()[0]
-        if newer != FORMAT_VERSION:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != FORMAT_VERSION:
             raise LedgerDamagedError(
-                f"{self.path} has format {newer}, and this version of grmu_sk reads format "
-                f"{FORMAT_VERSION}. Update grmu_sk; if it is the newest, the file is damaged."
+                f"{self.path} has format {version}, and this version of grmu_sk reads format "
+                f"{FORMAT_VERSION}. Use the version that wrote it; if this is it, the file is "
+                "damaged."
             )
         schema = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
         if sorted(sql for (sql,) in schema) != sorted(SCHEMA):

@@ -101,7 +101,9 @@ class RequestRunner:
     def _is_feasible(self, number: int, ignore_unknown: bool) -> bool:
         """Tell whether every id of a request is a row's; mark it as failed otherwise."""
         tokens = self.ledger._tokens_by_request([number])[number]
-        unknown = [token for token in tokens if token not in self.rows]
+        # what an earlier request has forgotten the model may not know any more
+        known = self.rows.keys() | self.ledger._tokens_of_state("done")
+        unknown = [token for token in tokens if token not in known]
         if not unknown or ignore_unknown:
             return True
         why = self.unlearner._sample_ids.why_unknown()

@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -159,8 +159,9 @@ class DeletionLedger:
         Returns
         -------
         int or None
-            Number of the new request; None if earlier requests have named all of the ids. Those
-            of them that had failed wait again.
+            Number of the new request, which is done when all that it names is forgotten; None if
+            requests that have not failed name all of the ids already. One that had failed waits
+            again if everything it names is asked for again.
 
         Raises
         ------
@@ -178,24 +179,26 @@ class DeletionLedger:
         if not tokens:
             raise ValueError("ids is empty: a request names at least one row.")
         with self._store.transaction(write=True) as connection:
-            known = _requests_of(connection, tokens)
-            new = [token for token in tokens if token not in known]
-            self._wait_again(connection, set(known.values()))
-            if not new:
+            asked = set(tokens)
+            repeated = [n for n in _failed(connection) if asked >= set(_tokens_of(connection, n))]
+            self._wait_again(connection, repeated)
+            failed, known = _failed(connection), _requests_of(connection, tokens)
+            if len(known) == len(tokens) and failed.isdisjoint(known.values()):
                 return None
             (number,) = connection.execute(
                 "SELECT coalesce(max(number), 0) + 1 FROM requests"
             ).fetchone()
+            # those of earlier requests as well: these may fail, or be carried out later
             connection.executemany(
-                "INSERT INTO items VALUES (?, ?)", [(token, number) for token in new]
+                "INSERT INTO items VALUES (?, ?)", [(token, number) for token in tokens]
             )
             self._store.append(
                 connection,
                 "received",
                 request=number,
                 reason=reason,
-                n_ids=len(new),
-                ids_sha256=ids_digest(new),
+                n_ids=len(tokens),
+                ids_sha256=ids_digest(tokens),
             )
         return number
 
@@ -230,7 +233,7 @@ class DeletionLedger:
         return [key.token(text) for text in texts]
 
     def requests_of(self, ids: Any) -> list[int | None]:
-        """Return the number of the request that named each id first.
+        """Return the number of the first request that names each id, and has not failed if any.
 
         Parameters
         ----------
@@ -558,12 +561,8 @@ class DeletionLedger:
             ]
 
     def _tokens_by_request(self, numbers: list[int]) -> dict[int, list[str]]:
-        query = "SELECT id FROM items WHERE request = ?"
         with self._store.transaction() as connection:
-            return {
-                number: [token for (token,) in connection.execute(query, (number,))]
-                for number in numbers
-            }
+            return {number: _tokens_of(connection, number) for number in numbers}
 
     def _unfinished_runs(self) -> list[tuple[int, str | None]]:
         """Return runs that nobody has ended, with the hash of the model they computed."""
@@ -588,25 +587,12 @@ class DeletionLedger:
 
     def _retry_failed(self, numbers: list[int] | None) -> None:
         with self._store.transaction(write=True) as connection:
-            failed = {
-                number
-                for (number,) in connection.execute(
-                    "SELECT number FROM requests WHERE state = 'failed'"
-                )
-            }
+            failed = _failed(connection)
             self._wait_again(connection, failed if numbers is None else failed & set(numbers))
 
-    def _wait_again(self, connection: sqlite3.Connection, numbers: set[int]) -> None:
-        failed = [
-            number
-            for number in sorted(numbers)
-            if connection.execute(
-                "SELECT state FROM requests WHERE number = ?", (number,)
-            ).fetchone()
-            == ("failed",)
-        ]
+    def _wait_again(self, connection: sqlite3.Connection, failed: Collection[int]) -> None:
         if failed:
-            self._store.append(connection, "asked again", requests=failed)
+            self._store.append(connection, "asked again", requests=sorted(failed))
 
     def _refuse(self, number: int, error: str) -> None:
         with self._store.transaction(write=True) as connection:
@@ -675,10 +661,24 @@ def _request(columns: tuple[Any, ...]) -> DeletionRequest:
     return DeletionRequest(**values)
 
 
+def _failed(connection: sqlite3.Connection) -> set[int]:
+    found = connection.execute("SELECT number FROM requests WHERE state = 'failed'")
+    return {number for (number,) in found}
+
+
+def _tokens_of(connection: sqlite3.Connection, number: int) -> list[str]:
+    found = connection.execute("SELECT id FROM items WHERE request = ?", (number,))
+    return [token for (token,) in found]
+
+
 def _requests_of(connection: sqlite3.Connection, tokens: list[str]) -> dict[str, int]:
+    query = (
+        "SELECT number FROM items JOIN requests ON request = number WHERE id = ?"
+        " ORDER BY state = 'failed', number"
+    )
     found = {}
     for token in tokens:
-        row = connection.execute("SELECT request FROM items WHERE id = ?", (token,)).fetchone()
+        row = connection.execute(query, (token,)).fetchone()
         if row is not None:
             found[token] = row[0]
     return found

@@ -60,7 +60,8 @@ def test_requests_are_numbered_and_idempotent(ledger):
     assert ledger.add(["b", "c"]) == 2
     first, second = ledger.requests()
     assert (first.number, first.state, first.reason, first.n_ids) == (1, "received", "letter", 2)
-    assert (second.number, second.n_ids) == (2, 1), "b was asked for before"
+    assert (second.number, second.n_ids) == (2, 2)
+    assert ledger.add(["c", "a"]) is None, "each of them waits"
     assert ledger.requests_of(["a", "c", "x"]) == [1, 2, None]
     assert events(ledger) == ["created", "received", "received"]
 
@@ -274,7 +275,7 @@ def test_asking_again_for_what_failed_is_a_new_try(fitted, ledger):
     ledger.add(["nobody", "person-40"])
     with pytest.warns(UserWarning, match="Request 1 failed: 'nobody'"):
         assert ledger.run(fitted) == []
-    assert ledger.add(["nobody"]) is None
+    assert ledger.add(["person-40", "nobody"]) is None
     assert ledger.counts()["received"] == 1
     assert ledger.run(fitted, unknown="ignore") == [1]
     assert fitted.forget_idx_.tolist() == [40]
@@ -287,6 +288,25 @@ def test_one_hopeless_request_does_not_stop_the_others(fitted, ledger):
     with pytest.warns(UserWarning, match="Request 1 failed"):
         assert ledger.run(fitted) == [2]
     assert [request.state for request in ledger.requests()] == ["failed", "done"]
+
+
+@pytest.mark.filterwarnings("ignore:Request 1 failed")
+@pytest.mark.parametrize("order", ["failed before", "fails beside", "left waiting"])
+@pytest.mark.parametrize("kind", ["ledger", "hashed"])
+def test_done_means_that_every_named_row_is_forgotten(fitted, kind, order, request):
+    ledger = request.getfixturevalue(kind)
+    ledger.add(["person-3", "typo"])
+    if order == "failed before":
+        assert ledger.run(fitted) == []
+    assert ledger.add(["person-3", "person-7"]) == 2
+    chosen = [2] if order == "left waiting" else None
+    assert ledger.run(fitted, requests=chosen) == [2]
+    assert fitted.forget_idx_.tolist() == [3, 7]
+    assert ledger.add(["person-7"]) is None
+    fitted.unlearn(ids=["person-7", "person-9"], ledger=ledger)  # 7's id is gone if hashed
+    assert fitted.forget_idx_.tolist() == [3, 7, 9]
+    assert [request.state for request in ledger.requests()] == ["failed", "done", "done"]
+    ledger.verify()
 
 
 def test_chosen_requests(fitted, ledger):
