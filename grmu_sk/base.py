@@ -456,7 +456,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             id is not a row's; if groups are needed and were not given; if the data is needed and
             was not stored.
         OSError
-            If the checkpoint cannot be read or deleted.
+            If the checkpoint cannot be read.
         FloatingPointError
             If a loss becomes NaN or infinite.
         DistributedError

@@ -173,6 +173,18 @@ class UnlearningCheckpoint:
             path.unlink(missing_ok=True)
         flush_folder(self.path.parent)
 
+    def _discard(self) -> None:
+        """Delete what is no longer needed; what has been done stays done if that cannot be."""
+        try:
+            self.delete()
+        except OSError as error:
+            warnings.warn(
+                f"The checkpoint {self.path} could not be deleted ({error}). It is not needed any "
+                "more, and its weights know the rows of the request: delete it.",
+                UserWarning,
+                stacklevel=3,
+            )
+
     def _sweep(self) -> None:
         """Delete what a process left that was killed while it wrote."""
         for path in temporaries(self.path):
@@ -196,7 +208,7 @@ class UnlearningCheckpoint:
             if self.unusable == "raise":
                 raise
             warnings.warn(f"{error} Starting from the beginning.", UserWarning, stacklevel=4)
-            self.delete()
+            self._discard()
             return None
         return stored
 

@@ -364,7 +364,7 @@ def request_progress(
     try:
         yield progress
     except FloatingPointError:
-        checkpoint.delete()  # it would only lead there again
+        checkpoint._discard()  # it would only lead there again
         raise
     if progress.n_runs == 0:
         warnings.warn(
@@ -374,7 +374,7 @@ def request_progress(
             stacklevel=5,
         )
     if not checkpoint.keep:
-        checkpoint.delete()
+        checkpoint._discard()
 
 
 # the net -----------------------------------------------------------------------------------------

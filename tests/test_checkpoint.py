@@ -653,8 +653,34 @@ def test_a_ledgers_checkpoint_of_a_killed_process_goes_with_the_next_run(service
         killing.setattr(UnlearningCheckpoint, "delete", raise_killed)
         serve()  # the model is written
     assert left(checkpoint)
-    assert serve() == [1] and left(checkpoint) == []
+    assert serve() == [] and left(checkpoint) == []
     assert same_weights(FineTuneUnlearner.load(model, full_net()), expected)
+
+
+@pytest.mark.parametrize("way", ["unlearn", "in memory", "file", "file, hashed ids"])
+def test_what_was_done_stays_done_if_its_checkpoint_cannot_be_deleted(
+    way, table, tmp_path, checkpoint, monkeypatch
+):
+    def refuse(self):
+        raise PermissionError("the folder is read-only")
+
+    given = {"X": table.X, "y": table.y, "groups": table.a}
+    model, key = tmp_path / "model", b"sixteen bytes or more" if "hashed" in way else None
+    unlearner = make(FineTuneUnlearner).fit(**given)
+    unlearner.save(model)
+    ledger = DeletionLedger(tmp_path / "ledger", key=key)
+    monkeypatch.setattr(UnlearningCheckpoint, "delete", refuse)
+    with pytest.warns(UserWarning, match="could not be deleted .the folder is read-only"):
+        if "file" not in way:
+            book = ledger if way == "in memory" else None
+            unlearner.unlearn(SECOND, ledger=book, checkpoint=checkpoint)
+        else:
+            ledger.add(SECOND)
+            ledger.run_file(model, full_net(), data=given, checkpoint=checkpoint)
+            unlearner = FineTuneUnlearner.load(model, full_net())
+    assert unlearner.forget_idx_.tolist() == sorted(SECOND)
+    assert ledger.counts()["done"] == len(ledger.requests()) == (way != "unlearn")
+    assert left(checkpoint), "control"
 
 
 def test_a_ledgers_checkpoint_that_does_not_fit_is_in_nobodys_way(service, checkpoint, killer):

@@ -131,13 +131,13 @@ class RequestRunner:
                 else:
                     ledger._record(run, token, "computed", model_after=after)
                     self.save(unlearner)
-                self._delete_checkpoint()
         except Exception as error:
             with suppress(LedgerError):  # then the next run finds it without an end
                 ledger._record(run, token, "failed", error=f"{type(error).__name__}: {error}")
             raise
         if self.save is not None:
             ledger._record(run, token, "done", model_after=after)
+        self._delete_checkpoint()
 
     def _rows_of(self, numbers: list[int]) -> Rows:
         asked = self.ledger._tokens_by_request(numbers).values()
@@ -167,7 +167,7 @@ class RequestRunner:
 
     def _delete_checkpoint(self) -> None:
         if self.checkpoint is not None:
-            self.checkpoint.delete()
+            self.checkpoint._discard()
 
 
 def _chosen(waiting: list[list[int]], numbers: list[int] | None) -> list[list[int]]:
