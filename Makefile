@@ -1,20 +1,23 @@
 # Everything a newcomer needs:  make demo  and  make test.  Both set up .venv themselves.
 
-PYTHON ?= python3.11
+# The newest Python that runs (a shim may stand for a version that is not installed) and has venv.
+PYTHON ?= $(shell for version in 3.13 3.12 3.11; do python$$version -c 'import ensurepip, sqlite3, venv' \
+	2>/dev/null && echo python$$version && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS ?=
 comma := ,
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
-.PHONY: help install demo test lint docs bench chaos test-oldest reference-values study paper-study clean
+.PHONY: help venv install demo test test-quick lint docs bench chaos test-oldest reference-values study paper-study clean
 
 help:
 	@echo "make demo         set up, then compare unlearning methods on real digit images (a minute or two)"
-	@echo "make test         set up, then lint, type check and run the whole test suite"
+	@echo "make test         set up, then run the whole test suite; test-quick runs two minutes of it"
+	@echo "make lint         set up, then check style, types and docstrings with pinned tools"
 	@echo "make docs         set up, then build the documentation with its executed gallery in docs/_build/html"
-	@echo "make install      set up .venv only; EXTRAS=test,lint adds those tools"
-	@echo "make test-oldest  run the suite on the oldest supported dependencies (own environment)"
+	@echo "make install      set up .venv only; EXTRAS=test,lint adds those tools; PYTHON=... names the Python"
+	@echo "make test-oldest  run the suite on the oldest supported dependencies and python3.11 (own environment)"
 	@echo "make reference-values  store the methods' numbers on a tiny problem anew"
 	@echo "make bench        measure speed and memory against bare torch, skorch and retraining (half an hour)"
 	@echo "make chaos        kill deletion requests at random points, with and without checkpoints, and break arguments and files, many times"
@@ -23,8 +26,17 @@ help:
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+venv:
+	@test -x $(BIN)/python || test -n "$(PYTHON)" || \
+		{ echo "No Python 3.11 to 3.13 with venv found. Name one: make PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "$(VENV) has $$($(BIN)/python --version)"
+ifneq ($(origin PYTHON),file)
+	@test "$$($(BIN)/python --version)" = "$$($(PYTHON) --version)" || \
+		{ echo "but PYTHON=$(PYTHON) was asked for: remove $(VENV), or name another with VENV=..."; exit 1; }
+endif
+
+$(STAMP): pyproject.toml | venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --editable "$(if $(EXTRAS),.[$(EXTRAS)],.)"
 	touch $@
@@ -34,11 +46,15 @@ demo:
 	$(BIN)/grmu demo
 
 test:
-	$(MAKE) install EXTRAS=test,lint
-	$(MAKE) lint
+	$(MAKE) install EXTRAS=test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --doctest-modules grmu_sk tests
 
+test-quick:
+	$(MAKE) install EXTRAS=test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m quick tests
+
 lint:
+	$(MAKE) install EXTRAS=test,lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -50,13 +66,13 @@ docs:
 	$(BIN)/python docs/check_links.py docs/_build/html
 
 test-oldest:
-	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	$(PYTHON) tests/oldest.py > .venv-oldest/constraints.txt
+	test -x .venv-oldest/bin/python || python3.11 -m venv .venv-oldest
+	.venv-oldest/bin/python tests/oldest.py > .venv-oldest/constraints.txt
 	.venv-oldest/bin/python -m pip install --quiet --editable ".[test]" --constraint .venv-oldest/constraints.txt
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 tests
 
 reference-values:
-	$(MAKE) install EXTRAS=test,lint
+	$(MAKE) install EXTRAS=test
 	cd tests && PYTHONPATH=.:unlearners ../$(BIN)/python unlearners/test_reference_values.py
 
 study:
@@ -75,11 +91,11 @@ bench:
 	$(BIN)/python benchmarks/speed/run.py
 
 chaos:
-	$(MAKE) install EXTRAS=test,lint
+	$(MAKE) install EXTRAS=test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/audit/chaos_ledger.py --kills 200
 	OMP_NUM_THREADS=1 $(BIN)/python tests/audit/chaos_ledger.py --kills 200 --checkpoint --methods miu,retrain,sisa
 	OMP_NUM_THREADS=1 MPLBACKEND=agg PYTHONPATH=$$(echo . tests tests/fuzz tests/datasets tests/benchmark | tr ' ' :) \
 		$(BIN)/python tests/fuzz/fuzz_run.py --inputs 10000
 
 clean:
-	rm -rf $(VENV) .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache docs/_build docs/_generated docs/gallery
+	rm -rf $(VENV) .venv-oldest .venv-second build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache docs/_build docs/_generated docs/gallery

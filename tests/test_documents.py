@@ -56,6 +56,25 @@ def run_script(script, folder, **environment):
 # what is shown runs ------------------------------------------------------------------------------
 
 
+def test_make_takes_the_newest_python_that_runs(tmp_path):
+    """A command may stand for a version that is not installed, as those of pyenv do."""
+    for name, line in (("3.13", "exit 127"), ("3.12", f'exec {sys.executable} "$@"'), ("3.11", "")):
+        (tmp_path / f"python{name}").write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / f"python{name}").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "PYTHON")}
+    command = ["make", "--dry-run", "venv", f"VENV={tmp_path / 'none'}"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment | {"PATH": path},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert "python3.12 -m venv" in done.stdout
+
+
 def test_readme_example_runs():
     failures, tests = doctest.testfile(
         str(ROOT / "README.md"), module_relative=False, optionflags=doctest.ELLIPSIS

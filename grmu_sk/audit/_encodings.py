@@ -91,7 +91,7 @@ class Encoding:
     def holds(self, values: NDArray[np.float64]) -> bool:
         """Tell whether these whole numbers fit."""
         limits = np.iinfo(self.dtype)
-        return bool(values.min() >= limits.min and values.max() <= limits.max)
+        return bool(np.min(values) >= limits.min and np.max(values) <= limits.max)
 
 
 FLOAT32 = Encoding("float32", "<f4", 6, 8, 1e-5, 20)

@@ -55,7 +55,7 @@ def row_patterns(forms: list[RowValues]) -> list[RowPattern]:
         for encoding in (*FLOAT_ENCODINGS, *INTEGER_ENCODINGS):
             if encoding.is_integer and not (form.is_integer and encoding.holds(form.values)):
                 continue
-            if encoding.dtype in ("i1", "<i2") and form.values.min() >= 0:
+            if encoding.dtype in ("i1", "<i2") and np.min(form.values) >= 0:
                 continue  # the same bytes as unsigned
             bits = np.minimum(form.bits, encoding.bits).sum(axis=1)
             is_wide = form.values.shape[1] * encoding.itemsize >= WINDOW
@@ -230,7 +230,7 @@ class _ScatteredPattern:
         where, owner = where[order], owner[order]
         bounds = np.searchsorted(owner, np.arange(len(self.rows) * _N_APART + 1))
         n_hits = np.diff(bounds).reshape(-1, _N_APART)
-        for number in np.flatnonzero((n_hits > 0).all(axis=1)):
+        for number in np.flatnonzero((n_hits > 0).all(axis=1)).tolist():
             row = int(self.rows[number])
             if n_hits[number, 0] * n_hits[number, 1] > MOST_PAIRS:
                 gave_up.add(row)
@@ -239,7 +239,7 @@ class _ScatteredPattern:
                 where[bounds[number * _N_APART + part] : bounds[number * _N_APART + part + 1]]
                 for part in range(_N_APART)
             ]
-            found = self._follow(buffer, int(number), parts)
+            found = self._follow(buffer, number, parts)
             if found is not None:
                 yield (
                     f"{self.pattern.name}{BY_COLUMN}",

@@ -117,9 +117,11 @@ def _valued(rows: NDArray[Any], mean: Any, std: Any) -> list[tuple[str, NDArray[
     values = rows.astype(np.float64)
     valued = [("", values)]
     is_bytes = rows.dtype == np.uint8 or (
-        np.array_equal(values, np.rint(values)) and values.min() >= 0 and 1 < values.max() <= 255
+        np.array_equal(values, np.rint(values))
+        and np.min(values) >= 0
+        and 1 < np.max(values) <= 255
     )
-    if is_bytes and values.max() > 1:
+    if is_bytes and np.max(values) > 1:
         valued.append(("scaled to [0, 1]", values / 255))
     if mean is not None or std is not None:
         scale = _parameter(std, 1.0, "std")

@@ -53,7 +53,7 @@ class SamplerWeights:
             return True
         if len(gone) < 2:  # the largest of all values is always somewhere
             return False
-        return bool(gone.max() < rest.min() or gone.min() > rest.max())
+        return bool(np.max(gone) < np.min(rest) or np.min(gone) > np.max(rest))
 
     def tells_bytes(self, raw: NDArray[np.uint8]) -> bool:
         """Tell the same of bytes that may be numbers in one of two precisions."""

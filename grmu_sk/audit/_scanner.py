@@ -208,7 +208,7 @@ class Scanner:
         seen = self.copies.new_place() if seen is None else seen
         for search in (self.contiguous, self.scattered, self.text):
             for encoding, rows, positions in search.find(buffer):
-                self._add_rows(place, encoding, rows, offset + int(positions.min()))
+                self._add_rows(place, encoding, rows, offset + int(np.min(positions)))
         for copy, origin in self.copies.find(buffer, offset, seen):
             if isinstance(copy.name, str):
                 self.add(

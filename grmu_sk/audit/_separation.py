@@ -86,7 +86,7 @@ class Comparison:
         self.nonmember_group = group[self.nonmembers]
         self.n_bootstrap = n_bootstrap
         self.seed = seed
-        size = int(group.max()) + 1
+        size = int(np.max(group)) + 1
         of_members = np.bincount(self.member_group, minlength=size)
         of_nonmembers = np.bincount(self.nonmember_group, minlength=size)
         self.weights = (of_members / np.maximum(of_nonmembers, 1))[self.nonmember_group]

@@ -120,9 +120,9 @@ def _checked(table: pd.DataFrame, source: str) -> pd.DataFrame:
 def _numbers(table: pd.DataFrame, column: str, kind: type, source: str) -> pd.Series:
     given = table[column]
     numbers = pd.to_numeric(given, errors="coerce").astype(float)
-    empty = given.isna() | given.isin(_NO_NUMBER)
-    is_wrong = numbers.isna() & ~(empty if column == "value" else False)
-    is_wrong |= np.isinf(numbers)
+    is_wrong = numbers.isna() | np.isinf(numbers)
+    if column == "value":  # a value may be missing
+        is_wrong &= ~(given.isna() | given.isin(_NO_NUMBER))
     if kind is int:
         is_wrong |= numbers.mod(1) != 0
     wanted = "a whole number" if kind is int else "a finite number"

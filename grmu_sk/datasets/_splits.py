@@ -171,7 +171,7 @@ def make_bunch(
 def _smallest(counts: NDArray[np.int64]) -> tuple[int, int]:
     """Return the pair with the fewest rows but at least one; of equals, the first."""
     present = np.where(counts > 0, counts, np.iinfo(np.int64).max)
-    y, a = np.unravel_index(int(present.argmin()), counts.shape)
+    y, a = np.unravel_index(int(np.argmin(present)), counts.shape)
     return int(y), int(a)
 
 

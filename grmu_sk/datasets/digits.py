@@ -197,7 +197,7 @@ def load_digits_on_backgrounds(
     )
     images = _paint(source.images[scans] / MAX_INK, groups, contrast, noise, rng)
     counts = np.bincount(2 * target[:n_train] + groups[:n_train], minlength=4)
-    smallest = divmod(int(counts.argmin()), 2)
+    smallest = divmod(int(np.argmin(counts)), 2)
     rows = np.arange(len(scans))
     ends = np.cumsum([n_train, 2 * n_validation, 2 * n_test])
     return Bunch(

@@ -200,9 +200,9 @@ def _with_sentences(source: Source, table: pd.DataFrame, target: NDArray[np.int6
     sentences = read_sentences(source, names)
     # the first column, without a name, counts the rows of all files, with those left out
     numbers = integers(table.iloc[:, 0].rename("row number"), METADATA)
-    if numbers.max() >= len(sentences):
+    if np.max(numbers) >= len(sentences):
         raise ValueError(
-            f"{METADATA} speaks of row {numbers.max()}, the files of sentences in {source} have "
+            f"{METADATA} speaks of row {np.max(numbers)}, the files of sentences in {source} have "
             f"{len(sentences)} rows together ({', '.join(SENTENCE_FILES)}). {HOW_TO_GET}"
         )
     codes = {label: code for code, label in enumerate(LABELS)}

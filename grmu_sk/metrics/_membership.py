@@ -137,7 +137,7 @@ def check_probabilities(
     if np.isnan(probabilities).any():
         row = int(np.flatnonzero(np.isnan(probabilities).any(axis=1))[0])
         raise ValueError(f"{name} holds NaN, the first in row {row}: did training diverge?")
-    out_of_range = probabilities.min() < 0 or probabilities.max() > 1 + _SUM_TOLERANCE
+    out_of_range = np.min(probabilities) < 0 or np.max(probabilities) > 1 + _SUM_TOLERANCE
     sums = probabilities @ np.ones(n_classes)  # ten times as fast as summing short rows
     if out_of_range or np.abs(sums - 1).max() > _SUM_TOLERANCE:
         raise ValueError(

@@ -73,7 +73,7 @@ ODDITIES = [
     np.array([]),
     np.array(["x"]),
     np.array([None, math.nan], dtype=object),
-    np.datetime64("NaT"),
+    np.datetime64("NaT", "s"),
     pd.NA,
     pd.NaT,
     pd.Timestamp(0),
