@@ -10,6 +10,8 @@ from sklearn.exceptions import NotFittedError
 from grmu_sk import FineTuneUnlearner
 from grmu_sk.groups import GroupEncoder
 
+pytestmark = pytest.mark.quick
+
 FORGET = [40, 41, 50]
 
 

@@ -24,6 +24,8 @@ from grmu_sk.persistence import PersistenceError, load, save
 from grmu_sk.utils import _files, all_unlearners
 from grmu_sk.utils._whole_file import with_digest
 
+pytestmark = pytest.mark.quick
+
 FIRST, SECOND = [40, 41, 50], [60, 61, 62]
 SHORT = {"max_epochs": 2, "forget_epochs": 1, "tune_updates": (3, 2), "n_shards": 3}
 

@@ -7,6 +7,8 @@ from scipy import stats
 
 from grmu_sk.benchmark.statistics import bootstrap_interval, compare_paired
 
+pytestmark = pytest.mark.quick
+
 SEVEN = [98.1, 97.4, 97.9, 98.3, 97.6, 95.2, 99.0]
 
 

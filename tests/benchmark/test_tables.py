@@ -20,6 +20,8 @@ from grmu_sk.benchmark.tables import is_approximate, make_table
 from grmu_sk.metrics import AVERAGE_GAP_METRICS
 from grmu_sk.plotting import GroupAccuracyDisplay
 
+pytestmark = pytest.mark.quick
+
 METRICS = [*AVERAGE_GAP_METRICS, "AVG_GAP", "cost", "group_accuracy[a, x]", "group_accuracy[b, x]"]
 
 

@@ -15,6 +15,8 @@ from targets import TARGETS
 import grmu_sk
 from grmu_sk.metrics import group_accuracy_score
 
+pytestmark = pytest.mark.quick
+
 MODULES = [
     "grmu_sk",
     "grmu_sk.metrics",

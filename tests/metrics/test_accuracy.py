@@ -12,6 +12,8 @@ from grmu_sk.metrics import (
     worst_group_accuracy_score,
 )
 
+pytestmark = pytest.mark.quick
+
 # group (y, a):     (1,m) (1,m) (1,f) (1,f) (0,m) (0,m) (0,m) (0,f)
 Y_TRUE = np.array([1, 1, 1, 1, 0, 0, 0, 0])
 Y_PRED = np.array([1, 0, 1, 1, 0, 1, 1, 0])

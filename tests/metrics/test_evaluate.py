@@ -6,6 +6,8 @@ from sklearn.exceptions import UndefinedMetricWarning
 from grmu_sk import metrics
 from grmu_sk.metrics import SplitPredictions, average_gap_score, evaluate_predictions
 
+pytestmark = pytest.mark.quick
+
 CLASSES = np.array(["ant", "bee", "cat"])
 NAMES = ["RA", "UA", "TA", "MIA", "MIA_balanced", "EO", "GA", "DP", "EP", "WG"]
 

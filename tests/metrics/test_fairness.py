@@ -10,6 +10,8 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from grmu_sk.metrics import demographic_parity_gap, equal_opportunity_gap, equalized_odds_gap
 
+pytestmark = pytest.mark.quick
+
 GAPS = [equalized_odds_gap, demographic_parity_gap, equal_opportunity_gap]
 
 # Predicted positive: y=1: f 4/4, m 1/2; y=0: f 1/4, m 2/2.

@@ -10,6 +10,8 @@ from grmu_sk.metrics import (
     tug_of_war_score,
 )
 
+pytestmark = pytest.mark.quick
+
 GOLD = {"RA": 0.9, "UA": 0.5, "TA": 0.8, "MIA": 0.2, "EO": 0.1, "GA": 0.6}
 VALUES = {"RA": 0.8, "UA": 0.7, "TA": 0.8, "MIA": 0.5, "EO": 0.1, "GA": 0.6}
 

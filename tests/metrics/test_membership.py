@@ -16,6 +16,8 @@ from grmu_sk.metrics import (
     per_sample_cross_entropy,
 )
 
+pytestmark = pytest.mark.quick
+
 
 class TestCrossEntropy:
     def test_hand_computed(self):

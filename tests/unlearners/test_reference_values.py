@@ -15,6 +15,8 @@ from test_common import make
 from grmu_sk.nets import MLP
 from grmu_sk.utils import all_unlearners
 
+pytestmark = pytest.mark.quick
+
 STORED = Path(__file__).parent / "reference_values.json"
 
 
