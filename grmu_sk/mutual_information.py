@@ -21,7 +21,7 @@ from torch import nn
 from .groups import GroupEncoder, attribute_column
 from .rows import as_tensor
 from .utils._atomic import unchanged_on_error
-from .utils._random import RandomState, isolated_rng, resolve_seed
+from .utils._random import RandomState, draw_by_weight, isolated_rng, resolve_seed
 from .utils.arguments import LARGEST, about, check_types, to_array
 
 __all__ = ["MARGINALS", "MINE", "InformationCritic", "StatisticsNetwork"]
@@ -194,7 +194,7 @@ def draw_marginal(
         return torch.randint(n_labels, (n,)).to(labels.device)
     if kind == "train":
         assert train_mix is not None
-        return torch.multinomial(train_mix, n, replacement=True).to(labels.device)
+        return draw_by_weight(train_mix, n).to(labels.device)
     return labels[torch.randperm(n).to(labels.device)]
 
 

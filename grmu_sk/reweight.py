@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch.utils.data import WeightedRandomSampler
 
 from .groups import GroupEncoder, attribute_column
+from .utils._random import draw_by_weight
 from .utils.arguments import check_types
 
 __all__ = ["ReweightSampler", "group_balance_weights"]
@@ -211,6 +213,13 @@ class ReweightSampler(TransformerMixin, BaseEstimator):
         """
         check_types(ReweightSampler.to_torch, locals())
         weights = self.transform(X, groups)
-        return WeightedRandomSampler(
-            weights.tolist(), num_samples or len(weights), replacement=True, generator=generator
+        return _AnyNumberOfRows(
+            torch.from_numpy(weights), num_samples or len(weights), True, generator
         )
+
+
+class _AnyNumberOfRows(WeightedRandomSampler):
+    """As in torch, which refuses more than 2**24 rows."""
+
+    def __iter__(self) -> Iterator[int]:
+        yield from draw_by_weight(self.weights, self.num_samples, self.generator).tolist()

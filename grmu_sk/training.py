@@ -66,6 +66,7 @@ from .distributed import (
 from .progress import NoProgress, Progress, Stateful
 from .rows import InputRows, Rows, TrainingRows
 from .steps import evaluation_step, run_epoch, train_step
+from .utils._random import draw_by_weight
 
 __all__ = [
     "Batch",
@@ -921,7 +922,7 @@ class _Order:
         """Return the positions of one epoch in the order of visit."""
         where, n_rows = self.where, len(self.where)
         if self.weights is not None:
-            return where[torch.multinomial(self.weights, n_rows, replacement=True)]
+            return where[draw_by_weight(self.weights, n_rows)]
         return where[torch.randperm(n_rows)] if self.shuffle else where
 
     def __iter__(self) -> Iterator[torch.Tensor]:

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from conftest import make_net, make_table
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch.utils.data import DataLoader, TensorDataset
 
-from grmu_sk import ReweightSampler
+from grmu_sk import BadTeacherUnlearner, MIUUnlearner, RetrainUnlearner, ReweightSampler
+from grmu_sk.utils import _random
 
 
 @pytest.fixture
@@ -68,6 +70,33 @@ def test_torch_sampler_in_a_loader(rows):
     sampler = ReweightSampler().fit(y, groups=a).to_torch(y[rest], groups=a[rest])
     data = TensorDataset(torch.arange(rest.sum()))
     assert sum(len(batch) for (batch,) in DataLoader(data, 64, sampler=sampler)) == rest.sum()
+
+
+def test_more_rows_than_torch_can_draw_from():
+    weights = torch.zeros(2**24 + 1, dtype=torch.double)
+    weights[[3, 2**24]] = torch.tensor([1.0, 3.0], dtype=torch.double)
+    drawn = _random.draw_by_weight(weights, 4000, torch.Generator().manual_seed(0))
+    places, counts = drawn.unique(return_counts=True)
+    assert places.tolist() == [3, 2**24]
+    assert counts[1] == pytest.approx(3000, abs=100)
+
+
+def test_whoever_draws_rows_can_draw_from_many(rows, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("number of categories cannot exceed 2^24")
+
+    monkeypatch.setattr(_random, "MOST_CATEGORIES", 3)
+    monkeypatch.setattr(torch, "multinomial", refuse)
+    y, a, rest = rows
+    sampler = ReweightSampler().fit(y, groups=a).to_torch(y[rest], groups=a[rest])
+    assert len(set(sampler)) > 100
+    table = make_table()
+    for method in (RetrainUnlearner, BadTeacherUnlearner, MIUUnlearner):
+        params = {} if method is RetrainUnlearner else {"max_epochs": 1, "reweight": True}
+        if method is MIUUnlearner:
+            params |= {"retain_fraction": 0.5, "marginal": "train", "tune_updates": (2, 1)}
+        unlearner = method(make_net(), random_state=0, **params).fit(table.X, table.y, table.a)
+        assert len(unlearner.unlearn([40]).remaining_idx_) == table.n - 1
 
 
 def test_group_without_remaining_rows():

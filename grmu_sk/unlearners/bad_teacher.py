@@ -13,7 +13,7 @@ from ..base import Request
 from ..outputs import log_probabilities
 from ..rows import Rows, TrainingRows
 from ..training import Batch, Phase, fresh_net
-from ..utils._random import RandomState
+from ..utils._random import RandomState, draw_by_weight
 from ._approximate import ApproximateUnlearner
 from ._distillation import frozen_teacher, softened_divergence
 from ._initial_weights import parameters_without_reset, untrained_net
@@ -218,8 +218,7 @@ class BadTeacherUnlearner(ApproximateUnlearner):
         weights = request.retain_weights(self.reweight)
         if weights is not None:
             draws = [
-                torch.multinomial(torch.from_numpy(weights), n_draws, replacement=True)
-                for _ in range(self.max_epochs)
+                draw_by_weight(torch.from_numpy(weights), n_draws) for _ in range(self.max_epochs)
             ]
         else:
             draws = [torch.randperm(len(retain))[:n_draws] for _ in range(self.max_epochs)]

@@ -18,7 +18,7 @@ from ..features import FeatureTap, find_feature_layer
 from ..mutual_information import MARGINALS, InformationCritic, draw_marginal
 from ..rows import Rows
 from ..training import Batch, Phase, batch_norm_frozen, forward, fresh_net
-from ..utils._random import RandomState
+from ..utils._random import RandomState, draw_by_weight
 from ._approximate import ApproximateUnlearner
 
 __all__ = ["MIUUnlearner"]
@@ -347,7 +347,7 @@ def _draw(rows: Rows, weights: np.ndarray | None, n_drawn: int) -> Rows:
     if weights is None:
         drawn = torch.randperm(len(rows))[:n_drawn]
     else:
-        drawn = torch.multinomial(torch.from_numpy(weights), n_drawn, replacement=True)
+        drawn = draw_by_weight(torch.from_numpy(weights), n_drawn)
     return rows[drawn.numpy()]
 
 

@@ -14,6 +14,8 @@ from ._devices import is_gpu
 from .arguments import as_random_state
 
 RandomState = int | np.random.RandomState | None
+# torch.multinomial refuses more categories.
+MOST_CATEGORIES = 2**24
 
 
 def resolve_seed(random_state: RandomState) -> int:
@@ -50,6 +52,17 @@ def isolated_rng(seed: int, device: object = "cpu") -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def draw_by_weight(
+    weights: torch.Tensor, n_draws: int, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """Draw positions with replacement, with torch's generator, from any number of weights."""
+    if len(weights) <= MOST_CATEGORIES:
+        return torch.multinomial(weights, n_draws, replacement=True, generator=generator)
+    ends = weights.double().cumsum(0)
+    points = torch.rand(n_draws, dtype=torch.double, generator=generator) * ends[-1]
+    return torch.searchsorted(ends, points, right=True)  # past every weight of zero
 
 
 def random_states(device: object = "cpu") -> dict[str, Any]:
