@@ -1,12 +1,12 @@
-"""The lease: one process at a time carries out a ledger's requests."""
+"""The lease: one process at a time carries out a ledger's requests, or changes a model's file."""
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from ._errors import LedgerBusyError, LedgerWriteError
 
@@ -15,15 +15,16 @@ __all__ = ["lease"]
 
 @contextmanager
 def lease(path: Path, owners: Callable[[], str]) -> Iterator[None]:
-    """Hold an exclusive transaction on a file beside the ledger, for as long as the block runs.
+    """Hold a lock on a file beside another one, for as long as the block runs.
 
     The lock is the system's. It ends with the process that holds it, however that ends, so that
-    a lease is never stale and no clock is asked.
+    a lease is never stale and no clock is asked. Whoever reads the file, in the same process as
+    well, does not end it.
 
     Parameters
     ----------
     path : Path
-        Of the ledger.
+        Of a ledger or of a model.
     owners : callable
         Says who has it, for a message.
 
@@ -32,30 +33,23 @@ def lease(path: Path, owners: Callable[[], str]) -> Iterator[None]:
     LedgerBusyError
         If another process (or thread) has it.
     LedgerWriteError
-        If the file cannot be made.
+        If the file cannot be made or locked.
     """
     beside = path.with_name(path.name + ".lease")
+    lock = FileLock(beside, timeout=0, mode=0o600)
     try:
-        with suppress(FileExistsError):  # closing it would end another thread's lock
-            os.close(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        connection = sqlite3.connect(beside, timeout=0, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
-        raise _not_writable(beside, error) from error
-    with closing(connection):
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
-            if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise LedgerBusyError(
-                    f"{path}: its requests are being carried out by {owners()}. Wait until that "
-                    "has ended; if the process dies, the way is free at once."
-                ) from error
-            raise _not_writable(beside, error) from error
+        lock.acquire()
+    except Timeout as error:
+        raise LedgerBusyError(
+            f"{path} is in use: its requests are being carried out by {owners()}. Wait until that "
+            "has ended; if the process dies, the way is free."
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        raise LedgerWriteError(
+            f"{beside} cannot be written and locked ({error}). Carrying out requests needs this "
+            "file; it may be deleted while nothing runs."
+        ) from error
+    try:
         yield
-
-
-def _not_writable(path: Path, error: Exception) -> LedgerWriteError:
-    return LedgerWriteError(
-        f"{path} cannot be written ({error}). Carrying out requests needs this file beside the "
-        "ledger; it may be deleted while nothing runs."
-    )
+    finally:
+        lock.release()

@@ -11,6 +11,7 @@ import sqlite3
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ class DeletionLedger:
     Parameters
     ----------
     path : str or path-like
-        The file. Beside it lies ``<path>.lease``, which marks that requests are being carried out.
+        The file. ``<path>.lease`` beside it, and beside a model's file, is locked while requests
+        are carried out.
     key : bytes, default=None
         Secret of at least 16 bytes. The ledger then holds HMAC-SHA256 of each id and never an id.
         Whether it does is settled when the ledger is made.
@@ -450,7 +452,8 @@ class DeletionLedger:
         PersistenceError
             If the file cannot be loaded.
         LedgerBusyError
-            If another process is carrying out this ledger's requests.
+            If another process is carrying out this ledger's requests, or those of another ledger
+            with the same file of a model.
         LedgerError
             As in the constructor.
         TypeError
@@ -469,7 +472,9 @@ class DeletionLedger:
             data if callable(data) else lambda _: data,
             _for_requests(checkpoint, ledger=self.path, model=path),
         )
-        return self._carry_out(runner, requests, retry_failed, unknown)
+        # two ledgers that load one model would each save it with the other's rows
+        beside = lease(Path(os.path.realpath(path)), lambda: "a run of another ledger")
+        return self._carry_out(runner, requests, retry_failed, unknown, beside)
 
     def process(
         self,
@@ -527,11 +532,16 @@ class DeletionLedger:
             raise ValueError(f"{naming(unknown)}: {unlearner._sample_ids.why_unknown()}")
 
     def _carry_out(
-        self, runner: RequestRunner, requests: list[int] | None, retry_failed: bool, unknown: str
+        self,
+        runner: RequestRunner,
+        requests: list[int] | None,
+        retry_failed: bool,
+        unknown: str,
+        beside: AbstractContextManager[None] | None = None,
     ) -> list[int]:
         if unknown not in ("raise", "ignore"):
             raise ValueError(f"unknown must be 'raise' or 'ignore', got {unknown!r}.")
-        with lease(self.path, self._owners):
+        with lease(self.path, self._owners), beside or nullcontext():
             self.verify()
             return runner.run(requests, retry_failed, unknown == "ignore")
 

@@ -6,6 +6,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -229,6 +230,56 @@ def test_lease_is_held_by_one(ledger, table, net):
     assert ledger.run(unlearner) == [1, 2, 3, 4, 5]
 
 
+def test_a_lease_outlives_whoever_looks_at_its_file(ledger):
+    beside = ledger.path.with_name(ledger.path.name + ".lease")
+
+    def look():
+        beside.read_bytes()
+        with pytest.raises(LedgerBusyError), lease(ledger.path, lambda: "another process"):
+            pass
+
+    with lease(ledger.path, str):
+        for _ in range(2):
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+        found = python("-c", TRY_LEASE, ledger.path)
+        assert found.stdout == "busy\n", found.stderr
+    assert python("-c", TRY_LEASE, ledger.path).stdout == "free\n"
+
+
+TRY_LEASE = """
+import sys
+from pathlib import Path
+from grmu_sk.audit import LedgerBusyError
+from grmu_sk.audit._lease import lease
+try:
+    with lease(Path(sys.argv[1]), str):
+        print("free")
+except LedgerBusyError:
+    print("busy")
+"""
+
+
+def test_two_ledgers_do_not_undo_each_other(ledger, table, net, tmp_path):
+    """Both load the model with all rows; who saves last would bring the other's row back."""
+    other, model = DeletionLedger(tmp_path / "other.ledger"), tmp_path / "model"
+    data = {"X": table.X, "y": table.y, "groups": table.a}
+    grmu_sk.NoOpUnlearner(net, random_state=0).fit(**data).save(model)
+    mine = DeletionLedger(tmp_path / "mine.ledger")
+    mine.add([3])
+    other.add([7])
+
+    def meanwhile(_):
+        with pytest.raises(LedgerBusyError, match="model is in use.*another ledger"):
+            other.run_file(model, net, data=data)
+        return data
+
+    assert mine.run_file(model, net, data=meanwhile) == [1]
+    assert other.run_file(model, net, data=data) == [1]
+    assert grmu_sk.persistence.load(model, net).forget_idx_.tolist() == [3, 7]
+
+
 def test_run_that_was_taken_over_ends_nothing(ledger):
     about = {"method": "", "parameters": {}, "reforgotten": [], "model_before": ""}
     run, _ = ledger._start([1], **about)
@@ -288,7 +339,7 @@ assert [request.state for request in ledger.requests()] == ["failed"]
 full_above(resource.RLIM_INFINITY)
 assert ledger.run_file(model, net, data=data, retry_failed=True) == [1]
 ledger.verify()
-assert sorted(path.name for path in folder.iterdir()) == ["ledger", "ledger.lease", "model"]
+assert sorted(path.name for path in folder.iterdir() if path.suffix != ".lease") == ["ledger", "model"]
 """
 
 
