@@ -1,8 +1,14 @@
-"""Randomness that is fixed by a seed and invisible to the caller."""
+"""Randomness that is fixed by a seed and invisible to the caller.
+
+What draws numbers is one for the whole process: modules, transforms and dropout take them from the
+global generators. So one thread at a time may seed them.
+"""
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +20,18 @@ from ._devices import is_gpu
 from .arguments import as_random_state
 
 RandomState = int | np.random.RandomState | None
+
+_ONE_THREAD = threading.RLock()
+
+
+def _forget_other_threads() -> None:
+    global _ONE_THREAD
+    _ONE_THREAD = threading.RLock()  # a thread that held the old one is not in this process
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
+
 # torch.multinomial refuses more categories.
 MOST_CATEGORIES = 2**24
 
@@ -40,10 +58,12 @@ def derive_seed(seed: int, *path: int) -> int:
 
 @contextmanager
 def isolated_rng(seed: int, device: object = "cpu") -> Iterator[None]:
-    """Seed Python, NumPy and torch inside the block and restore the caller's state after it."""
-    gpus = _gpus(device)
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=gpus):
+    """Seed Python, NumPy and torch inside the block and restore the caller's state after it.
+
+    Other threads wait until the block has ended.
+    """
+    with _ONE_THREAD, torch.random.fork_rng(devices=_gpus(device)):
+        python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002  (for augmentations that use the global generator)
