@@ -28,6 +28,7 @@ ids, ``sample_ids`` (bytes of one JSON document).
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -457,7 +458,13 @@ def _decode_scalar(inner: Any) -> Any:
 def _decode_array(inner: Any) -> NDArray[Any]:
     dtype, items = inner[0], [_decode(item) for item in inner[1]]
     if dtype != "|O":
-        return np.array(items, dtype=_simple_dtype(dtype))
+        kind = _simple_dtype(dtype)
+        if kind.kind == "U":  # as wide as the longest text, whatever it says of itself
+            lengths = [len(item) for item in items]
+            kind = np.dtype(f"<U{max(lengths, default=1)}")
+            if kind.itemsize * len(items) > 1000 * (1000 + sum(lengths)):
+                raise ValueError("the array takes far more memory than its text")
+        return np.array(items, dtype=kind)
     array = np.empty(len(items), dtype=object)
     array[:] = items
     return array
@@ -675,6 +682,7 @@ def _matching_net(
     path: Any,
 ) -> NeuralNet:
     """Return an initialised net, ready to take the weights."""
+    n_saved = sum(tensor.numel() for tensor in tensors.values())
     if description["kind"] == "default":
         if estimator is not None:
             raise PersistenceError(
@@ -682,8 +690,9 @@ def _matching_net(
                 "out."
             )
         with _malformed(path):
-            n_saved = sum(tensor.numel() for tensor in tensors.values())
-            return _initialized(unlearner, _inputs_like(unlearner, description, n_saved))
+            X = _inputs_like(unlearner, description, n_saved)
+            _check_parts(unlearner, X, n_saved)
+            return _initialized(unlearner, X)
     if estimator is None:
         raise PersistenceError(
             f"{path} holds the weights of a net but not the net itself, which is code. Pass the "
@@ -697,7 +706,20 @@ def _matching_net(
     # a trained net may know rows that were to be forgotten
     is_trained = getattr(estimator, "initialized_", False)
     unlearner.estimator = clone(estimator) if is_trained else estimator
+    with _malformed(path):
+        _check_parts(unlearner, _no_inputs(unlearner, 1), n_saved)
     return _initialized(unlearner, _no_inputs(unlearner, 1))
+
+
+def _check_parts(unlearner: BaseUnlearner, X: torch.Tensor, n_saved: int) -> None:
+    """See, by one of them, that a forged number of nets in one would not fill the memory."""
+    if (n_parts := getattr(unlearner, "n_shards", 1)) > 1:
+        one = copy.copy(unlearner)
+        one.n_shards = 1  # type: ignore[attr-defined]
+        weights = [w for _, part in _components(_initialized(one, X)) for w in part.parameters()]
+        n_weights = sum(w.numel() for w in weights if not torch.nn.parameter.is_lazy(w))
+        if n_parts * n_weights > n_saved:
+            raise PersistenceError(f"{n_parts} nets have more weights than the file.")
 
 
 def _inputs_like(

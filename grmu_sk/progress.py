@@ -36,6 +36,7 @@ from skorch.history import History
 from torch import nn
 
 from .checkpoint import CheckpointError, UnlearningCheckpoint
+from .utils._description import describe
 from .utils._random import random_states, set_random_states
 from .utils._state_tree import is_plain
 
@@ -200,6 +201,7 @@ class RunProgress(NoProgress):
         self.number = number
         self.best_scores: Any = None
         self.n_batches = 0
+        self.given: dict[str, str] = {}
         self.resumed: dict[str, Any] | None = None
         if number == len(progress.finished):
             self.resumed, progress.current = progress.current, None
@@ -219,6 +221,7 @@ class RunProgress(NoProgress):
     def begin(self, best_scores: Any) -> None:
         """Put back the state at the place that was reached, or see that a state can be kept."""
         self.best_scores = best_scores
+        self.given = _given(self.net)
         if self.resumed is None:
             self.progress.checkpoint._check(self._state())
         else:  # callbacks are told that the pass begins before it is put back once more
@@ -302,6 +305,13 @@ class RunProgress(NoProgress):
         )
 
     def _state(self) -> dict[str, Any]:
+        now = _given(self.net)
+        if changed := [name for name, given in self.given.items() if now[name] != given]:
+            raise CheckpointError(
+                f"The callback {changed[0]!r} changes what its constructor was given, which a "
+                "checkpoint does not keep. Let it change attributes of its own (name_), or have "
+                "the methods state_dict() and load_state_dict()."
+            )
         return {
             "modules": _modules(self.net),
             "gradients": _gradients(self.net),
@@ -487,9 +497,11 @@ def _callback_state(name: str, callback: Callback) -> dict[str, Any]:
             state["states"][attribute] = {k: v for k, v in entries if not callable(v)}
         elif isinstance(value, Callback):
             state["callbacks"][attribute] = _callback_state(f"{name}.{attribute}", value)
+        elif attribute in _arguments(callback):
+            continue  # a file must not say where, for example, a callback writes
         elif is_plain(value):
             state["values"][attribute] = value
-        elif not callable(value) and attribute not in _arguments(callback):
+        elif not callable(value):
             raise CheckpointError(
                 f"The callback '{name}' ({type(callback).__name__}) holds {attribute!r}, a "
                 f"{type(value).__name__}, which a checkpoint cannot keep. Give the callback the "
@@ -506,7 +518,9 @@ def _load_callback(name: str, callback: Callback, state: dict[str, Any]) -> None
         getattr(callback, attribute).load_state_dict(inner)
     for attribute, inner in state.get("callbacks", {}).items():
         _load_callback(f"{name}.{attribute}", getattr(callback, attribute), inner)
-    vars(callback).update(state.get("values", {}))
+    given = _arguments(callback)
+    values = state.get("values", {}).items()
+    vars(callback).update({name: value for name, value in values if name not in given})
 
 
 def _is_stateful(value: Any) -> bool:
@@ -517,3 +531,12 @@ def _is_stateful(value: Any) -> bool:
 
 def _arguments(callback: Callback) -> Iterable[str]:
     return inspect.signature(type(callback)).parameters
+
+
+def _given(net: NeuralNet) -> dict[str, str]:
+    """Describe what the constructors of callbacks were given."""
+    return {
+        name: repr({key: describe(vars(callback).get(key)) for key in _arguments(callback)})
+        for name, callback in net.callbacks_
+        if not isinstance(callback, REPORTERS) and not _is_stateful(callback)
+    }

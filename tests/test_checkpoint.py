@@ -753,6 +753,28 @@ def test_state_that_cannot_be_kept_is_told_before_training(table, checkpoint, ro
     assert len(row_spy.rows("retain")) == 0
 
 
+def test_a_file_does_not_say_what_a_callback_was_given():
+    callback = EarlyStopping(patience=9)
+    progress._load_callback("stopping", callback, {"values": {"patience": 1, "misses_": 4}})
+    assert (callback.patience, callback.misses_) == (9, 4)
+
+
+class Fills(Callback):
+    def __init__(self, seen=None):
+        self.seen = seen
+
+    def on_batch_end(self, net, **kwargs):
+        self.seen = [*(self.seen or []), 1]
+
+
+def test_a_callback_that_changes_what_it_was_given_is_refused(table, checkpoint):
+    unlearner = make(FineTuneUnlearner, full_net(callbacks=[("mine", Fills())]))
+    unlearner.fit(table.X, table.y, table.a)
+    with pytest.raises(CheckpointError, match="'mine' changes what its constructor was given"):
+        unlearner.unlearn(SECOND, checkpoint=checkpoint)
+    assert len(unlearner.forget_idx_) == 0
+
+
 class KeepsItself(Opaque):
     """The same, with a state of its own that decides about the result."""
 
@@ -852,6 +874,14 @@ def test_state_comes_back_as_it_was():
 def test_state_that_is_not_plain(value):
     with pytest.raises(NotPlainError):
         encode(value, {})
+
+
+def test_a_forged_file_fills_no_memory():
+    again = {"tensor": ["0", "cpu", None]}
+    with pytest.raises(KeyError):
+        decode([again, again], {"0": torch.ones(9)})
+    far = decode({"tensor": ["0", "cpu", [10**6]]}, {"0": torch.ones(9)})
+    assert far.untyped_storage().nbytes() == 36
 
 
 def test_no_foreign_type_comes_from_a_file():
