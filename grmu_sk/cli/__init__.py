@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -9,8 +12,30 @@ from typing import Any
 import click
 
 
+class _Printable:
+    """A stream on which names of groups, files and people cannot steer the terminal."""
+
+    def __init__(self, stream: Any, allowed: str) -> None:
+        self.stream = stream
+        self.refused = re.compile(
+            rf"[^{allowed}\x20-\x7e\xa0-\U0010ffff]|[\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+        )
+
+    def write(self, text: str) -> int:
+        return self.stream.write(self.refused.sub(lambda found: ascii(found[0])[1:-1], text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 class _Commands(click.Group):
     """The modules of this package as commands; a failure is a message and exit code 1."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        out: Any = _Printable(sys.stdout, r"\n\t")
+        errors: Any = _Printable(sys.stderr, r"\n\t\r")  # progress bars begin their line anew
+        with redirect_stdout(out), redirect_stderr(errors):
+            return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(

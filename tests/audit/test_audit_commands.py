@@ -120,6 +120,22 @@ def test_preflight(rows, folder):
     assert (folder / "before.model").read_bytes() == before
 
 
+def test_names_do_not_steer_the_terminal(folder, tmp_path):
+    name = "\x1b]0;owned\x07\x9b2J\u202eeht"
+    table = make_table(60)
+    groups = np.array(["kept é", name])[table.a]
+    unlearner = MIUUnlearner(max_epochs=1, tune_updates=(2, 1), random_state=0)
+    unlearner.fit(table.X, table.y, groups).save(tmp_path / "model")
+    np.savez(tmp_path / "training", X=table.X, y=table.y, groups=groups)
+    data = (tmp_path / "model", "--training", tmp_path / "training.npz", "--forget")
+    (tmp_path / "rows").write_text("3")
+    found = run("preflight", *data, tmp_path / "rows").output
+    assert r"\x1b]0;owned\x07\x9b2J\u202eeht" in found and "kept é" in found
+    (tmp_path / name).write_text("3 x")
+    failed = run("preflight", *data, tmp_path / name)
+    assert failed.exit_code == 1 and not {*"\x1b\x07\x9b\u202e"} & {*found, *failed.output}
+
+
 def test_own_net(folder, tmp_path, monkeypatch):
     (tmp_path / "my_net.py").write_text(
         "from conftest import make_net\ndef build():\n    return make_net()\n"
