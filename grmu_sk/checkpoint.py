@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from .utils._files import flush_folder, temporaries, write_atomically
+from .utils._files import flush_folder, sweep, write_atomically
 from .utils._state_tree import NotPlainError, decode, encode
 from .utils._whole_file import (
     NO_DIGEST,
@@ -168,7 +168,7 @@ class UnlearningCheckpoint:
         """
         if not self.path.parent.is_dir():
             return
-        self._sweep()
+        sweep(self.path)
         for path in (self.path, self._previous):
             path.unlink(missing_ok=True)
         flush_folder(self.path.parent)
@@ -185,11 +185,6 @@ class UnlearningCheckpoint:
                 stacklevel=3,
             )
 
-    def _sweep(self) -> None:
-        """Delete what a process left that was killed while it wrote."""
-        for path in temporaries(self.path):
-            path.unlink(missing_ok=True)
-
     # what unlearn does with it -----------------------------------------------------------------
 
     def _open(self, identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -198,7 +193,7 @@ class UnlearningCheckpoint:
             raise CheckpointError(
                 f"{self.path} cannot be a checkpoint: it must be a file in a folder that exists."
             )
-        self._sweep()
+        sweep(self.path)
         if not self.exists():
             return None
         try:

@@ -1,8 +1,11 @@
 import errno
+import fcntl
 import json
 import os
 import pickle
 import shutil
+import tracemalloc
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -19,6 +22,7 @@ from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from grmu_sk import FineTuneUnlearner, MIUUnlearner, RetrainUnlearner, SISAUnlearner, persistence
+from grmu_sk.audit import DeletionLedger, scan_residue
 from grmu_sk.nets import MLP
 from grmu_sk.persistence import PersistenceError, load, save
 from grmu_sk.utils import _files, all_unlearners
@@ -691,6 +695,51 @@ def test_forged_size_reserves_no_memory(table, path, monkeypatch):
     monkeypatch.setattr(MLP, "__init__", lambda *_, **__: pytest.fail("the net was built"))
     with pytest.raises(PersistenceError, match="more weights than the file"):
         load(path)
+
+
+def test_what_a_killed_save_left_is_found_and_goes_with_the_next(table, path):
+    unlearner = make(FineTuneUnlearner, make_net()).fit(table.X, table.y, table.a)
+    original = {k: v.numpy().copy() for k, v in unlearner.net_.module_.state_dict().items()}
+    save(unlearner, path)
+    left, live = (path.with_name(f".{path.name}.{name}.tmp") for name in ("left", "live"))
+    left.write_bytes(path.read_bytes()[:-40])
+    unlearner.unlearn([3])
+    found = scan_residue(path, None, original=original)
+    assert {Path(finding.place.split("[")[0]).name for finding in found} >= {left.name}
+    with open(live, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        save(unlearner, path)
+        assert live.exists() and not left.exists(), "another writer is at work"
+    left.write_bytes(path.read_bytes())
+    given = {"X": table.X, "y": table.y, "groups": table.a}
+    assert DeletionLedger(path.with_name("ledger")).run_file(path, make_net(), data=given) == []
+    assert not left.exists() and not live.exists()
+
+
+def test_forged_width_of_text_reserves_no_memory(saved, path):
+    saved.classes_ = np.array(["a", "b"])
+    save(saved, path)
+    rewrite(path, put("classes", {"array": ["<U3000000", ["a", "b"]]}))
+    tracemalloc.start()
+    try:
+        assert load(path, make_net()).classes_.tolist() == ["a", "b"]
+        assert tracemalloc.get_traced_memory()[1] < 10**7, "24 MB is what the file asks for"
+    finally:
+        tracemalloc.stop()
+    rewrite(path, put("classes", {"array": ["<U9", ["x" * 10_000, *map(str, range(9000))]]}))
+    with pytest.raises(PersistenceError, match="far more memory than its text"):
+        load(path, make_net())
+
+
+@pytest.mark.parametrize("net", [None, make_net()])
+def test_forged_number_of_nets_reserves_no_memory(net, table, path, monkeypatch):
+    save(make(SISAUnlearner, net).fit(table.X, table.y, table.a), path)
+    rewrite(path, put("parameters", "n_shards", table.n))
+    built, build = [], MLP.__init__
+    monkeypatch.setattr(MLP, "__init__", lambda *a, **k: (built.append(1), build(*a, **k))[1])
+    with pytest.raises(PersistenceError, match="nets have more weights than the file"):
+        load(path, net)
+    assert len(built) <= 1
 
 
 def test_types_listed_by_skops_do_not_stop_code(table, tmp_path, monkeypatch):

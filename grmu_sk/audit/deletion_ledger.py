@@ -23,6 +23,7 @@ from ..base import BaseUnlearner
 from ..checkpoint import UnlearningCheckpoint
 from ..rows import Rows
 from ..sample_ids import id_texts, naming
+from ..utils._files import sweep
 from ..utils.arguments import check_types
 from ._errors import LedgerBusyError, LedgerError
 from ._lease import lease
@@ -465,15 +466,20 @@ class DeletionLedger:
         check_types(DeletionLedger.run_file, locals())
         from ..persistence import load, save
 
+        def load_swept() -> BaseUnlearner:
+            sweep(model)  # a save that was killed has left a model that knows the rows
+            return load(model, estimator)
+
+        model = Path(os.path.realpath(path))
         runner = RequestRunner(
             self,
-            lambda: load(path, estimator),
+            load_swept,
             lambda unlearner: save(unlearner, path),
             data if callable(data) else lambda _: data,
             _for_requests(checkpoint, ledger=self.path, model=path),
         )
         # two ledgers that load one model would each save it with the other's rows
-        beside = lease(Path(os.path.realpath(path)), lambda: "a run of another ledger")
+        beside = lease(model, lambda: "a run of another ledger")
         return self._carry_out(runner, requests, retry_failed, unknown, beside)
 
     def process(

@@ -17,6 +17,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from ..base import BaseUnlearner
+from ..utils._files import temporaries
 from ..utils.arguments import check_types, to_array
 from ._containers import OPENERS
 from ._folders import scan_path
@@ -164,7 +165,11 @@ def scan_residue(
     for note in notes:
         scanner.note(note)
     if is_path:
-        scan_path(scanner, Path(path_or_object))
+        path = Path(path_or_object)
+        scan_path(scanner, path)
+        if path.is_file():  # a save that was killed may have left a model beside it
+            for left in temporaries(Path(os.path.realpath(path))):
+                scan_path(scanner, left)
     else:
         walk = ObjectWalk(scanner)
         walk.walk(path_or_object, type(path_or_object).__name__)

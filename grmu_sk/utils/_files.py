@@ -9,8 +9,14 @@ import stat
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import IO
 
-__all__ = ["flush_folder", "require_replaceable", "temporaries", "write_atomically"]
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:  # Windows, which does not delete files that are open
+    flock = None  # type: ignore[assignment]
+
+__all__ = ["flush_folder", "require_replaceable", "sweep", "temporaries", "write_atomically"]
 
 _SUFFIX = ".tmp"
 
@@ -44,6 +50,8 @@ def require_replaceable(path: Path) -> None:
 def write_atomically(path: Path, raw: bytes, *, private: bool = False) -> None:
     """Write a file so that under its name there is always a whole one, old or new.
 
+    What a writer that was killed has left beside it is deleted.
+
     Parameters
     ----------
     path : Path
@@ -59,10 +67,12 @@ def write_atomically(path: Path, raw: bytes, *, private: bool = False) -> None:
         If it cannot be written; an old file is as it was.
     """
     require_replaceable(path)
+    sweep(path)
     mode = 0o600 if private else 0o666
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_SUFFIX}")
     try:
         with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:
+            _lock(file)
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
@@ -73,6 +83,33 @@ def write_atomically(path: Path, raw: bytes, *, private: bool = False) -> None:
         temporary.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def sweep(path: Path) -> None:
+    """Delete what writers of a file that were killed have left, and nothing that one still writes.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
+    for left in temporaries(path):
+        with suppress(OSError):
+            with open(left, "rb") as file:
+                is_left = _lock(file)
+            if is_left:
+                left.unlink()
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock an open file until it is closed; tell whether nobody else had."""
+    if flock is None:
+        return True
+    try:
+        flock(file, LOCK_EX | LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def temporaries(path: Path) -> list[Path]:
