@@ -36,9 +36,9 @@ from .groups import GroupEncoder, Pair
 from .outputs import first_output, is_single_logit, log_probabilities
 from .progress import Progress, request_progress
 from .reweight import group_balance_weights
-from .rows import InputRows, Rows, TrainingRows
+from .rows import InputRows, Rows, TrainingRows, encoded, map_tensors
 from .sample_ids import SampleIds
-from .training import Phase, copy_net, forward, fresh_net, inputs_near, train
+from .training import Phase, copy_net, forward, fresh_net, inputs_near, own_collate, train
 from .utils._atomic import unchanged_on_error
 from .utils._description import describe
 from .utils._fingerprint import net_parameters, rows_digest, versions, weights_digest
@@ -344,7 +344,13 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
         """Check, before any training, that the net fits the data and has the features we need."""
         inputs = data.fetch(torch.arange(min(2, len(data))))
-        scores = first_output(net.evaluation_step((inputs, None)))
+        scores = first_output(_output_of(net, inputs))
+        if not isinstance(scores, torch.Tensor):
+            raise TypeError(
+                f"The module returns a {type(scores).__name__}, not a tensor with a score for each "
+                "class. Let it return its logits: in a subclass of the net, def infer(self, x, "
+                "**params): return super().infer(x, **params).logits."
+            )
         n_outputs = 2 if is_single_logit(scores) else scores.shape[1]
         if n_outputs != len(self.classes_):
             raise ValueError(
@@ -383,7 +389,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         if sample_weight is not None:
             weight = torch.from_numpy(_check_weights(self, X, sample_weight))
         dtype, keep_integers = _input_dtype(net)
-        return TrainingRows(X, y, g, rows, weight, dtype, keep_integers)
+        data = TrainingRows(X, y, g, rows, weight, dtype, keep_integers)
+        data.collate, data.classes = own_collate(net, data), self.classes_
+        return data
 
     # unlearn -----------------------------------------------------------------------------------
 
@@ -894,6 +902,21 @@ def _inputs_as_given(unlearner: BaseUnlearner, data: TrainingRows, rows: Rows) -
     return pd.DataFrame(X, columns=names, index=rows)
 
 
+def _output_of(net: NeuralNet, inputs: Any) -> Any:
+    try:
+        return net.evaluation_step((inputs, None))
+    except RuntimeError as error:
+        parts: list[torch.Tensor] = []
+        map_tensors(parts.append, inputs)
+        if all(part.is_floating_point() for part in parts):
+            raise
+        raise TypeError(
+            f"The net cannot read X ({', '.join(str(part.dtype) for part in parts)}): {error}. "
+            "Whole numbers and masks of a tensor or Dataset reach the module as they are: convert "
+            "them in the module, or with X.float()."
+        ) from error
+
+
 def _readable(net: NeuralNet) -> NeuralNet:
     """Return a net of which every layer can be watched: compiled code calls no hooks."""
     if not net.compile:
@@ -905,7 +928,7 @@ def _readable(net: NeuralNet) -> NeuralNet:
 def _train_on_all(net: NeuralNet, data: TrainingRows, weights: Any = None) -> None:
     """Train as skorch's ``fit`` does, with the net's own validation split."""
     rows, validation = split_for_validation(net, data, data.rows)
-    phase = Phase("fit", rows, weights=weights)
+    phase = Phase("fit", rows, weights=weights, own_order=weights is None)
     train(net, data, [phase], epochs=net.max_epochs, validation=validation)
 
 
@@ -918,11 +941,19 @@ def split_for_validation(net: NeuralNet, data: TrainingRows, rows: Rows) -> tupl
     training, validation = net.train_split(part, data.y[where])
     if validation is None:
         return rows, None
-    if isinstance(validation, Subset) and validation.dataset is part:
-        validation = Subset(data, where[validation.indices])  # type: ignore[arg-type]
-    if isinstance(training, Subset) and training.dataset is part:
-        rows = rows[np.sort(np.asarray(training.indices))]
-    return rows, validation
+    held_out, kept = _places_in(part, validation), _places_in(part, training)
+    rest = rows if kept is None else rows[np.sort(kept)]
+    if held_out is None:
+        return rest, encoded(validation, data)
+    return rest, Subset(data, where[held_out])  # type: ignore[arg-type]
+
+
+def _places_in(part: Dataset[Any], chosen: Any) -> NDArray[np.int64] | None:
+    """Return which rows of a Dataset were chosen; None if these are others."""
+    if chosen is part:
+        return np.arange(len(part))
+    places = _places_in(part, chosen.dataset) if isinstance(chosen, Subset) else None
+    return None if places is None else places[np.asarray(chosen.indices)]
 
 
 def _input_dtype(net: NeuralNet) -> tuple[torch.dtype, bool]:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .nets import MLP, SmallCNN
+from .rows import split_item
 
 __all__ = ["default_net"]
 
@@ -69,6 +70,10 @@ def _is_double(X: Any) -> bool:
 def _row_shape(X: Any) -> tuple[int, ...]:
     if not isinstance(X, Dataset):
         return tuple(X.shape[1:])
-    item = X[0]
-    item = item[0] if isinstance(item, tuple | list) else item
-    return tuple(item.shape)
+    inputs, _ = split_item(X[0])
+    if not hasattr(inputs, "shape"):
+        raise TypeError(
+            f"The default net reads one array or tensor a row, but items of X hold a "
+            f"{type(inputs).__name__}. Pass a net of your own as estimator."
+        )
+    return tuple(inputs.shape)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch.dataset import Dataset as SkorchDataset
+from skorch.utils import check_indexing
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Dataset, default_collate
+
+from .utils._lazy_rows import LazyRows
 
 Rows = NDArray[np.int64]
 
@@ -41,6 +45,52 @@ def as_tensor(array: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(native))
 
 
+def map_tensors(function: Callable[[torch.Tensor], Any], inputs: Any) -> Any:
+    """Apply a function to each tensor of inputs that may be several, by name or one after another.
+
+    What is neither is left alone. As in skorch, a module receives a tuple as a list.
+    """
+    if isinstance(inputs, torch.Tensor):
+        return function(inputs)
+    if isinstance(inputs, Mapping):
+        return {name: map_tensors(function, value) for name, value in inputs.items()}
+    if isinstance(inputs, tuple | list) and not isinstance(inputs, PackedSequence):
+        return [map_tensors(function, value) for value in inputs]
+    return inputs
+
+
+def split_item(item: Any) -> tuple[Any, Any]:
+    """Return inputs and label of a Dataset's item; None for the label if it has none.
+
+    Raises
+    ------
+    TypeError
+        If it is neither inputs nor a pair (inputs, label).
+    """
+    if not isinstance(item, tuple | list):
+        return item, None
+    if len(item) == 1:
+        return item[0], None
+    if len(item) == 2 and _is_one_label(item[1]):
+        return item[0], item[1]
+    parts = ", ".join(
+        f"{type(part).__name__} of shape {tuple(part.shape)}"
+        if hasattr(part, "shape")
+        else type(part).__name__
+        for part in item
+    )
+    raise TypeError(
+        f"An item of the Dataset X is a {type(item).__name__} ({parts}). It must be inputs or a "
+        "pair (inputs, label): hand out several inputs as ((x1, x2), label), which the module "
+        "receives as one list, or as a dictionary, which it receives by name."
+    )
+
+
+def _is_one_label(label: Any) -> bool:
+    size = label.numel() if isinstance(label, torch.Tensor) else np.size(label)
+    return bool(size == 1) and not isinstance(label, Mapping)
+
+
 def _aligned(batch: torch.Tensor) -> torch.Tensor:
     return batch.clone() if batch.data_ptr() % ALIGNMENT else batch
 
@@ -53,9 +103,10 @@ class InputRows(SkorchDataset):
     X : ndarray, tensor or torch Dataset
         The inputs. Arrays and tensors are never copied as a whole.
     dtype : torch.dtype, default=torch.float32
-        What numbers are cast to, batch by batch.
+        What floating-point numbers are cast to, batch by batch.
     keep_integers : bool, default=False
-        Leave integers alone, as a net that embeds them needs.
+        Leave the whole numbers of an array alone, as a net that embeds them needs. Those of
+        tensors and Datasets always are left alone, masks among them.
     """
 
     def __init__(
@@ -63,17 +114,26 @@ class InputRows(SkorchDataset):
     ) -> None:
         super().__init__(X, length=len(X))
         self.dtype = dtype
-        self.keep_integers = keep_integers
+        self.casts_all = isinstance(X, np.ndarray | LazyRows) and not keep_integers
+        # makes a batch of (input, label) pairs; None means torch's way
+        self.collate: Callable[[list[Any]], Any] | None = None
+        # the net's own loaders, while it trains (grmu_sk.training)
+        self.loaders: dict[str, Any] | None = None
         # a copy of X, while a net trains there (grmu_sk.device_copies)
         self.on_device: torch.Tensor | None = None
 
     def __getitem__(self, i: int) -> tuple[Any, torch.Tensor]:
-        inputs = self.fetch(torch.tensor([i]))
-        return inputs[0], torch.tensor(0)
+        inputs, y, _ = self.__getitems__([i])
+        return map_tensors(lambda batch: batch[0], inputs), y[0]
 
     def __getitems__(self, positions: Sequence[int]) -> tuple[Any, torch.Tensor, torch.Tensor]:
         where = torch.as_tensor(positions)
-        return self.fetch(where), torch.zeros(len(where), dtype=torch.int64), where
+        y = self.labels(where)
+        return self.fetch(where, y), y, where
+
+    def labels(self, where: torch.Tensor) -> torch.Tensor:
+        """Return something for labels, by which a loader that mixes up rows is found out."""
+        return where % 2
 
     def batches(
         self, where: torch.Tensor, batch_size: int
@@ -102,31 +162,62 @@ class InputRows(SkorchDataset):
         item_size = torch.empty((), dtype=self.dtype).element_size()
         return batch_size * math.prod(self.X.shape[1:]) * item_size
 
-    def fetch(self, where: torch.Tensor) -> Any:
-        """Return the inputs at these positions as one batch."""
+    def fetch(self, where: torch.Tensor, y: torch.Tensor | None = None) -> Any:
+        """Return the inputs at these positions as one batch; ``y`` is for the user's collate_fn."""
         X = self.X if self.on_device is None else self.on_device
-        if isinstance(X, Dataset):
-            return self._cast(default_collate(self._items(X, where.tolist())))
+        if isinstance(X, Dataset) or self.collate is not None:
+            return self.cast(self._collated(X, where, where % 2 if y is None else y))
         if isinstance(X, torch.Tensor):
-            return self._cast(X.index_select(0, where.to(X.device)))
+            return self.cast(X.index_select(0, where.to(X.device)))
         X, numbers = np.asarray(X), where.numpy()
         # take is faster, but would copy an array in another order as a whole
         taken = X.take(numbers, axis=0) if X.flags.c_contiguous else X[numbers]
-        return _aligned(self._cast(as_tensor(taken)))
+        return _aligned(self.cast(as_tensor(taken)))
+
+    def _collated(self, X: Any, where: torch.Tensor, y: torch.Tensor) -> Any:
+        many = getattr(X, "__getitems__", None)
+        positions = where.tolist()
+        items = many(positions) if many is not None else [X[i] for i in positions]
+        if not isinstance(X, Dataset):
+            items = [(item, -1) for item in items]
+        # of (input, label) pairs, such as those of ImageFolder: the label given to fit counts
+        pairs = [split_item(item) for item in items]
+        if self.collate is None:
+            return default_collate([inputs for inputs, _ in pairs])
+        if all(label is None for _, label in pairs):
+            return self.collate(items)
+        return self._checked(
+            self.collate(
+                [
+                    (inputs, number if isinstance(label, torch.Tensor) else number.item())
+                    for (inputs, label), number in zip(pairs, y, strict=True)
+                ]
+            ),
+            y,
+        )
 
     @staticmethod
-    def _items(X: Dataset[Any], positions: list[int]) -> list[Any]:
-        many = getattr(X, "__getitems__", None)
-        items = many(positions) if many is not None else [X[i] for i in positions]
-        # a Dataset of (input, label) pairs, such as ImageFolder: the label given to fit counts
-        return [item[0] if isinstance(item, tuple | list) else item for item in items]
+    def _checked(batch: Any, y: torch.Tensor) -> Any:
+        """Return the inputs of what a user's ``collate_fn`` made of the rows with these labels."""
+        is_pair = isinstance(batch, tuple | list) and len(batch) == 2
+        labels = np.asarray(batch[1]).reshape(-1).tolist() if is_pair else None
+        if labels != y.tolist():
+            raise ValueError(
+                "collate_fn must return a pair (inputs, labels) with the labels it was given, one "
+                "for each row and in the same order: phases and predictions know rows by their "
+                "place. Leave sorting to the module (pack_padded_sequence(..., "
+                "enforce_sorted=False)) and mixed labels to a training of your own."
+            )
+        return batch[0]
 
-    def _cast(self, inputs: Any) -> Any:
-        if isinstance(inputs, dict):
-            return {name: self._cast(value) for name, value in inputs.items()}
-        if self.keep_integers and not inputs.is_floating_point():
-            return inputs
-        return inputs.to(self.dtype)
+    def cast(self, inputs: Any) -> Any:
+        """Return inputs in the net's precision; masks and whole numbers as they are."""
+        return map_tensors(
+            lambda part: (
+                part.to(self.dtype) if self.casts_all or part.is_floating_point() else part
+            ),
+            inputs,
+        )
 
 
 class TrainingRows(InputRows):
@@ -145,9 +236,9 @@ class TrainingRows(InputRows):
     sample_weight : tensor of shape (n_rows,) or None, default=None
         Weight of each row's loss.
     dtype : torch.dtype, default=torch.float32
-        What numbers are cast to, batch by batch.
+        What floating-point numbers are cast to, batch by batch.
     keep_integers : bool, default=False
-        Leave integers alone, as a net that embeds them needs.
+        Leave the whole numbers of an array alone, as a net that embeds them needs.
     """
 
     def __init__(
@@ -166,17 +257,20 @@ class TrainingRows(InputRows):
         self.g = g
         self.rows = rows
         self.sample_weight = sample_weight
+        # what the class numbers stand for; None if nothing but they themselves
+        self.classes: NDArray[Any] | None = None
         # position in a lazily read X, which is never copied; None where X itself was cut
         self.source: torch.Tensor | None = None
-
-    def __getitem__(self, i: int) -> tuple[Any, torch.Tensor]:
-        inputs, y, _ = self.__getitems__([i])
-        return inputs[0], y[0]
 
     def __getitems__(self, positions: Sequence[int]) -> tuple[Any, torch.Tensor, torch.Tensor]:
         where = torch.as_tensor(positions)
         source = where if self.source is None else self.source[where]
-        return self.fetch(source), self.y[where], where
+        y = self.labels(where)
+        return self.fetch(source, y), y, where
+
+    def labels(self, where: torch.Tensor) -> torch.Tensor:
+        """Return the class numbers of the rows at these positions."""
+        return self.y[where]
 
     @property
     def is_lazy(self) -> bool:
@@ -210,7 +304,7 @@ class TrainingRows(InputRows):
         """
         where = self.positions(rows)
         kept = copy.copy(self)
-        kept.on_device = None
+        kept.on_device = kept.loaders = None
         kept.rows, kept._len = rows.copy(), len(rows)
         kept.y, kept.g = self.y[where], self.g[where]
         if self.sample_weight is not None:
@@ -222,3 +316,60 @@ class TrainingRows(InputRows):
         else:
             kept.X = self.X[where.numpy()]
         return kept
+
+
+class _Encoded(Dataset[Any]):
+    """A Dataset of (inputs, label) pairs with class numbers in place of labels."""
+
+    def __init__(self, pairs: Any, classes: NDArray[Any], dtype: torch.dtype) -> None:
+        self.pairs = pairs
+        self.numbers = {label: number for number, label in enumerate(classes.tolist())}
+        self.dtype = dtype
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, i: int) -> tuple[Any, torch.Tensor]:
+        inputs, label = self.pairs[i]
+        return inputs, self.encode([label])[0]
+
+    def encode(self, labels: Any) -> torch.Tensor:
+        plain = [label.item() if hasattr(label, "item") else label for label in labels]
+        unknown = [label for label in plain if label not in self.numbers]
+        if unknown:
+            raise ValueError(
+                f"The validation set holds the label {unknown[0]!r}, which is not among the "
+                f"classes of fit, {list(self.numbers)}."
+            )
+        return torch.tensor([self.numbers[label] for label in plain], dtype=self.dtype)
+
+
+def encoded(validation: Any, data: TrainingRows) -> Any:
+    """Return a validation set of the user's own with class numbers in place of labels.
+
+    Parameters
+    ----------
+    validation : Dataset of (inputs, label) pairs
+        Its labels are those that ``fit`` was given.
+    data : TrainingRows
+        Knows the classes.
+
+    Returns
+    -------
+    Dataset
+        Of the same kind if it is skorch's, which holds all labels.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among the classes; of a Dataset that is read on demand, when it is read.
+    """
+    if data.classes is None:
+        return validation
+    pairs = _Encoded(validation, data.classes, data.y.dtype)
+    if not isinstance(validation, SkorchDataset) or validation.y is None:
+        return pairs
+    validation = copy.copy(validation)
+    validation.y = pairs.encode(validation.y)
+    validation.y_indexing = check_indexing(validation.y)
+    return validation

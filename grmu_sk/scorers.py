@@ -57,7 +57,7 @@ from .metrics import (
     split_accuracy_score,
     worst_group_accuracy_score,
 )
-from .rows import InputRows
+from .rows import InputRows, map_tensors
 from .utils._inner import inputs_of_unlearner, unlearner_of
 from .utils._predictions import decision_threshold
 from .utils._random import resolve_seed
@@ -665,10 +665,5 @@ def _digest_of_inputs(unlearner: BaseUnlearner, X: Any, batch_size: int = 1024) 
     X = check_inputs(unlearner, X, None, reset=False)
     inputs = InputRows(X, torch.float64, keep_integers=True)  # loses nothing
     batches = torch.arange(len(inputs)).split(batch_size)
-    return joblib.hash([joblib.hash(_to_arrays(inputs.fetch(batch))) for batch in batches])
-
-
-def _to_arrays(batch: Any) -> Any:
-    if isinstance(batch, dict):
-        return {name: _to_arrays(value) for name, value in batch.items()}
-    return to_array(batch, "X")
+    arrays = (map_tensors(partial(to_array, name="X"), inputs.fetch(rows)) for rows in batches)
+    return joblib.hash([joblib.hash(batch) for batch in arrays])

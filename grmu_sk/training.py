@@ -16,8 +16,10 @@ all its rows, but of the inputs this process's share.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import pickle
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -45,13 +47,22 @@ from skorch.callbacks import (
     TensorBoard,
     WandbLogger,
 )
+from skorch.dataset import unpack_data
 from skorch.hf import AccelerateMixin
 from skorch.history import History
 from skorch.utils import to_device
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    default_collate,
+)
 
 from .device_copies import copied_ahead, copies_pay, kept_on_gpu, to_gpu
 from .distributed import (
@@ -76,6 +87,7 @@ __all__ = [
     "forward",
     "fresh_net",
     "inputs_near",
+    "own_collate",
     "row_losses",
     "row_shares",
     "train",
@@ -99,6 +111,8 @@ OF_MAIN_PROCESS = (
     ProgressBar,
     WandbLogger,
 )
+# Options of a loader that say which rows come when.
+ORDERING = ("sampler", "batch_sampler", "shuffle", "drop_last")
 # Enough rows to tell whether processes were given different inputs.
 N_COMPARED = 64
 
@@ -109,7 +123,7 @@ class Batch:
 
     Attributes
     ----------
-    X : tensor or dict of tensors
+    X : tensor, or dict or list of tensors
         The inputs, as the loader gave them; of several processes, this one's share of them.
     y : tensor of shape (n,)
         Class numbers, on the net's device.
@@ -165,6 +179,9 @@ class Phase:
         What ``loss`` or ``work`` change beside the net (a network of their own and its optimizer,
         weights of groups), each with ``state_dict`` and ``load_state_dict``, such as
         :class:`~grmu_sk.progress.Attributes`. A killed request goes on with it.
+    own_order : bool
+        Whether the options of the net's own loader (``sampler``, ``shuffle``, ...) say which rows
+        come when. They are made for the rows of ``fit``, all of them.
     """
 
     name: str
@@ -176,6 +193,7 @@ class Phase:
     last_epoch: int | None = None
     work: Callable[[int], Iterable[float]] | None = None
     state: Sequence[Stateful] = ()
+    own_order: bool = False
 
     def is_active(self, epoch: int) -> bool:
         """Tell whether the phase runs in this epoch."""
@@ -308,6 +326,7 @@ def train(
         If the user interrupts. (skorch swallows it, and a half-trained model then looks finished.)
     """
     net.check_data(data, data.y)  # here a net learns which classes there are
+    _warn_of_other_orders(net, phases)
     for _, callback in net.callbacks_:
         if isinstance(callback, NUMBER_LOGGERS):
             callback.keys_ignored_.add("phase")
@@ -492,7 +511,7 @@ def _run_phase(
             _record_work(net, phase, epoch)
         take_over_buffers(net)
         if validation is not None:
-            _validate(net, validation)
+            _validate(net, data, validation)
         return _epoch_end_asks_to_stop(net, datasets)
 
 
@@ -764,7 +783,7 @@ def _raise_not_finite(net: NeuralNet, phase: str, epoch: int) -> None:
     )
 
 
-def _validate(net: NeuralNet, validation: Any) -> None:
+def _validate(net: NeuralNet, data: TrainingRows, validation: Any) -> None:
     if isinstance(getattr(validation, "dataset", validation), InputRows):
         rows = _batches_in_order(net, validation.dataset, torch.as_tensor(validation.indices))
         batches: Iterable[Any] = ((X, y) for X, y, _ in rows)
@@ -772,7 +791,8 @@ def _validate(net: NeuralNet, validation: Any) -> None:
             run_epoch(net, batches, net.validation_step, training=False)
             return
     else:  # the user's own validation set, through skorch's own loader
-        batches = net.get_iterator(validation, training=False)
+        loader = net.get_iterator(validation, training=False)
+        batches = ((data.cast(X), y) for X, y in map(unpack_data, loader))
     net.run_single_epoch(batches, training=False, prefix="valid", step_fn=net.validation_step)
 
 
@@ -796,40 +816,85 @@ def _was_raised_by_callback(interrupt: KeyboardInterrupt, net: NeuralNet) -> boo
     return any(raised_in is callback for _, callback in net.callbacks_)
 
 
+def _ordering(net: NeuralNet, name: str) -> dict[str, Any]:
+    """Return the options of a net's loader that ask for another order than ours."""
+    ours = {"shuffle": name == "iterator_train"}
+    return {
+        option: value
+        for option, value in net.get_params_for(name).items()
+        if option in ORDERING and value is not None and value is not ours.get(option, False)
+    }
+
+
+def _warn_of_other_orders(net: NeuralNet, phases: list[Phase]) -> None:
+    is_ours = any(phase.work is None and not phase.own_order for phase in phases)
+    unused = [
+        f"{name}__{option}"
+        for name in (("iterator_train",) if is_ours else ()) + ("iterator_valid",)
+        for option in _ordering(net, name)
+    ]
+    if unused:
+        warnings.warn(
+            f"{' and '.join(unused)} cannot be kept here: predictions are of every row in its "
+            "place, and unlearning draws the rows of its phases itself. What the training loader "
+            "says of the order of rows counts where fit trains on all of them.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
 def _training_order(net: NeuralNet, where: torch.Tensor, phase: Phase) -> _Order:
     batch_size = phase.batch_size or net.get_params_for("iterator_train").get(
         "batch_size", net.batch_size
     )
-    return _Order(where, phase.weights, batch_size)
+    order = _Order(where, phase.weights, batch_size)
+    asked = _ordering(net, "iterator_train") if phase.own_order else {}
+    if asked:
+        sampler = asked.get("sampler")
+        if sampler is None:
+            sampler = (RandomSampler if asked.get("shuffle", True) else SequentialSampler)(where)
+        batches = BatchSampler(sampler, order.batch_size, asked.get("drop_last", False))
+        order.sampler = asked.get("batch_sampler", batches)
+    return order
 
 
 def _batches_in_order(net: NeuralNet, data: InputRows, where: torch.Tensor) -> Iterable[Any]:
     batch_size = net.get_params_for("iterator_valid").get("batch_size", net.batch_size)
     order = _Order(where, None, batch_size, shuffle=False)
     # a loader draws a seed for its workers; its own generator keeps that off the global one
-    return _batches(net, "iterator_valid", data, order, generator=torch.Generator())
+    return _batches(net, "iterator_valid", data, order, torch.Generator())
 
 
 def _batches(
-    net: NeuralNet, name: str, data: InputRows, order: _Order, **defaults: Any
+    net: NeuralNet,
+    name: str,
+    data: InputRows,
+    order: _Order,
+    generator: torch.Generator | None = None,
 ) -> Iterable[Any]:
     """Return whole batches, through the net's own kind of loader if it has any work to do."""
-    iterator, kwargs = getattr(net, name), {**defaults, **_loader_options(net, name)}
-    is_fetched_here = _does_nothing(iterator, kwargs)
+    options = _loader_options(net, name)
+    generator = options.get("generator", generator)
+    batches, seed = order.draw(), _draw_seed(generator)
+    is_fetched_here = _does_nothing(getattr(net, name), options)
+    if is_fetched_here and data.collate is not None:  # it is of the net's other loader
+        data = copy.copy(data)
+        data.collate = None
     if (run := run_of(net)) is not None:
-        generator = kwargs.pop("generator", None)
-        load = None if is_fetched_here else partial(iterator, data, collate_fn=_identity, **kwargs)
-        return _shared_batches(run, net, data, order, load, generator)
-    if is_fetched_here:
-        return _fetched_here(net, data, order, kwargs.get("generator"))
-    return iterator(data, batch_sampler=order, collate_fn=_identity, **kwargs)
+        return _shared_batches(run, net, data, batches, None if is_fetched_here else name)
+    if not is_fetched_here:
+        return _loaded(net, name, data, batches, seed)
+    if order.sampler is not None:
+        return map(data.__getitems__, batches)  # type: ignore[arg-type]
+    fetched = data.batches(torch.cat([order.where[:0], *batches]), order.batch_size)
+    if copies_pay(data, order.batch_size, net.device):
+        return copied_ahead(fetched, to_gpu(net.device))
+    return fetched
 
 
 def _loader_options(net: NeuralNet, name: str) -> dict[str, Any]:
-    kwargs = net.get_params_for(name)
-    for ours in ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last", "collate_fn"):
-        kwargs.pop(ours, None)
-    return kwargs
+    options = net.get_params_for(name)
+    return {key: options[key] for key in options if key not in ("batch_size", *ORDERING)}
 
 
 def _does_nothing(iterator: Any, options: dict[str, Any]) -> bool:
@@ -838,69 +903,123 @@ def _does_nothing(iterator: Any, options: dict[str, Any]) -> bool:
     return iterator is DataLoader and is_plain
 
 
-def inputs_near(net: NeuralNet, data: InputRows) -> contextlib.AbstractContextManager[None]:
-    """Return a context in which inputs are read from the net's GPU, if they fit there.
+@contextlib.contextmanager
+def inputs_near(net: NeuralNet, data: InputRows) -> Iterator[None]:
+    """Read inputs from the net's GPU, if they fit there, or keep the net's own loaders.
 
-    A loader with processes of its own goes without, since they cannot share a GPU's memory.
+    A loader with processes of its own goes without the copy, since they cannot share a GPU's
+    memory; kept from one epoch to the next, it need not start them anew (``persistent_workers``).
     """
-    for name in ("iterator_train", "iterator_valid"):
-        if not _does_nothing(getattr(net, name), _loader_options(net, name)):
-            return contextlib.nullcontext()
-    return kept_on_gpu(data, net.device)
+    if all(
+        _does_nothing(getattr(net, name), _loader_options(net, name))
+        for name in ("iterator_train", "iterator_valid")
+    ):
+        with kept_on_gpu(data, net.device):
+            yield
+        return
+    data.loaders = {}
+    try:
+        yield
+    finally:
+        data.loaders = None
 
 
-def _fetched_here(
-    net: NeuralNet, data: InputRows, order: _Order, generator: torch.Generator | None
+def own_collate(net: NeuralNet, data: InputRows) -> Callable[[list[Any]], Any] | None:
+    """Return how the net's loader for predictions makes a batch of rows; None if as torch does."""
+    return _collate_of(net.get_iterator(data, training=False))
+
+
+def _collate_of(loader: Any) -> Callable[[list[Any]], Any] | None:
+    collate: Callable[[list[Any]], Any] | None = getattr(loader, "collate_fn", None)
+    return None if collate is default_collate else collate
+
+
+def _loaded(
+    net: NeuralNet, name: str, data: InputRows, batches: Sequence[torch.Tensor], seed: int
 ) -> Iterator[Any]:
-    where = order.draw()
-    _draw_seed(generator)
-    batches = data.batches(where, order.batch_size)
-    if copies_pay(data, order.batch_size, net.device):
-        return copied_ahead(batches, to_gpu(net.device))
-    return batches
+    """Yield batches as the net's own loader hands them out, with the positions of their rows."""
+    loader = _own_loader(net, name, data, batches)
+    loader.generator = torch.Generator().manual_seed(seed)
+    for (X, y), where in zip(loader, batches, strict=True):
+        if type(loader) is not DataLoader and not torch.equal(y.cpu(), data.labels(where)):
+            raise ValueError(
+                f"{name} ({type(loader).__name__}) does not yield the rows that its batch_sampler "
+                "names, in that order, as torch's DataLoader does."
+            )
+        yield X, y, where
 
 
-def _draw_seed(generator: torch.Generator | None) -> None:
-    torch.empty((), dtype=torch.int64).random_(generator=generator)  # as a loader for its workers
+def _own_loader(
+    net: NeuralNet, name: str, data: InputRows, batches: Sequence[torch.Tensor]
+) -> DataLoader[Any]:
+    iterator, options = getattr(net, name), _loader_options(net, name)
+    options.pop("generator", None)
+    kept = {} if data.loaders is None else data.loaders
+    if name in kept and kept[name][:2] == (iterator, options):
+        *_, order, loader = kept[name]
+        order[:] = batches
+        return loader
+    rows, order = copy.copy(data), list(batches)
+    rows.loaders = None
+    try:
+        loader = iterator(rows, batch_sampler=order, **options)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} cannot be told the order of rows: {error}. {_LOADERS}") from error
+    if not isinstance(loader, DataLoader):
+        raise TypeError(f"{name} makes a {type(loader).__name__}. {_LOADERS}")
+    # whole batches are fetched, and made the loader's way, by the rows themselves
+    rows.collate, loader.collate_fn = _collate_of(loader), _inputs_and_labels
+    kept[name] = iterator, options, order, loader
+    return loader
+
+
+_LOADERS = (
+    "Phases say which rows come when, so it must be torch's DataLoader, or a subclass that takes a "
+    "batch_sampler."
+)
+
+
+def _inputs_and_labels(batch: tuple[Any, ...]) -> tuple[Any, ...]:
+    return batch[:2]
+
+
+def _draw_seed(generator: torch.Generator | None) -> int:
+    """Draw what a loader draws for its workers."""
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
 
 
 def _shared_batches(
     run: ParallelRun,
     net: NeuralNet,
     data: InputRows,
-    order: _Order,
-    load: partial[Iterable[Any]] | None,
-    generator: torch.Generator | None,
+    batches: Sequence[torch.Tensor],
+    name: str | None,
 ) -> Iterator[Any]:
     """Yield this process's share of the inputs of each batch, with all its targets.
 
     What is drawn in common is what one process alone would draw, in the same order.
     """
-    where = order.draw()
-    _draw_seed(generator)
+    where = torch.cat([torch.empty(0, dtype=torch.int64), *batches])
     run.processes.meet(f"visit {len(where)} rows in the order with the checksum {_checksum(where)}")
-    batches = where.split(order.batch_size) if len(where) else ()
     shares = [run.share_of_batch(len(batch)) for batch in batches]
     own = [share.take(batch) for share, batch in zip(shares, batches, strict=True)]
     draws = isinstance(data.X, Dataset)  # its transforms may
     with run.own_randomness():
-        read = map(data.__getitems__, own) if load is None else load(batch_sampler=own)  # type: ignore[arg-type]
-        fetched = iter(read)
+        fetched = (
+            map(data.__getitems__, own)  # type: ignore[arg-type]
+            if name is None
+            else _loaded(net, name, data, own, _draw_seed(None))
+        )
     for share, batch in zip(shares, batches, strict=True):
         with run.own_randomness() if draws else contextlib.nullcontext():
             X, _, _ = next(fetched)
         X = to_device(X, net.device)
-        y = data.y[batch] if isinstance(data, TrainingRows) else torch.zeros(len(batch))
         with run.handing_out(X, share):
-            yield X, y, batch
-
-
-def _identity(batch: Any) -> Any:
-    return batch
+            yield X, data.labels(batch), batch
 
 
 class _Order:
-    """The order in which a phase visits its rows, as a batch sampler.
+    """The order in which a phase visits its rows.
 
     Whole index tensors instead of one Python integer a row: that, and fetching whole batches, is
     what keeps the loop as fast as one written by hand.
@@ -917,17 +1036,31 @@ class _Order:
         self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
         self.batch_size = len(where) if batch_size in (-1, None) else batch_size
         self.shuffle = shuffle
+        # the user's own order, by place among ``where``
+        self.sampler: Iterable[Iterable[int]] | None = None
 
-    def draw(self) -> torch.Tensor:
-        """Return the positions of one epoch in the order of visit."""
+    def draw(self) -> Sequence[torch.Tensor]:
+        """Return the positions of one epoch in the order of visit, batch by batch."""
         where, n_rows = self.where, len(self.where)
+        if self.sampler is not None:
+            return self._asked_for(self.sampler)
         if self.weights is not None:
-            return where[draw_by_weight(self.weights, n_rows)]
-        return where[torch.randperm(n_rows)] if self.shuffle else where
+            where = where[draw_by_weight(self.weights, n_rows)]
+        elif self.shuffle:
+            where = where[torch.randperm(n_rows)]
+        return where.split(self.batch_size) if n_rows else ()
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        where, size = self.draw(), self.batch_size
-        return (where[start : start + size] for start in range(0, len(where), size))
+    def _asked_for(self, sampler: Iterable[Iterable[int]]) -> Sequence[torch.Tensor]:
+        batches = [torch.as_tensor(list(batch), dtype=torch.int64) for batch in sampler]
+        if not batches or not all(
+            len(batch) and batch.min() >= 0 and batch.max() < len(self.where) for batch in batches
+        ):
+            raise ValueError(
+                f"The loader's options {', '.join(ORDERING)} do not order the {len(self.where)} "
+                f"rows to train on: of {len(batches)} batches, one has no row, or one that is not "
+                f"among 0 to {len(self.where) - 1}. (A train_split takes rows away.)"
+            )
+        return [self.where[batch] for batch in batches]
 
     def __len__(self) -> int:
         return -(-len(self.where) // self.batch_size)

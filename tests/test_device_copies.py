@@ -61,11 +61,11 @@ def test_inputs_that_fit_are_read_from_their_copy(table, gpu, monkeypatch, kind)
     read = []
     fetch = InputRows.fetch
 
-    def spy(self, where):
+    def spy(self, where, y=None):
         if self.on_device is not None:
             assert self.on_device.tolist() == self.X.tolist()
         read.append(self.on_device is not None)
-        return fetch(self, where)
+        return fetch(self, where, y)
 
     monkeypatch.setattr(InputRows, "fetch", spy)
     near = unlearned(table, X)

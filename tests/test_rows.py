@@ -140,10 +140,9 @@ def test_a_net_may_write_into_its_batch(X):
     np.testing.assert_allclose(scale.grad, X[:100].sum(0), rtol=1e-4)
 
 
-def test_inputs_alone_have_targets_of_zero(X):
-    for inputs, y, where in InputRows(X).batches(torch.arange(40), 16):
+def test_inputs_alone(X):
+    for inputs, _, where in InputRows(X).batches(torch.arange(40), 16):
         np.testing.assert_array_equal(inputs, X[where])
-        assert not y.any()
 
 
 def test_rows_keep_their_numbers(X):

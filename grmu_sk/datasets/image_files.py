@@ -25,6 +25,9 @@ __all__ = ["ImageFiles"]
 class ImageFiles(Dataset[Any]):
     """Images of a folder or a zip file, decoded when they are asked for.
 
+    Pixels come as they lie in the file: a camera's note to turn the picture (EXIF orientation) is
+    not followed. Of 16 bits a colour the upper eight are kept; other depths are refused.
+
     Nothing is read ahead and nothing is kept. Copies in other processes (workers of a data loader,
     jobs) open the files themselves.
 
@@ -208,6 +211,14 @@ class ImageFiles(Dataset[Any]):
         name = self._filenames[row]
         try:
             with Image.open(io.BytesIO(self._source.read(name))) as image:
+                if image.mode.startswith("I;16"):  # which Pillow would clip to white
+                    grey = (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
+                    return np.repeat(grey[:, :, None], 3, axis=2)
+                if image.mode in ("I", "F"):
+                    raise ValueError(
+                        f"its pixels are of Pillow's mode {image.mode!r}, of which nobody knows "
+                        "what is white: save it with 8 or 16 bits a colour"
+                    )
                 # straight from a palette with transparency, Pillow would warn
                 whole = image.convert("RGBA") if image.mode == "P" else image
                 return np.array(whole.convert("RGB"))
@@ -218,7 +229,7 @@ class ImageFiles(Dataset[Any]):
         except _UNDECODABLE as e:
             raise ValueError(
                 f"The image of row {row}, {self._source.where(name)}, cannot be decoded: {e}. "
-                "The file is damaged or no image; get it again, or leave the row out."
+                "If it is damaged or no image, get it again, or leave the row out."
             ) from e
 
     def __repr__(self) -> str:

@@ -187,7 +187,7 @@ class BoundaryShrinkUnlearner(ApproximateUnlearner):
     def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
         super()._check_net(net, data)
         X, y, _ = data.__getitems__(range(min(2, len(data))))
-        reads = "a dict" if isinstance(X, dict) else f"{X.dtype} numbers"
+        reads = f"{X.dtype} numbers" if isinstance(X, torch.Tensor) else f"a {type(X).__name__}"
         is_real = isinstance(X, torch.Tensor) and X.is_floating_point()
         if not is_real or _input_gradient(net, X, y) is None:
             raise ValueError(

@@ -102,6 +102,32 @@ class PairsDataset(Dataset):
         return torch.as_tensor(self.X[i]), -1
 
 
+class SeveralInputs(PairsDataset):
+    """A Dataset whose inputs have a mask and a number beside them, in a dict or a list."""
+
+    def __init__(self, X: NDArray[Any], kind: str) -> None:
+        super().__init__(X)
+        self.kind = kind
+
+    def __getitem__(self, i: int) -> Any:
+        x, label = super().__getitem__(i)
+        parts = {"X": x, "mask": x < np.inf, "number": 2**24 + 1}  # no float32 is this number
+        return (parts, label) if self.kind == "dict" else (tuple(parts.values()), label)
+
+
+class ReadsSeveral(MLP):
+    """A net that is wrong unless all inputs arrive as they are."""
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__(n_features, hidden=(16,))
+
+    def forward(self, X: Any, mask: Any = None, number: Any = None) -> torch.Tensor:
+        if mask is None:
+            X, mask, number = X
+        is_exact = (number % 2 == 1)[:, None] & (mask.dtype is torch.bool)
+        return super().forward(X * is_exact)
+
+
 def prepared(unlearner: BaseUnlearner, net: Any = "small", **params: Any) -> BaseUnlearner:
     """Return an unfitted copy with a net and data handling that suit a check."""
     known = unlearner.get_params(deep=False)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 
-from ..rows import TrainingRows
+from ..rows import TrainingRows, map_tensors
 from ._description import describe
 from ._digest import add, add_weights, content
 
@@ -55,9 +55,7 @@ def rows_digest(data: TrainingRows) -> str:
     if not data.is_augmented:
         for where in _read(data):
             inputs = data.fetch(where if data.source is None else data.source[where])
-            parts = inputs if isinstance(inputs, dict) else {"": inputs}
-            for name, part in parts.items():
-                add(digest, name, content(part))
+            map_tensors(lambda part: add(digest, "", content(part)), inputs)
     return digest.hexdigest()
 
 

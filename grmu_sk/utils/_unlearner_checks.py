@@ -39,6 +39,8 @@ from ._check_tools import (
     NormalizedMLP,
     PairsDataset,
     ReadLog,
+    ReadsSeveral,
+    SeveralInputs,
     State,
     WatchedDataset,
     fitted,
@@ -666,6 +668,24 @@ def check_kinds_of_input(name: str, unlearner: BaseUnlearner) -> None:
         )
 
 
+def check_extra_inputs(name: str, unlearner: BaseUnlearner) -> None:
+    """Masks and whole numbers beside an input reach the module as the Dataset hands them out."""
+    data = small_data()
+    reference = fitted(unlearner, data).unlearn(FIRST).predict_proba(data.X)
+    for kind in ("dict", "list"):
+        X = SeveralInputs(data.X, kind)
+        made = prepared(unlearner, small_net(ReadsSeveral, module__n_features=4))
+        try:
+            made.fit(X, data.y, data.a)
+        except ValueError as error:
+            assert "one array of real numbers" in str(error), f"{name}: fit fails: {error}"
+            continue  # refused by name
+        assert np.allclose(made.unlearn(FIRST).predict_proba(X), reference, rtol=1e-3, atol=1e-5), (
+            f"{name}: inputs in a {kind} with a mask give other predictions than an array. Hand "
+            "batch.X on to the net as it is."
+        )
+
+
 def _memory_map(X: NDArray[Any]) -> np.memmap[Any, Any]:
     with tempfile.TemporaryFile() as file:
         mapped = np.memmap(file, dtype=X.dtype, mode="w+", shape=X.shape)
@@ -753,6 +773,7 @@ ALL_CHECKS = [
     check_labels_of_any_kind,
     check_images,
     check_kinds_of_input,
+    check_extra_inputs,
     check_sample_weight,
     check_frozen_net_is_not_trained,
     check_default_net,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from ..rows import Rows
 from .arguments import about, to_array
@@ -38,6 +39,8 @@ def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool) -> Any:
 
     Raises
     ------
+    TypeError
+        If X is a kind of collection that does not hold rows, such as a dictionary.
     ValueError
         If X is empty, not numeric, holds NaN or infinity, or has another number of features.
     """
@@ -52,15 +55,47 @@ def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool) -> Any:
         return X
     if isinstance(X, torch.Tensor):
         return _check_tensor(estimator, X, reset)
+    _refuse_other_kinds(X)
     try:
         with about("X"):
             checked = validate_data(estimator, X, reset=reset, dtype="numeric", allow_nd=True)
     except RuntimeError as error:  # out of somebody else's class
         raise ValueError(f"X cannot be read as an array: {error}") from error
-    if checked.dtype.kind in "mM":
-        raise ValueError(f"X must hold numbers, got dates or durations ({checked.dtype}).")
+    if checked.dtype.kind not in "biuf":
+        raise ValueError(f"X must hold numbers, got {checked.dtype}. {_ENCODE}")
     # validation turns a memory map into a plain view; the map itself is what can be told apart
     return X if isinstance(X, np.memmap) else checked
+
+
+_ENCODE = (
+    "Encode categories, dates and texts as numbers first, with OneHotEncoder in a pipeline for "
+    "example."
+)
+
+
+def _refuse_other_kinds(X: Any) -> None:
+    """Refuse what holds rows in a way that NumPy would misread, and say what to hand over."""
+    advice = None
+    if isinstance(X, DataLoader):
+        advice = "the Dataset it reads, X.dataset, and its options to the net (iterator_train__...)"
+    elif isinstance(X, Mapping):
+        advice = "a Dataset whose items are dictionaries, skorch.dataset.Dataset(dict(X))"
+    elif type(X).__module__.partition(".")[0] == "datasets":  # of Hugging Face
+        advice = "a torch Dataset that hands out (inputs, label), with inputs as forward takes them"
+    if advice is not None:
+        raise TypeError(f"X must hold rows, got a {type(X).__name__}: pass {advice}.")
+    if isinstance(X, pd.DataFrame):
+        others = [
+            name for name, dtype in zip(X, X.dtypes, strict=True) if not _may_be_numbers(dtype)
+        ]
+        if others:
+            raise ValueError(f"X must hold numbers, not so in the column(s) {others}. {_ENCODE}")
+
+
+def _may_be_numbers(dtype: Any) -> bool:
+    dtype = getattr(getattr(dtype, "categories", None), "dtype", dtype)
+    # NumPy's own objects may be numbers; pandas keeps them in types of their own
+    return dtype.kind in "biufcSU" or (dtype.kind == "O" and isinstance(dtype, np.dtype))
 
 
 def _check_tensor(estimator: Any, X: torch.Tensor, reset: bool) -> torch.Tensor:
@@ -112,7 +147,7 @@ def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
         labels = column_or_1d(y, warn=True)
         if labels.dtype.kind in "fc":
             check_array(labels, ensure_2d=False, input_name="y")
-    if labels.dtype == object and any(label is None or label != label for label in labels):
+    if pd.isna(labels).any():
         raise ValueError("Input y contains NaN or None: every row needs a label.")
     if len(labels) != n_rows:
         raise ValueError(

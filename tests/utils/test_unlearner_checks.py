@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from grmu_sk import FineTuneUnlearner
 from grmu_sk.base import BaseUnlearner
+from grmu_sk.rows import map_tensors
 from grmu_sk.training import Phase, fresh_net, train
 from grmu_sk.utils import estimator_checks
 from grmu_sk.utils.estimator_checks import check_unlearner, parametrize_with_checks
@@ -96,6 +97,14 @@ class ReadsForgottenRowsBesidesTheLoader(Retrain):
         X = request.data.X
         self.mean_ = np.mean([float(X[row][0].mean()) for row in request.forget])
         return super()._unlearn(request)
+
+
+class CastsEverything(OwnLoop):
+    def _step(self, net, data, rows, sign=1):
+        infer, net.infer = net.infer, lambda X: infer(map_tensors(torch.Tensor.float, X))
+        loss = super()._step(net, data, rows, sign)
+        del net.__dict__["infer"]
+        return loss
 
 
 class IsNotCumulative(Retrain):
@@ -382,6 +391,7 @@ FOUND_BY = [
     (PredictsWithDropout, "check_predictions_are_deterministic", "two predictions"),
     (ReplacesHistory, "check_history", "replaced the history"),
     (TakesMasksForRowNumbers, "check_mask_rows_and_fit_agree", "forgets other rows"),
+    (CastsEverything, "check_extra_inputs", "with a mask give other predictions"),
     (IsNotCumulative, "check_requests_are_cumulative", "rows that were forgotten before"),
     (ForgetsEarlierRequests, "check_requests_are_cumulative", "lacks rows of one of them"),
     (UnlearnsTwice, "check_requests_are_idempotent", "changed the weights"),
