@@ -38,7 +38,16 @@ from .progress import Progress, request_progress
 from .reweight import group_balance_weights
 from .rows import InputRows, Rows, TrainingRows, encoded, map_tensors
 from .sample_ids import SampleIds
-from .training import Phase, copy_net, forward, fresh_net, inputs_near, own_collate, train
+from .training import (
+    Phase,
+    copy_net,
+    forward,
+    fresh_net,
+    inputs_near,
+    own_collate,
+    same_weights,
+    train,
+)
 from .utils._atomic import unchanged_on_error
 from .utils._description import describe
 from .utils._fingerprint import net_parameters, rows_digest, versions, weights_digest
@@ -58,6 +67,12 @@ if TYPE_CHECKING:
     from .audit import DeletionLedger
 
 __all__ = ["BaseUnlearner", "Request"]
+
+
+# What a net says of forgotten rows, and whether it is right on each of them.
+_Answers = tuple[torch.Tensor, bool]
+# Forgotten rows that are looked at; and how many say something about all such rows.
+N_LOOKED_AT, N_TELLING = 1000, 30
 
 
 @dataclass
@@ -469,6 +484,12 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             If a loss becomes NaN or infinite.
         DistributedError
             If several processes train the net, and another one failed or was asked something else.
+
+        Warns
+        -----
+        UserWarning
+            If ``forget`` is empty; or if a method that is not exact left the weights as they were,
+            its predictions of the forgotten rows, or 30 or more of these all predicted as labelled.
         """
         check_is_fitted(self)
         check_types(BaseUnlearner.unlearn, locals())
@@ -549,6 +570,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         where = data.positions(new)
         pairs = self._encoder.pairs_  # built anew each time it is asked for
         self._check_what_remains(data, retain)
+        original, before = self.net_, self._answers(data, new)
         with isolated_rng(derive_seed(self.seed_, 1 + self._n_requests), self.net_.device):
             changes = self._net_parameters()
             if self._needs_trained_net:  # what reads or changes layers goes past compiled code
@@ -574,8 +596,64 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         self.forget_idx_ = np.union1d(self.forget_idx_, new)
         self.remaining_idx_ = retain
         self._n_requests += 1
+        self._warn_if_nothing_changed(original, before, self._answers(data, new))
         if not self.keep_forgotten:
             self._data = data.keep(retain)
+
+    @property
+    def _may_change_too_little(self) -> bool:
+        is_exact = not self._needs_trained_net or self._keeps_unaffected_weights
+        return self._changes_net and not is_exact
+
+    def _answers(self, data: TrainingRows, rows: Rows) -> _Answers | None:
+        """Return what the net says of rows to forget, of which it looks at some.
+
+        None where nobody needs to know, or where the rows would have to be read for that alone:
+        the files of somebody who has asked to be forgotten may be gone already.
+        """
+        reads_them = bool(self._phases_that_read_forgotten) or not data.is_lazy
+        if not (self._may_change_too_little and reads_them):
+            return None
+        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), N_LOOKED_AT)).astype(int)]
+        with isolated_rng(self.seed_, self.net_.device):
+            net = fresh_net(self.net_, compile=False)  # whose mode may change
+            answers = log_probabilities(net, forward(net, data, first_output, rows)).cpu()
+        labels = data.y[data.positions(rows)].cpu().long()
+        return answers, bool((answers.argmax(1) == labels).all())
+
+    def _warn_if_nothing_changed(
+        self, original: NeuralNet, before: _Answers | None, after: _Answers | None
+    ) -> None:
+        """Warn if a request has left no trace in what the net says of the forgotten rows.
+
+        Being right on them is none as such: a net that never saw a typical row is right on it too.
+        If it is right on all of n rows, though, then it is right on more than 1 - 3/n of all such
+        rows, at 95 % confidence. With enough rows only a net that generalises almost perfectly
+        can say so; one that fits its rows by heart has kept them there.
+        """
+        if not self._may_change_too_little:
+            return
+        n_rows = 0 if after is None else len(after[0])
+        if same_weights(original, self.net_):
+            what = "all weights are what they were"
+        elif before is None or after is None:
+            return
+        elif torch.allclose(before[0], after[0], rtol=0, atol=1e-3):
+            what = "the net says of the forgotten rows what it said before"
+        elif n_rows >= N_TELLING and before[1] and after[1]:
+            what = (
+                f"the net is still right on each of the {n_rows} forgotten rows that were looked "
+                f"at. Without having seen them it would need an accuracy above {1 - 3 / n_rows:.0%}"
+            )
+        else:
+            return
+        warnings.warn(
+            f"{type(self).__name__} may have forgotten nothing: {what}. Try more epochs, a larger "
+            f"lr, or other values of {', '.join(self.search_grid) or 'its parameters'}. "
+            "RetrainUnlearner is exact, and audit_unlearning tells the difference.",
+            UserWarning,
+            stacklevel=4,
+        )
 
     def _adopt(self, net: NeuralNet) -> None:
         """Keep the weights and the history of a net, and nothing else of it.

@@ -21,10 +21,11 @@ import math
 import pickle
 import warnings
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,7 @@ __all__ = [
     "own_collate",
     "row_losses",
     "row_shares",
+    "same_weights",
     "train",
     "weighted_loss",
 ]
@@ -239,6 +241,30 @@ def fresh_net(net: NeuralNet, *, weights_from: Any = "itself", **params: Any) ->
         if hasattr(source, "classes_inferred_"):  # without it a net cannot be scored
             copy.classes_inferred_ = source.classes_inferred_
     return copy
+
+
+def same_weights(net: NeuralNet, other: NeuralNet) -> bool:
+    """Tell whether the modules of two nets agree in every bit of weights and buffers.
+
+    Parameters
+    ----------
+    net, other : NeuralNet
+        Initialised nets of the same structure.
+
+    Returns
+    -------
+    bool
+        Whether they do.
+    """
+    weights = (
+        [*chain(*([*part.parameters(), *part.buffers()] for part in _modules(of)))]
+        for of in (net, other)
+    )
+    return all(map(torch.equal, *weights))
+
+
+def _modules(net: NeuralNet) -> list[nn.Module]:
+    return [getattr(net, name + "_") for name in net._modules]
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
@@ -585,8 +611,35 @@ def _train_on(
             _raise_not_finite(net, phase.name, epoch)
         return result
 
-    run_epoch(net, batches(), checked_step)
+    with _rest_step(net) if own_step == net.train_step else contextlib.nullcontext():
+        run_epoch(net, batches(), checked_step)
     run.end_pass()
+
+
+@contextlib.contextmanager
+def _rest_step(net: NeuralNet) -> Iterator[None]:
+    """Let a net that collects gradients over several batches take a step with the last ones, too.
+
+    The next phase would begin with the gradient of this one's loss; and in one of few rows no step
+    would be taken at all.
+    """
+    optimizers = [getattr(net, name + "_") for name in net._optimizers]
+    steps: deque[int] = deque([0], maxlen=1)
+    hooks = [  # accelerate wraps optimizers
+        getattr(optimizer, "optimizer", optimizer).register_step_post_hook(
+            lambda *_: steps.append(len(net.history[-1, "batches"]))
+        )
+        for optimizer in optimizers
+    ]
+    yield
+    for hook in hooks:
+        hook.remove()
+    # a scaler's gradients are not to be used as they are
+    is_scaled = any(isinstance(value, torch.amp.GradScaler) for value in vars(net).values())
+    if steps[0] < len(net.history[-1, "batches"]) and not is_scaled:
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from skorch import NeuralNet
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..training import fresh_net
 
@@ -36,7 +37,7 @@ def untrained_net(net: NeuralNet) -> NeuralNet:
     return copy
 
 
-def draw_initial_weights(net: NeuralNet, layers: Iterable[str]) -> dict[str, torch.Tensor]:
+def draw_initial_weights(net: NeuralNet, layers: Iterable[str], X: Any) -> dict[str, torch.Tensor]:
     """Draw new initial values of everything that these layers themselves hold.
 
     They are drawn as in :func:`untrained_net`, but of an instance these layers only are reset.
@@ -47,6 +48,8 @@ def draw_initial_weights(net: NeuralNet, layers: Iterable[str]) -> dict[str, tor
         An initialised net; not changed.
     layers : iterable of str
         Dotted names of layers. Those below a layer are not part of it.
+    X : tensor or dict
+        A small batch, from which lazy layers learn their sizes.
 
     Returns
     -------
@@ -59,7 +62,10 @@ def draw_initial_weights(net: NeuralNet, layers: Iterable[str]) -> dict[str, tor
         If the module is an instance and one of the layers cannot be reset.
     """
     layers = list(layers)
-    module = fresh_net(net, weights_from=None).module_
+    new = fresh_net(net, weights_from=None)
+    module = new.module_
+    if any(is_lazy(weight) for weight in module.parameters()):
+        new.evaluation_step((X, None))
     if isinstance(net.module, nn.Module):
         for layer in layers:
             _check_can_be_reset(module, layer)

@@ -8,6 +8,8 @@ import numpy as np
 from skorch import NeuralNet
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from ..base import Request
 from ..rows import TrainingRows
@@ -15,8 +17,8 @@ from ..training import Phase
 from ..utils._random import RandomState
 from ._approximate import ApproximateUnlearner
 
-# These do not count as layers of their own: each belongs to the part, frozen or trained, in which
-# it runs.
+# Like scales and shifts, these do not count as layers of their own: each belongs to the part,
+# frozen or trained, in which it runs.
 NORMALISATION = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -87,11 +89,11 @@ class LastLayersUnlearner(ApproximateUnlearner):
     def _unlearn(self, request: Request) -> NeuralNet:
         sample = request.data.fetch_rows(request.retain[:2])
         layers = last_layers(request.net, sample, self.k)
-        self._prepare(request.net, layers)
+        self._prepare(request.net, layers, sample)
         _freeze_others(request.net, layers)
         return super()._unlearn(request)
 
-    def _prepare(self, net: NeuralNet, layers: list[str]) -> None:
+    def _prepare(self, net: NeuralNet, layers: list[str], X: Any) -> None:
         """Change the layers to train before training starts."""
 
 
@@ -99,8 +101,9 @@ def last_layers(net: NeuralNet, X: Any, k: int) -> list[str]:
     """Return the names of everything that runs from the k-th last layer with weights on.
 
     Layers are counted in the order in which they run; one that runs several times counts where it
-    runs last. What never runs by itself (such as the output projection inside
-    ``MultiheadAttention``) belongs to the layer it is part of.
+    runs last, and one around others, with weights of its own, where it last uses those. What never
+    runs by itself (such as the output projection inside ``MultiheadAttention``) belongs to the
+    layer it is part of.
 
     Parameters
     ----------
@@ -109,7 +112,8 @@ def last_layers(net: NeuralNet, X: Any, k: int) -> list[str]:
     X : tensor or dict
         A small batch to run through it.
     k : int
-        How many layers with weights, normalisation layers not counted.
+        How many layers with weights of two axes or more (of any, if none has such), normalisation
+        layers not counted.
 
     Returns
     -------
@@ -123,12 +127,12 @@ def last_layers(net: NeuralNet, X: Any, k: int) -> list[str]:
     """
     order = _running_order(net, X)
     owners = _owners(net.module_, set(order))
-    with_weights = {
-        owners[name]
-        for name, sub in net.module_.named_modules()
-        if any(True for _ in sub.parameters(recurse=False))
-    }
-    counted = [sub for sub in order if sub in with_weights and not isinstance(sub, NORMALISATION)]
+    weights: dict[nn.Module, list[nn.Parameter]] = {sub: [] for sub in order}
+    for name, sub in net.module_.named_modules():
+        weights[owners[name]].extend(sub.parameters(recurse=False))
+    layers = [sub for sub in order if weights[sub] and not isinstance(sub, NORMALISATION)]
+    matrices = [sub for sub in layers if any(weight.dim() > 1 for weight in weights[sub])]
+    counted = matrices or layers
     if k > len(counted):
         names = {sub: name for name, sub in net.module_.named_modules()}
         raise ValueError(
@@ -140,18 +144,40 @@ def last_layers(net: NeuralNet, X: Any, k: int) -> list[str]:
 
 
 def _running_order(net: NeuralNet, X: Any) -> list[nn.Module]:
-    """Return all modules that run, in the order in which each last started."""
-    started: list[nn.Module] = []
-    hooks = [
-        sub.register_forward_pre_hook(lambda layer, args: started.append(layer))
-        for sub in net.module_.modules()
-    ]
+    """Return all layers that run, in the order in which each last started or used its weights.
+
+    A module around others may hold weights of its own, and use them before or after those run.
+    What computes a weight of a layer (its parametrisation) is a part of that layer.
+    """
+    own = {
+        sub: {id(weight) for weight in sub.parameters(recurse=False)}
+        for name, sub in net.module_.named_modules()
+        if "parametrizations" not in name.split(".")
+    }
+    events: list[nn.Module] = []
+    running: list[nn.Module] = []
+
+    class NotedUses(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            used = {id(value) for value in tree_leaves((args, kwargs))}
+            events.extend(layer for layer in running if own[layer] & used)
+            return func(*args, **(kwargs or {}))
+
+    def begin(layer: nn.Module, args: Any) -> None:
+        events.append(layer)
+        running.append(layer)
+
+    hooks = [layer.register_forward_pre_hook(begin) for layer in own]
+    hooks += [layer.register_forward_hook(lambda *_: running.pop() and None) for layer in own]
     try:
-        net.evaluation_step((X, None))
+        with NotedUses():
+            net.evaluation_step((X, None))
     finally:
         for hook in hooks:
             hook.remove()
-    return list(dict.fromkeys(reversed(started)))[::-1]
+    return list(dict.fromkeys(reversed(events)))[::-1]
 
 
 def _owners(module: nn.Module, running: set[nn.Module]) -> dict[str, nn.Module]:
@@ -184,4 +210,4 @@ def _freeze_others(net: NeuralNet, layers: list[str]) -> None:
 
 
 def _go_to_eval_mode(layer: nn.Module, args: tuple[Any, ...]) -> None:
-    layer.eval()
+    layer.training = False  # its own layers are asked by themselves

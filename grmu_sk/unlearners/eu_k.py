@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from skorch import NeuralNet
 
 from ._initial_weights import draw_initial_weights
@@ -37,8 +39,9 @@ class EUkUnlearner(LastLayersUnlearner):
         own initialisation (which may load pretrained weights) counts.
     k : int, default=1
         How many of the last layers with weights to train, counted in the order in which they run.
-        Normalisation layers are not counted; each is trained or frozen with the part of the net
-        in which it runs. The larger k, the more can be forgotten and the longer it takes.
+        Normalisation layers, scales and shifts are not counted; each is trained or frozen with the
+        part of the net in which it runs. The larger k, the more can be forgotten and
+        the longer it takes.
     max_epochs : int, default=10
         Epochs of an unlearning run.
     lr : float or None, default=None
@@ -109,5 +112,8 @@ class EUkUnlearner(LastLayersUnlearner):
     search_grid = {"k": [1, 2, 3, 4]}
     _keeps_weights = True
 
-    def _prepare(self, net: NeuralNet, layers: list[str]) -> None:
-        net.module_.load_state_dict(draw_initial_weights(net, layers), strict=False)
+    def _prepare(self, net: NeuralNet, layers: list[str], X: Any) -> None:
+        for path, value in draw_initial_weights(net, layers, X).items():
+            layer, _, name = path.rpartition(".")
+            # in place, since the optimizer knows these parameters
+            getattr(net.module_.get_submodule(layer), name).data = value

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from ..base import Request
 from ..features import FeatureTap, find_feature_layer
 from ..mutual_information import MARGINALS, InformationCritic, draw_marginal
 from ..rows import Rows
-from ..training import Batch, Phase, batch_norm_frozen, forward, fresh_net
+from ..training import Batch, Phase, batch_norm_frozen, forward, fresh_net, same_weights
 from ..utils._random import RandomState, draw_by_weight
 from ._approximate import ApproximateUnlearner
 
@@ -356,13 +355,6 @@ def _with_graph(loss: torch.Tensor) -> torch.Tensor:
     return loss if loss.requires_grad else loss.requires_grad_()
 
 
-def _same_weights(net: NeuralNet, other: NeuralNet) -> bool:
-    def weights(of: NeuralNet) -> Iterator[torch.Tensor]:
-        return chain(of.module_.parameters(), of.module_.buffers())
-
-    return all(map(torch.equal, weights(net), weights(other)))
-
-
 @dataclass
 class _Modes:
     """The four parameters that ``reference=True`` decides."""
@@ -501,7 +493,7 @@ class _Information:
                 net, self.data.fetch_rows(batches[number]), len(batches[number]), training=True
             )
         stored = self.original_features
-        if stored is not None and (net is self.original or _same_weights(net, self.original)):
+        if stored is not None and (net is self.original or same_weights(net, self.original)):
             return lambda number: stored[self.data.positions(batches[number]).to(stored.device)]
         drawn = np.unique(np.concatenate(batches))
         features = self._features(net, drawn)

@@ -158,13 +158,15 @@ class ShrinkPerturbUnlearner(ApproximateUnlearner):
         return [Phase("retain", request.retain, weights=weights)]
 
     def _unlearn(self, request: Request) -> NeuralNet:
-        _shrink_and_perturb(request.net, self.shrink, self.noise)
+        sample = request.data.fetch_rows(request.retain[:2])
+        _shrink_and_perturb(request.net, sample, self.shrink, self.noise)
         return super()._unlearn(request)
 
 
 @torch.no_grad()
-def _shrink_and_perturb(net: NeuralNet, shrink: float, noise: float) -> None:
-    initial = draw_initial_weights(net, [name for name, _ in net.module_.named_modules()])
+def _shrink_and_perturb(net: NeuralNet, X: Any, shrink: float, noise: float) -> None:
+    names = [name for name, _ in net.module_.named_modules()]
+    initial = draw_initial_weights(net, names, X)
     for name, weight in net.module_.named_parameters():
         if weight.requires_grad:
             weight.mul_(shrink).add_(initial[name], alpha=noise)

@@ -317,6 +317,22 @@ def check_forgotten_rows_are_read_where_declared(name: str, unlearner: BaseUnlea
         )
 
 
+def check_nothing_changed_is_said(name: str, unlearner: BaseUnlearner) -> None:
+    """A method that is not exact, and leaves the net as it was, warns of that."""
+    data = small_data()
+    own = {"lr": None} if "lr" in unlearner.get_params(deep=False) else {}
+    made = fitted(unlearner, data, small_net(lr=0.0), **own)
+    before = weights_of(made)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made.unlearn(FIRST)
+    said = any("may have forgotten nothing" in str(warning.message) for warning in caught)
+    changed = not same_arrays(before, weights_of(made))
+    assert changed or said or not made._may_change_too_little, (
+        f"{name}: unlearn leaves all weights as they were, and says nothing."
+    )
+
+
 def check_single_row_and_batch_norm(name: str, unlearner: BaseUnlearner) -> None:
     """One row can be forgotten, and one row be left for the last batch, with batch norm."""
     data = small_data(65)
@@ -755,6 +771,7 @@ ALL_CHECKS = [
     check_requests_are_idempotent,
     check_empty_request,
     check_forgotten_rows_are_read_where_declared,
+    check_nothing_changed_is_said,
     check_single_row_and_batch_norm,
     check_no_trace_of_forgotten_rows,
     check_no_trace_of_original_weights,

@@ -5,10 +5,12 @@ import pytest
 import torch
 from conftest import make_net, make_table
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from grmu_sk import CFkUnlearner, EUkUnlearner
 from grmu_sk.nets import MLP, SmallCNN
 from grmu_sk.training import fresh_net
+from grmu_sk.unlearners._approximate import ApproximateUnlearner
 from grmu_sk.unlearners._last_layers import last_layers
 
 FORGET = [40, 41, 50, 60, 61]
@@ -147,12 +149,53 @@ def test_layers_are_counted_in_running_order(table):
     assert last_layers(net, X, 1) == ["head"]
     attention = ["attention", "attention.out_proj"]
     assert last_layers(net, X, 2) == ["head", *attention]
-    assert last_layers(net, X, 3) == ["head", *attention, "norm", "first"]
-    assert last_layers(net, X, 4) == ["", "head", *attention, "norm", "first"]
+    assert last_layers(net, X, 3) == ["", "head", *attention, "norm", "first"]
     unlearner = EUkUnlearner(make_net(OutOfOrder), k=2, max_epochs=1, random_state=0)
     before = state(unlearner.fit(table.X, table.y, table.a))
     frozen = {"scale", "norm.weight", "norm.bias", "first.weight", "first.bias"}
     assert changed(before, state(unlearner.unlearn(FORGET))) == set(before) - frozen
+
+
+class WithHead(nn.Module):
+    """A net whose last layer holds, or is followed by, more than a weight and a bias."""
+
+    def __init__(self, kind):
+        super().__init__()
+        wrap = {"weight_norm": weight_norm, "spectral_norm": spectral_norm}.get(kind, nn.Sequential)
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+        self.head = wrap(nn.LazyLinear(2) if kind == "lazy" else nn.Linear(8, 2))
+        self.after = nn.PReLU(2) if kind == "slope" else nn.Identity()
+        if kind == "shift":
+            self.shift = nn.Parameter(torch.randn(2))
+        if kind == "matrix":
+            self.head, self.matrix = nn.Identity(), nn.Parameter(torch.randn(8, 2))
+
+    def forward(self, X):
+        z = self.after(self.head(self.body(X)))
+        return z @ self.matrix if hasattr(self, "matrix") else z + getattr(self, "shift", 0)
+
+
+@pytest.mark.parametrize(
+    "kind", ["weight_norm", "spectral_norm", "lazy", "slope", "shift", "matrix"]
+)
+@both
+def test_a_head_is_one_layer_with_all_that_belongs_to_it(table, method, kind, monkeypatch):
+    starts = []
+    original = ApproximateUnlearner._unlearn
+
+    def remember(self, request):
+        starts.append({k: v.clone() for k, v in request.net.module_.state_dict().items()})
+        return original(self, request)
+
+    monkeypatch.setattr(ApproximateUnlearner, "_unlearn", remember)
+    net = make_net(WithHead, module__kind=kind, optimizer__weight_decay=0.1)
+    unlearner = method(net, random_state=0, max_epochs=2).fit(table.X, table.y, table.a)
+    before = state(unlearner)
+    with pytest.raises(ValueError, match="k must lie between 1 and 2"):
+        last_layers(unlearner.net_, torch.as_tensor(table.X[:2]), 3)
+    of_head = set(before) - {"body.0.weight", "body.0.bias"}
+    assert changed(before, state(unlearner.unlearn(FORGET))) == of_head
+    assert changed(before, starts[0]) == (of_head if method is EUkUnlearner else set())
 
 
 @both

@@ -166,6 +166,9 @@ class DoesNotUnlearn(Retrain):
     def _unlearn(self, request):
         return request.net
 
+    def _warn_if_nothing_changed(self, *args):
+        pass
+
 
 class KeepsRows(Retrain):
     def _unlearn(self, request):
@@ -406,6 +409,7 @@ FOUND_BY = [
         "phase(s) ['setup']",
     ),
     (DeclaresTooLittle, "check_forgotten_rows_are_read_where_declared", "phase(s) ['setup']"),
+    (DoesNotUnlearn, "check_nothing_changed_is_said", "says nothing"),
     (KeepsRows, "check_no_trace_of_forgotten_rows", "row 40 is still in the pickle"),
     (KeepsRowsAsDoubles, "check_no_trace_of_forgotten_rows", "row 40 is still in the pickle"),
     (KeepsAView, "check_no_trace_of_forgotten_rows", "row 40 is still in the object"),
