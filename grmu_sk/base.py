@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, _safe_indexing, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.history import History
@@ -36,7 +36,7 @@ from .groups import GroupEncoder, Pair
 from .outputs import first_output, is_single_logit, log_probabilities
 from .progress import Progress, request_progress
 from .reweight import group_balance_weights
-from .rows import InputRows, Rows, TrainingRows, encoded, map_tensors
+from .rows import InputRows, Rows, TrainingRows, encoded, is_memory_mapped, map_tensors
 from .sample_ids import SampleIds
 from .training import (
     Phase,
@@ -50,9 +50,15 @@ from .training import (
 )
 from .utils._atomic import unchanged_on_error
 from .utils._description import describe
-from .utils._fingerprint import net_parameters, rows_digest, versions, weights_digest
+from .utils._fingerprint import (
+    columns_digest,
+    net_parameters,
+    rows_digest,
+    versions,
+    weights_digest,
+)
 from .utils._lazy_rows import LazyRows
-from .utils._predictions import decision_threshold, predicted_labels
+from .utils._predictions import decision_threshold, predicted_columns, predicted_labels
 from .utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
 from .utils.arguments import check_types, to_numbers
 from .utils.validation import (
@@ -60,6 +66,7 @@ from .utils.validation import (
     check_forget_mask,
     check_forget_rows,
     check_inputs,
+    check_same_index,
     check_targets,
 )
 
@@ -68,10 +75,16 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseUnlearner", "Request"]
 
+#: How to say what the outputs of a trained net mean.
+_SAY_THE_ORDER = (
+    "set net.classes to the labels in the order of its outputs, such as ['cat', 'dog', 'ant'], "
+    "before wrapping it into FrozenEstimator."
+)
+_IN_MEMORY = (np.ndarray, pd.DataFrame, torch.Tensor, list)
 
 # What a net says of forgotten rows, and whether it is right on each of them.
 _Answers = tuple[torch.Tensor, bool]
-# Forgotten rows that are looked at; and how many say something about all such rows.
+# Rows that a net's answers are looked at on; and how many say something about all such rows.
 N_LOOKED_AT, N_TELLING = 1000, 30
 
 
@@ -199,6 +212,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     seed_: int
     _sample_ids: SampleIds
     _data: TrainingRows | None
+    _digests: dict[str, str]
 
     def __init__(
         self,
@@ -287,6 +301,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         with unchanged_on_error(self), all_processes(self._source_net()):
             self.__dict__.pop("_out_of_service", None)
             self._check_all_parameters()
+            about_rows = {"groups": groups, "forget": forget, "sample_weight": sample_weight}
+            check_same_index({"X": X, "y": y}, {**about_rows, "sample_id": sample_id})
             X = check_inputs(self, X, y, reset=True)
             labels = check_targets(y, len(X))
             check_class_labels(labels)
@@ -308,6 +324,9 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                     with inputs_near(net, data):
                         self._train(net, data)
                 self.net_ = fresh_net(net)
+                if self._is_frozen:
+                    self.net_.classes_inferred_ = self.classes_
+                    self._warn_if_worse_than_chance(data)
             self.net_.history = self.history_ = net.history
             self.forget_idx_, self.remaining_idx_ = rows[:0], rows
             self.forget_groups_ = []
@@ -316,6 +335,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             self._data = data
             if mask is not None and will_forget:
                 self._forget_rows(np.flatnonzero(mask), data)
+            else:
+                self._digests = self._digests_of(data)
             if not self.store_data:
                 self._data = None
         return self
@@ -375,6 +396,26 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         if self._needs_features:
             find_feature_layer(net, inputs, self.feature_layer)
 
+    def _warn_if_worse_than_chance(self, data: TrainingRows) -> None:
+        """Warn if labels and answers of a net that was brought in agree less than by chance."""
+        n_rows = min(N_LOOKED_AT, len(data))
+        rows = data.rows[np.linspace(0, len(data) - 1, n_rows).astype(np.int64)]
+        scores = log_probabilities(self.net_, forward(self.net_, data, first_output, rows))
+        found = predicted_columns(
+            scores.exp().cpu().numpy(), self.classes_, decision_threshold(self.net_)
+        )
+        true, n_classes = data.y[data.positions(rows)].long().numpy(), len(self.classes_)
+        shares = (np.bincount(part, minlength=n_classes) / n_rows for part in (true, found))
+        chance, accuracy = float(np.prod(list(shares), axis=0).sum()), float((true == found).mean())
+        if accuracy < chance - 4 * np.sqrt(chance * (1 - chance) / n_rows):
+            warnings.warn(
+                f"The trained net is right on {accuracy:.1%} of its training rows, less than the "
+                f"{chance:.1%} of guessing. If its outputs are not in the order of the classes "
+                f"{self.classes_.tolist()}, {_SAY_THE_ORDER}",
+                UserWarning,
+                stacklevel=3,
+            )
+
     def _encode_groups(self, labels: NDArray[Any], groups: Any) -> None:
         encoder = GroupEncoder().fit(labels, groups)
         if len(encoder.classes_) < 2:
@@ -382,6 +423,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 "y has 1 class, a classifier needs at least two: "
                 f"{encoder.classes_.tolist()} is the only one."
             )
+        if self._is_frozen:
+            encoder.classes_ = _in_order_of(self.estimator.estimator, encoder.classes_)
         self.classes_, self._encoder = encoder.classes_, encoder
         self._has_groups = groups is not None
         numbers = encoder.transform(labels, groups)
@@ -446,8 +489,10 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             killed, the same call with the same model goes on from there, with the same result;
             after success the file is deleted. A path means a checkpoint every 60 seconds.
         X : array-like, tensor or Dataset of length n_samples, default=None
-            The inputs given to ``fit``, if they were not stored. Rows forgotten earlier are not
-            read, so they may hold anything.
+            The inputs given to ``fit``, if they were not stored: the same values in the same order.
+            That is checked, but for a Dataset whose rows may come out differently each time. Rows
+            forgotten earlier may hold anything (in a memory map, any numbers); only their places
+            count.
         y : array-like of shape (n_samples,), default=None
             The labels given to ``fit``, together with X.
         groups : array-like of shape (n_samples,) or (n_samples, n_attributes), default=None
@@ -562,7 +607,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             "weights of the model": weights_digest(self.net_),
             "earlier requests": self._n_requests,
             "rows to forget": describe(new),
-            "training rows": rows_digest(data),
+            "training rows": {**self._digests_of(data), "rows": describe(data.rows)},
         }
 
     def _forget_rows(self, new: Rows, data: TrainingRows, progress: Progress | None = None) -> None:
@@ -596,6 +641,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         self.forget_idx_ = np.union1d(self.forget_idx_, new)
         self.remaining_idx_ = retain
         self._n_requests += 1
+        self._digests = self._digests_of(data)  # in place of those that told of all rows
         self._warn_if_nothing_changed(original, before, self._answers(data, new))
         if not self.keep_forgotten:
             self._data = data.keep(retain)
@@ -718,16 +764,43 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
             raise ValueError(
                 f"X was passed without {' and '.join(missing)}: pass all that fit was given."
             )
-        X = check_inputs(self, X, None, reset=False)
-        labels = check_targets(y, len(X))
         n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
+        check_consistent_length(X, y, groups, sample_weight)
         if len(X) != n_rows:
             raise ValueError(
                 f"X has {len(X)} rows but fit was given {n_rows}: row numbers would not match."
             )
         rows = np.arange(n_rows)
+        if isinstance(X, _IN_MEMORY) and not is_memory_mapped(X):
+            rows = self.remaining_idx_  # what stands in the place of the others is not looked at
+            X, y, groups, sample_weight = (
+                part if part is None else _safe_indexing(part, rows)
+                for part in (X, y, groups, sample_weight)
+            )
+        X = check_inputs(self, X, None, reset=False)
+        labels = check_targets(y, len(X))
         data = self._training_rows(self.net_, X, labels, groups, rows, sample_weight)
-        return data.keep(self.remaining_idx_) if len(self.forget_idx_) else data
+        self._check_same_rows(self._digests_of(data))
+        return data if len(rows) == len(self.remaining_idx_) else data.keep(self.remaining_idx_)
+
+    def _digests_of(self, data: TrainingRows) -> dict[str, str]:
+        return rows_digest(data, self.remaining_idx_, len(self._encoder.attributes_))
+
+    def _check_same_columns(self, numbers: NDArray[np.int64]) -> None:
+        """Raise ValueError if group numbers of all rows of ``fit`` are not what they were."""
+        g, n_attributes = numbers[self.remaining_idx_], len(self._encoder.attributes_)
+        columns = (torch.from_numpy(part) for part in np.divmod(g, n_attributes))
+        self._check_same_rows(columns_digest(*columns))
+
+    def _check_same_rows(self, digests: dict[str, str]) -> None:
+        known = getattr(self, "_digests", {})  # none in files of earlier versions
+        differ = [name for name, digest in digests.items() if known.get(name, digest) != digest]
+        if differ:
+            raise ValueError(
+                f"The data is not what fit was given: of the rows that are not forgotten, "
+                f"{' and '.join(differ)} differ. Rows are known by their position, so hand in the "
+                "same values in the same order. (Of rows forgotten earlier only the place counts.)"
+            )
 
     # the rows of fit ---------------------------------------------------------------------------
 
@@ -993,6 +1066,25 @@ def _output_of(net: NeuralNet, inputs: Any) -> Any:
             "Whole numbers and masks of a tensor or Dataset reach the module as they are: convert "
             "them in the module, or with X.float()."
         ) from error
+
+
+def _in_order_of(trained: Any, labels: NDArray[Any]) -> NDArray[Any]:
+    """Return the labels in the order of a trained net's outputs, as far as it knows that."""
+    if isinstance(trained, BaseUnlearner):
+        known = trained.classes_
+    else:
+        known = getattr(trained, "classes", None)
+        known = getattr(trained, "classes_inferred_", None) if known is None else known
+    if known is None:
+        return labels
+    given = labels.tolist()
+    order = [given.index(label) for label in np.asarray(known).tolist() if label in given]
+    if len(order) < len(labels):
+        raise ValueError(
+            f"The trained net knows the classes {np.asarray(known).tolist()}, and y holds {given}: "
+            f"which output is which cannot be told. For one output a class, {_SAY_THE_ORDER}"
+        )
+    return labels[order]
 
 
 def _readable(net: NeuralNet) -> NeuralNet:

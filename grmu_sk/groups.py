@@ -255,6 +255,49 @@ def codes_of(values: NDArray[Any], known: NDArray[Any], name: str) -> NDArray[np
     return codes.astype(np.int64)
 
 
+def count_unknown(values: NDArray[Any], known: NDArray[Any] | None) -> dict[Hashable, int]:
+    """Count the rows of each attribute value that ``fit`` has not seen, and warn of them.
+
+    Such rows may not decide about a model, which could not learn of their groups. Of labels that
+    ``fit`` has not seen :func:`codes_of` makes an error.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples,)
+        The attribute of rows on which a model is measured.
+    known : ndarray or None
+        The values seen in ``fit``; None if it was given no groups, and no value is unknown then.
+
+    Returns
+    -------
+    dict
+        Rows by value, for values that are not known.
+
+    Raises
+    ------
+    ValueError
+        If these are most of the rows.
+    """
+    if known is None:
+        return {}
+    where = value_index(known).get_indexer(value_index(values))
+    found = pd.Series(values)[where < 0].value_counts()
+    unknown = dict(zip(found.index.tolist(), found.tolist(), strict=True))
+    if unknown:
+        message = (
+            f"groups holds values that fit has not seen (with their numbers of rows): {unknown}. "
+            f"It has seen {known.tolist()[:5]}."
+        )
+        if 2 * (where < 0).sum() > len(where):
+            raise ValueError(
+                f"{message} If these are not the protected attribute but, for example, the "
+                "subjects of a GroupKFold, name the attribute for the scorer too: "
+                'get_unlearning_scorer("ga").set_score_request(groups="attr").'
+            )
+        warnings.warn(f"{message} These rows do not count.", UserWarning, stacklevel=3)
+    return unknown
+
+
 def check_pairs(pairs: Any, *, name: str = "forget_groups") -> list[Pair]:
     """Check a list of groups given as pairs (y, a).
 

@@ -664,6 +664,8 @@ def _check_state(
     is_split = rows.ndim == 1 and np.array_equal(np.sort(rows), np.arange(len(rows)))
     if rows.dtype != np.int64 or not is_split:
         raise PersistenceError("forget_idx_ and remaining_idx_ are not row numbers of one data set")
+    if not isinstance(state.get("_digests", {}), dict):
+        raise PersistenceError("_digests is not a mapping.")
     if state["_group_counts"].shape != (n_groups,):
         raise PersistenceError(f"there are not {n_groups} group counts.")
 

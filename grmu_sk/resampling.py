@@ -79,7 +79,9 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
     A pipeline of imbalanced-learn resamples X and y, but not the metadata of the steps behind:
     what comes after this step must not take ``groups`` or ``sample_weight``, since they would
     belong to other rows. Unlearners of this package take groups and sample by REWEIGHT
-    themselves.
+    themselves. Behind a sampler they refuse groups of another length, and such of pandas with
+    another index than the drawn rows; where all are arrays, or the rows were numbered from 0 on, a
+    draw of as many rows as before cannot be told from the rows themselves.
 
     A draw with replacement leaves some rows out and repeats others: about 37% of the rows of a
     group that keeps its size are not in it. Another small group, whose share did not change, can

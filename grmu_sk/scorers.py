@@ -43,7 +43,7 @@ from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest
 from sklearn.utils.validation import check_memory
 
 from .base import BaseUnlearner
-from .groups import attribute_column
+from .groups import attribute_column, codes_of, count_unknown
 from .metrics import (
     SplitPredictions,
     average_gap_score,
@@ -57,6 +57,7 @@ from .metrics import (
     split_accuracy_score,
     worst_group_accuracy_score,
 )
+from .metrics._inputs import attribute_of_rows, is_in, label_column, label_pair, row_weights
 from .rows import InputRows, map_tensors
 from .utils._inner import inputs_of_unlearner, unlearner_of
 from .utils._predictions import decision_threshold
@@ -95,13 +96,28 @@ class ScoredRows:
     groups: Any = None
     sample_weight: Any = None
 
-    def labels(self) -> NDArray[Any]:
-        """Return the predicted labels."""
-        return self.unlearner.predict(self.X)
+    def labels(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return true labels, which ``fit`` has all seen, and predicted ones."""
+        y, predicted = label_pair(self.y, self.unlearner.predict(self.X))
+        codes_of(y, self.unlearner.classes_, "y")
+        return y, predicted
+
+    def score_of_groups(self, metric: Callable[..., float]) -> float:
+        """Return a metric over the rows whose groups ``fit`` has seen."""
+        y, predicted = self.labels()
+        attribute, counts = self.attribute()
+        weight = row_weights(self.sample_weight, len(y))[counts]
+        return metric(y[counts], predicted[counts], groups=attribute, sample_weight=weight)
+
+    def attribute(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return the attribute of the rows that count, and which these are."""
+        attribute = attribute_of_rows(self.groups, len(to_array(self.y, "y")))
+        counts = ~is_in(attribute, count_unknown(attribute, self.unlearner.attributes_))
+        return attribute[counts], counts
 
     def predictions(self) -> SplitPredictions:
         """Return true labels and predicted probabilities."""
-        return SplitPredictions(self.y, self.unlearner.predict_proba(self.X), self.groups)
+        return SplitPredictions(self.y, self.unlearner.predict_proba(self.X))
 
 
 def _on_training_rows(
@@ -125,50 +141,28 @@ def _check_forgot(unlearner: BaseUnlearner) -> None:
 
 
 def _test_accuracy(scored: ScoredRows) -> float:
-    return split_accuracy_score(scored.y, scored.labels(), sample_weight=scored.sample_weight)
+    return split_accuracy_score(*scored.labels(), sample_weight=scored.sample_weight)
 
 
 def _worst_group_accuracy(scored: ScoredRows) -> float:
-    if (
-        scored.unlearner.attributes_ is not None
-    ):  # subjects in place of the attribute would pass unnoticed
-        _check_attribute(scored)
-    return worst_group_accuracy_score(
-        scored.y, scored.labels(), groups=scored.groups, sample_weight=scored.sample_weight
-    )
+    return scored.score_of_groups(worst_group_accuracy_score)
 
 
 def _of_forgotten_groups(
     scored: ScoredRows, *, metric: Callable[..., float], sign: int = 1
 ) -> float:
     _check_forgot(scored.unlearner)
-    _check_attribute(scored)
-    return sign * metric(
-        scored.y,
-        scored.labels(),
-        groups=scored.groups,
-        forget_groups=scored.unlearner.forget_groups_,
-        sample_weight=scored.sample_weight,
+    _check_has_groups(scored.unlearner)
+    return sign * scored.score_of_groups(
+        partial(metric, forget_groups=scored.unlearner.forget_groups_)
     )
 
 
-def _check_attribute(scored: ScoredRows) -> None:
-    """Check that the scored rows tell of the same attribute as the rows of ``fit``."""
-    unlearner = scored.unlearner
+def _check_has_groups(unlearner: BaseUnlearner) -> None:
     if unlearner.attributes_ is None:
         raise ValueError(
             f"This score needs the protected attribute, and {type(unlearner).__name__} was fitted "
             "without groups. Call fit(X, y, groups=...)."
-        )
-    known = set(unlearner.attributes_.tolist())
-    unknown = set(attribute_column(scored.groups).tolist()) - known
-    if unknown:
-        raise ValueError(
-            f"groups holds values that fit has not seen: {sorted(unknown, key=str)[:5]}, but "
-            f"{sorted(known, key=str)[:5]} were. If these are not the protected attribute but, "
-            "for example, the subjects of a GroupKFold, name the attribute for the scorer too: "
-            'get_unlearning_scorer("ga").set_score_request(groups="attr"). If a value is so rare '
-            "that a fold trains without it, merge it with another."
         )
 
 
@@ -609,7 +603,7 @@ class _AverageGap:
 
     def __call__(self, scored: ScoredRows) -> float:
         _check_forgot(scored.unlearner)
-        _check_attribute(scored)
+        _check_has_groups(scored.unlearner)
         return average_gap_score(_metrics_of(scored), self._metrics_of_gold(scored))
 
     def _metrics_of_gold(self, scored: ScoredRows) -> dict[str, float]:
@@ -632,6 +626,8 @@ def _train_and_score(gold: BaseUnlearner, digest: str, scored: ScoredRows) -> di
 
 def _metrics_of(scored: ScoredRows) -> dict[str, float]:
     unlearner, test = scored.unlearner, scored.predictions()
+    attribute, counts = scored.attribute()
+    test = SplitPredictions(label_column(test.y, name="y")[counts], test.proba[counts], attribute)
     return evaluate_predictions(
         classes=unlearner.classes_,
         remaining=_on_training_rows(unlearner, "remaining"),

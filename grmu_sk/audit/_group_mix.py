@@ -33,7 +33,7 @@ def group_of_rows(
     Raises
     ------
     ValueError
-        If they are given, and are not as many as ``fit`` was given, or hold unknown values.
+        If they are given, and are not those that ``fit`` was given.
     """
     n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
     if y is not None:
@@ -44,7 +44,9 @@ def group_of_rows(
         if unlearner._has_groups and groups is None:
             raise ValueError("The labels were passed without groups, which fit was given.")
         known = groups if unlearner._has_groups else None
-        return np.arange(n_rows), unlearner._encoder.transform(y, known)
+        numbers = unlearner._encoder.transform(y, known)
+        unlearner._check_same_columns(numbers)
+        return np.arange(n_rows), numbers
     data = unlearner._data
     return None if data is None else (data.rows, data.g.numpy())
 

@@ -236,6 +236,8 @@ class AcceptanceGate:
             f"{metric} {moved} ({100 * base.value:.1f}% {self.compare_to}, {100 * value:.1f}% now"
             f"{end}); to {'fall' if is_better_high else 'rise'} by {100 * tolerance:.1f} is allowed"
         )
+        if after.left_out:
+            detail += f"; without the rows of attributes that fit has not seen ({after.left_out})"
         return GateCheck(name, "passed" if is_within else "failed", detail)
 
     def check(
@@ -281,6 +283,7 @@ class AcceptanceGate:
         check_types(AcceptanceGate.check, locals())
         check_is_fitted(unlearner)
         measuring.setdefault("forget_groups", unlearner.forget_groups_ or None)
+        measuring.setdefault("fitted", unlearner)
 
         def scores(name: str, model: Any) -> ModelScores | None:
             return scores_of(name, model, X, y, groups, **measuring)

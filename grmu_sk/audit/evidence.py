@@ -152,6 +152,7 @@ def build_evidence(
         "random_state": random_state,
         "remaining": remaining,
         "forgotten": forgotten,
+        "fitted": unlearner,
     }
 
     def scores(name: str, model: Any) -> ModelScores | None:

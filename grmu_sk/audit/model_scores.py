@@ -16,7 +16,7 @@ from scipy.stats import norm
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_consistent_length
 
-from ..groups import GroupEncoder, Pair
+from ..groups import GroupEncoder, Pair, attribute_column, codes_of, count_unknown
 from ..metrics import (
     demographic_parity_gap,
     equal_opportunity_gap,
@@ -25,7 +25,8 @@ from ..metrics import (
     split_accuracy_score,
     worst_group_accuracy_score,
 )
-from ..utils.arguments import about, as_random_state, check_types, to_array
+from ..metrics._inputs import is_in, label_column
+from ..utils.arguments import about, as_random_state, check_types
 
 __all__ = ["GroupScore", "ModelScores", "Score", "measure", "scores_of"]
 
@@ -82,6 +83,9 @@ class ModelScores:
         Test rows.
     confidence : float
         Level of the intervals.
+    left_out : dict of str to int
+        Test rows that are in none of this, by the value of their attribute, which the model was not
+        trained with.
 
     Examples
     --------
@@ -94,6 +98,7 @@ class ModelScores:
     groups: list[GroupScore] = field(default_factory=list)
     n_rows: int = 0
     confidence: float = 0.95
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values.
@@ -116,6 +121,7 @@ class ModelScores:
             ],
             "n_rows": self.n_rows,
             "confidence": self.confidence,
+            "left_out": dict(self.left_out),
         }
 
     @classmethod
@@ -151,7 +157,9 @@ class ModelScores:
             metrics = {
                 str(name): Score.from_dict(score) for name, score in fields["metrics"].items()
             }
-            return cls(metrics, groups, int(fields["n_rows"]), float(fields["confidence"]))
+            left_out = {str(a): int(n) for a, n in fields.get("left_out", {}).items()}
+            n_rows, confidence = int(fields["n_rows"]), float(fields["confidence"])
+            return cls(metrics, groups, n_rows, confidence, left_out)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"These are not scores as ModelScores.to_dict returns them ({error!r})."
@@ -167,6 +175,7 @@ def measure(
     forget_groups: Pair | Sequence[Pair] | None = None,
     remaining: tuple[Any, ArrayLike] | None = None,
     forgotten: tuple[Any, ArrayLike] | None = None,
+    fitted: Any = None,
     n_bootstrap: int = 500,
     confidence: float = 0.95,
     random_state: int | np.random.RandomState | None = 0,
@@ -192,6 +201,9 @@ def measure(
         estimator, if it has forgotten any.
     remaining, forgotten : tuple of (X, y), default=None
         Training rows of each kind, for RA and UA.
+    fitted : BaseUnlearner or None, default=None
+        Test rows with an attribute that this unlearner's ``fit`` has not seen do not count; a
+        warning says how many. Models that are compared need the same. None means the estimator.
     n_bootstrap : int, default=500
         How many samples.
     confidence : float, default=0.95
@@ -207,7 +219,8 @@ def measure(
     Raises
     ------
     ValueError
-        If lengths differ, or ``n_bootstrap`` or ``confidence`` is out of range.
+        If lengths differ, a label is missing or one that the estimator does not know, most rows
+        have an unknown attribute, or ``n_bootstrap`` or ``confidence`` is out of range.
 
     References
     ----------
@@ -239,13 +252,19 @@ def measure(
     rng = as_random_state(random_state)
     if not hasattr(estimator, "predict"):
         raise TypeError(f"estimator must be one that predicts, got {estimator!r}.")
-    labels, predicted = _labels(y, "y"), np.asarray(estimator.predict(X))
-    check_consistent_length(labels, predicted)
+    labels, predicted = label_column(y, name="y"), np.asarray(estimator.predict(X))
+    attribute = attribute_column(groups)
+    check_consistent_length(labels, predicted, attribute)
+    _check_known(estimator, labels)
+    known = getattr(estimator if fitted is None else fitted, "attributes_", None)
+    unknown = count_unknown(attribute, known)
+    counted = ~is_in(attribute, unknown)
+    labels, predicted, attribute = labels[counted], predicted[counted], attribute[counted]
     encoder = GroupEncoder()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # said when fitting
-        encoder.fit(labels, groups)
-    cells = _Cells(labels, predicted, encoder.transform(labels, groups), encoder)
+        encoder.fit(labels, attribute)
+    cells = _Cells(labels, predicted, encoder.transform(labels, attribute), encoder)
     if forget_groups is None:
         forget_groups = getattr(estimator, "forget_groups_", None) or None
     counts = rng.multinomial(len(labels), cells.counts / len(labels), size=n_bootstrap)
@@ -257,14 +276,15 @@ def measure(
         if split is not None:
             is_right = _is_right(estimator, split, "remaining" if name == "RA" else "forgotten")
             metrics[name] = _wilson(int(is_right.sum()), len(is_right), confidence)
-    return ModelScores(metrics, cells.group_scores(confidence), len(labels), confidence)
+    left_out = {str(value): n_rows for value, n_rows in unknown.items()}
+    scores = cells.group_scores(confidence)
+    return ModelScores(metrics, scores, len(labels), confidence, left_out)
 
 
-def _labels(y: Any, name: str) -> NDArray[Any]:
-    labels = to_array(y, name)
-    if labels.ndim != 1 or len(labels) == 0:
-        raise ValueError(f"{name} must hold one label a row, got shape {labels.shape}.")
-    return labels
+def _check_known(estimator: Any, labels: NDArray[Any]) -> None:
+    classes = getattr(estimator, "classes_", None)
+    if classes is not None:
+        codes_of(labels, np.asarray(classes), "y")
 
 
 def _is_right(estimator: Any, split: Any, name: str) -> NDArray[np.bool_]:
@@ -272,8 +292,12 @@ def _is_right(estimator: Any, split: Any, name: str) -> NDArray[np.bool_]:
     if not isinstance(split, tuple | list) or len(split) != 2:
         raise ValueError(f"{name} must be a pair (X, y), got {split!r}.")
     with about(name):
-        predicted, labels = np.asarray(estimator.predict(split[0])), _labels(split[1], name)
+        predicted, labels = (
+            np.asarray(estimator.predict(split[0])),
+            label_column(split[1], name=name),
+        )
         check_consistent_length(predicted, labels)
+        _check_known(estimator, labels)
     return predicted == labels
 
 

@@ -18,7 +18,7 @@ from ..utils.arguments import check_types
 from ..utils.validation import check_forget_rows
 from ._cost_probe import parameters_of, predicted_seconds
 from ._group_mix import group_mix
-from .preflight_report import PreflightReport
+from .preflight_report import PreflightReport, as_range
 
 __all__ = ["preflight"]
 
@@ -98,9 +98,10 @@ def preflight(
 
     Notes
     -----
-    Costs are rough: they assume that an epoch costs as much as in the short run, without
-    callbacks, and as many epochs as the parameters say. Phases that run in part of the epochs are
-    counted in all of them.
+    Costs are rough, and printed as a range: they assume that an epoch costs as much as in the short
+    run, without callbacks, and as many epochs as the parameters say; a method that does not train
+    in epochs passes over the rows once. Phases that run in part of the epochs are counted in all of
+    them.
 
     References
     ----------
@@ -254,19 +255,19 @@ def _recommend(
         return f"retrain{reweight}", [*reasons, reason]
     if retraining <= short_enough:
         reason = (
-            f"Retraining takes about {retraining:.3g} s and is exact: an approximation would save "
-            "little."
+            f"Retraining takes about {as_range(retraining)} s and is exact: an approximation would "
+            "save little."
         )
         return f"retrain{reweight}", [*reasons, reason]
     approximate = seconds.drop("retrain").dropna()
     candidate = "miu" if can_reweight and "miu" in approximate.index else own
     cost = float(approximate.get(candidate, np.nan))
     if np.isnan(cost) or cost > _WORTH_IT * retraining:
-        reason = f"{candidate} would not save half of the {retraining:.3g} s of retraining."
+        reason = f"{candidate} would not save half of the {as_range(retraining)} s of retraining."
         return f"retrain{reweight}", [*reasons, reason]
     reasons.append(
-        f"{candidate} takes about {cost:.3g} s, retraining {retraining:.3g} s. It is approximate: "
-        "attack the result and compare it with the model before, by AcceptanceGate."
+        f"{candidate} takes about {as_range(cost)} s, retraining {as_range(retraining)} s. It is "
+        "approximate: attack the result and compare it with the model before, by AcceptanceGate."
     )
     return f"{candidate}{reweight}", reasons
 

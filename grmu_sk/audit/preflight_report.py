@@ -9,6 +9,9 @@ import pandas as pd
 
 __all__ = ["PreflightReport"]
 
+#: A cost is printed as the range from the prediction over this to the prediction times this.
+UNCERTAINTY = 1.5
+
 
 @dataclass(frozen=True)
 class PreflightReport:
@@ -24,8 +27,8 @@ class PreflightReport:
         ``share_of_request``, ``skew`` (its share of the request over its share of the rows, 1 for
         a request that is spread evenly) and ``risk``.
     costs : DataFrame
-        A row for each method: predicted ``seconds``, the ``ratio`` to retraining, and a ``note``
-        where it could not be timed.
+        A row for each method: predicted ``seconds`` (printed as a range), the ``ratio`` to
+        retraining, and a ``note`` where it could not be timed.
     recommendation : str
         The short name of a method, with ``+ reweight`` where it has that option; empty if the
         request cannot be carried out at all.
@@ -90,6 +93,15 @@ class PreflightReport:
         return "\n".join(lines)
 
 
+def as_range(seconds: float) -> str:
+    """Return a predicted cost as the range that it stands for."""
+    return f"{_rounded(seconds / UNCERTAINTY):g} to {_rounded(seconds * UNCERTAINTY):g}"
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     # through object, so that NaN can become None
     plain = table.astype(object).where(table.notna(), None)
@@ -122,8 +134,10 @@ def _cost_table(costs: pd.DataFrame) -> str:
     shown = pd.DataFrame(
         {
             "method": costs["method"],
-            "seconds": costs["seconds"].map(lambda s: "-" if pd.isna(s) else f"{s:.3g}"),
-            "of retraining": costs["ratio"].map(lambda r: "-" if pd.isna(r) else f"{r:.0%}"),
+            "seconds": costs["seconds"].map(lambda s: "-" if pd.isna(s) else as_range(s)),
+            "of retraining": costs["ratio"].map(
+                lambda r: "-" if pd.isna(r) else f"{float(f'{r:.2g}'):.0%}"
+            ),
             "note": costs["note"],
         }
     )

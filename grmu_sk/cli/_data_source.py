@@ -101,10 +101,12 @@ class DataSource:
 
         if self.target is None:
             raise ValueError(f"Say which column of {self.source} holds the labels: --target NAME.")
-        # ids such as 007 stay as they are written
-        as_text = {} if self.sample_id is None else {self.sample_id: str}
-        frame = pd.read_csv(self.source, dtype=as_text)
-        special = [self.target, *self.groups, *as_text]
+        special = [self.target, *self.groups]
+        special += [] if self.sample_id is None else [self.sample_id]
+        # read as they are written: an id may be 007, a group NA (Namibia), a label True
+        as_text: Any = dict.fromkeys(special, str)
+        exactly: Any = {"keep_default_na": False, "float_precision": "round_trip"}
+        frame = pd.read_csv(self.source, dtype=as_text, **exactly)
         missing = [name for name in special if name not in frame]
         if missing:
             raise ValueError(f"{self.source} has no column {missing[0]!r}: {', '.join(frame)}.")
@@ -114,18 +116,45 @@ class DataSource:
             X = X.to_numpy()
         elif set(names) <= set(frame):
             X = frame[list(names)]  # a protected attribute may be a feature as well
+            also = [name for name in special if name in X]
+            X = X.astype(dict.fromkeys(also, float))
+        known = [] if unlearner.attributes_ is None else unlearner.attributes_.tolist()
+        groups = {}
+        for place, name in enumerate(self.groups):
+            tuples = [value for value in known if isinstance(value, tuple) and place < len(value)]
+            values = known if len(self.groups) == 1 else [value[place] for value in tuples]
+            groups[name] = _as_fitted(frame[name], values)
         return {
             "X": X,
-            "y": frame[self.target].to_numpy(),
-            "groups": _columns(frame, self.groups),
+            "y": _as_fitted(frame[self.target], unlearner.classes_.tolist()),
+            "groups": pd.DataFrame(groups) if groups else None,
             "sample_id": None if self.sample_id is None else frame[self.sample_id].tolist(),
         }
 
 
-def _columns(frame: Any, names: list[str]) -> Any:
-    if not names:
-        return None
-    return frame[names[0]].to_numpy() if len(names) == 1 else frame[names].to_numpy()
+def _as_fitted(column: Any, known: Any) -> Any:
+    """Return text as the labels or attribute values that ``fit`` was given.
+
+    A text that is none of these stays one, and is refused where it is compared.
+    """
+    import pandas as pd
+
+    values = {str(value): value for value in known}
+    by_text = {text: _value_of(text, values) for text in column.unique()}
+    return pd.Series([by_text[text] for text in column]).to_numpy()
+
+
+def _value_of(text: str, values: dict[str, Any]) -> Any:
+    if text in values:
+        return values[text]
+    for written, value in values.items():
+        try:  # 1.0 or 01 for the number 1
+            is_same = not isinstance(value, str) and float(written) == float(text)
+        except ValueError:  # true for the truth value
+            is_same = isinstance(value, bool) and written.lower() == text.lower()
+        if is_same:
+            return value
+    return text
 
 
 def _named(found: Any) -> dict[str, Any]:

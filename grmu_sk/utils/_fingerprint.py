@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
+from torch.utils.data import Dataset
 
-from ..rows import TrainingRows, map_tensors
+from ..rows import Rows, TrainingRows, map_tensors
 from ._description import describe
 from ._digest import add, add_weights, content
 
-__all__ = ["net_parameters", "rows_digest", "versions", "weights_digest"]
+__all__ = ["columns_digest", "net_parameters", "rows_digest", "versions", "weights_digest"]
 
-#: Rows of inputs that are read, evenly spaced, where reading all of them would take long.
+#: Rows of a Dataset that are read, evenly spaced, and rows of anything that are read at a time.
 N_SAMPLED = 256
 PACKAGES = ("grmu_sk", "torch", "skorch", "numpy")
 
@@ -41,27 +42,53 @@ def net_parameters(net: NeuralNet) -> dict[str, Any]:
     return {name: describe(value) for name, value in parameters.items()}
 
 
-def rows_digest(data: TrainingRows) -> str:
-    """Return the digest of training rows.
+def columns_digest(y: torch.Tensor, attribute: torch.Tensor) -> dict[str, str]:
+    """Return a digest of class numbers and one of the numbers of attribute values."""
+    columns = {"y": y, "groups": attribute}
+    return {name: _sha256(content(column.long())) for name, column in columns.items()}
 
-    Inputs in memory are read as a whole. Of those that are read on demand a sample is; of a Dataset
-    that may return the same row differently each time, none.
+
+def rows_digest(data: TrainingRows, rows: Rows, n_attributes: int) -> dict[str, str]:
+    """Return a digest of each thing that ``fit`` was given, over these row numbers alone.
+
+    They are taken over all rows together and not row by row, so that nothing in them tells whether
+    a row that is left out later was there. Arrays are read as a whole, in portions. Of a Dataset,
+    which may take long to read, a sample is; of one that may return the same row differently each
+    time, nothing.
+
+    Parameters
+    ----------
+    data : TrainingRows
+        The rows.
+    rows : ndarray
+        Row numbers of ``fit``.
+    n_attributes : int
+        Number of attribute values.
+
+    Returns
+    -------
+    dict of str to str
+        By argument of ``fit``; inputs of which a sample was read have a name of their own.
     """
-    digest = hashlib.sha256()
-    add(digest, "rows", np.asarray(data.rows, dtype="<i8").tobytes())
-    for name in ("y", "g", "sample_weight"):
-        add(digest, name, content(getattr(data, name)))
-    add(digest, "inputs", f"{data.dtype} {data.is_lazy} {data.is_augmented}".encode())
+    where = data.positions(rows)
+    g = data.g[where]
+    found = columns_digest(g // n_attributes, g % n_attributes)
+    if data.sample_weight is not None:
+        found["sample_weight"] = _sha256(content(data.sample_weight[where]))
     if not data.is_augmented:
-        for where in _read(data):
-            inputs = data.fetch(where if data.source is None else data.source[where])
-            map_tensors(lambda part: add(digest, "", content(part)), inputs)
-    return digest.hexdigest()
+        digest, is_sample = hashlib.sha256(), isinstance(data.X, Dataset)
+        if is_sample:
+            spaced = np.linspace(0, len(rows) - 1, min(N_SAMPLED, len(rows)))
+            rows = rows[np.unique(spaced.round().astype(np.int64))]
+        for start in range(0, len(rows), N_SAMPLED):
+            inputs = data.fetch_rows(rows[start : start + N_SAMPLED])
+            # whole numbers are the same in 32 and in 64 bits
+            map_tensors(
+                lambda x: add(digest, "", content(x if x.is_floating_point() else x.long())), inputs
+            )
+        found["X (a sample)" if is_sample else "X"] = digest.hexdigest()
+    return found
 
 
-def _read(data: TrainingRows) -> tuple[torch.Tensor, ...]:
-    """Return the positions of the rows that are read, in portions."""
-    if not data.is_lazy:
-        return torch.arange(len(data)).split(N_SAMPLED)
-    spaced = torch.linspace(0, len(data) - 1, min(N_SAMPLED, len(data)), dtype=torch.float64)
-    return spaced.round().long().split(N_SAMPLED)
+def _sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()

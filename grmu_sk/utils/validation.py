@@ -157,6 +157,36 @@ def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
     return labels
 
 
+def check_same_index(rows: dict[str, Any], about_rows: dict[str, Any]) -> None:
+    """Check that what is said about rows has the rows' index, where both are of pandas.
+
+    A sampler of imbalanced-learn draws rows, numbers them anew, and leaves alone what a pipeline
+    hands to the steps behind it.
+
+    Parameters
+    ----------
+    rows : dict
+        Inputs and labels, by name.
+    about_rows : dict
+        What else there is of each row, by name.
+
+    Raises
+    ------
+    ValueError
+        If an index differs.
+    """
+    kinds = (pd.DataFrame, pd.Series)
+    pairs = [(name, other) for name in rows for other in about_rows]
+    for name, other in pairs:
+        one, two = rows[name], about_rows[other]
+        if isinstance(one, kinds) and isinstance(two, kinds) and not one.index.equals(two.index):
+            raise ValueError(
+                f"{name} and {other} have different indices, so they may be of different rows (a "
+                "sampler of imbalanced-learn before this step draws rows, but not their "
+                f"{other}). If both are in the same order, pass {other}.to_numpy()."
+            )
+
+
 def check_class_labels(y: Any) -> None:
     """Check that targets are classes, as scikit-learn does.
 

@@ -206,3 +206,30 @@ def test_usage(folder):
     assert "There is no ledger" in text("status", "ledger", code=1)
     for name in ("add", "run", "status", "verify", "new-key"):
         assert "Usage" in text(name, "--help")
+
+
+@pytest.mark.parametrize(
+    ("labels", "attributes"),
+    [
+        (["01", "1"], [("NA", 1.5), ("", 2.0)]),
+        ([False, True], ["NA", "null"]),
+        ([-1, 1], [0.5, 1e-7]),
+        (["True", "False"], [True, False]),
+        (["no", "nan"], ["001", "1"]),
+    ],
+)
+def test_a_csv_file_is_read_as_the_types_of_fit(folder, table, labels, attributes):
+    y, ids = np.array(labels)[table.y], [f"{row:03}" for row in range(table.n)]
+    ids[7] = "NA"
+    X = table.X.astype(np.float64) / 3  # digits that a fast reader of numbers gets wrong
+    groups = pd.DataFrame([attributes[a] for a in table.a])
+    groups.columns = [f"attribute {place}" for place in range(groups.shape[1])]
+    unlearner = RetrainUnlearner(make_net(max_epochs=1), random_state=0)
+    unlearner.fit(X, y, groups, sample_id=ids).save("model")
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(label=y, person=ids).join(groups)
+    frame.sample(frac=1, random_state=0).to_csv("data.csv", index=False)
+    DeletionLedger("ledger").add(["NA"])
+    options = ["--data", "data.csv", "--target", "label", "--sample-id", "person"]
+    options += [part for name in groups for part in ("--groups", name)]
+    text("run", "ledger", "model", *NET, *options)
+    assert model_hash(loaded()) == model_hash(unlearner.unlearn([7]))

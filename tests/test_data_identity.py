@@ -1,0 +1,249 @@
+"""The rows handed in are those of ``fit``: their order, labels and groups, and those of a net."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import make_net, make_table
+from sklearn import config_context
+from sklearn.frozen import FrozenEstimator
+from torch.utils.data import TensorDataset
+
+from grmu_sk import FineTuneUnlearner, NoOpUnlearner
+from grmu_sk.audit import AcceptanceGate, ModelScores, build_evidence, measure, preflight
+from grmu_sk.persistence import load
+from grmu_sk.scorers import eo_scorer, ga_scorer, ta_scorer, wg_scorer
+
+FORGET = [40, 41, 50]
+
+
+def make(**kwargs):
+    return FineTuneUnlearner(make_net(), **{"max_epochs": 1, "random_state": 0, **kwargs})
+
+
+# data that is handed in again ---------------------------------------------------------------------
+
+
+def shuffled(table):
+    order = np.random.default_rng(0).permutation(table.n)
+    table.X, table.y, table.a = table.X[order], table.y[order], table.a[order]
+
+
+def flipped(table):
+    table.y[7] = 1 - table.y[7]
+
+
+def regrouped(table):
+    table.a[:] = table.a[::-1]
+
+
+def constant(table):
+    table.X[:] = 0.5
+
+
+def two_swapped(table):
+    table.X[[3, 5]] = table.X[[5, 3]]
+
+
+def mapped(X, tmp_path):
+    path = tmp_path / f"{X[0, 0]}.npy"
+    np.save(path, X)
+    return np.load(path, mmap_mode="r")
+
+
+class Images(TensorDataset):
+    is_augmented = False
+
+
+KINDS = {
+    "array": lambda X, tmp_path: X,
+    "frame": lambda X, tmp_path: pd.DataFrame(X),
+    "tensor": lambda X, tmp_path: torch.from_numpy(X.copy()),
+    "map": mapped,
+    "dataset": lambda X, tmp_path: Images(torch.from_numpy(X.copy())),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("change", "differ"),
+    [
+        (shuffled, "y and groups and X"),
+        (flipped, "y"),
+        (regrouped, "groups"),
+        (constant, "X"),
+        (two_swapped, "X"),
+    ],
+)
+def test_other_data_is_refused(table, tmp_path, kind, change, differ):
+    as_kind = KINDS[kind]
+    unlearner = make(store_data=False).fit(as_kind(table.X.copy(), tmp_path), table.y, table.a)
+    unlearner.save(tmp_path / "model")
+    unlearner = load(tmp_path / "model", make_net())
+    # rows forgotten before do not count
+    for request in (FORGET, [60]):
+        other = make_table()
+        change(other)
+        with pytest.raises(ValueError, match=rf"not forgotten, {differ}( \(a sample\))? differ"):
+            unlearner.unlearn([61], X=as_kind(other.X, tmp_path), y=other.y, groups=other.a)
+        X = as_kind(table.X.copy(), tmp_path)
+        unlearner.unlearn(request, X=X, y=table.y, groups=table.a)
+    assert unlearner.forget_idx_.tolist() == [*FORGET, 60]
+    if change is not two_swapped:
+        with pytest.raises(ValueError, match="not what fit was given"):
+            build_evidence(unlearner, training=(1 - table.y, 1 - table.a))
+
+
+@pytest.mark.parametrize("kind", ["array", "frame", "tensor"])
+def test_rows_forgotten_earlier_may_hold_anything(table, kind):
+    undisturbed = make(store_data=False).fit(table.X, table.y, table.a)
+    unlearner = make(store_data=False).fit(table.X, table.y, table.a)
+    for one in (unlearner, undisturbed):
+        one.unlearn(FORGET, X=table.X, y=table.y, groups=table.a)
+    before = dict(unlearner._digests)
+    undisturbed.unlearn([60], X=table.X, y=table.y, groups=table.a)
+    X, y, a = table.X.copy(), table.y.astype(object), table.a.astype(object)
+    X[FORGET], y[FORGET], a[FORGET] = np.nan, None, None
+    y, a = y.tolist(), a.tolist()
+    unlearner.unlearn([60], X=KINDS[kind](X, None), y=y, groups=a)
+    assert unlearner._digests == undisturbed._digests != before
+    np.testing.assert_array_equal(unlearner.predict_proba(X[:9]), undisturbed.predict_proba(X[:9]))
+
+
+def test_digests_tell_of_remaining_rows_only(table):
+    other = make_table()
+    other.X[FORGET], other.y[FORGET], other.a[FORGET] = 9, 1 - other.y[FORGET], 1 - other.a[FORGET]
+    one, two = (make().fit(rows.X, rows.y, rows.a) for rows in (table, other))
+    assert one._digests != two._digests
+    assert one.unlearn(FORGET)._digests == two.unlearn(FORGET)._digests
+
+
+# labels and groups of test rows -------------------------------------------------------------------
+
+
+@pytest.fixture
+def measured():
+    """A model with test rows, three of which are of a group that it has not seen."""
+    table = make_table(320)
+    unlearner = make().fit(table.X[:200], table.y[:200], table.a[:200]).unlearn(FORGET)
+    X, y, a = table.X[200:], table.y[200:], table.a[200:].astype(object)
+    wrong = np.flatnonzero(unlearner.predict(X) != y)[:3]
+    a[wrong] = "unknown"
+    return unlearner, X, y, a, a != "unknown"
+
+
+def test_groups_that_fit_has_not_seen_are_named_and_do_not_decide(measured):
+    unlearner, X, y, a, known = measured
+    known_rows = (X[known], y[known], a[known].astype(int))
+    expected = measure(unlearner, *known_rows, n_bootstrap=5)
+    with pytest.warns(UserWarning, match=r"has not seen .*\{'unknown': 3\}.*do not count"):
+        scores = measure(unlearner, X, y, a, n_bootstrap=5)
+    assert scores.left_out == {"unknown": 3} and scores.n_rows == len(y) - 3
+    assert {n: s.value for n, s in scores.metrics.items()} == {
+        n: s.value for n, s in expected.metrics.items()
+    }
+    assert ModelScores.from_dict(scores.to_dict()).left_out == {"unknown": 3}
+    with pytest.warns(UserWarning, match="do not count"):
+        result = AcceptanceGate(leakage=False, residue=False).check(
+            unlearner, X=X, y=y, groups=a, before=expected, n_bootstrap=5
+        )
+    assert result.passed and all("{'unknown': 3}" in check.detail for check in result.checks)
+    for scorer in (eo_scorer, ga_scorer, wg_scorer):
+        with pytest.warns(UserWarning, match=r"\{'unknown': 3\}"):
+            found = scorer(unlearner, X, y, groups=a)
+        assert found == scorer(unlearner, *known_rows[:2], groups=known_rows[2])
+
+
+@pytest.mark.parametrize(
+    "change", [lambda y: y.astype(str), lambda y: y + 5, lambda y: [None] * 120]
+)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda u, X, y, a: measure(u, X, y, a),
+        lambda u, X, y, a: build_evidence(u, X, y, a),
+        lambda u, X, y, a: AcceptanceGate().check(u, X=X, y=y, groups=a),
+        lambda u, X, y, a: eo_scorer(u, X, y, groups=a),
+        lambda u, X, y, a: wg_scorer(u, X, y, groups=a),
+        lambda u, X, y, a: ta_scorer(u, X, y),
+    ],
+)
+def test_labels_that_fit_has_not_seen_are_refused(measured, use, change):
+    unlearner, X, y, a, _ = measured
+    a[a == "unknown"] = 0
+    with pytest.raises(ValueError, match=r"mix strings|not there when fitting|missing label"):
+        use(unlearner, X, change(y), a.astype(int))
+
+
+def test_preflight_compares_what_it_is_given(table):
+    unlearner = make(store_data=False).fit(table.X, table.y, table.a)
+    for changed in ({"y": 1 - table.y}, {"groups": 1 - table.a}, {"X": table.X[::-1]}):
+        given = {"X": table.X, "y": table.y, "groups": table.a, **changed}
+        with pytest.raises(ValueError, match=f"{next(iter(changed))} differ"):
+            preflight(unlearner, FORGET, methods=[], **given)
+
+
+# the classes of a trained net ---------------------------------------------------------------------
+
+ORDER = np.array(["cat", "dog", "ant"])
+
+
+@pytest.fixture
+def trained():
+    """A net trained on cat=0, dog=1, ant=2, which skorch knows as 0, 1, 2."""
+    table = make_table(300, n_classes=3)
+    table.X[np.arange(table.n), table.y] += 6
+    return make_net(module__n_classes=3, max_epochs=10).fit(table.X, table.y), table
+
+
+def given_order(net):
+    return net.set_params(classes=ORDER.tolist())
+
+
+def attribute_order(net):
+    net.classes = ORDER
+    return net
+
+
+def of_an_unlearner(net):
+    table = make_table(300, n_classes=3)
+    return NoOpUnlearner(FrozenEstimator(given_order(net))).fit(table.X, ORDER[table.y], table.a)
+
+
+@pytest.mark.parametrize("say", [given_order, attribute_order, of_an_unlearner])
+def test_the_order_of_a_trained_nets_classes_is_kept(trained, tmp_path, say):
+    net, table = trained
+    names = ORDER[table.y]
+    unlearner = FineTuneUnlearner(FrozenEstimator(say(net)), max_epochs=1, random_state=0)
+    unlearner.fit(table.X, names, table.a)
+    assert unlearner.score(table.X, names) > 0.9 and unlearner.classes_.tolist() == ORDER.tolist()
+    unlearner.unlearn(FORGET)
+    unlearner.save(tmp_path / "model")
+    loaded = load(tmp_path / "model", make_net(module__n_classes=3))
+    again = unlearner.fit(table.X, names, table.a)
+    assert min(one.score(table.X, names) for one in (loaded, again)) > 0.9
+
+
+def test_an_order_that_cannot_be_told_is_asked_for(trained):
+    net, table = trained
+    frozen = FrozenEstimator(net)
+    with pytest.raises(ValueError, match=r"knows the classes \[0, 1, 2\].*set net.classes"):
+        NoOpUnlearner(frozen).fit(table.X, ORDER[table.y], table.a)
+    del net.classes_inferred_
+    with pytest.warns(UserWarning, match=r"less than the \d+\.\d% of guessing.*set net.classes"):
+        NoOpUnlearner(frozen).fit(table.X, ORDER[table.y], table.a)
+    NoOpUnlearner(frozen).fit(table.X, table.y, table.a)
+
+
+def test_groups_of_other_rows_behind_a_sampler_are_refused(table):
+    pipeline = pytest.importorskip("imblearn.pipeline")
+    from grmu_sk.resampling import ReweightResampler
+
+    index = pd.RangeIndex(500, 500 + table.n)
+    y, a = pd.Series(table.y, index), pd.Series(table.a, index)
+    pipe = pipeline.make_pipeline(ReweightResampler(random_state=0), make())
+    with config_context(enable_metadata_routing=True):
+        pipe[-1].set_fit_request(groups=True)
+        with pytest.raises(ValueError, match="y and groups have different indices"):
+            pipe.fit(table.X, y, groups=a)
+    make().fit(pd.DataFrame(table.X, index), y, a)
