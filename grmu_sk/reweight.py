@@ -213,9 +213,7 @@ class ReweightSampler(TransformerMixin, BaseEstimator):
         """
         check_types(ReweightSampler.to_torch, locals())
         weights = self.transform(X, groups)
-        return _AnyNumberOfRows(
-            torch.from_numpy(weights), num_samples or len(weights), True, generator
-        )
+        return _AnyNumberOfRows(weights.tolist(), num_samples or len(weights), True, generator)
 
 
 class _AnyNumberOfRows(WeightedRandomSampler):
