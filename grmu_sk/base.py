@@ -36,7 +36,7 @@ from .groups import GroupEncoder, Pair
 from .outputs import first_output, is_single_logit, log_probabilities
 from .progress import Progress, request_progress
 from .reweight import group_balance_weights
-from .rows import InputRows, Rows, TrainingRows, encoded, is_memory_mapped, map_tensors
+from .rows import InputRows, Rows, TrainingRows, encoded, is_memory_mapped
 from .sample_ids import SampleIds
 from .training import (
     Phase,
@@ -380,12 +380,18 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
         """Check, before any training, that the net fits the data and has the features we need."""
         inputs = data.fetch(torch.arange(min(2, len(data))))
-        scores = first_output(_output_of(net, inputs))
+        try:
+            scores = first_output(net.evaluation_step((inputs, None)))
+        except RuntimeError as error:
+            error.add_note(
+                "Masks and whole numbers of a tensor or Dataset reach forward as they are: where "
+                "it needs others, convert them there, or with X.float()."
+            )
+            raise
         if not isinstance(scores, torch.Tensor):
             raise TypeError(
-                f"The module returns a {type(scores).__name__}, not a tensor with a score for each "
-                "class. Let it return its logits: in a subclass of the net, def infer(self, x, "
-                "**params): return super().infer(x, **params).logits."
+                f"The module returns a {type(scores).__name__}, no tensor of scores. Take its "
+                "logits, in the net: def infer(self, x): return super().infer(x).logits."
             )
         n_outputs = 2 if is_single_logit(scores) else scores.shape[1]
         if n_outputs != len(self.classes_):
@@ -1051,21 +1057,6 @@ def _inputs_as_given(unlearner: BaseUnlearner, data: TrainingRows, rows: Rows) -
     if names is None or isinstance(X, torch.Tensor):
         return X
     return pd.DataFrame(X, columns=names, index=rows)
-
-
-def _output_of(net: NeuralNet, inputs: Any) -> Any:
-    try:
-        return net.evaluation_step((inputs, None))
-    except RuntimeError as error:
-        parts: list[torch.Tensor] = []
-        map_tensors(parts.append, inputs)
-        if all(part.is_floating_point() for part in parts):
-            raise
-        raise TypeError(
-            f"The net cannot read X ({', '.join(str(part.dtype) for part in parts)}): {error}. "
-            "Whole numbers and masks of a tensor or Dataset reach the module as they are: convert "
-            "them in the module, or with X.float()."
-        ) from error
 
 
 def _in_order_of(trained: Any, labels: NDArray[Any]) -> NDArray[Any]:

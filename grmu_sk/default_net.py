@@ -72,8 +72,5 @@ def _row_shape(X: Any) -> tuple[int, ...]:
         return tuple(X.shape[1:])
     inputs, _ = split_item(X[0])
     if not hasattr(inputs, "shape"):
-        raise TypeError(
-            f"The default net reads one array or tensor a row, but items of X hold a "
-            f"{type(inputs).__name__}. Pass a net of your own as estimator."
-        )
+        raise TypeError(f"The default net reads tensors, no {type(inputs).__name__}: pass a net.")
     return tuple(inputs.shape)

@@ -73,16 +73,11 @@ def split_item(item: Any) -> tuple[Any, Any]:
         return item[0], None
     if len(item) == 2 and _is_one_label(item[1]):
         return item[0], item[1]
-    parts = ", ".join(
-        f"{type(part).__name__} of shape {tuple(part.shape)}"
-        if hasattr(part, "shape")
-        else type(part).__name__
-        for part in item
-    )
+    kinds = ", ".join(type(part).__name__ for part in item)
     raise TypeError(
-        f"An item of the Dataset X is a {type(item).__name__} ({parts}). It must be inputs or a "
-        "pair (inputs, label): hand out several inputs as ((x1, x2), label), which the module "
-        "receives as one list, or as a dictionary, which it receives by name."
+        f"An item of the Dataset X, ({kinds}), must be inputs or a pair of inputs and one label: "
+        "hand out several inputs as ((x1, x2), label), which the module receives as one list, or "
+        "as a dictionary, which it receives by name."
     )
 
 
@@ -186,38 +181,27 @@ class InputRows(SkorchDataset):
             return default_collate([inputs for inputs, _ in pairs])
         if all(label is None for _, label in pairs):
             return self.collate(items)
-        return self._checked(
-            self.collate(
-                [
-                    (inputs, number if isinstance(label, torch.Tensor) else number.item())
-                    for (inputs, label), number in zip(pairs, y, strict=True)
-                ]
-            ),
-            y,
-        )
-
-    @staticmethod
-    def _checked(batch: Any, y: torch.Tensor) -> Any:
-        """Return the inputs of what a user's ``collate_fn`` made of the rows with these labels."""
+        numbered = [
+            (inputs, number if isinstance(label, torch.Tensor) else number.item())
+            for (inputs, label), number in zip(pairs, y, strict=True)
+        ]
+        batch = self.collate(numbered)
         is_pair = isinstance(batch, tuple | list) and len(batch) == 2
-        labels = np.asarray(batch[1]).reshape(-1).tolist() if is_pair else None
-        if labels != y.tolist():
+        if not is_pair or np.asarray(batch[1]).reshape(-1).tolist() != y.tolist():
             raise ValueError(
-                "collate_fn must return a pair (inputs, labels) with the labels it was given, one "
-                "for each row and in the same order: phases and predictions know rows by their "
-                "place. Leave sorting to the module (pack_padded_sequence(..., "
-                "enforce_sorted=False)) and mixed labels to a training of your own."
+                "collate_fn must return a pair (inputs, labels) with the labels it was given, in "
+                "the same order: rows are known by their place. Leave sorting to the module, with "
+                "pack_padded_sequence(..., enforce_sorted=False); labels cannot be mixed."
             )
         return batch[0]
 
     def cast(self, inputs: Any) -> Any:
         """Return inputs in the net's precision; masks and whole numbers as they are."""
-        return map_tensors(
-            lambda part: (
-                part.to(self.dtype) if self.casts_all or part.is_floating_point() else part
-            ),
-            inputs,
-        )
+
+        def cast(part: torch.Tensor) -> torch.Tensor:
+            return part.to(self.dtype) if self.casts_all or part.is_floating_point() else part
+
+        return map_tensors(cast, inputs)
 
 
 class TrainingRows(InputRows):

@@ -55,15 +55,7 @@ from skorch.utils import to_device
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    RandomSampler,
-    SequentialSampler,
-    Subset,
-    default_collate,
-)
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from .device_copies import copied_ahead, copies_pay, kept_on_gpu, to_gpu
 from .distributed import (
@@ -888,10 +880,8 @@ def _warn_of_other_orders(net: NeuralNet, phases: list[Phase]) -> None:
     ]
     if unused:
         warnings.warn(
-            f"{' and '.join(unused)} cannot be kept here: predictions are of every row in its "
-            "place, and unlearning draws the rows of its phases itself. What the training loader "
-            "says of the order of rows counts where fit trains on all of them.",
-            UserWarning,
+            f"{' and '.join(unused)} cannot be kept here: predictions need each row in its place, "
+            "and unlearning draws its rows itself; a training loader's order counts in fit alone.",
             stacklevel=2,
         )
 
@@ -903,11 +893,9 @@ def _training_order(net: NeuralNet, where: torch.Tensor, phase: Phase) -> _Order
     order = _Order(where, phase.weights, batch_size)
     asked = _ordering(net, "iterator_train") if phase.own_order else {}
     if asked:
-        sampler = asked.get("sampler")
-        if sampler is None:
-            sampler = (RandomSampler if asked.get("shuffle", True) else SequentialSampler)(where)
-        batches = BatchSampler(sampler, order.batch_size, asked.get("drop_last", False))
-        order.sampler = asked.get("batch_sampler", batches)
+        asked.setdefault("shuffle", not {"sampler", "batch_sampler"} & asked.keys())
+        size = 1 if "batch_sampler" in asked else order.batch_size
+        order.sampler = DataLoader(where, size, **asked).batch_sampler  # type: ignore[arg-type]
     return order
 
 
@@ -983,7 +971,7 @@ def own_collate(net: NeuralNet, data: InputRows) -> Callable[[list[Any]], Any] |
 
 
 def _collate_of(loader: Any) -> Callable[[list[Any]], Any] | None:
-    collate: Callable[[list[Any]], Any] | None = getattr(loader, "collate_fn", None)
+    collate = getattr(loader, "collate_fn", default_collate)
     return None if collate is default_collate else collate
 
 
@@ -1016,20 +1004,16 @@ def _own_loader(
     rows.loaders = None
     try:
         loader = iterator(rows, batch_sampler=order, **options)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} cannot be told the order of rows: {error}. {_LOADERS}") from error
-    if not isinstance(loader, DataLoader):
-        raise TypeError(f"{name} makes a {type(loader).__name__}. {_LOADERS}")
+        collate, loader.collate_fn = _collate_of(loader), _inputs_and_labels
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TypeError(
+            f"{name} cannot be told which rows come when ({error}). It must be torch's DataLoader, "
+            "or a subclass that takes a batch_sampler."
+        ) from error
     # whole batches are fetched, and made the loader's way, by the rows themselves
-    rows.collate, loader.collate_fn = _collate_of(loader), _inputs_and_labels
+    rows.collate = collate
     kept[name] = iterator, options, order, loader
     return loader
-
-
-_LOADERS = (
-    "Phases say which rows come when, so it must be torch's DataLoader, or a subclass that takes a "
-    "batch_sampler."
-)
 
 
 def _inputs_and_labels(batch: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -1096,24 +1080,15 @@ class _Order:
         """Return the positions of one epoch in the order of visit, batch by batch."""
         where, n_rows = self.where, len(self.where)
         if self.sampler is not None:
-            return self._asked_for(self.sampler)
+            batches = [where[list(batch)] for batch in self.sampler]
+            if not batches:
+                raise ValueError("The options of the net's training loader leave no batch of rows.")
+            return batches
         if self.weights is not None:
             where = where[draw_by_weight(self.weights, n_rows)]
         elif self.shuffle:
             where = where[torch.randperm(n_rows)]
         return where.split(self.batch_size) if n_rows else ()
-
-    def _asked_for(self, sampler: Iterable[Iterable[int]]) -> Sequence[torch.Tensor]:
-        batches = [torch.as_tensor(list(batch), dtype=torch.int64) for batch in sampler]
-        if not batches or not all(
-            len(batch) and batch.min() >= 0 and batch.max() < len(self.where) for batch in batches
-        ):
-            raise ValueError(
-                f"The loader's options {', '.join(ORDERING)} do not order the {len(self.where)} "
-                f"rows to train on: of {len(batches)} batches, one has no row, or one that is not "
-                f"among 0 to {len(self.where) - 1}. (A train_split takes rows away.)"
-            )
-        return [self.where[batch] for batch in batches]
 
     def __len__(self) -> int:
         return -(-len(self.where) // self.batch_size)

@@ -118,9 +118,6 @@ class SeveralInputs(PairsDataset):
 class ReadsSeveral(MLP):
     """A net that is wrong unless all inputs arrive as they are."""
 
-    def __init__(self, n_features: int) -> None:
-        super().__init__(n_features, hidden=(16,))
-
     def forward(self, X: Any, mask: Any = None, number: Any = None) -> torch.Tensor:
         if mask is None:
             X, mask, number = X

@@ -690,7 +690,8 @@ def check_extra_inputs(name: str, unlearner: BaseUnlearner) -> None:
     reference = fitted(unlearner, data).unlearn(FIRST).predict_proba(data.X)
     for kind in ("dict", "list"):
         X = SeveralInputs(data.X, kind)
-        made = prepared(unlearner, small_net(ReadsSeveral, module__n_features=4))
+        net = small_net(ReadsSeveral, module__n_features=4, module__hidden=(16,))
+        made = prepared(unlearner, net)
         try:
             made.fit(X, data.y, data.a)
         except ValueError as error:

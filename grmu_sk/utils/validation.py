@@ -75,15 +75,12 @@ _ENCODE = (
 
 def _refuse_other_kinds(X: Any) -> None:
     """Refuse what holds rows in a way that NumPy would misread, and say what to hand over."""
-    advice = None
-    if isinstance(X, DataLoader):
-        advice = "the Dataset it reads, X.dataset, and its options to the net (iterator_train__...)"
-    elif isinstance(X, Mapping):
-        advice = "a Dataset whose items are dictionaries, skorch.dataset.Dataset(dict(X))"
-    elif type(X).__module__.partition(".")[0] == "datasets":  # of Hugging Face
-        advice = "a torch Dataset that hands out (inputs, label), with inputs as forward takes them"
-    if advice is not None:
-        raise TypeError(f"X must hold rows, got a {type(X).__name__}: pass {advice}.")
+    # the latter are those of Hugging Face
+    if isinstance(X, DataLoader | Mapping) or type(X).__module__.startswith("datasets."):
+        raise TypeError(
+            f"X must hold rows, got a {type(X).__name__}: pass a torch Dataset of (inputs, label), "
+            "such as X.dataset of a DataLoader, or skorch.dataset.Dataset(dict(X)) of a dictionary."
+        )
     if isinstance(X, pd.DataFrame):
         others = [
             name for name, dtype in zip(X, X.dtypes, strict=True) if not _may_be_numbers(dtype)

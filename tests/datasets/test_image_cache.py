@@ -67,6 +67,17 @@ def test_images_are_those_of_the_files(files):
         files[70]
 
 
+def test_sixteen_bits_are_scaled_and_unknown_depths_refused(tmp_path):
+    grey = np.array([[0, 255, 256], [30_000, 65_280, 65_535]], dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / "deep.tif")
+    Image.fromarray(grey.astype(np.float32) / 65_535).save(tmp_path / "float.tif")
+    files = ImageFiles(tmp_path, ["deep.tif", "float.tif"])
+    for channel in files[0]:
+        assert channel.tolist() == (grey // 256).tolist()
+    with pytest.raises(ValueError, match=r"row 1, .*float.tif.* mode 'F', of which nobody knows"):
+        files[1]
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
 def test_all_kinds_of_images_become_colour_images(tmp_path, mode):
     image = Image.fromarray(np.full((6, 8, 3), 255, dtype=np.uint8)).convert(mode)
