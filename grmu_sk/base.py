@@ -6,7 +6,7 @@ import os
 import warnings
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -31,9 +31,9 @@ from .distributed import (
     refuse_several_processes,
     take_over_weights,
 )
-from .features import find_feature_layer
 from .groups import GroupEncoder, Pair
 from .outputs import first_output, is_single_logit, log_probabilities
+from .parameters import WithParameters, parameter
 from .progress import Progress, request_progress
 from .reweight import group_balance_weights
 from .rows import InputRows, Rows, TrainingRows, encoded, is_memory_mapped
@@ -154,54 +154,8 @@ class Request:
         return self.reweight() if reweight else None
 
 
-def check_reweight(reweight: bool | str) -> None:
-    """Raise ValueError if ``reweight`` is neither a bool nor "uniform"."""
-    is_flag = isinstance(reweight, bool | np.bool_)
-    if not is_flag and not (isinstance(reweight, str) and reweight == "uniform"):
-        raise ValueError(f"reweight must be True, False or 'uniform', got {reweight!r}.")
-
-
-class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta):
-    """Base class of all unlearning methods.
-
-    A method subclasses this and says, in :meth:`_unlearn`, how a net is changed so that it
-    forgets. Everything else is here: validation, encoding of labels and groups, which row is
-    where, seeds, atomicity, and what must not be remembered.
-
-    Parameters
-    ----------
-    estimator : skorch net, FrozenEstimator or None
-        What to train.
-    feature_layer : str or None
-        Dotted name of the layer whose output is the features.
-    random_state : int, RandomState instance or None
-        Seed.
-    store_data : bool
-        Keep the training rows for :meth:`unlearn`.
-    keep_forgotten : bool
-        Keep forgotten rows as well.
-    """
-
-    __metadata_request__fit = {"groups": True, "forget": True, "sample_id": True}
-
-    #: Settings a fair comparison tries on validation rows: lists of values, by parameter.
-    search_grid: dict[str, list[Any]] = {}
-    #: Whether the method needs protected attributes to work.
-    _needs_groups = False
-    #: Whether the method starts from the trained net; if not, ``fit`` with ``forget`` skips it.
-    _needs_trained_net = True
-    #: Whether the method can take over a net that was trained elsewhere.
-    _accepts_trained_net = True
-    #: Whether unlearning changes the net at all; False for a control that does nothing.
-    _changes_net = True
-    #: Whether some weights of the trained net stay as they are, by the method's own definition.
-    _keeps_weights = False
-    #: Whether weights that never saw a row to forget stay as they are.
-    _keeps_unaffected_weights = False
-    #: Phases in which the method reads rows that are to be forgotten; no other may.
-    _phases_that_read_forgotten: tuple[str, ...] = ()
-    #: Whether the method reads features, so that a feature layer must exist.
-    _needs_features = False
+class _Fitted:
+    """What ``fit`` sets; declared apart, since every annotation below is a parameter."""
 
     net_: NeuralNet
     classes_: NDArray[Any]
@@ -214,22 +168,79 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
     _data: TrainingRows | None
     _digests: dict[str, str]
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        feature_layer: str | None = None,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        self.estimator = estimator
-        self.feature_layer = feature_layer
-        self.random_state = random_state
-        self.store_data = store_data
-        self.keep_forgotten = keep_forgotten
+
+class BaseUnlearner(
+    _Fitted, WithParameters, ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta
+):
+    """Base class of all unlearning methods.
+
+    A method subclasses this and says, in :meth:`_unlearn`, how a net is changed so that it
+    forgets. Everything else is here: validation, encoding of labels and groups, which row is
+    where, seeds, atomicity, and what must not be remembered.
+
+    Parameters
+    ----------
+    estimator : skorch net, FrozenEstimator or None, default=None
+        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
+        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
+        trains nothing. None gives a small default net.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, batches and draws. The caller's random state is never touched.
+    store_data : bool, default=True
+        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
+        given to ``unlearn`` again. Forgotten rows are dropped in either case.
+    keep_forgotten : bool, default=False
+        Whether to keep forgotten rows in the object. For evaluation only: the object and its
+        pickle then contain the data that was to be forgotten.
+
+    Attributes
+    ----------
+    net_ : skorch net
+        The net that predicts.
+    classes_ : ndarray of shape (n_classes,)
+        Target labels.
+    forget_idx_, remaining_idx_ : ndarray
+        Row numbers of ``fit`` that are forgotten, and that remain.
+    forget_groups_ : list of tuple
+        The pairs (y, attribute) of forgotten rows.
+    history_ : skorch.history.History
+        A row for each epoch and phase, over all runs.
+    seed_ : int
+        The seed used.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, if X was a DataFrame.
+    """
+
+    __metadata_request__fit = {"groups": True, "forget": True, "sample_id": True}
+
+    #: Settings a fair comparison tries on validation rows: lists of values, by parameter.
+    search_grid: ClassVar[dict[str, list[Any]]] = {}
+    #: Whether the method starts from the trained net; if not, ``fit`` with ``forget`` skips it.
+    _needs_trained_net = True
+    #: Whether the method can take over a net that was trained elsewhere.
+    _accepts_trained_net = True
+    #: Whether unlearning changes the net at all; False for a control that does nothing.
+    _changes_net = True
+    #: Whether some weights of the trained net stay as they are, by the method's own definition.
+    _keeps_weights = False
+    #: Whether weights that never saw a row to forget stay as they are.
+    _keeps_unaffected_weights = False
+    #: Phases in which the method reads rows that are to be forgotten; no other may.
+    _phases_that_read_forgotten: ClassVar[tuple[str, ...]] = ()
+
+    estimator: Any = parameter(None, kw_only=False)
+    random_state: RandomState = parameter(None, "random_state")
+    store_data: bool = parameter(True, "boolean")
+    keep_forgotten: bool = parameter(False, "boolean")
 
     # what a method says ------------------------------------------------------------------------
+
+    @property
+    def _needs_groups(self) -> bool:
+        """Whether the method needs protected attributes to work."""
+        return bool(getattr(self, "reweight", False)) and self.reweight != "uniform"
 
     @abstractmethod
     def _unlearn(self, request: Request) -> NeuralNet:
@@ -244,11 +255,8 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         return {}
 
     def _check_parameters(self) -> None:
-        """Raise ValueError for a parameter that is out of range; called before any work."""
-
-    def _check_all_parameters(self) -> None:
-        check_types(type(self).__init__, vars(self))
-        self._check_parameters()
+        """Raise ValueError if parameters are out of range; called before any work."""
+        self._validate_params()
 
     # fit ---------------------------------------------------------------------------------------
 
@@ -300,7 +308,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         """
         with unchanged_on_error(self), all_processes(self._source_net()):
             self.__dict__.pop("_out_of_service", None)
-            self._check_all_parameters()
+            self._check_parameters()
             about_rows = {"groups": groups, "forget": forget, "sample_weight": sample_weight}
             check_same_index({"X": X, "y": y}, {**about_rows, "sample_id": sample_id})
             X = check_inputs(self, X, y, reset=True)
@@ -399,8 +407,6 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
                 f"The net has {n_outputs} outputs but y has {len(self.classes_)} classes "
                 f"{self.classes_.tolist()}. Give the module one output for each class."
             )
-        if self._needs_features:
-            find_feature_layer(net, inputs, self.feature_layer)
 
     def _warn_if_worse_than_chance(self, data: TrainingRows) -> None:
         """Warn if labels and answers of a net that was brought in agree less than by chance."""
@@ -552,7 +558,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         if ledger is not None:
             return self._unlearn_by_ledger(ledger, forget, ids, reason, checkpoint, **data)
         with unchanged_on_error(self), all_processes(self.net_):
-            self._check_all_parameters()
+            self._check_parameters()
             self._check_request(forget, ids, ledger, reason)
             rows = self._sample_ids.rows_of(ids) if forget is None else self._checked_rows(forget)
             if len(rows) == 0:
@@ -579,7 +585,7 @@ class BaseUnlearner(ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclas
         checkpoint: UnlearningCheckpoint | None,
         **data: Any,
     ) -> Self:
-        self._check_all_parameters()
+        self._check_parameters()
         self._check_request(forget, ids, ledger, reason)
         refuse_several_processes(self.net_, "requests of a ledger")
         asked = ids if forget is None else self._sample_ids.of_rows(self._checked_rows(forget))

@@ -13,21 +13,7 @@ from ..training import Phase, fresh_net, train
 
 
 class FromScratchUnlearner(BaseUnlearner):
-    """Base class of methods that train a net with new weights, with the recipe of ``fit``.
-
-    Parameters
-    ----------
-    estimator : skorch net, FrozenEstimator or None
-        What to train. Its module must be a class or a function.
-    feature_layer : str or None
-        Dotted name of the layer whose output is the features.
-    random_state : int, RandomState instance or None
-        Seed.
-    store_data : bool
-        Keep the training rows for ``unlearn``.
-    keep_forgotten : bool
-        Keep forgotten rows as well.
-    """
+    """Base class of methods that train a net with new weights, with the recipe of ``fit``."""
 
     _needs_trained_net = False
 

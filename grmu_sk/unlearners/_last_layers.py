@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from skorch import NeuralNet
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -12,17 +11,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from ..base import Request
+from ..parameters import COUNT, parameter
 from ..rows import TrainingRows
 from ..training import Phase
-from ..utils._random import RandomState
-from ._approximate import ApproximateUnlearner
+from ._approximate import RetainingUnlearner
 
 # Like scales and shifts, these do not count as layers of their own: each belongs to the part,
 # frozen or trained, in which it runs.
 NORMALISATION = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-class LastLayersUnlearner(ApproximateUnlearner):
+class LastLayersUnlearner(RetainingUnlearner):
     """Base class of methods that train the last k layers on the remaining rows.
 
     Parameters
@@ -31,52 +30,13 @@ class LastLayersUnlearner(ApproximateUnlearner):
         What to train and to unlearn from.
     k : int
         Number of layers to train.
-    max_epochs : int
-        Epochs of an unlearning run.
-    lr : float or None
-        Learning rate of an unlearning run; None means the net's.
-    batch_size : int or None
-        Rows a batch of an unlearning run; None means the net's.
     reweight : bool or "uniform"
         Sample the remaining rows by REWEIGHT, or uniformly with replacement.
     random_state : int, RandomState instance or None
         Seed.
-    store_data : bool
-        Keep the training rows for ``unlearn``.
-    keep_forgotten : bool
-        Keep forgotten rows as well.
     """
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        k: int = 1,
-        max_epochs: int = 10,
-        lr: float | None = None,
-        batch_size: int | None = None,
-        reweight: bool | str = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            max_epochs=max_epochs,
-            lr=lr,
-            batch_size=batch_size,
-            reweight=reweight,
-            feature_layer=None,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.k = k
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
-            raise ValueError(f"k must be a whole number of at least 1, got {self.k!r}.")
+    k: int = parameter(1, COUNT)
 
     def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
         super()._check_net(net, data)
@@ -197,13 +157,13 @@ def _freeze_others(net: NeuralNet, layers: list[str]) -> None:
     since each training step puts the whole net into training mode.
     """
     kept = {
-        parameter
+        weight
         for layer in layers
-        for parameter in net.module_.get_submodule(layer).parameters(recurse=False)
+        for weight in net.module_.get_submodule(layer).parameters(recurse=False)
     }
-    for _, parameter in net.get_all_learnable_params():
-        if parameter not in kept:
-            parameter.requires_grad_(False)
+    for _, weight in net.get_all_learnable_params():
+        if weight not in kept:
+            weight.requires_grad_(False)
     for name, sub in net.module_.named_modules():
         if name not in layers and any(True for _ in sub.buffers(recurse=False)):
             sub.register_forward_pre_hook(_go_to_eval_mode)

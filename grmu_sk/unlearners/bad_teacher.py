@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from skorch import NeuralNet
@@ -11,17 +9,18 @@ from torch import nn
 
 from ..base import Request
 from ..outputs import log_probabilities
+from ..parameters import POSITIVE, SHARE, parameter
 from ..rows import Rows, TrainingRows
 from ..training import Batch, Phase, fresh_net
-from ..utils._random import RandomState, draw_by_weight
-from ._approximate import ApproximateUnlearner
+from ..utils._random import draw_by_weight
+from ._approximate import RetainingUnlearner
 from ._distillation import frozen_teacher, softened_divergence
 from ._initial_weights import parameters_without_reset, untrained_net
 
 __all__ = ["BadTeacherUnlearner"]
 
 
-class BadTeacherUnlearner(ApproximateUnlearner):
+class BadTeacherUnlearner(RetainingUnlearner):
     r"""Bad teacher: learn from an untrained net on rows to forget, from the original on others.
 
     The net being changed, the student s, has two teachers [1]_, both frozen and in eval mode: the
@@ -51,50 +50,22 @@ class BadTeacherUnlearner(ApproximateUnlearner):
         function, the incompetent teacher is what calling it gives (with pretrained weights, if it
         loads some). Where it is an instance, every layer's ``reset_parameters`` is called on a
         copy, and ``fit`` refuses an instance with parameters that this leaves as they are.
-    max_epochs : int, default=10
-        Epochs of an unlearning run.
     retain_share : float, default=0.3
         Remaining rows drawn in each epoch, as a share of all remaining rows, in (0, 1].
     temperature : float, default=1.0
         Temperature T that logits are divided by.
-    lr : float or None, default=None
-        Learning rate of the unlearning run; None means the net's.
-    batch_size : int or None, default=None
-        Rows a batch of the unlearning run; None means the net's.
     reweight : bool or "uniform", default=False
         Whether the remaining rows are drawn by REWEIGHT, with replacement; needs ``groups``. With
         False they are drawn uniformly and without replacement. Rows to forget are seen once an
         epoch in either case.
         ``"uniform"`` draws all remaining rows with replacement and equal
         probability, the control that tells the effect of reweighting from that of replacement.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"teach"``), over all runs. ``train_loss`` is
         the mean of L in ``"teach"``, in nats.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -134,39 +105,8 @@ class BadTeacherUnlearner(ApproximateUnlearner):
     search_grid = {"lr": [0.0025, 0.005, 0.01, 0.02]}
     _phases_that_read_forgotten = ("setup", "teach")
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        max_epochs: int = 10,
-        retain_share: float = 0.3,
-        temperature: float = 1.0,
-        lr: float | None = None,
-        batch_size: int | None = None,
-        reweight: bool | str = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            max_epochs=max_epochs,
-            lr=lr,
-            batch_size=batch_size,
-            reweight=reweight,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.retain_share = retain_share
-        self.temperature = temperature
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if not 0 < self.retain_share <= 1:
-            raise ValueError(f"retain_share must lie in (0, 1], got {self.retain_share!r}.")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature!r}.")
+    retain_share: float = parameter(0.3, SHARE)
+    temperature: float = parameter(1.0, POSITIVE)
 
     def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
         super()._check_net(net, data)

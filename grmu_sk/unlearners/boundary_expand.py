@@ -11,15 +11,15 @@ from torch import nn
 from ..base import Request
 from ..features import FeatureTap, find_feature_layer
 from ..outputs import is_single_logit, log_probabilities
+from ..parameters import parameter
 from ..rows import TrainingRows
 from ..training import Batch, Phase
-from ..utils._random import RandomState
-from ._approximate import ApproximateUnlearner
+from ._approximate import RetainingUnlearner
 
 __all__ = ["BoundaryExpandUnlearner"]
 
 
-class BoundaryExpandUnlearner(ApproximateUnlearner):
+class BoundaryExpandUnlearner(RetainingUnlearner):
     r"""Boundary expand: train rows to forget towards an extra class that is dropped afterwards.
 
     For the time of an unlearning run the net's last linear layer, with K outputs
@@ -47,46 +47,18 @@ class BoundaryExpandUnlearner(ApproximateUnlearner):
         trains nothing. None gives a small default net. The probabilities it predicts must be the
         softmax of what its last linear layer returns, or the sigmoid of a single logit; nets of
         another kind are refused by ``fit``.
-    max_epochs : int, default=10
-        Epochs of an unlearning run.
     retaining : bool, default=False
         Whether to train on the remaining rows as well, after those to forget.
-    lr : float or None, default=None
-        Learning rate of the unlearning run; None means the net's.
-    batch_size : int or None, default=None
-        Rows a batch of the unlearning run; None means the net's.
     reweight : bool or "uniform", default=False
         Whether to train on the remaining rows, whatever ``retaining`` says, and to sample them by
         REWEIGHT; needs ``groups``.
         ``"uniform"`` draws all remaining rows with replacement and equal
         probability, the control that tells the effect of reweighting from that of replacement.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"forget"``, ``"retain"``), over all runs.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -130,30 +102,7 @@ class BoundaryExpandUnlearner(ApproximateUnlearner):
     search_grid = {"lr": [0.001, 0.01], "retaining": [False, True]}
     _phases_that_read_forgotten = ("forget",)
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        max_epochs: int = 10,
-        retaining: bool = False,
-        lr: float | None = None,
-        batch_size: int | None = None,
-        reweight: bool | str = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            max_epochs=max_epochs,
-            lr=lr,
-            batch_size=batch_size,
-            reweight=reweight,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.retaining = retaining
+    retaining: bool = parameter(False, "boolean")
 
     def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
         super()._check_net(net, data)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from skorch import NeuralNet
 
 from ..base import Request
 from ..outputs import log_probabilities
+from ..parameters import NOT_NEGATIVE, parameter
 from ..rows import Rows, TrainingRows
 from ..training import Batch, Phase, fresh_net
-from ..utils._random import RandomState
-from ._approximate import ApproximateUnlearner
+from ._approximate import RetainingUnlearner
 
 __all__ = ["BoundaryShrinkUnlearner"]
 
 
-class BoundaryShrinkUnlearner(ApproximateUnlearner):
+class BoundaryShrinkUnlearner(RetainingUnlearner):
     r"""Boundary shrink: train rows to forget towards the nearest class that is not theirs.
 
     The net as it was before the request, :math:`f_o`, says for each row to forget which wrong
@@ -52,8 +51,6 @@ class BoundaryShrinkUnlearner(ApproximateUnlearner):
         in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
         trains nothing. None gives a small default net. It must be differentiable in its input,
         which is a single array of real numbers: nets that embed integers are refused.
-    max_epochs : int, default=10
-        Epochs of an unlearning run.
     epsilon : float, default=0.1
         Size :math:`\epsilon` of the step, in units of the inputs as the net reads them.
     input_range : tuple of float or None, default=None
@@ -62,42 +59,16 @@ class BoundaryShrinkUnlearner(ApproximateUnlearner):
         the range where rows are slow to read. ``(-inf, inf)`` does not clip.
     retaining : bool, default=False
         Whether to train on the remaining rows as well, after those to forget.
-    lr : float or None, default=None
-        Learning rate of the unlearning run; None means the net's.
-    batch_size : int or None, default=None
-        Rows a batch of the unlearning run; None means the net's.
     reweight : bool or "uniform", default=False
         Whether to train on the remaining rows, whatever ``retaining`` says, and to sample them by
         REWEIGHT; needs ``groups``.
         ``"uniform"`` draws all remaining rows with replacement and equal
         probability, the control that tells the effect of reweighting from that of replacement.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"forget"``, ``"retain"``), over all runs.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -143,39 +114,12 @@ class BoundaryShrinkUnlearner(ApproximateUnlearner):
     search_grid = {"lr": [0.001, 0.01], "retaining": [False, True]}
     _phases_that_read_forgotten = ("setup", "forget")
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        max_epochs: int = 10,
-        epsilon: float = 0.1,
-        input_range: tuple[float, float] | None = None,
-        retaining: bool = False,
-        lr: float | None = None,
-        batch_size: int | None = None,
-        reweight: bool | str = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            max_epochs=max_epochs,
-            lr=lr,
-            batch_size=batch_size,
-            reweight=reweight,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.epsilon = epsilon
-        self.input_range = input_range
-        self.retaining = retaining
+    epsilon: float = parameter(0.1, NOT_NEGATIVE)
+    input_range: tuple[float, float] | None = parameter(None, tuple, list, None)
+    retaining: bool = parameter(False, "boolean")
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        if self.epsilon < 0:
-            raise ValueError(f"epsilon must not be negative, got {self.epsilon!r}.")
         if self.input_range is not None and (
             len(self.input_range) != 2 or not self.input_range[0] < self.input_range[1]
         ):

@@ -8,14 +8,13 @@ from skorch import NeuralNet
 
 from ..base import Request
 from ..training import Phase, fresh_net
-from ..utils._random import RandomState
-from ._approximate import ApproximateUnlearner
+from ._approximate import RetainingUnlearner
 from ._from_scratch import check_draws_weights
 
 __all__ = ["BudgetRetrainUnlearner"]
 
 
-class BudgetRetrainUnlearner(ApproximateUnlearner):
+class BudgetRetrainUnlearner(RetainingUnlearner):
     r"""Retrain from scratch on what remains, in as few epochs as an approximate method gets.
 
     The control of every comparison. An approximate method gives up the guarantee of having
@@ -41,41 +40,15 @@ class BudgetRetrainUnlearner(ApproximateUnlearner):
         function: weights of a module *instance* could not be drawn anew.
     max_epochs : int, default=10
         Epochs of an unlearning run; the default is that of the approximate methods.
-    lr : float or None, default=None
-        Learning rate of the unlearning run; None means the net's.
-    batch_size : int or None, default=None
-        Rows a batch of the unlearning run; None means the net's.
     reweight : bool or "uniform", default=False
         Whether to sample by REWEIGHT; needs ``groups``.
         ``"uniform"`` draws all remaining rows with replacement and equal
         probability, the control that tells the effect of reweighting from that of replacement.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"retrain"``), over all runs.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -104,29 +77,6 @@ class BudgetRetrainUnlearner(ApproximateUnlearner):
     method_name = "budget_retrain"
     search_grid = {"lr": [0.025, 0.05, 0.1, 0.2]}
     _needs_trained_net = False
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        max_epochs: int = 10,
-        lr: float | None = None,
-        batch_size: int | None = None,
-        reweight: bool | str = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            max_epochs=max_epochs,
-            lr=lr,
-            batch_size=batch_size,
-            reweight=reweight,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
 
     def _new_net(self, X: Any) -> NeuralNet:
         return check_draws_weights(super()._new_net(X))

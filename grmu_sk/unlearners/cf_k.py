@@ -23,54 +23,10 @@ class CFkUnlearner(LastLayersUnlearner):
     frozen BatchNorm layers use their running statistics and leave them alone. Dropout in frozen
     layers stays on while training. The result is the last epoch's.
 
-    Parameters
-    ----------
-    estimator : skorch net, FrozenEstimator or None, default=None
-        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
-        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net.
-    k : int, default=1
-        How many of the last layers with weights to train, counted in the order in which they run.
-        Normalisation layers, scales and shifts are not counted; each is trained or frozen with the
-        part of the net in which it runs. The larger k, the more can be forgotten and
-        the longer it takes.
-    max_epochs : int, default=10
-        Epochs of an unlearning run.
-    lr : float or None, default=None
-        Learning rate of the unlearning run; None means the net's.
-    batch_size : int or None, default=None
-        Rows a batch of the unlearning run; None means the net's.
-    reweight : bool or "uniform", default=False
-        Whether the remaining rows are sampled by REWEIGHT; needs ``groups``.
-        ``"uniform"`` draws all remaining rows with replacement and equal
-        probability, the control that tells the effect of reweighting from that of replacement.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
-
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"retain"``), over all runs.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------

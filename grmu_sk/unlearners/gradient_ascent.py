@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from ..base import Request
+from ..parameters import POSITIVE, parameter
 from ..training import Batch, Phase
-from ..utils._random import RandomState
 from ._approximate import ApproximateUnlearner
 
 __all__ = ["GradientAscentUnlearner"]
@@ -30,48 +28,16 @@ class GradientAscentUnlearner(ApproximateUnlearner):
 
     Parameters
     ----------
-    estimator : skorch net, FrozenEstimator or None, default=None
-        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
-        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net.
-    max_epochs : int, default=10
-        Epochs of an unlearning run.
     max_loss : float or None, default=None
         Where to stop climbing: a batch whose loss is above this adds no gradient. The logarithm
         of the number of classes, the cross-entropy of a guess, is a sensible bound: 0.69 for two
         classes. None is pure ascent, as in the papers.
-    lr : float or None, default=None
-        Learning rate of the unlearning run; None means the net's.
-    batch_size : int or None, default=None
-        Rows a batch of the unlearning run; None means the net's.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"forget"``), over all runs. ``train_loss`` of
         ``"forget"`` is minus the criterion, at least ``-max_loss``.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -109,33 +75,7 @@ class GradientAscentUnlearner(ApproximateUnlearner):
     search_grid = {"lr": [0.0002, 0.0005, 0.001, 0.002]}
     _phases_that_read_forgotten = ("forget",)
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        max_epochs: int = 10,
-        max_loss: float | None = None,
-        lr: float | None = None,
-        batch_size: int | None = None,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            max_epochs=max_epochs,
-            lr=lr,
-            batch_size=batch_size,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.max_loss = max_loss
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if self.max_loss is not None and not self.max_loss > 0:
-            raise ValueError(f"max_loss must be None or positive, got {self.max_loss!r}.")
+    max_loss: float | None = parameter(None, POSITIVE, None)
 
     def _phases(self, request: Request) -> list[Phase]:
         return [Phase("forget", request.forget, loss=self._ascent)]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
 from skorch import NeuralNet
 
 from ..base import Request
+from ..parameters import NOT_NEGATIVE, parameter
 from ..progress import Attributes
 from ..rows import TrainingRows
 from ..training import Batch, Phase, row_losses, row_shares
-from ..utils._random import RandomState
 from ._from_scratch import FromScratchUnlearner
 
 __all__ = ["GroupDROUnlearner"]
@@ -50,34 +48,12 @@ class GroupDROUnlearner(FromScratchUnlearner):
     eta : float, default=0.01
         Step size :math:`\eta` of the groups' weights. 0 leaves them equal. The default is the one
         of [1]_; the experiments of [2]_ use 0.001 and 0.1.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"retrain"``), over all runs. ``train_loss``
         is the mean of L in ``"retrain"``.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -115,26 +91,7 @@ class GroupDROUnlearner(FromScratchUnlearner):
     search_grid = {"eta": [0.001, 0.01, 0.1, 1]}
     _needs_groups = True
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        eta: float = 0.01,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.eta = eta
-
-    def _check_parameters(self) -> None:
-        if not 0 <= self.eta < np.inf:
-            raise ValueError(f"eta must be finite and not negative, got {self.eta!r}.")
+    eta: float = parameter(0.01, NOT_NEGATIVE)
 
     def _phase(self, net: NeuralNet, request: Request) -> Phase:
         groups = request.data.g[request.data.positions(request.retain)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +10,9 @@ from skorch import NeuralNet
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ..base import BaseUnlearner, Request
+from ..parameters import COUNT, NOT_NEGATIVE, POSITIVE, parameter
 from ..progress import Attributes
 from ..training import Phase
-from ..utils._random import RandomState
 from ._one_step import (
     evaluation_batch_size,
     flat_gradient,
@@ -83,35 +82,13 @@ class InfluenceUnlearner(BaseUnlearner):
     reweight : bool, default=False
         Whether the step leads towards the minimum of the loss weighted by REWEIGHT; needs
         ``groups``.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"gradient"``, ``"step"``), over all runs.
         ``train_loss`` is the mean loss over all rows before the step in ``"gradient"``, and the
         Euclidean length of the step in ``"step"``.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -156,40 +133,10 @@ class InfluenceUnlearner(BaseUnlearner):
     search_grid = {"damping": [0.3, 1, 3, 10]}
     _phases_that_read_forgotten = ("gradient",)
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        alpha: float = 1.0,
-        damping: float = 1.0,
-        n_fisher: int = 256,
-        reweight: bool = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.alpha = alpha
-        self.damping = damping
-        self.n_fisher = n_fisher
-        self.reweight = reweight
-
-    @property
-    def _needs_groups(self) -> bool:  # type: ignore[override]
-        return self.reweight
-
-    def _check_parameters(self) -> None:
-        if not self.alpha >= 0:
-            raise ValueError(f"alpha must not be negative, got {self.alpha!r}.")
-        if not self.damping > 0:
-            raise ValueError(f"damping must be positive, got {self.damping!r}.")
-        if self.n_fisher < 1:
-            raise ValueError(f"n_fisher must be at least 1, got {self.n_fisher!r}.")
+    alpha: float = parameter(1.0, NOT_NEGATIVE)
+    damping: float = parameter(1.0, POSITIVE)
+    n_fisher: int = parameter(256, COUNT)
+    reweight: bool = parameter(False, "boolean")
 
     def _unlearn(self, request: Request) -> NeuralNet:
         step = _InfluenceStep(self, request)

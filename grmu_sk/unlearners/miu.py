@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,19 +16,19 @@ from skorch import NeuralNet
 from ..base import Request
 from ..features import FeatureTap, find_feature_layer
 from ..mutual_information import MARGINALS, InformationCritic, draw_marginal
-from ..rows import Rows
+from ..parameters import COUNT, LEARNING_RATE, NOT_NEGATIVE, SHARE, Interval, one_of, parameter
+from ..rows import Rows, TrainingRows
 from ..training import Batch, Phase, batch_norm_frozen, forward, fresh_net, same_weights
-from ..utils._random import RandomState, draw_by_weight
-from ._approximate import ApproximateUnlearner
+from ..utils._random import draw_by_weight
+from ._approximate import RetainingUnlearner
 
 __all__ = ["MIUUnlearner"]
 
-ESTIMATORS = ("shared", "separate", "reference")
 # So much of the original's features is kept beside inputs that are too large to be in memory.
 BYTES_OF_FEATURES = 2**27
 
 
-class MIUUnlearner(ApproximateUnlearner):
+class MIUUnlearner(RetainingUnlearner):
     r"""Mutual-information unlearning, which keeps groups' accuracy without retraining.
 
     Let z be the features of a row (what enters the net's last linear layer), g its group (y, a),
@@ -56,20 +57,10 @@ class MIUUnlearner(ApproximateUnlearner):
 
     Parameters
     ----------
-    estimator : skorch net, FrozenEstimator or None, default=None
-        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
-        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net.
-    max_epochs : int, default=10
-        Epochs of an unlearning run.
     forget_epochs : int, default=5
         The forget phase runs in the first so many of them.
     lam : float, default=1.0
         Weight :math:`\lambda` of calibration.
-    lr : float or None, default=None
-        Learning rate of the unlearning run; None means the net's.
-    batch_size : int or None, default=None
-        Rows a batch of the unlearning run; None means the net's.
     reweight : bool or "uniform", default=True
         Whether the retain phase samples by REWEIGHT.
         ``"uniform"`` draws all remaining rows with replacement and equal
@@ -122,34 +113,12 @@ class MIUUnlearner(ApproximateUnlearner):
         rounding: a row's features are computed in another batch.
     feature_layer : str or None, default=None
         Dotted name of the layer whose output is z; None takes the input of the last linear layer.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"tune"``, ``"forget"``, ``"retain"``), over
         all runs. ``train_loss`` is -M in ``"tune"`` and M in ``"forget"``, in nats.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -190,68 +159,28 @@ class MIUUnlearner(ApproximateUnlearner):
         "mine_lr": 0.02,
         "mine_hidden": 128,
     }
-    _needs_features = True
     _phases_that_read_forgotten = ("setup", "tune", "forget")
     _needs_groups = True
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        max_epochs: int = 10,
-        forget_epochs: int = 5,
-        lam: float = 1.0,
-        lr: float | None = None,
-        batch_size: int | None = None,
-        reweight: bool | str = True,
-        retain_fraction: float = 1.0,
-        retaining: bool = True,
-        unlearning: bool = True,
-        calibration: bool = True,
-        marginal: str = "uniform",
-        estimators: str = "shared",
-        tune_updates: tuple[int, int] = (100, 10),
-        tune_mode: str = "eval",
-        original_mode: str = "eval",
-        moving_average_rate: float = 0.01,
-        mine_lr: float = 0.001,
-        mine_momentum: float = 0.9,
-        mine_hidden: int = 512,
-        reference: bool = False,
-        keep_features: bool | str = "auto",
-        feature_layer: str | None = None,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            max_epochs=max_epochs,
-            lr=lr,
-            batch_size=batch_size,
-            reweight=reweight,
-            feature_layer=feature_layer,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.forget_epochs = forget_epochs
-        self.lam = lam
-        self.retain_fraction = retain_fraction
-        self.retaining = retaining
-        self.unlearning = unlearning
-        self.calibration = calibration
-        self.marginal = marginal
-        self.estimators = estimators
-        self.tune_updates = tune_updates
-        self.tune_mode = tune_mode
-        self.original_mode = original_mode
-        self.moving_average_rate = moving_average_rate
-        self.mine_lr = mine_lr
-        self.mine_momentum = mine_momentum
-        self.mine_hidden = mine_hidden
-        self.reference = reference
-        self.keep_features = keep_features
+    forget_epochs: int = parameter(5, Interval(Integral, 0, None, closed="left"))
+    lam: float = parameter(1.0, NOT_NEGATIVE)
+    reweight: bool | str = parameter(True, "boolean", one_of("uniform"))
+    retain_fraction: float = parameter(1.0, SHARE)
+    retaining: bool = parameter(True, "boolean")
+    unlearning: bool = parameter(True, "boolean")
+    calibration: bool = parameter(True, "boolean")
+    marginal: str = parameter("uniform", one_of(*MARGINALS))
+    estimators: str = parameter("shared", one_of("shared", "separate", "reference"))
+    tune_updates: tuple[int, int] = parameter((100, 10), tuple, list)
+    tune_mode: str = parameter("eval", one_of("eval", "train"))
+    original_mode: str = parameter("eval", one_of("eval", "train"))
+    moving_average_rate: float = parameter(0.01, SHARE)
+    mine_lr: float = parameter(0.001, LEARNING_RATE)
+    mine_momentum: float = parameter(0.9, Interval(Real, 0, 1, closed="left"))
+    mine_hidden: int = parameter(512, COUNT)
+    reference: bool = parameter(False, "boolean")
+    keep_features: bool | str = parameter("auto", "boolean", one_of("auto"))
+    feature_layer: str | None = parameter(None, str, None)
 
     @classmethod
     def fast(cls, estimator: Any = None, **params: Any) -> MIUUnlearner:
@@ -283,34 +212,15 @@ class MIUUnlearner(ApproximateUnlearner):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        choices = {
-            "marginal": MARGINALS,
-            "estimators": ESTIMATORS,
-            "tune_mode": ("eval", "train"),
-            "original_mode": ("eval", "train"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}.")
-        if self.keep_features != "auto" and not isinstance(self.keep_features, bool):
-            raise ValueError(
-                f"keep_features must be True, False or 'auto', got {self.keep_features!r}."
-            )
-        if not 0 < self.retain_fraction <= 1:
-            raise ValueError(f"retain_fraction must lie in (0, 1], got {self.retain_fraction!r}.")
-        if not 0 <= self.mine_momentum < 1:
-            raise ValueError(f"mine_momentum must lie in [0, 1), got {self.mine_momentum!r}.")
-        if self.lam < 0:
-            raise ValueError(f"lam must not be negative, got {self.lam!r}.")
-        if not 0 < self.moving_average_rate <= 1:
-            raise ValueError(
-                f"moving_average_rate must lie in (0, 1], got {self.moving_average_rate!r}."
-            )
         if len(self.tune_updates) != 2 or min(self.tune_updates) < 0:
             raise ValueError(
                 "tune_updates must be two numbers, for the first epoch and for later ones, got "
                 f"{self.tune_updates!r}."
             )
+
+    def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
+        super()._check_net(net, data)
+        find_feature_layer(net, data.fetch_rows(data.rows[:2]), self.feature_layer)
 
     def _phases(self, request: Request) -> list[Phase]:
         information = _Information(self, request)

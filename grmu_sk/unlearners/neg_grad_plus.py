@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from numbers import Real
 
 import torch
 from skorch.utils import to_device
 
 from ..base import Request
+from ..parameters import Interval, parameter
 from ..training import Batch, Phase, batch_norm_frozen, weighted_loss
-from ..utils._random import RandomState
-from ._approximate import ApproximateUnlearner
+from ._approximate import RetainingUnlearner
 
 __all__ = ["NegGradPlusUnlearner"]
 
 
-class NegGradPlusUnlearner(ApproximateUnlearner):
+class NegGradPlusUnlearner(RetainingUnlearner):
     r"""Raise the loss on rows to forget while lowering it on the rest, in the same step.
 
     Each epoch is one pass over the remaining rows :math:`D_r`. Every batch
@@ -37,53 +37,15 @@ class NegGradPlusUnlearner(ApproximateUnlearner):
 
     Parameters
     ----------
-    estimator : skorch net, FrozenEstimator or None, default=None
-        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
-        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net.
-    max_epochs : int, default=10
-        Epochs of an unlearning run.
     alpha : float, default=0.95
         Weight :math:`\alpha` of the remaining rows, in [0, 1]: 1 is fine-tuning, 0 is ascent
         alone.
-    lr : float or None, default=None
-        Learning rate of the unlearning run; None means the net's.
-    batch_size : int or None, default=None
-        Rows a batch of the unlearning run; None means the net's.
-    reweight : bool or "uniform", default=False
-        Whether the remaining rows are sampled by REWEIGHT [2]_, with replacement, so that groups
-        keep the mix of the training data; needs ``groups``. Otherwise each remaining row is seen
-        once an epoch.
-        ``"uniform"`` draws all remaining rows with replacement and equal
-        probability, the control that tells the effect of reweighting from that of replacement.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"forget_retain"``), over all runs.
         ``train_loss`` of ``"forget_retain"`` is L, which may be negative.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -125,35 +87,7 @@ class NegGradPlusUnlearner(ApproximateUnlearner):
     search_grid = {"lr": [0.001, 0.003], "alpha": [0.95, 0.99]}
     _phases_that_read_forgotten = ("forget_retain",)
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        max_epochs: int = 10,
-        alpha: float = 0.95,
-        lr: float | None = None,
-        batch_size: int | None = None,
-        reweight: bool | str = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            max_epochs=max_epochs,
-            lr=lr,
-            batch_size=batch_size,
-            reweight=reweight,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.alpha = alpha
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], got {self.alpha!r}.")
+    alpha: float = parameter(0.95, Interval(Real, 0, 1, closed="both"))
 
     def _phases(self, request: Request) -> list[Phase]:
         forget_loss = _forget_loss(request)

@@ -10,15 +10,15 @@ from torch import nn
 
 from ..base import Request
 from ..outputs import log_probabilities
+from ..parameters import parameter
 from ..rows import TrainingRows
 from ..training import Batch, Phase
-from ..utils._random import RandomState
-from ._approximate import ApproximateUnlearner
+from ._approximate import RetainingUnlearner
 
 __all__ = ["RandomLabelUnlearner"]
 
 
-class RandomLabelUnlearner(ApproximateUnlearner):
+class RandomLabelUnlearner(RetainingUnlearner):
     r"""Teach the net random labels for the rows to forget, and true ones for the rest.
 
     Each epoch [1]_
@@ -37,55 +37,17 @@ class RandomLabelUnlearner(ApproximateUnlearner):
 
     Parameters
     ----------
-    estimator : skorch net, FrozenEstimator or None, default=None
-        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
-        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net.
-    max_epochs : int, default=10
-        Epochs of an unlearning run.
     exclude_true : bool, default=False
         Whether a row's true label is never drawn. By default it may come up, as in the protocol
         of [2]_, so that what is taught on average is a guess, :math:`p = 1/C`. Without it the net
         learns to avoid the true label, and with two classes to say the opposite: a forgotten row
         is then easier to recognise, not harder. [1]_ draw from the wrong labels.
-    lr : float or None, default=None
-        Learning rate of the unlearning run; None means the net's.
-    batch_size : int or None, default=None
-        Rows a batch of the unlearning run; None means the net's.
-    reweight : bool or "uniform", default=False
-        Whether the remaining rows are sampled by REWEIGHT [2]_, with replacement, so that groups
-        keep the mix of the training data; needs ``groups``. Otherwise each remaining row is seen
-        once an epoch.
-        ``"uniform"`` draws all remaining rows with replacement and equal
-        probability, the control that tells the effect of reweighting from that of replacement.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"forget"``, ``"retain"``), over all runs.
         ``train_loss`` of ``"forget"`` is the cross-entropy with the labels drawn.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -118,32 +80,9 @@ class RandomLabelUnlearner(ApproximateUnlearner):
 
     method_name = "random_label"
     search_grid = {"lr": [0.005, 0.01, 0.02, 0.05]}
-    _phases_that_read_forgotten: tuple[str, ...] = ("forget",)
+    _phases_that_read_forgotten = ("forget",)
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        max_epochs: int = 10,
-        exclude_true: bool = False,
-        lr: float | None = None,
-        batch_size: int | None = None,
-        reweight: bool | str = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            max_epochs=max_epochs,
-            lr=lr,
-            batch_size=batch_size,
-            reweight=reweight,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.exclude_true = exclude_true
+    exclude_true: bool = parameter(False, "boolean")
 
     def _phases(self, request: Request) -> list[Phase]:
         def random_label_loss(batch: Batch) -> torch.Tensor:

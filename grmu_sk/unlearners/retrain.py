@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from skorch import NeuralNet
 
-from ..base import Request, check_reweight
+from ..base import Request
+from ..parameters import one_of, parameter
 from ..training import Phase
-from ..utils._random import RandomState
 from ._from_scratch import FromScratchUnlearner
 
 __all__ = ["RetrainUnlearner"]
@@ -40,33 +38,11 @@ class RetrainUnlearner(FromScratchUnlearner):
         Whether to sample by REWEIGHT; needs ``groups``.
         ``"uniform"`` draws all remaining rows with replacement and equal
         probability, the control that tells the effect of reweighting from that of replacement.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"retrain"``), over all runs.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -89,29 +65,7 @@ class RetrainUnlearner(FromScratchUnlearner):
 
     method_name = "retrain"
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        reweight: bool | str = True,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.reweight = reweight
-
-    @property
-    def _needs_groups(self) -> bool:  # type: ignore[override]
-        return bool(self.reweight) and self.reweight != "uniform"
-
-    def _check_parameters(self) -> None:
-        check_reweight(self.reweight)
+    reweight: bool | str = parameter(True, "boolean", one_of("uniform"))
 
     def _phase(self, net: NeuralNet, request: Request) -> Phase:
         weights = request.retain_weights(self.reweight)

@@ -9,8 +9,8 @@ from skorch import NeuralNet
 from skorch.utils import to_device
 
 from ..base import Request
+from ..parameters import SHARE, parameter
 from ..training import Phase
-from ..utils._random import RandomState
 from ._one_step import evaluation_batch_size, gradient, trained_parameters
 from .random_label import RandomLabelUnlearner, cross_entropy
 
@@ -40,59 +40,21 @@ class SalUnUnlearner(RandomLabelUnlearner):
 
     Parameters
     ----------
-    estimator : skorch net, FrozenEstimator or None, default=None
-        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
-        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net.
-    max_epochs : int, default=10
-        Epochs of an unlearning run.
     threshold : float, default=0.5
         Share of the weights that stays trainable, in (0, 1]; 1 is random labelling.
     exclude_true : bool, default=False
         Whether a row's true label is never drawn. By default it may come up, as in the protocol
         of [2]_ and its code; the formula of [1]_ excludes it.
-    lr : float or None, default=None
-        Learning rate of the unlearning run; None means the net's.
-    batch_size : int or None, default=None
-        Rows a batch of the unlearning run; None means the net's.
-    reweight : bool or "uniform", default=False
-        Whether the remaining rows are sampled by REWEIGHT [2]_, with replacement, so that groups
-        keep the mix of the training data; needs ``groups``. Otherwise each remaining row is seen
-        once an epoch.
-        ``"uniform"`` draws all remaining rows with replacement and equal
-        probability, the control that tells the effect of reweighting from that of replacement.
     reference : bool, default=False
         Do as the authors' code of [2]_ does. It masks gradients only, so that weight decay and
         momentum move the weights that ought to be frozen; and in the saliency its last batch,
         which may be short, counts as much as a full one.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"forget"``, ``"retain"``), over all runs.
         ``train_loss`` of ``"forget"`` is the cross-entropy with the labels drawn.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -135,39 +97,9 @@ class SalUnUnlearner(RandomLabelUnlearner):
     search_grid = {"lr": [0.01, 0.02], "threshold": [0.3, 0.5]}
     _phases_that_read_forgotten = ("setup", "forget")
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        max_epochs: int = 10,
-        threshold: float = 0.5,
-        exclude_true: bool = False,
-        lr: float | None = None,
-        batch_size: int | None = None,
-        reweight: bool | str = False,
-        reference: bool = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            max_epochs=max_epochs,
-            exclude_true=exclude_true,
-            lr=lr,
-            batch_size=batch_size,
-            reweight=reweight,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.threshold = threshold
-        self.reference = reference
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold must lie in (0, 1], got {self.threshold!r}.")
+    threshold: float = parameter(0.5, SHARE)
+    exclude_true: bool = parameter(False, "boolean")
+    reference: bool = parameter(False, "boolean")
 
     def _phases(self, request: Request) -> list[Phase]:
         weights = trained_parameters(request.net)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from numbers import Integral
 
 import torch
 
 from ..base import Request
 from ..outputs import log_probabilities
+from ..parameters import COUNT, NOT_NEGATIVE, POSITIVE, Interval, parameter
 from ..training import Batch, Phase, fresh_net
-from ..utils._random import RandomState
-from ._approximate import ApproximateUnlearner
+from ._approximate import RetainingUnlearner
 from ._distillation import frozen_teacher, softened_divergence
 
 __all__ = ["SCRUBUnlearner"]
 
 
-class SCRUBUnlearner(ApproximateUnlearner):
+class SCRUBUnlearner(RetainingUnlearner):
     r"""SCRUB: move away from the original net on rows to forget, stay with it on the rest.
 
     The net as it was before the request, frozen and in eval mode, is the teacher; the net being
@@ -41,12 +41,6 @@ class SCRUBUnlearner(ApproximateUnlearner):
 
     Parameters
     ----------
-    estimator : skorch net, FrozenEstimator or None, default=None
-        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
-        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net.
-    max_epochs : int, default=10
-        Epochs of an unlearning run.
     forget_epochs : int, default=5
         The forget phase runs in the first so many of them.
     alpha : float, default=0.001
@@ -55,8 +49,6 @@ class SCRUBUnlearner(ApproximateUnlearner):
         Weight :math:`\gamma` of the net's criterion on remaining rows.
     temperature : float, default=4.0
         Temperature T that logits are divided by in the distance.
-    lr : float or None, default=None
-        Learning rate of the unlearning run; None means the net's.
     batch_size : int or None, default=None
         Rows a batch of the forget phase; None means the net's.
     retain_batch_size : int or None, default=128
@@ -65,34 +57,12 @@ class SCRUBUnlearner(ApproximateUnlearner):
         Whether the retain phase samples by REWEIGHT; needs ``groups``.
         ``"uniform"`` draws all remaining rows with replacement and equal
         probability, the control that tells the effect of reweighting from that of replacement.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"forget"``, ``"retain"``), over all runs.
         ``train_loss`` is minus the mean of d in ``"forget"``, in nats.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -137,50 +107,11 @@ class SCRUBUnlearner(ApproximateUnlearner):
     search_grid = {"lr": [0.0025, 0.005, 0.01, 0.02]}
     _phases_that_read_forgotten = ("setup", "forget")
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        max_epochs: int = 10,
-        forget_epochs: int = 5,
-        alpha: float = 0.001,
-        gamma: float = 0.99,
-        temperature: float = 4.0,
-        lr: float | None = None,
-        batch_size: int | None = None,
-        retain_batch_size: int | None = 128,
-        reweight: bool | str = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            max_epochs=max_epochs,
-            lr=lr,
-            batch_size=batch_size,
-            reweight=reweight,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.forget_epochs = forget_epochs
-        self.alpha = alpha
-        self.gamma = gamma
-        self.temperature = temperature
-        self.retain_batch_size = retain_batch_size
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        for name in ("forget_epochs", "alpha", "gamma"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}.")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {self.temperature!r}.")
-        if self.retain_batch_size is not None and self.retain_batch_size < 1:
-            raise ValueError(
-                f"retain_batch_size must be at least 1, or None, got {self.retain_batch_size!r}."
-            )
+    forget_epochs: int = parameter(5, Interval(Integral, 0, None, closed="left"))
+    alpha: float = parameter(0.001, NOT_NEGATIVE)
+    gamma: float = parameter(0.99, NOT_NEGATIVE)
+    temperature: float = parameter(4.0, POSITIVE)
+    retain_batch_size: int | None = parameter(128, COUNT, None)
 
     def _phases(self, request: Request) -> list[Phase]:
         weights = request.retain_weights(self.reweight)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from numbers import Real
 
 import torch
 from skorch import NeuralNet
 
 from ..base import Request
+from ..parameters import NOT_NEGATIVE, Interval, parameter
 from ..training import Phase
-from ..utils._random import RandomState
-from ._approximate import ApproximateUnlearner
+from ._approximate import RetainingUnlearner
 from ._initial_weights import draw_initial_weights
 
 __all__ = ["ShrinkPerturbUnlearner"]
 
 
-class ShrinkPerturbUnlearner(ApproximateUnlearner):
+class ShrinkPerturbUnlearner(RetainingUnlearner):
     r"""A start between the trained net and a new one, then training on the remaining rows.
 
     Every weight is shrunk towards zero and perturbed by noise [1]_,
@@ -46,43 +46,11 @@ class ShrinkPerturbUnlearner(ApproximateUnlearner):
         forgotten at once and the more must be learned again.
     noise : float, default=0.1
         Scale :math:`\gamma` of the noise; not negative.
-    max_epochs : int, default=10
-        Epochs of an unlearning run.
-    lr : float or None, default=None
-        Learning rate of the unlearning run; None means the net's.
-    batch_size : int or None, default=None
-        Rows a batch of the unlearning run; None means the net's.
-    reweight : bool or "uniform", default=False
-        Whether the remaining rows are sampled by REWEIGHT; needs ``groups``.
-        ``"uniform"`` draws all remaining rows with replacement and equal
-        probability, the control that tells the effect of reweighting from that of replacement.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"retain"``), over all runs.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -118,40 +86,8 @@ class ShrinkPerturbUnlearner(ApproximateUnlearner):
     method_name = "shrink_perturb"
     search_grid = {"shrink": [0.4, 0.6, 0.8, 0.9]}
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        shrink: float = 0.4,
-        noise: float = 0.1,
-        max_epochs: int = 10,
-        lr: float | None = None,
-        batch_size: int | None = None,
-        reweight: bool | str = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            max_epochs=max_epochs,
-            lr=lr,
-            batch_size=batch_size,
-            reweight=reweight,
-            feature_layer=None,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.shrink = shrink
-        self.noise = noise
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        if not 0 <= self.shrink <= 1:
-            raise ValueError(f"shrink must lie in [0, 1], got {self.shrink!r}.")
-        if not self.noise >= 0:
-            raise ValueError(f"noise must not be negative, got {self.noise!r}.")
+    shrink: float = parameter(0.4, Interval(Real, 0, 1, closed="both"))
+    noise: float = parameter(0.1, NOT_NEGATIVE)
 
     def _phases(self, request: Request) -> list[Phase]:
         weights = request.retain_weights(self.reweight)

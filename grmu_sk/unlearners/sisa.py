@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Integral
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -17,11 +16,12 @@ from torch import nn
 
 from ..base import BaseUnlearner, Request, split_for_validation
 from ..outputs import first_output, is_single_logit, log_probabilities
+from ..parameters import COUNT, one_of, parameter
 from ..progress import Progress
 from ..reweight import group_balance_weights
 from ..rows import Rows, TrainingRows
 from ..training import Phase, fresh_net, train
-from ..utils._random import RandomState, isolated_rng
+from ..utils._random import isolated_rng
 from ._from_scratch import check_draws_weights
 
 __all__ = ["SISAUnlearner"]
@@ -65,34 +65,14 @@ class SISAUnlearner(BaseUnlearner):
         ``groups``.
     random_state : int, RandomState instance or None, default=None
         Seed of shards, weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts. Its module holds the shards' modules, in ``net_.module_.members``.
     shards_ : ndarray of shape (n_samples,)
         Shard of each row of ``fit``, from 0; -1 for a forgotten row.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"retrain"``), over all runs: losses and other
         scores are means over the rows of all shards trained, durations and counts are sums.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -135,30 +115,9 @@ class SISAUnlearner(BaseUnlearner):
 
     shards_: NDArray[np.int64]
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        n_shards: int = 5,
-        aggregation: str = "mean",
-        reweight: bool = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.n_shards = n_shards
-        self.aggregation = aggregation
-        self.reweight = reweight
-
-    @property
-    def _needs_groups(self) -> bool:  # type: ignore[override]
-        return self.reweight
+    n_shards: int = parameter(5, COUNT)
+    aggregation: str = parameter("mean", one_of("mean", "vote"))
+    reweight: bool = parameter(False, "boolean")
 
     def fit(  # type: ignore[override]
         self,
@@ -193,16 +152,6 @@ class SISAUnlearner(BaseUnlearner):
             The fitted unlearner.
         """
         return super().fit(X, y, groups, forget=forget, sample_id=sample_id)
-
-    def _check_parameters(self) -> None:
-        if not isinstance(self.n_shards, Integral) or self.n_shards < 1:
-            raise ValueError(
-                f"n_shards must be a whole number of at least 1, got {self.n_shards!r}."
-            )
-        if self.aggregation not in AGGREGATIONS:
-            raise ValueError(
-                f"aggregation must be one of {AGGREGATIONS}, got {self.aggregation!r}."
-            )
 
     def _new_net(self, X: Any) -> NeuralNet:
         """Return the net of all shards."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from skorch import NeuralNet
 
 from ..base import BaseUnlearner, Request
+from ..parameters import COUNT, NOT_NEGATIVE, POSITIVE, parameter
 from ..progress import Attributes
 from ..rows import Rows
 from ..training import Phase
-from ..utils._random import RandomState
 from ._one_step import gradient, row_losses, row_weights, run_once, trained_parameters
 
 __all__ = ["SSDUnlearner"]
@@ -59,35 +58,13 @@ class SSDUnlearner(BaseUnlearner):
     reweight : bool, default=False
         Whether :math:`F_{tr}` is the importance to the *remaining* rows with the probabilities
         of REWEIGHT, instead of to all training rows; needs ``groups``. See the notes.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"forget"``, ``"train"``, ``"dampen"``), over
         all runs. ``train_loss`` is the mean loss before dampening in ``"forget"`` and
         ``"train"``, and the share of dampened weights in ``"dampen"``.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -139,46 +116,10 @@ class SSDUnlearner(BaseUnlearner):
     _keeps_weights = True
     _phases_that_read_forgotten = ("forget", "train")
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        selection_weighting: float = 10.0,
-        dampening_constant: float = 1.0,
-        fisher_batch_size: int = 1,
-        reweight: bool = False,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
-        self.selection_weighting = selection_weighting
-        self.dampening_constant = dampening_constant
-        self.fisher_batch_size = fisher_batch_size
-        self.reweight = reweight
-
-    @property
-    def _needs_groups(self) -> bool:  # type: ignore[override]
-        return self.reweight
-
-    def _check_parameters(self) -> None:
-        if not self.selection_weighting > 0:
-            raise ValueError(
-                f"selection_weighting must be positive, got {self.selection_weighting!r}."
-            )
-        if not self.dampening_constant >= 0:
-            raise ValueError(
-                f"dampening_constant must not be negative, got {self.dampening_constant!r}."
-            )
-        if self.fisher_batch_size < 1:
-            raise ValueError(
-                f"fisher_batch_size must be at least 1, got {self.fisher_batch_size!r}."
-            )
+    selection_weighting: float = parameter(10.0, POSITIVE)
+    dampening_constant: float = parameter(1.0, NOT_NEGATIVE)
+    fisher_batch_size: int = parameter(1, COUNT)
+    reweight: bool = parameter(False, "boolean")
 
     def _unlearn(self, request: Request) -> NeuralNet:
         dampening = _Dampening(self, request)

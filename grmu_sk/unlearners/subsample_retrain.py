@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from skorch import NeuralNet
 
 from ..base import Request
 from ..rows import Rows
 from ..training import Phase
-from ..utils._random import RandomState
 from ._from_scratch import FromScratchUnlearner
 
 __all__ = ["SubsampleRetrainUnlearner"]
@@ -37,34 +34,11 @@ class SubsampleRetrainUnlearner(FromScratchUnlearner):
         in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
         trains nothing. None gives a small default net. Its ``module`` must be a class or a
         function: weights of a module *instance* could not be drawn anew.
-    random_state : int, RandomState instance or None, default=None
-        Seed of weights, batches and draws. The caller's random state is never touched.
-    store_data : bool, default=True
-        Whether to keep a reference to the training rows, for ``unlearn``. With False they must be
-        given to ``unlearn`` again. Forgotten rows are dropped in either case.
-    keep_forgotten : bool, default=False
-        Whether to keep forgotten rows in the object. For evaluation only: the object and its
-        pickle then contain the data that was to be forgotten.
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
-    classes_ : ndarray of shape (n_classes,)
-        Target labels.
-    forget_idx_, remaining_idx_ : ndarray
-        Row numbers of ``fit`` that are forgotten, and that remain. Rows that were not drawn
-        remain: they may be drawn at the next request.
-    forget_groups_ : list of tuple
-        The pairs (y, attribute) of forgotten rows.
     history_ : skorch.history.History
         A row for each epoch and phase (``"fit"``, ``"retrain"``), over all runs.
-    seed_ : int
-        The seed used.
-    n_features_in_ : int
-        Size of the second axis of X.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X was a DataFrame.
 
     See Also
     --------
@@ -96,21 +70,6 @@ class SubsampleRetrainUnlearner(FromScratchUnlearner):
 
     method_name = "subsample_retrain"
     _needs_groups = True
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        random_state: RandomState = None,
-        store_data: bool = True,
-        keep_forgotten: bool = False,
-    ) -> None:
-        super().__init__(
-            estimator,
-            random_state=random_state,
-            store_data=store_data,
-            keep_forgotten=keep_forgotten,
-        )
 
     def _phase(self, net: NeuralNet, request: Request) -> Phase:
         groups = request.data.g[request.data.positions(request.retain)]

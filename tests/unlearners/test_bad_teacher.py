@@ -212,17 +212,3 @@ def test_single_logit(table):
     before = unlearner.predict_proba(table.X)
     after = unlearner.unlearn(FORGET).predict_proba(table.X)
     assert 0 < np.abs(after - before).mean() < 0.2
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "match"),
-    [
-        ({"retain_share": 0}, r"retain_share must lie in \(0, 1\], got 0"),
-        ({"retain_share": 1.5}, r"retain_share must lie in \(0, 1\], got 1.5"),
-        ({"temperature": -1}, "temperature must be positive"),
-        ({"max_epochs": 0}, "max_epochs must be at least 1"),
-    ],
-)
-def test_bad_parameters(table, kwargs, match):
-    with pytest.raises(ValueError, match=match):
-        BadTeacherUnlearner(make_net(), **kwargs).fit(table.X, table.y, table.a)

@@ -102,12 +102,6 @@ def test_single_logit_runs(method, table):
     assert unlearner.score(table.X, table.y) > 0.6
 
 
-@both
-def test_bad_max_epochs(method, table):
-    with pytest.raises(ValueError, match="max_epochs must be at least 1"):
-        method(make_net(), max_epochs=0).fit(table.X, table.y, table.a)
-
-
 class Tokens(nn.Module):
     """Embeds integers."""
 
@@ -240,24 +234,6 @@ def test_search_leaves_no_trace_in_the_original(image_net):
     assert all(map(np.array_equal, before, weights_of(unlearner)))
     assert all(p.grad is None for p in unlearner.net_.module_.parameters())
     assert not X.requires_grad
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "match"),
-    [
-        ({"epsilon": -0.1}, "epsilon must not be negative, got -0.1"),
-        ({"input_range": (1, 0)}, "input_range must be two numbers, the smaller one first"),
-    ],
-)
-def test_bad_parameters(table, kwargs, match):
-    with pytest.raises(ValueError, match=match):
-        BoundaryShrinkUnlearner(make_net(), **kwargs).fit(table.X, table.y, table.a)
-
-
-def test_a_range_has_two_ends(table):
-    unlearner = BoundaryShrinkUnlearner(make_net(), input_range=(0, 1, 2))
-    with pytest.raises(TypeError, match=r"input_range must be a sequence of 2 .* got \(0, 1, 2\)"):
-        unlearner.fit(table.X, table.y, table.a)
 
 
 # --- expand -------------------------------------------------------------------------------------

@@ -51,8 +51,3 @@ def test_reweight_draws_with_replacement(table, row_spy):
         drawn = np.concatenate([rows for phase, rows in row_spy.seen if phase == "retrain"])
         assert len(drawn) == table.n - len(FORGET)
         assert (len(set(drawn)) < len(drawn)) == reweight
-
-
-def test_bad_number_of_epochs(table):
-    with pytest.raises(ValueError, match="max_epochs must be at least 1, got 0"):
-        unlearned(table, max_epochs=0)

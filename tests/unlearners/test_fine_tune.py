@@ -76,8 +76,3 @@ def test_learning_rate_epochs_and_batch_size_of_the_run(table):
     assert unlearner.history_[-2:, "train_batch_count"] == [16, 16]
     assert unlearner.net_.batch_size == 32
     assert len(losses_of(unlearner, "retain")) == 2
-
-
-def test_bad_parameter(table):
-    with pytest.raises(ValueError, match="max_epochs must be at least 1, got 0"):
-        FineTuneUnlearner(make_net(), max_epochs=0).fit(table.X, table.y, table.a)

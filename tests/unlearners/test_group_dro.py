@@ -232,18 +232,5 @@ def test_criterion_without_reduction_is_refused(table):
         unlearned(table, make_net(criterion=Odd))
 
 
-@pytest.mark.parametrize(
-    ("eta", "message"),
-    [
-        (-0.1, "eta must be finite and not negative"),
-        (np.inf, "eta must be finite and not negative"),
-        (np.nan, "eta must be a number, got NaN"),
-    ],
-)
-def test_bad_step(table, eta, message):
-    with pytest.raises(ValueError, match=message):
-        unlearned(table, eta=eta)
-
-
 def test_step_matters(table):
     assert not same_weights(unlearned(table, eta=0.01), unlearned(table, eta=1.0))

@@ -211,16 +211,3 @@ def test_criterion_without_reduction(table):
 
     with pytest.raises(TypeError, match="Own has no 'reduction'"):
         fitted(table, make_net(criterion=Own)).unlearn(FORGET)
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "match"),
-    [
-        ({"alpha": -1}, "alpha must not be negative"),
-        ({"damping": 0}, "damping must be positive"),
-        ({"n_fisher": 0}, "n_fisher must be at least 1"),
-    ],
-)
-def test_bad_parameters(table, kwargs, match):
-    with pytest.raises(ValueError, match=match):
-        fitted(table, **kwargs)

@@ -234,24 +234,3 @@ def test_learning_rate_and_batch_size(table, method):
     unlearner.fit(table.X, table.y, table.a).unlearn(FORGET)
     assert unlearner.history_[-1, "train_batch_count"] == 16
     assert unlearner.net_.lr == 0.05
-
-
-@both
-@pytest.mark.parametrize(
-    ("kwargs", "match"),
-    [
-        ({"k": 0}, "k must be a whole number of at least 1, got 0"),
-        ({"k": 3}, r"k must lie between 1 and 2, .* in MLP \(features.1, head\), got 3"),
-        ({"max_epochs": 0}, "max_epochs must be at least 1"),
-    ],
-)
-def test_bad_parameters(table, method, kwargs, match):
-    with pytest.raises(ValueError, match=match):
-        method(make_net(), **kwargs).fit(table.X, table.y, table.a)
-
-
-@both
-@pytest.mark.parametrize("k", [1.5, True])
-def test_a_number_of_layers_is_whole(table, method, k):
-    with pytest.raises(TypeError, match=f"k must be a whole number, got {k}"):
-        method(make_net(), k=k).fit(table.X, table.y, table.a)

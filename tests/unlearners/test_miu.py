@@ -380,32 +380,6 @@ def test_marginals_run(table, marginal):
     assert not same_weights(run(table, marginal=marginal), run(table, calibration=False))
 
 
-@pytest.mark.parametrize(
-    ("kwargs", "match"),
-    [
-        ({"max_epochs": 0}, "max_epochs must be at least 1"),
-        ({"marginal": "none"}, "marginal must be one of"),
-        ({"estimators": "both"}, "estimators must be one of"),
-        ({"tune_mode": "off"}, "tune_mode must be one of"),
-        ({"original_mode": "off"}, "original_mode must be one of"),
-        ({"retain_fraction": 0}, "retain_fraction must lie in"),
-        ({"retain_fraction": 1.5}, "retain_fraction must lie in"),
-        ({"keep_features": "no"}, "keep_features must be True, False or 'auto', got 'no'"),
-        ({"lam": -1}, "lam must not be negative"),
-        ({"moving_average_rate": 0}, "moving_average_rate must lie in"),
-        ({"tune_updates": (-1, 2)}, "tune_updates must be two numbers"),
-    ],
-)
-def test_bad_parameters(table, kwargs, match):
-    with pytest.raises(ValueError, match=match):
-        MIUUnlearner(make_net(), **kwargs).fit(table.X, table.y, table.a)
-
-
-def test_numbers_of_updates_are_two(table):
-    with pytest.raises(TypeError, match=r"tune_updates must be a sequence of 2 .* got \(1, 2, 3\)"):
-        MIUUnlearner(make_net(), tune_updates=(1, 2, 3)).fit(table.X, table.y, table.a)
-
-
 def test_learning_rate_and_batch_size_of_the_run_only(table, runs):
     unlearner = run(table, lr=0.001, batch_size=10)
     assert runs[0].net.lr == 0.001

@@ -178,8 +178,3 @@ def test_learning_rate_and_batch_size(table):
 
     assert not same_weights(run(), run(lr=0.001))
     assert run(batch_size=10).history_[-2:, "train_batch_count"] == [3, 13]
-
-
-def test_bad_parameter(table):
-    with pytest.raises(ValueError, match="max_epochs must be at least 1, got 0"):
-        RandomLabelUnlearner(make_net(), max_epochs=0).fit(table.X, table.y, table.a)

@@ -207,16 +207,3 @@ def test_forgotten_rows_are_read_for_the_mask(table, row_spy):
     assert set(FORGET) == set(row_spy.rows("setup")) == set(row_spy.rows("forget"))
     assert not set(FORGET) & set(row_spy.rows("retain"))
     assert all(np.isfinite(weight).all() for weight in weights_of(unlearner))
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "match"),
-    [
-        ({"max_epochs": 0}, "max_epochs must be at least 1, got 0"),
-        ({"threshold": 0}, r"threshold must lie in \(0, 1\], got 0"),
-        ({"threshold": 1.5}, r"threshold must lie in \(0, 1\], got 1.5"),
-    ],
-)
-def test_bad_parameters(table, kwargs, match):
-    with pytest.raises(ValueError, match=match):
-        SalUnUnlearner(make_net(), **kwargs).fit(table.X, table.y, table.a)

@@ -206,19 +206,3 @@ def test_distance_of_low_precision_outputs_is_in_single_precision(table, monkeyp
     monkeypatch.setattr("grmu_sk.unlearners.scrub.softened_divergence", spy)
     run(table, make_net(HalfPrecision, module__n_features=4))
     assert dtypes == {torch.float32}
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "match"),
-    [
-        ({"forget_epochs": -1}, "forget_epochs must not be negative, got -1"),
-        ({"alpha": -0.1}, "alpha must not be negative"),
-        ({"gamma": -1}, "gamma must not be negative"),
-        ({"temperature": 0}, "temperature must be positive, got 0"),
-        ({"retain_batch_size": 0}, "retain_batch_size must be at least 1, or None, got 0"),
-        ({"max_epochs": 0}, "max_epochs must be at least 1"),
-    ],
-)
-def test_bad_parameters(table, kwargs, match):
-    with pytest.raises(ValueError, match=match):
-        SCRUBUnlearner(make_net(), **kwargs).fit(table.X, table.y, table.a)

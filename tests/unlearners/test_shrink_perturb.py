@@ -132,17 +132,3 @@ def test_learning_rate_and_batch_size(table):
     assert unlearner.history_[-1, "train_batch_count"] == 16
     assert unlearner.net_.lr == 0.05
     assert not same_weights(unlearner, run(lr=0.01, batch_size=10))
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "match"),
-    [
-        ({"shrink": -0.1}, r"shrink must lie in \[0, 1\]"),
-        ({"shrink": 1.1}, r"shrink must lie in \[0, 1\]"),
-        ({"noise": -1}, "noise must not be negative"),
-        ({"max_epochs": 0}, "max_epochs must be at least 1"),
-    ],
-)
-def test_bad_parameters(table, kwargs, match):
-    with pytest.raises(ValueError, match=match):
-        ShrinkPerturbUnlearner(make_net(), **kwargs).fit(table.X, table.y, table.a)

@@ -339,24 +339,6 @@ def test_trained_net_is_refused(table):
         fitted(table, FrozenEstimator(trained))
 
 
-@pytest.mark.parametrize(
-    ("kwargs", "match"),
-    [
-        ({"n_shards": 0}, "n_shards must be a whole number of at least 1, got 0"),
-        ({"n_shards": 161}, "n_shards=161 shards need more than 160 rows"),
-        ({"aggregation": "median"}, r"aggregation must be one of \('mean', 'vote'\), got 'median'"),
-    ],
-)
-def test_bad_parameters(table, kwargs, match):
-    with pytest.raises(ValueError, match=match):
-        fitted(table, **kwargs)
-
-
-def test_a_number_of_shards_is_whole(table):
-    with pytest.raises(TypeError, match=r"n_shards must be a whole number, got 2\.0"):
-        fitted(table, n_shards=2.0)
-
-
 def test_all_parameters_count(table):
     reference = fitted(table)
     assert len(weights_of(fitted(table, n_shards=2))) < len(weights_of(reference))

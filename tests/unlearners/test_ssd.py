@@ -139,16 +139,3 @@ def test_nan_and_interrupt_change_nothing(table, monkeypatch):
     with pytest.raises(FloatingPointError, match="in phase 'forget', epoch 1, batch 1"):
         unlearner.unlearn(FORGET)
     assert len(unlearner.forget_idx_) == 0
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "match"),
-    [
-        ({"selection_weighting": 0}, "selection_weighting must be positive"),
-        ({"dampening_constant": -1}, "dampening_constant must not be negative"),
-        ({"fisher_batch_size": 0}, "fisher_batch_size must be at least 1"),
-    ],
-)
-def test_bad_parameters(table, kwargs, match):
-    with pytest.raises(ValueError, match=match):
-        SSDUnlearner(make_net(), **kwargs).fit(table.X, table.y, table.a)

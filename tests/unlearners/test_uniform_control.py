@@ -60,9 +60,3 @@ def test_rows_are_drawn_with_replacement_and_equally_often(table, row_spy):
 @pytest.mark.parametrize("method", [m for m in METHODS if m.id != "miu"])  # its losses need them
 def test_groups_are_not_needed(method, table):
     make(method, reweight="uniform").fit(table.X, table.y).unlearn([40, 41])
-
-
-@every_method
-def test_other_words_are_refused(method, table):
-    with pytest.raises(ValueError, match="reweight must be True, False or 'uniform', got 'no'"):
-        make(method, reweight="no").fit(table.X, table.y, table.a)
