@@ -26,14 +26,10 @@ class LastLayersUnlearner(RetainingUnlearner):
 
     Parameters
     ----------
-    estimator : skorch net, FrozenEstimator or None
-        What to train and to unlearn from.
-    k : int
-        Number of layers to train.
-    reweight : bool or "uniform"
-        Sample the remaining rows by REWEIGHT, or uniformly with replacement.
-    random_state : int, RandomState instance or None
-        Seed.
+    k : int, default=1
+        How many of the last layers with weights to train, counted in the order in which they run.
+        Normalisation layers are not counted; each is trained or frozen with the part of the net
+        in which it runs. The larger k, the more can be forgotten and the longer it takes.
     """
 
     k: int = parameter(1, COUNT)
