@@ -4,31 +4,13 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .checkpoint import CheckpointError, UnlearningCheckpoint
-from .groups import sample_forget_set
-from .mutual_information import MINE
-from .reweight import ReweightSampler
-from .unlearners import *  # noqa: F403
-from .unlearners import __all__ as _unlearners
-
-if TYPE_CHECKING:
-    from . import (
-        audit,
-        datasets,
-        metrics,
-        model_selection,
-        nets,
-        persistence,
-        plotting,
-        scorers,
-        utils,
-    )
+from . import unlearners
 
 __version__ = version("grmu_sk")
-# imported when first asked for, as in scikit-learn: some need what is slow to import
-_submodules = [
+# loaded when first asked for: torch alone takes two seconds
+_MODULES = (
     "audit",
     "datasets",
     "metrics",
@@ -38,24 +20,16 @@ _submodules = [
     "plotting",
     "scorers",
     "utils",
-]
-__all__ = [
-    "MINE",
-    "CheckpointError",
-    "ReweightSampler",
-    "UnlearningCheckpoint",
-    "audit",
-    "datasets",
-    "metrics",
-    "model_selection",
-    "nets",
-    "persistence",
-    "plotting",
-    "sample_forget_set",
-    "scorers",
-    "utils",
-    *_unlearners,
-]
+)
+_NAMES = {
+    "CheckpointError": "checkpoint",
+    "MINE": "mutual_information",
+    "ReweightSampler": "reweight",
+    "UnlearningCheckpoint": "checkpoint",
+    "sample_forget_set": "groups",
+    **dict.fromkeys(unlearners.__all__, "unlearners"),
+}
+__all__ = [*_MODULES, *_NAMES, "unlearners"]
 
 
 def __dir__() -> list[str]:
@@ -63,6 +37,8 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _submodules:
+    if name in _MODULES:
         return import_module(f"{__name__}.{name}")
+    if name in _NAMES:
+        return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

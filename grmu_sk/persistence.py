@@ -55,7 +55,7 @@ from torch import nn
 from .base import BaseUnlearner
 from .groups import GroupEncoder
 from .sample_ids import SampleIds
-from .utils import all_unlearners
+from .unlearners import all_unlearners
 from .utils._files import write_atomically
 from .utils._random import derive_seed, isolated_rng
 from .utils._whole_file import (

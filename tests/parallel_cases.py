@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from grmu_sk import BoundaryShrinkUnlearner, MIUUnlearner, RetrainUnlearner, SCRUBUnlearner
 from grmu_sk.distributed import parallel_class
 from grmu_sk.nets import SmallCNN
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 N_ROWS = 101  # three batches of 32 rows and one of 5, which two processes cannot share evenly
 FORGET = [3, 40, 41, 50, 63, 64, 100]  # a batch of 7

@@ -47,7 +47,8 @@ from grmu_sk.audit import DeletionLedger, scan_residue
 from grmu_sk.base import BaseUnlearner
 from grmu_sk.progress import NoProgress, Progress, RunProgress
 from grmu_sk.training import Phase, train
-from grmu_sk.utils import _files, all_unlearners
+from grmu_sk.unlearners import all_unlearners
+from grmu_sk.utils import _files
 from grmu_sk.utils._description import describe
 from grmu_sk.utils._state_tree import NotPlainError, decode, encode
 

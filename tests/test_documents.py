@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 ROOT = Path(__file__).parent.parent
 GUIDE = sorted((ROOT / "docs").glob("guide/*.rst"))

@@ -10,7 +10,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from grmu_sk import MINE, ReweightSampler
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 ESTIMATORS = [MINE(max_updates=5), *(cls() for _, cls in all_unlearners())]
 

@@ -9,8 +9,8 @@ from conftest import make_net
 from numpydoc.validate import validate
 
 from grmu_sk.parameters import POSITIVE, parameter
+from grmu_sk.unlearners import all_unlearners
 from grmu_sk.unlearners._approximate import RetainingUnlearner
-from grmu_sk.utils import all_unlearners
 
 METHODS = dict(all_unlearners())
 NAN = float("nan")

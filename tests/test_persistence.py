@@ -25,7 +25,8 @@ from grmu_sk import FineTuneUnlearner, MIUUnlearner, RetrainUnlearner, SISAUnlea
 from grmu_sk.audit import DeletionLedger, scan_residue
 from grmu_sk.nets import MLP
 from grmu_sk.persistence import PersistenceError, load, save
-from grmu_sk.utils import _files, all_unlearners
+from grmu_sk.unlearners import all_unlearners
+from grmu_sk.utils import _files
 from grmu_sk.utils._whole_file import with_digest
 
 pytestmark = pytest.mark.quick

@@ -30,7 +30,7 @@ from torch import nn
 
 from grmu_sk import MIUUnlearner, RetrainUnlearner
 from grmu_sk.nets import MLP
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 SHORT = {"max_epochs": 3, "forget_epochs": 2, "tune_updates": (4, 2), "random_state": 0}
 FORGET = [40, 41, 50]

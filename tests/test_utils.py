@@ -6,7 +6,7 @@ from sklearn.model_selection import ParameterGrid
 
 import grmu_sk
 from grmu_sk.base import BaseUnlearner
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 
 def test_registry_holds_every_method_once():

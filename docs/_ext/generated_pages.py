@@ -8,7 +8,7 @@ import inspect
 import re
 from pathlib import Path
 
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 # headings of the API reference: module, title, what stands above the list
 SECTIONS = [

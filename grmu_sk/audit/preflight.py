@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
 from ..rows import TrainingRows
-from ..utils import all_unlearners
+from ..unlearners import all_unlearners
 from ..utils.arguments import check_types
 from ..utils.validation import check_forget_rows
 from ._cost_probe import parameters_of, predicted_seconds

@@ -9,7 +9,7 @@ from typing import Any
 from sklearn.frozen import FrozenEstimator
 
 from ..base import BaseUnlearner
-from ..utils import all_unlearners
+from ..unlearners import all_unlearners
 from ..utils.arguments import check_types
 
 RESEED = 1_000_003  # added to the seed of the second gold model

@@ -13,7 +13,7 @@ from skorch import NeuralNet
 from torch.utils.data import Dataset
 
 from ..base import BaseUnlearner
-from ..utils import all_unlearners
+from ..unlearners import all_unlearners
 from ..utils._description import describe as described
 from ..utils._devices import is_gpu
 from .candidates import RESEED, Candidate

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..utils import all_unlearners
+from ..unlearners import all_unlearners
 from .candidates import EXACT
 from .forget_sets import ForgetSet, draw_forget_set
 from .job import (

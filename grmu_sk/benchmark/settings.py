@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from skorch.callbacks import LRScheduler
 
-from ..utils import all_unlearners
+from ..unlearners import all_unlearners
 from ..utils.arguments import check_types
 from .problem import DEFINITIONS, Problem
 from .recipes import SCHEDULES, WarmUpSchedule

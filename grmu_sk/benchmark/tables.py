@@ -301,7 +301,7 @@ def is_approximate(method: str) -> bool:
         return True
     if method in (PRETRAIN.method, GOLD.method, RESEEDED_GOLD.method, "no_op", "group_dro"):
         return False
-    from ..utils import all_unlearners
+    from ..unlearners import all_unlearners
 
     unlearner = dict(all_unlearners()).get(method)
     if unlearner is None:

@@ -133,7 +133,7 @@ def _search_report(report: Any, n_seeds: int) -> str:
 
 
 def _method_names(methods: str) -> list[str]:
-    from ..utils import all_unlearners
+    from ..unlearners import all_unlearners
 
     names = [name for name, _ in all_unlearners()]
     chosen = names if methods == "all" else [name.strip() for name in methods.split(",")]

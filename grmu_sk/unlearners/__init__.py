@@ -1,23 +1,73 @@
-"""The unlearning methods, one to a file.
+"""The unlearning methods, one to a file, and the registry of all that are installed."""
 
-A new method is a new file here with a class that says in ``__all__`` what it is called; this
-module finds it, and with it the registry, the command line, the benchmark and the common tests.
-"""
+from __future__ import annotations
 
 from importlib import import_module
-from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+from importlib.metadata import entry_points
+from typing import Any
 
-__all__: list[str] = []
+_METHODS = {  # a name, and the file it is loaded from when first asked for
+    "BadTeacherUnlearner": "bad_teacher",
+    "BoundaryExpandUnlearner": "boundary_expand",
+    "BoundaryShrinkUnlearner": "boundary_shrink",
+    "BudgetRetrainUnlearner": "budget_retrain",
+    "CFkUnlearner": "cf_k",
+    "EUkUnlearner": "eu_k",
+    "FineTuneUnlearner": "fine_tune",
+    "GradientAscentUnlearner": "gradient_ascent",
+    "GroupDROUnlearner": "group_dro",
+    "InfluenceUnlearner": "influence",
+    "L1SparseUnlearner": "l1_sparse",
+    "MIUUnlearner": "miu",
+    "NegGradPlusUnlearner": "neg_grad_plus",
+    "NoOpUnlearner": "no_op",
+    "RandomLabelUnlearner": "random_label",
+    "RetrainUnlearner": "retrain",
+    "SCRUBUnlearner": "scrub",
+    "SISAUnlearner": "sisa",
+    "SSDUnlearner": "ssd",
+    "SalUnUnlearner": "salun",
+    "ShrinkPerturbUnlearner": "shrink_perturb",
+    "SubsampleRetrainUnlearner": "subsample_retrain",
+}
+__all__ = [*_METHODS, "all_unlearners"]
 
-for _module in iter_modules(__path__):
-    _loaded = import_module(f"{__name__}.{_module.name}")
-    for _name in getattr(_loaded, "__all__", ()):
-        globals()[_name] = getattr(_loaded, _name)
-        __all__.append(_name)
 
-if TYPE_CHECKING:
-    from typing import Any
+def __getattr__(name: str) -> Any:
+    if name in _METHODS:
+        return getattr(import_module(f"{__name__}.{_METHODS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-    def __getattr__(name: str) -> Any:  # what is found above is not visible to type checkers
-        ...
+
+def all_unlearners() -> list[tuple[str, type[Any]]]:
+    """Return every unlearning method, of this package and of others that registered theirs.
+
+    Another package registers a class by an entry point of the group ``grmu_sk.unlearners``.
+
+    Returns
+    -------
+    list of (str, class)
+        Name and class, sorted by name. The name is the short one of tables and the command line,
+        such as ``"miu"``.
+
+    Raises
+    ------
+    ValueError
+        If two classes have the same name.
+
+    Examples
+    --------
+    >>> from grmu_sk.unlearners import all_unlearners
+    >>> dict(all_unlearners())["miu"].__name__
+    'MIUUnlearner'
+    """
+    classes = [__getattr__(name) for name in _METHODS]
+    classes += [point.load() for point in entry_points(group=__name__)]
+    by_name: dict[str, type[Any]] = {}
+    for cls in classes:
+        if by_name.setdefault(cls.method_name, cls) is not cls:
+            raise ValueError(
+                f"{cls!r} and {by_name[cls.method_name]!r} are both called {cls.method_name!r}: "
+                "uninstall one of the packages they come from."
+            )
+    return sorted(by_name.items())

@@ -29,6 +29,7 @@ from sklearn.utils.validation import has_fit_parameter
 from ..base import BaseUnlearner
 from ..checkpoint import UnlearningCheckpoint
 from ..nets import SmallCNN
+from ..unlearners import all_unlearners
 from ._check_tools import (
     FIRST,
     LR,
@@ -56,7 +57,6 @@ from ._check_tools import (
     watched,
     weights_of,
 )
-from ._discovery import all_unlearners
 
 # as an estimator -------------------------------------------------------------------------------
 

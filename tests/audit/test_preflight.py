@@ -15,7 +15,7 @@ from skorch.callbacks import Callback, Checkpoint
 
 from grmu_sk import FineTuneUnlearner, MIUUnlearner, SISAUnlearner
 from grmu_sk.audit import preflight
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 
 def fitted(method=FineTuneUnlearner, net=None, n_rows=160, **kwargs):

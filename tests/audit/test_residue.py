@@ -21,7 +21,7 @@ from torch.utils.data import WeightedRandomSampler
 
 from grmu_sk import FineTuneUnlearner, SCRUBUnlearner
 from grmu_sk.audit import Finding, ResidueScan, scan_residue
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 FORGET = [3, 7, 9]
 METHODS = [pytest.param(cls, id=name) for name, cls in all_unlearners()]

@@ -19,7 +19,7 @@ from grmu_sk.benchmark.problem import get_problem
 from grmu_sk.benchmark.settings import Setting, get_preset
 from grmu_sk.benchmark.store import Store
 from grmu_sk.nets import SmallCNN
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 HERE = Path(__file__).parent
 

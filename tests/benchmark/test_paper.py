@@ -11,7 +11,7 @@ from grmu_sk.benchmark.paper import (
     paper_values,
     table_layout,
 )
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 MODEL = ["method", "reweight", "variant"]
 

@@ -14,7 +14,7 @@ from grmu_sk.benchmark.problem import Problem, get_problem, problem_names
 from grmu_sk.benchmark.recipes import WarmUpSchedule
 from grmu_sk.benchmark.settings import TablePreset, get_preset
 from grmu_sk.training import fresh_net
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 METHODS = dict(all_unlearners())
 

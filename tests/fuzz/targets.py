@@ -20,7 +20,7 @@ from grmu_sk import FineTuneUnlearner, RetrainUnlearner, audit, metrics, model_s
 from grmu_sk.base import BaseUnlearner
 from grmu_sk.nets import MLP, SmallCNN
 from grmu_sk.persistence import load, save
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 FORGET_PAIR = (1, 0)
 

@@ -8,7 +8,7 @@ from conftest import make_net, make_table, same_weights
 
 from grmu_sk import FineTuneUnlearner
 from grmu_sk.nets import SmallCNN
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 from grmu_sk.utils.estimator_checks import parametrize_with_checks
 
 METHODS = [pytest.param(cls, id=name) for name, cls in all_unlearners()]

@@ -13,7 +13,7 @@ from contract import fingerprint
 from torch.overrides import TorchFunctionMode
 
 from grmu_sk import training
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 SHORT = {
     "max_epochs": 1,

@@ -13,7 +13,7 @@ from conftest import make_net, make_table
 from test_common import make
 
 from grmu_sk.nets import MLP
-from grmu_sk.utils import all_unlearners
+from grmu_sk.unlearners import all_unlearners
 
 pytestmark = pytest.mark.quick
 

@@ -6,8 +6,8 @@ from conftest import make_net, make_table
 from test_common import make
 
 from grmu_sk.base import Request
+from grmu_sk.unlearners import all_unlearners
 from grmu_sk.unlearners._approximate import ApproximateUnlearner
-from grmu_sk.utils import all_unlearners
 
 METHODS = [
     pytest.param(cls, id=name)
