@@ -28,8 +28,9 @@ class LastLayersUnlearner(RetainingUnlearner):
     ----------
     k : int, default=1
         How many of the last layers with weights to train, counted in the order in which they run.
-        Normalisation layers are not counted; each is trained or frozen with the part of the net
-        in which it runs. The larger k, the more can be forgotten and the longer it takes.
+        Normalisation layers, scales and shifts are not counted; each is trained or frozen with the
+        part of the net in which it runs. The larger k, the more can be forgotten and the longer it
+        takes.
     """
 
     k: int = parameter(1, COUNT)
