@@ -8,7 +8,7 @@ from conftest import make_net
 
 from grmu_sk.bert import BertClassifier, load_tokenizer
 from grmu_sk.datasets import load_multinli
-from grmu_sk.datasets._mnli import tokenize
+from grmu_sk.datasets.multinli import tokenize
 from grmu_sk.features import find_feature_layer
 
 TINY = {

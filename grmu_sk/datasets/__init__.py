@@ -4,13 +4,10 @@ from grmu_sk.datasets.adult import load_adult
 from grmu_sk.datasets.celeba import load_celeba
 from grmu_sk.datasets.digits import load_digits_on_backgrounds
 from grmu_sk.datasets.fairface import load_fairface
-from grmu_sk.datasets.image_cache import decode_images
-from grmu_sk.datasets.image_files import ImageFiles
-from grmu_sk.datasets.image_folder import load_image_folder
-from grmu_sk.datasets.image_rows import ImageRows
-from grmu_sk.datasets.image_table import load_image_table
-from grmu_sk.datasets.image_transforms import EvaluationTransform, TrainingTransform
+from grmu_sk.datasets.image_table import load_image_folder, load_image_table
+from grmu_sk.datasets.images import ImageFiles, ImageRows, decode_images
 from grmu_sk.datasets.multinli import load_multinli
+from grmu_sk.datasets.transforms import EvaluationTransform, TrainingTransform
 from grmu_sk.datasets.waterbirds import load_waterbirds
 
 __all__ = [

@@ -15,40 +15,29 @@ from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
 from ..utils.arguments import check_types
-from ._source import Source, find_source
-from ._splits import cut_validation, make_bunch
-from ._tables import encode, integers, read_text, require_columns
+from .labels import (
+    combine,
+    encode,
+    integers,
+    make_bunch,
+    read_text,
+    require_columns,
+    rows_of_splits,
+    table_of,
+)
+from .sources import Source, find_source
 
 __all__ = ["load_adult"]
 
 FILES = ("adult.data", "adult.test")
-NUMBERS = (
-    "age",
-    "fnlwgt",
-    "education-num",
-    "capital-gain",
-    "capital-loss",
-    "hours-per-week",
-)
+NUMBERS = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")
 COLUMNS = (
-    "age",
-    "workclass",
-    "fnlwgt",
-    "education",
-    "education-num",
-    "marital-status",
-    "occupation",
-    "relationship",
-    "race",
-    "sex",
-    "capital-gain",
-    "capital-loss",
-    "hours-per-week",
-    "native-country",
-    "income",
+    *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status"),
+    *("occupation", "relationship", "race", "sex", "capital-gain", "capital-loss"),
+    *("hours-per-week", "native-country", "income"),
 )
-INCOMES = ("<=50K", ">50K")
-ATTRIBUTES = {
+NAMES = {
+    "income": ("<=50K", ">50K"),
     "sex": ("Female", "Male"),
     "race": ("Amer-Indian-Eskimo", "Asian-Pac-Islander", "Black", "Other", "White"),
 }
@@ -143,21 +132,27 @@ def load_adult(
     """
     check_types(load_adult, locals())
     attributes = (attribute,) if isinstance(attribute, str) else tuple(attribute)
-    _check(attributes, missing, drop_columns)
-    source = find_source(root, FILES, HOW_TO_GET, subfolders=("adult", "Adult"))
+    if not attributes or len(set(attributes)) < len(attributes):
+        raise ValueError(f"attribute must name each attribute once, got {attributes!r}.")
+    require_columns(COLUMNS[:-1], drop_columns, "Adult")
+    source = find_source(root, FILES, HOW_TO_GET, ("adult", "Adult"))
     tables = [_read(source, name, missing) for name in FILES]
-    n_train = len(tables[0])
     frame = pd.concat(tables, ignore_index=True)
-    train, validation = cut_validation(
-        np.arange(n_train), validation_size, random_state, source.where(FILES[0])
+    rows = rows_of_splits(
+        np.repeat([0, 2], [len(table) for table in tables]),
+        source.where(FILES[0]),
+        cut={"validation": validation_size},
+        random_state=random_state,
     )
-    rows = {"train": train, "validation": validation, "test": np.arange(n_train, len(frame))}
-    data, feature_names = _features(frame, train, drop_columns)
-    groups, group_names = _intersection(frame, attributes)
+    data, feature_names = _features(frame, rows["train"], drop_columns)
+    codes = {column: encode(frame[column], NAMES[column], str(source)) for column in NAMES}
+    groups, group_names = np.zeros(len(frame), dtype=np.int64), [""]
+    for name in attributes:
+        groups, group_names = combine(groups, group_names, codes[name], NAMES[name])
     return make_bunch(
         data=data,
-        target=encode(frame["income"], INCOMES, str(source)),
-        target_names=INCOMES,
+        target=codes["income"],
+        target_names=NAMES["income"],
         groups=groups,
         group_names=group_names,
         rows=rows,
@@ -170,43 +165,19 @@ def load_adult(
     )
 
 
-def _check(attributes: Sequence[str], missing: str, drop_columns: Sequence[str]) -> None:
-    if not attributes or len(set(attributes)) < len(attributes):
-        raise ValueError(f"attribute must name each attribute once, got {attributes!r}.")
-    for name in attributes:
-        if name not in ATTRIBUTES:
-            raise ValueError(f"attribute must be one of {', '.join(ATTRIBUTES)}, got {name!r}.")
-    if missing not in ("category", "drop"):
-        raise ValueError(f"missing must be 'category' or 'drop', got {missing!r}.")
-    if isinstance(drop_columns, str):
-        raise TypeError(f"drop_columns must be a sequence of columns, got {drop_columns!r}.")
-    require_columns(COLUMNS[:-1], drop_columns, "Adult")
-
-
 def _read(source: Source, name: str, missing: str) -> pd.DataFrame:
     """Read one file: no header, a comment at the top of the test file, blanks after commas."""
-    where = source.where(name)
-    rows, lines = [], []
-    for number, line in enumerate(read_text(source, name).splitlines(), start=1):
-        if not line.strip() or line.startswith("|"):
-            continue
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) != len(COLUMNS):
-            raise ValueError(
-                f"Line {number} of {where} has {len(fields)} fields, expected {len(COLUMNS)} "
-                f"({', '.join(COLUMNS)}). The file may be cut short. {HOW_TO_GET}"
-            )
-        rows.append(fields)
-        lines.append(number)
-    index = pd.Index(lines, name="line")
-    table = pd.DataFrame(rows, columns=list(COLUMNS), index=index, dtype=object)
+    lines = enumerate(read_text(source, name).splitlines(), start=1)
+    records = [
+        (number, [field.strip() for field in line.split(",")])
+        for number, line in lines
+        if line.strip() and not line.startswith("|")
+    ]
+    table, where = table_of(records, COLUMNS, source, name), source.where(name)
     if missing == "drop":
         table = table[~(table == "?").any(axis=1)].copy()
-    if table.empty:
-        raise ValueError(f"{where} has no row. {HOW_TO_GET}")
     table["income"] = table["income"].str.removesuffix(".")
-    encode(table["income"], INCOMES, where)
-    for column, names in ATTRIBUTES.items():
+    for column, names in NAMES.items():  # here the line is known
         encode(table[column], names, where)
     for column in NUMBERS:
         table[column] = integers(table[column], where)
@@ -219,32 +190,14 @@ def _features(
     kept = [column for column in COLUMNS[:-1] if column not in drop_columns]
     if not kept:
         raise ValueError("drop_columns leaves no column to learn from.")
-    numbers = [column for column in kept if column in NUMBERS]
-    categories = [column for column in kept if column not in NUMBERS]
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     encoder = ColumnTransformer(
         [
-            ("numbers", StandardScaler(), numbers),
-            (
-                "categories",
-                OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-                categories,
-            ),
+            ("numbers", StandardScaler(), [column for column in kept if column in NUMBERS]),
+            ("categories", one_hot, [column for column in kept if column not in NUMBERS]),
         ],
         verbose_feature_names_out=False,
     )
     encoder.fit(frame.iloc[train])
     data = np.ascontiguousarray(encoder.transform(frame), dtype=np.float32)
     return data, [str(name) for name in encoder.get_feature_names_out()]
-
-
-def _intersection(
-    frame: pd.DataFrame, attributes: Sequence[str]
-) -> tuple[NDArray[np.int64], list[str]]:
-    """Number the combinations of attribute values, the last attribute running fastest."""
-    groups = np.zeros(len(frame), dtype=np.int64)
-    names = [""]
-    for attribute in attributes:
-        values = ATTRIBUTES[attribute]
-        groups = groups * len(values) + encode(frame[attribute], values, "Adult")
-        names = [f"{name}, {value}" if name else value for name in names for value in values]
-    return groups, names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,17 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from ..utils.arguments import check_types
-from ._source import Source, find_source, open_source, require_all_listed
-from ._splits import make_bunch, rows_by_code
-from ._tables import integers, read_text, require_columns, require_rows
-from .image_files import ImageFiles
+from .images import ImageFiles
+from .labels import (
+    encode,
+    integers,
+    make_bunch,
+    read_text,
+    require_columns,
+    rows_of_splits,
+    table_of,
+)
+from .sources import Source, find_source, require_all_listed
 
 __all__ = ["load_celeba"]
 
@@ -108,109 +116,83 @@ def load_celeba(
     .. [2] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
     check_types(load_celeba, locals())
-    source = find_source(
-        root, (ATTRIBUTE_FILE, PARTITION_FILE), HOW_TO_GET, subfolders=("celeba", "CelebA")
-    )
+    files = (ATTRIBUTE_FILE, PARTITION_FILE)
+    source = find_source(root, files, HOW_TO_GET, ("celeba", "CelebA"))
     where = source.where(ATTRIBUTE_FILE)
-    names, values = _read_attributes(source)
-    require_columns(list(values.columns), (target, attribute), where)
+    table = _read_attributes(source)
+    require_columns(list(table.columns[1:]), (target, attribute), where)
     if target == attribute:
         raise ValueError(f"target and attribute are both {target!r}.")
-    splits = _read_partition(source, names)
-    rows = rows_by_code(splits)
-    require_rows(rows, source.where(PARTITION_FILE), f"Its codes are 0, 1 and 2. {HOW_TO_GET}")
-    files = _find_images(source, images, names)
-    frame = pd.concat([pd.DataFrame({"file": names, "split": splits}), values], axis=1)
+    names, splits = table["file"].tolist(), _read_partition(source, table["file"])
+    values = {name: encode(table[name], {"-1": 0, "1": 1}, where) for name in table.columns[1:]}
+    images = _find_images(source, images, names)
     return make_bunch(
-        data=files,
-        target=values[target].to_numpy(),
+        data=images,
+        target=values[target],
         target_names=(f"not {target}", target),
-        groups=values[attribute].to_numpy(),
+        groups=values[attribute],
         group_names=(f"not {attribute}", attribute),
-        rows=rows,
+        rows=rows_of_splits(splits, source.where(PARTITION_FILE)),
         descr=DESCR.format(target=target, attribute=attribute),
         forget_group=(1, 1),
-        frame=frame,
-        filenames=files.filenames,
+        frame=pd.DataFrame({"file": names, "split": splits, **values}),
+        filenames=images.filenames,
         centre_crop=False,
     )
 
 
-def _read_attributes(source: Source) -> tuple[list[str], pd.DataFrame]:
+def _read_attributes(source: Source) -> pd.DataFrame:
     """Read the number of images, the names of the attributes, and a line for each image."""
-    where = source.where(ATTRIBUTE_FILE)
     lines = read_text(source, ATTRIBUTE_FILE).splitlines()
+    where = source.where(ATTRIBUTE_FILE)
     if len(lines) < 2 or not lines[0].strip().isdigit():
         raise ValueError(
             f"{where} does not begin with the number of images and a line of attribute names. "
             f"{HOW_TO_GET}"
         )
-    n_images, attributes = int(lines[0]), lines[1].split()
-    table = _split_lines(lines[2:], 3, 1 + len(attributes), where)
-    if len(table) != n_images:
+    table = _table(source, ATTRIBUTE_FILE, lines, ("file", *lines[1].split()), first=3)
+    if len(table) != int(lines[0]):
         raise ValueError(
-            f"{where} announces {n_images} images in its first line but has {len(table)} rows: it "
-            f"is cut short. {HOW_TO_GET}"
+            f"{where} announces {int(lines[0])} images in its first line but has {len(table)} "
+            f"rows: it is cut short. {HOW_TO_GET}"
         )
-    values = np.array([row[1:] for row in table], dtype=object)
-    signs = pd.DataFrame(values, columns=attributes).apply(lambda column: column.map(SIGNS))
-    if signs.isna().any(axis=None):
-        row = int(signs.isna().any(axis=1).idxmax())
-        raise ValueError(f"{where}, row {row}: an attribute is neither 1 nor -1.")
-    return [row[0] for row in table], signs.astype(np.int64)
-
-
-SIGNS = {"1": 1, "-1": 0}
-
-
-def _read_partition(source: Source, names: list[str]) -> NDArray[np.int64]:
-    where = source.where(PARTITION_FILE)
-    table = _split_lines(read_text(source, PARTITION_FILE).splitlines(), 1, 2, where)
-    partition = dict(table)
-    missing = [name for name in names if name not in partition]
-    if missing or len(table) != len(names):
-        example = f", {missing[0]} for one" if missing else ""
-        raise ValueError(
-            f"{where} has {len(table)} rows, {ATTRIBUTE_FILE} has {len(names)}; "
-            f"{len(missing)} images have no split{example}. One of the files is cut short or "
-            f"belongs to another version. {HOW_TO_GET}"
-        )
-    codes = pd.Series([partition[name] for name in names], name="split")
-    codes.index = codes.index + 1
-    return integers(codes, where, allowed=(0, 1, 2))
-
-
-def _split_lines(lines: list[str], first: int, n_fields: int, where: str) -> list[list[str]]:
-    table = []
-    for number, line in enumerate(lines, start=first):
-        fields = line.split()
-        if not fields:
-            continue
-        if len(fields) != n_fields:
-            raise ValueError(
-                f"Line {number} of {where} has {len(fields)} fields, expected {n_fields}. The file "
-                f"may be cut short. {HOW_TO_GET}"
-            )
-        table.append(fields)
     return table
+
+
+def _read_partition(source: Source, names: pd.Series) -> NDArray[np.int64]:
+    lines, where = read_text(source, PARTITION_FILE).splitlines(), source.where(PARTITION_FILE)
+    table = _table(source, PARTITION_FILE, lines, ("file", "split"))
+    without = names[~names.isin(table["file"])]
+    if len(without) or len(table) != len(names):
+        example = f", {without.iloc[0]} for one" if len(without) else ""
+        raise ValueError(
+            f"{where} has {len(table)} rows, {ATTRIBUTE_FILE} has {len(names)}; {len(without)} "
+            f"images have no split{example}. One of the files is cut short or belongs to another "
+            f"version. {HOW_TO_GET}"
+        )
+    codes = pd.Series(integers(table["split"], where, below=3), index=table["file"])
+    return codes.loc[names].to_numpy()
+
+
+def _table(
+    source: Source, name: str, lines: list[str], columns: Sequence[str], first: int = 1
+) -> pd.DataFrame:
+    numbered = enumerate(lines[first - 1 :], start=first)
+    records = [(number, line.split()) for number, line in numbered if line.strip()]
+    return table_of(records, columns, source, name)
 
 
 def _find_images(
     source: Source, images: str | os.PathLike[str] | None, names: list[str]
 ) -> ImageFiles:
     """Find the images in the given place, or in a folder or zip file beside the label files."""
-    place = open_source(images, HOW_TO_GET) if images is not None else source
+    place = source if images is None else Source(images, HOW_TO_GET)
     archive = f"{IMAGE_FOLDER}.zip"
     if images is None and not source.has(f"{IMAGE_FOLDER}/{names[0]}") and source.has(archive):
-        place = open_source(source.path / archive, HOW_TO_GET)
+        place = Source(source.path / archive, HOW_TO_GET)
     # the official zip file has the folder inside; a folder given by the user may be the folder
-    prefix = "" if place is not source and place.has(names[0]) else f"{IMAGE_FOLDER}/"
-    paths = [prefix + name for name in names]
-    where = source.where(ATTRIBUTE_FILE)
-    require_all_listed(place, [prefix.rstrip("/")], paths, where, HOW_TO_GET)
-    return ImageFiles._from_source(
-        place,
-        paths,
-        labels=where,
-        how_to_get=HOW_TO_GET,
-    )
+    is_inside = place is not source and place.has(names[0])
+    paths = names if is_inside else [f"{IMAGE_FOLDER}/{name}" for name in names]
+    folder = "" if is_inside else IMAGE_FOLDER
+    require_all_listed(place, [folder], paths, source.where(ATTRIBUTE_FILE))
+    return ImageFiles(place, paths)

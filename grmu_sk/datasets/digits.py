@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
-from ..utils.arguments import as_random_state
+from ..utils.arguments import as_random_state, check_types
+from .labels import make_bunch, rows_of_splits
 
 __all__ = ["load_digits_on_backgrounds"]
 
@@ -24,7 +23,6 @@ DESCR = """\
 Handwritten digits on coloured backgrounds
 ------------------------------------------
 
-:Number of rows: {n_train} for training, {n_validation} for validation, {n_test} for test
 :Image size: 3 colour channels of 8x8 pixels, float32 in [0, 1]
 :Target: 0 = even digit, 1 = odd digit
 :Protected attribute: 0 = blue background, 1 = orange background
@@ -44,9 +42,6 @@ and a shortcut is tempting; they say nothing about people.
 No scan is in two splits. A training scan appears once, on one background. A validation
 or test scan appears twice, once on each background with fresh noise, so in those splits the
 background carries no information and the groups of a class are equally large.
-
-Training rows of each group (target, background):
-{counts}
 
 [1] E. Alpaydin and C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning
     Repository, 1998. https://doi.org/10.24432/C50P49
@@ -169,11 +164,19 @@ def load_digits_on_backgrounds(
     >>> int(((y == y_name) & (groups == a_name)).sum())
     50
     """
-    _check_real("correlation", correlation, low=0.5, high=1, high_inclusive=False)
-    _check_real("noise", noise, low=0)
-    _check_real("contrast", contrast, low=0, high=1, low_inclusive=False)
-    _check_scans("n_validation", n_validation)
-    _check_scans("n_test", n_test)
+    check_types(load_digits_on_backgrounds, locals())
+    for name, value, fits, limits in (
+        ("correlation", correlation, 0.5 <= correlation < 1, "[0.5, 1)"),
+        ("noise", noise, 0 <= noise < np.inf, "[0, inf)"),
+        ("contrast", contrast, 0 < contrast <= 1, "(0, 1]"),
+    ):
+        if not fits:
+            raise ValueError(f"{name} must lie in {limits}, got {value!r}.")
+    for name, value in (("n_validation", n_validation), ("n_test", n_test)):
+        if value < MIN_SCANS:
+            raise ValueError(
+                f"{name} must be at least {MIN_SCANS}, one scan of each digit; got {value!r}."
+            )
     rng = as_random_state(random_state)
     source = load_digits()
     n_scans = len(source.target)
@@ -183,11 +186,15 @@ def load_digits_on_backgrounds(
             f"n_validation={n_validation} and n_test={n_test} leave {n_train} of the "
             f"{n_scans} scans for training; at least {MIN_SCANS} are needed."
         )
-
-    train, validation, test = _split_scans(source.target, n_validation, n_test, rng)
-    scans = np.concatenate([train, validation, validation, test, test])
-    digits = source.target[scans].astype(np.int64)
-    target = digits % 2
+    scans, drawn = np.arange(n_scans), []
+    for size in (n_test, n_validation):  # each split has the digits in equal shares
+        scans, held_out = train_test_split(
+            scans, test_size=int(size), stratify=source.target[scans], random_state=rng
+        )
+        drawn.append(held_out)
+    test, validation = drawn
+    scans = np.concatenate([scans, validation, validation, test, test])
+    target = source.target[scans].astype(np.int64) % 2
     groups = np.concatenate(
         [
             _correlated_backgrounds(target[:n_train], correlation, rng),
@@ -196,85 +203,24 @@ def load_digits_on_backgrounds(
         ]
     )
     images = _paint(source.images[scans] / MAX_INK, groups, contrast, noise, rng)
-    counts = np.bincount(2 * target[:n_train] + groups[:n_train], minlength=4)
-    smallest = divmod(int(np.argmin(counts)), 2)
-    rows = np.arange(len(scans))
-    ends = np.cumsum([n_train, 2 * n_validation, 2 * n_test])
-    return Bunch(
-        images=images,
+    return make_bunch(
         data=images,
         target=target,
-        target_names=list(TARGET_NAMES),
+        target_names=TARGET_NAMES,
         groups=groups,
         group_names=list(BACKGROUNDS),
-        smallest_group=smallest,
-        digits=digits,
+        rows=rows_of_splits(
+            np.repeat([0, 1, 2], [n_train, 2 * n_validation, 2 * n_test]), "the digits"
+        ),
+        descr=DESCR.format(
+            n_scans=n_scans, correlation=correlation, contrast=contrast, noise=noise
+        ),
+        images=images,
+        digits=source.target[scans].astype(np.int64),
         scans=scans,
-        train=rows[: ends[0]],
-        validation=rows[ends[0] : ends[1]],
-        test=rows[ends[1] :],
         channel_names=["red", "green", "blue"],
         frame_shape=images.shape[1:],
-        DESCR=DESCR.format(
-            n_train=n_train,
-            n_validation=2 * n_validation,
-            n_test=2 * n_test,
-            n_scans=n_scans,
-            correlation=correlation,
-            contrast=contrast,
-            noise=noise,
-            counts="\n".join(
-                f"    {y:<5} on {a:<7} {counts[2 * i + j]:>5}"
-                for i, y in enumerate(TARGET_NAMES)
-                for j, a in enumerate(BACKGROUNDS)
-            ),
-        ),
     )
-
-
-def _check_real(
-    name: str,
-    value: object,
-    *,
-    low: float,
-    high: float = np.inf,
-    low_inclusive: bool = True,
-    high_inclusive: bool = True,
-) -> None:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}.")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = np.inf
-    above = number >= low if low_inclusive else number > low
-    below = number <= high if high_inclusive else number < high
-    if not (above and below and np.isfinite(number)):
-        left = "[" if low_inclusive else "("
-        right = "]" if high_inclusive and np.isfinite(high) else ")"
-        raise ValueError(f"{name} must lie in {left}{low:g}, {high:g}{right}, got {value!r}.")
-
-
-def _check_scans(name: str, value: object) -> None:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be a whole number of scans, got {value!r}.")
-    if value < MIN_SCANS:
-        raise ValueError(
-            f"{name} must be at least {MIN_SCANS}, one scan of each digit; got {value!r}."
-        )
-
-
-def _split_scans(
-    digits: NDArray[np.int64], n_validation: int, n_test: int, rng: np.random.RandomState
-) -> list[NDArray[np.int64]]:
-    """Draw three disjoint sets of scans, each with the digits in equal shares."""
-    rest, test = train_test_split(
-        np.arange(len(digits)), test_size=int(n_test), stratify=digits, random_state=rng
-    )
-    train, validation = train_test_split(
-        rest, test_size=int(n_validation), stratify=digits[rest], random_state=rng
-    )
-    return [train, validation, test]
 
 
 def _correlated_backgrounds(

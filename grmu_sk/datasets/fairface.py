@@ -8,48 +8,34 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
 from ..utils.arguments import check_types
-from ._source import Source, find_source, open_source, require_all_listed
-from ._splits import cut_validation, make_bunch
-from ._tables import encode, read_csv, require_rows
-from .image_files import ImageFiles
+from .images import ImageFiles
+from .labels import encode, make_bunch, read_csv, rows_of_splits
+from .sources import Source, find_source, require_all_listed
 
 __all__ = ["load_fairface"]
 
 LABEL_FILES = ("fairface_label_train.csv", "fairface_label_val.csv")
-IMAGE_FOLDERS = ("train", "val")
-AGES = (
-    "0-2",
-    "3-9",
-    "10-19",
-    "20-29",
-    "30-39",
-    "40-49",
-    "50-59",
-    "60-69",
-    "more than 70",
-)
-GENDERS = ("Female", "Male")
+AGES = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")
 RACES = (
-    "Black",
-    "Southeast Asian",
-    "Middle Eastern",
-    "Indian",
-    "Latino_Hispanic",
-    "White",
-    "East Asian",
+    *("Black", "Southeast Asian", "Middle Eastern", "Indian"),
+    *("Latino_Hispanic", "White", "East Asian"),
 )
-NAMES = {"age": AGES, "gender": GENDERS, "race": RACES}
+NAMES = {"age": AGES, "gender": ("Female", "Male"), "race": RACES}
 Column = Literal["age", "gender", "race"]
 
-# What spreadsheet programs make of age ranges they take for dates: day first, or month first.
-DAMAGED_AGES = {
-    **dict.fromkeys(("03-Sep", "3-Sep", "Sep-03", "09-Mar", "9-Mar", "Mar-09"), "3-9"),
-    **dict.fromkeys(("Oct-19", "19-Oct", "10/19", "Oct-2019"), "10-19"),
+# What spreadsheet programs make of ranges they take for dates (day first, or month first), and of
+# truth values.
+REPAIRS = {
+    "age": {
+        **dict.fromkeys(("03-Sep", "3-Sep", "Sep-03", "09-Mar", "9-Mar", "Mar-09"), "3-9"),
+        **dict.fromkeys(("Oct-19", "19-Oct", "10/19", "Oct-2019"), "10-19"),
+    },
+    "service_test": dict.fromkeys(("TRUE", "true"), "True")
+    | dict.fromkeys(("FALSE", "false"), "False"),
 }
 
 HOW_TO_GET = (
@@ -157,111 +143,68 @@ def load_fairface(
     .. [2] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
     check_types(load_fairface, locals())
-    _check_columns(target, attribute)
-    source = find_source(root, LABEL_FILES, HOW_TO_GET, subfolders=("fairface", "FairFace"))
-    place = source if images is None else open_source(images, HOW_TO_GET)
-    tables = _read_labels(source, place, (target, attribute), service_test_only)
-    frame = pd.concat(tables.values(), ignore_index=True)
+    if target == attribute:
+        raise ValueError(f"target and attribute are both {target!r}.")
+    source = find_source(root, LABEL_FILES, HOW_TO_GET, ("fairface", "FairFace"))
+    place = source if images is None else Source(images, HOW_TO_GET)
+    tables = {}
+    for name, folder in zip(LABEL_FILES, ("train", "val"), strict=True):
+        needed = ("file", target, attribute, *(["service_test"] if service_test_only else []))
+        tables[name] = read_csv(source, name, needed)
+        require_all_listed(place, [folder], tables[name]["file"], source.where(name))
+    _repair(tables)
+    for name, table in tables.items() if service_test_only else ():
+        passed = encode(table["service_test"], ("False", "True"), source.where(name))
+        tables[name] = table[passed == 1]
     codes = {
         column: np.concatenate(
             [encode(table[column], NAMES[column], source.where(n)) for n, table in tables.items()]
         )
         for column in (target, attribute)
     }
-    rows = _cut([len(table) for table in tables.values()], validation_size, random_state, root)
-    files = ImageFiles._from_source(
-        place,
-        frame["file"],
-        labels=" and ".join(LABEL_FILES),
-        how_to_get=HOW_TO_GET,
-    )
-    is_the_papers = (target, attribute) == ("age", "race")
+    frame = pd.concat(tables.values(), ignore_index=True)
+    files = ImageFiles(place, frame["file"])
     return make_bunch(
         data=files,
         target=codes[target],
         target_names=NAMES[target],
         groups=codes[attribute],
         group_names=NAMES[attribute],
-        rows=rows,
+        rows=rows_of_splits(
+            np.repeat([0, 2], [len(table) for table in tables.values()]),
+            str(root),
+            cut={"validation": validation_size},
+            random_state=random_state,
+            why="No row of its label file has service_test True; service_test_only=False keeps "
+            "all rows.",
+        ),
         descr=DESCR.format(
             target=target,
             attribute=attribute,
             filtered="left out" if service_test_only else "kept",
         ),
-        forget_group=(AGES.index("20-29"), RACES.index("Black")) if is_the_papers else None,
+        forget_group=(3, 0) if (target, attribute) == ("age", "race") else None,
         frame=frame,
         filenames=files.filenames,
         centre_crop=True,
     )
 
 
-def _check_columns(target: str, attribute: str) -> None:
-    for name, column in (("target", target), ("attribute", attribute)):
-        if column not in NAMES:
-            raise ValueError(f"{name} must be one of {', '.join(NAMES)}, got {column!r}.")
-    if target == attribute:
-        raise ValueError(f"target and attribute are both {target!r}.")
-
-
-def _read_labels(
-    source: Source, place: Source, columns: tuple[str, str], service_test_only: bool
-) -> dict[str, pd.DataFrame]:
-    needed = ("file", *columns, *(("service_test",) if service_test_only else ()))
-    tables = {name: read_csv(source, name, needed, HOW_TO_GET) for name in LABEL_FILES}
-    for name, folder in zip(LABEL_FILES, IMAGE_FOLDERS, strict=True):
-        require_all_listed(place, [folder], tables[name]["file"], source.where(name), HOW_TO_GET)
-    _repair(tables)
-    if not service_test_only:
-        return tables
-    return {name: table[_service_test(table, source.where(name))] for name, table in tables.items()}
-
-
 def _repair(tables: dict[str, pd.DataFrame]) -> None:
     """Undo what a spreadsheet program did to the labels, in place, and warn once."""
-    repairs: dict[str, int] = {}
+    changes: list[str] = []
     for table in tables.values():
-        for column, mended in _mended_columns(table).items():
-            changed = table[column] != mended
-            for pair in zip(table[column][changed], mended[changed], strict=True):
-                change = "{!r} -> {!r}".format(*pair)
-                repairs[change] = repairs.get(change, 0) + 1
-            table[column] = mended
-    if repairs:
-        listed = ", ".join(f"{change} ({count})" for change, count in sorted(repairs.items()))
+        for column in REPAIRS.keys() & set(table):
+            damaged = table[column]
+            table[column] = damaged.replace(REPAIRS[column])
+            pairs = zip(damaged, table[column], strict=True)
+            changes += [f"{old!r} -> {new!r}" for old, new in pairs if old != new]
+    if changes:
+        counts = pd.Series(changes).value_counts().sort_index()
+        listed = ", ".join(f"{change} ({count})" for change, count in counts.items())
         warnings.warn(
-            f"{sum(repairs.values())} labels of {' and '.join(tables)} were damaged by a "
+            f"{len(changes)} labels of {' and '.join(tables)} were damaged by a "
             f"spreadsheet program and have been repaired in memory: {listed}.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
-
-
-def _mended_columns(table: pd.DataFrame) -> dict[str, pd.Series]:
-    mended = {}
-    if "age" in table:
-        mended["age"] = table["age"].replace(DAMAGED_AGES)
-    if "service_test" in table:
-        booleans = {"true": "True", "false": "False"}
-        lowered = table["service_test"].str.lower().map(booleans)
-        mended["service_test"] = lowered.fillna(table["service_test"])
-    return mended
-
-
-def _service_test(table: pd.DataFrame, where: str) -> NDArray[np.bool_]:
-    return encode(table["service_test"], ("False", "True"), where).astype(bool)
-
-
-def _cut(
-    sizes: list[int], validation_size: float, random_state: RandomState, root: object
-) -> dict[str, NDArray[np.int64]]:
-    n_train, n_test = sizes
-    everything = {"train": np.arange(n_train), "test": n_train + np.arange(n_test)}
-    require_rows(
-        everything,
-        str(root),
-        "No row of its label file has service_test True; service_test_only=False keeps all rows.",
-    )
-    train, validation = cut_validation(
-        everything["train"], validation_size, random_state, str(root)
-    )
-    return {"train": train, "validation": validation, "test": everything["test"]}

@@ -1,24 +1,32 @@
-"""Any images that a CSV file lists, with their labels and attributes."""
+"""Any images that a CSV file lists, or whose folders say what they are."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+import numpy as np
+import pandas as pd
 from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
 from ..utils.arguments import check_types
-from ._source import open_source
-from ._splits import make_bunch, rows_by_name
-from ._tables import number_combinations, number_values, read_csv
-from .image_files import ImageFiles
+from .images import ImageFiles
+from .labels import SPLIT_NAMES, encode, make_bunch, number_combinations, read_csv, rows_of_splits
+from .sources import IMAGE_ENDINGS, Source, image_names
 
-__all__ = ["load_image_table"]
+__all__ = ["load_image_folder", "load_image_table"]
+
+HOW_TABLE = "Give a CSV file that has a header, and the folder its file names are relative to."
+HOW_FOLDER = (
+    "Expected <class>/<attribute>/<image>, or <class>/<image> and a CSV file of attributes; with "
+    "folders train, val and test above them or not."
+)
 
 DESCR = """\
-Images listed in {table}
+{title}
 {line}
 
 Target: {target}. Protected attribute: {groups}. Splits: {split}.
@@ -100,29 +108,137 @@ def load_image_table(
         If the CSV file is damaged, lacks a column or a value, or a split is empty or unknown.
     """
     check_types(load_image_table, locals())
+    columns = _columns(groups)
+    needed = dict.fromkeys([path, target, *columns, *([] if split is None else [split])])
+    frame = _read_table(table, needed, HOW_TABLE)
+    return _bunch(
+        frame,
+        Source(image_folder, HOW_TABLE),
+        str(table),
+        path=path,
+        target=target,
+        columns=columns,
+        split=split,
+        cut={"test": test_size, "validation": validation_size},
+        random_state=random_state,
+        title=f"Images listed in {Path(table).name}",
+        words=(target, " x ".join(columns), f"column {split}"),
+    )
+
+
+def load_image_folder(
+    root: str | os.PathLike[str],
+    *,
+    attributes: str | os.PathLike[str] | None = None,
+    groups: str | Sequence[str] | None = None,
+    path: str = "file",
+    validation_size: float = 0.1,
+    test_size: float = 0.2,
+    random_state: RandomState = 0,
+) -> Bunch:
+    """Load images laid out as for torchvision's ImageFolder: one folder a class.
+
+    The protected attribute is either a second level of folders, ``<class>/<attribute>/<image>``,
+    or given in a CSV file. Folders ``train``, ``val`` and ``test`` above the classes are the
+    splits; a validation or test split that is not there is cut from the training rows at random.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder or zip file.
+    attributes : str or Path or None, default=None
+        CSV file with the protected attribute of each image. None means folders.
+    groups : str or sequence of str or None, default=None
+        Column of the protected attribute in the CSV file; of several, the intersection.
+    path : str, default="file"
+        Column of the file names in the CSV file, relative to ``root``.
+    validation_size : float, default=0.1
+        Share of the training rows for validation, where it is cut.
+    test_size : float, default=0.2
+        Share of all rows for test, where it is cut.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the cuts.
+
+    Returns
+    -------
+    Bunch
+        The attributes that :func:`load_image_table` gives; ``frame`` has the columns file, target,
+        those of the attribute and, with split folders, split.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder or CSV file.
+    OSError
+        If a file or folder cannot be read.
+    ValueError
+        If there is no image, an image is at another depth than expected, or has no row in the CSV
+        file, or a split is empty.
+    """
+    check_types(load_image_folder, locals())
+    if (attributes is None) != (groups is None):
+        raise ValueError("attributes (a CSV file) and groups (its columns) go together.")
+    source = Source(root, HOW_FOLDER)
+    columns = ["attribute"] if groups is None else _columns(groups)
+    frame = _read_folders(source, with_attribute=attributes is None)
+    if attributes is not None:
+        frame = _add_attributes(frame, attributes, path, columns)
+    return _bunch(
+        frame,
+        source,
+        str(source),
+        path="file",
+        target="target",
+        columns=columns,
+        split="split" if "split" in frame else None,
+        cut={"test": test_size, "validation": validation_size},
+        random_state=random_state,
+        title=f"Images in {source.path.name}",
+        words=(
+            "the folder",
+            "the second folder" if attributes is None else " x ".join(columns),
+            "the first folder",
+        ),
+    )
+
+
+def _columns(groups: str | Sequence[str]) -> list[str]:
     columns = [groups] if isinstance(groups, str) else list(groups)
     if not columns:
         raise ValueError("groups must name at least one column.")
-    table = Path(table).expanduser()
-    how = "Give a CSV file that has a header, and the folder its file names are relative to."
-    source = open_source(table.parent, how)
-    if not source.has(table.name):
-        raise FileNotFoundError(f"There is no {table}. {how}")
-    needed = [path, target, *columns, *([] if split is None else [split])]
-    frame = read_csv(source, table.name, list(dict.fromkeys(needed)), how)
-    target_codes, target_names = number_values(frame[target], str(table))
-    group_codes, group_names = number_combinations([frame[c] for c in columns], str(table))
-    rows = rows_by_name(
-        None if split is None else frame[split].tolist(),
-        len(frame),
-        str(table),
-        validation_size=validation_size,
-        test_size=test_size,
-        random_state=random_state,
-    )
-    files = ImageFiles._from_source(
-        open_source(image_folder, how), frame[path], labels=str(table), how_to_get=how
-    )
+    return columns
+
+
+def _read_table(
+    table: str | os.PathLike[str], columns: Iterable[str], how_to_get: str
+) -> pd.DataFrame:
+    path = Path(table).expanduser()
+    source = Source(path.parent, how_to_get)
+    if not source.has(path.name):
+        raise FileNotFoundError(f"There is no {path}. {how_to_get}")
+    return read_csv(source, path.name, list(columns))
+
+
+def _bunch(
+    frame: pd.DataFrame,
+    images: Source,
+    where: str,
+    *,
+    path: str,
+    target: str,
+    columns: list[str],
+    split: str | None,
+    title: str,
+    words: tuple[str, str, str],
+    **cuts: Any,
+) -> Bunch:
+    target_codes, target_names = number_combinations([frame[target]], where)
+    group_codes, group_names = number_combinations([frame[name] for name in columns], where)
+    codes = np.zeros(len(frame), dtype=np.int64)  # all rows are for training, until they are cut
+    if split is not None:
+        codes = encode(frame[split].str.lower(), SPLIT_NAMES, where)
+    rows = rows_of_splits(codes, where, why="Splits are cut from it.", **cuts)
+    files = ImageFiles(images, frame[path])
     return make_bunch(
         data=files,
         target=target_codes,
@@ -131,13 +247,57 @@ def load_image_table(
         group_names=group_names,
         rows=rows,
         descr=DESCR.format(
-            table=table.name,
-            line="-" * len(f"Images listed in {table.name}"),
-            target=target,
-            groups=" x ".join(columns),
-            split="cut at random" if split is None else f"column {split}",
+            title=title,
+            line="-" * len(title),
+            target=words[0],
+            groups=words[1],
+            split="cut at random" if split is None else words[2],
         ),
         frame=frame.reset_index(drop=True),
         filenames=files.filenames,
         centre_crop=True,
     )
+
+
+def _read_folders(source: Source, *, with_attribute: bool) -> pd.DataFrame:
+    """Return a table of the images and what their folders say."""
+    names = image_names(source)
+    if not names:
+        raise ValueError(f"{source} has no image ({', '.join(IMAGE_ENDINGS)}). {HOW_FOLDER}")
+    parts = [PurePosixPath(name).parts for name in names]
+    # a folder 0, 1 or 2 is more likely a class
+    splits = {name for name in SPLIT_NAMES if not name.isdigit()}
+    has_splits = all(part[0].lower() in splits for part in parts)
+    levels = ["split"] * has_splits + ["target"] + ["attribute"] * with_attribute
+    for name, part in zip(names, parts, strict=True):
+        if len(part) != len(levels) + 1:
+            raise ValueError(
+                f"{source.where(name)} lies {len(part) - 1} folders deep, expected {len(levels)} "
+                f"({'/'.join(levels)}/image). {HOW_FOLDER}"
+            )
+    frame = pd.DataFrame([part[:-1] for part in parts], columns=levels, dtype=object)
+    frame.insert(0, "file", names)
+    return frame
+
+
+def _add_attributes(
+    frame: pd.DataFrame, table: str | os.PathLike[str], path: str, columns: list[str]
+) -> pd.DataFrame:
+    values = _read_table(table, [path, *columns], HOW_FOLDER)
+    repeated = values[path].duplicated()
+    if repeated.any():
+        line = repeated.idxmax()
+        raise ValueError(f"{table}, line {line}: {values[path][line]} has a row already.")
+    values = values.set_index(path)[columns]
+    without = ~frame["file"].isin(values.index)
+    if without.any():
+        raise ValueError(
+            f"{table} has no row for {int(without.sum())} of the {len(frame)} images, the first "
+            f"being {frame['file'][without.idxmax()]!r} (column {path!r} must hold file names "
+            "relative to the root)."
+        )
+    taken = values.loc[frame["file"]].reset_index(drop=True)
+    clash = set(taken.columns) & set(frame.columns)
+    if clash:
+        raise ValueError(f"{table}: rename the column {clash.pop()!r}, the folders give one too.")
+    return pd.concat([frame, taken], axis=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,31 +13,36 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
+from tqdm import tqdm
 
 from ..bert import load_tokenizer
 from ..utils.arguments import check_types
-from ._mnli import FEATURE_FILES, SENTENCE_FILES, read_features, read_sentences, tokenize
-from ._source import Source, open_source
-from ._splits import make_bunch, rows_by_code
-from ._tables import integers, read_csv, require_rows
+from .labels import integers, make_bunch, read_csv, rows_of_splits
+from .sources import Source
 
 __all__ = ["load_multinli"]
 
 METADATA = "metadata_random.csv"
-COLUMNS = ("gold_label", "sentence2_has_negation", "split")
-SENTENCES = ("sentence1", "sentence2")
+# In this order, which is that of the rows of the metadata.
+FEATURE_FILES = (
+    "cached_train_bert-base-uncased_128_mnli",
+    "cached_dev_bert-base-uncased_128_mnli",
+    "cached_dev_bert-base-uncased_128_mnli-mm",
+)
+SENTENCE_FILES = (
+    "multinli_1.0_train.jsonl",
+    "multinli_1.0_dev_matched.jsonl",
+    "multinli_1.0_dev_mismatched.jsonl",
+)
+SENTENCES = ["sentence1", "sentence2"]
 LABELS = ("contradiction", "entailment", "neutral")
-NEGATIONS = ("no negation", "negation")
 # Where the group-DRO release, and the corpus, put the files.
 FOLDERS = (
-    "",
-    "data",
-    "glue_data/MNLI",
-    "multinli_1.0",
-    "data/multinli_1.0",
-    "multinli/data",
-    "multinli/glue_data/MNLI",
+    *("", "data", "glue_data/MNLI", "multinli_1.0", "data/multinli_1.0"),
+    *("multinli/data", "multinli/glue_data/MNLI"),
 )
+PARTS = ("input_ids", "input_mask", "segment_ids")
+TOKENIZED_AT_ONCE = 1000
 
 HOW_TO_GET = (
     "The metadata and the features of BERT are part of the group-DRO release (Sagawa et al., ICLR "
@@ -122,30 +129,25 @@ def load_multinli(
     .. [3] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
     check_types(load_multinli, locals())
-    source = open_source(root, HOW_TO_GET)
+    source = Source(root, HOW_TO_GET)
     name = _find(source, (METADATA,))[0]
     where = source.where(name)
-    table = read_csv(source, name, COLUMNS, HOW_TO_GET)
-    rows = rows_by_code(integers(table["split"], where, allowed=(0, 1, 2)))
-    require_rows(rows, where, f"Its codes are 0, 1 and 2. {HOW_TO_GET}")
-    target = integers(table["gold_label"], where, allowed=(0, 1, 2))
+    table = read_csv(source, name, ("gold_label", "sentence2_has_negation", "split"))
+    target = integers(table["gold_label"], where, below=3)
     if tokenizer is None:
-        data = _cached_features(source, target)
+        data = _read_features(source, target)
     else:
         table = _with_sentences(source, table, target)
-        tokens = (
-            load_tokenizer(tokenizer) if isinstance(tokenizer, str | os.PathLike) else tokenizer
-        )
-        data = tokenize(
-            tokens, table["sentence1"].tolist(), table["sentence2"].tolist(), max_length
-        )
+        if isinstance(tokenizer, str | os.PathLike):
+            tokenizer = load_tokenizer(tokenizer)
+        data = tokenize(tokenizer, *(table[name].tolist() for name in SENTENCES), max_length)
     return make_bunch(
         data=data,
         target=target,
         target_names=LABELS,
-        groups=integers(table["sentence2_has_negation"], where, allowed=(0, 1)),
-        group_names=NEGATIONS,
-        rows=rows,
+        groups=integers(table["sentence2_has_negation"], where, below=2),
+        group_names=("no negation", "negation"),
+        rows=rows_of_splits(integers(table["split"], where, below=3), where),
         descr=DESCR.format(
             inputs="features computed in advance" if tokenizer is None else "sentences, tokenized"
         ),
@@ -167,22 +169,9 @@ def _find(source: Source, names: tuple[str, ...]) -> list[str]:
     return best
 
 
-def _cached_features(source: Source, target: NDArray[np.int64]) -> torch.Tensor:
-    names = _find(source, FEATURE_FILES)
-    features, labels = read_features(source, names)
-    if len(features) != len(target):
-        raise ValueError(
-            f"{METADATA} has {len(target)} rows, the files of features in {source} have "
-            f"{len(features)} together ({', '.join(FEATURE_FILES)}). One of them is cut short, or "
-            f"belongs to another version. {HOW_TO_GET}"
-        )
-    if all(part is not None for part in labels):
-        _require_same_labels(np.concatenate(labels), target, str(source))
-    return features
-
-
-def _require_same_labels(found: NDArray[Any], target: NDArray[np.int64], where: str) -> None:
-    differ = np.flatnonzero(found != target)
+def _require_same_rows(found: list[Any], target: NDArray[np.int64], where: str) -> None:
+    """Refuse labels that are not those of the metadata."""
+    differ = np.flatnonzero(np.asarray(found) != target)
     if len(differ):
         row = differ[0]
         raise ValueError(
@@ -192,24 +181,143 @@ def _require_same_labels(found: NDArray[Any], target: NDArray[np.int64], where: 
         )
 
 
+# features computed in advance --------------------------------------------------------------------
+
+
+class InputFeatures:
+    """One row of the official feature files, which are lists of such objects.
+
+    They are pickles that name a class of the program that wrote them. This class stands for that
+    one, so that the files can be read without running anything in them.
+    """
+
+    input_ids: list[int]
+    input_mask: list[int]
+    segment_ids: list[int]
+    label_id: int
+
+
+def _read_features(source: Source, target: NDArray[np.int64]) -> torch.Tensor:
+    """Return token numbers, masks and segments of all rows, int32 of shape (n_rows, length, 3)."""
+    files = [_read_feature_file(source, name) for name in _find(source, FEATURE_FILES)]
+    lengths = sorted({features.shape[1] for features, _ in files})
+    if len(lengths) > 1:
+        raise ValueError(
+            f"The files {', '.join(FEATURE_FILES)} in {source} hold sequences of different "
+            f"lengths: {lengths}."
+        )
+    features = torch.cat([features for features, _ in files])
+    if len(features) != len(target):
+        raise ValueError(
+            f"{METADATA} has {len(target)} rows, the files of features in {source} have "
+            f"{len(features)} together ({', '.join(FEATURE_FILES)}). One of them is cut short, or "
+            f"belongs to another version. {HOW_TO_GET}"
+        )
+    if all(labels is not None for _, labels in files):
+        _require_same_rows([n for _, labels in files for n in labels], target, str(source))
+    return features
+
+
+def _read_feature_file(source: Source, name: str) -> tuple[torch.Tensor, list[int] | None]:
+    """Read the official objects, a tensor, or a dict of ``features`` and ``labels``."""
+    where = source.where(name)
+    file = io.BytesIO(source.read(name)) if source.is_zip else source.path / name
+    try:
+        with torch.serialization.safe_globals([(InputFeatures, "utils_glue.InputFeatures")]):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's unpickler has a class of its own for what it refuses
+        raise ValueError(
+            f"{where} cannot be read: {error}. It is damaged, or holds other things than tensors "
+            "and token numbers, which are not loaded."
+        ) from error
+    labels = None
+    if isinstance(content, list):
+        try:
+            parts = [np.array([getattr(row, part) for row in content], np.int32) for part in PARTS]
+            return torch.from_numpy(np.stack(parts, axis=2)), [row.label_id for row in content]
+        except (AttributeError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"{where} does not hold rows with {', '.join(PARTS)} and label_id of equal "
+                f"length: {error}."
+            ) from error
+    if isinstance(content, dict):
+        if set(content) != {"features", "labels"}:
+            raise ValueError(
+                f"{where} holds a dict of {sorted(content)}, expected features and labels."
+            )
+        content, labels = content["features"], np.asarray(content["labels"]).tolist()
+    if not torch.is_tensor(content) or content.ndim != 3 or content.shape[2] != len(PARTS):
+        found = tuple(content.shape) if torch.is_tensor(content) else type(content).__name__
+        raise ValueError(f"{where} holds {found}, expected a tensor of shape (n, length, 3).")
+    if labels is not None and len(labels) != len(content):
+        raise ValueError(f"{where} has {len(content)} rows but labels of {len(labels)}.")
+    return content.to(torch.int32), labels
+
+
+# sentences ---------------------------------------------------------------------------------------
+
+
 def _with_sentences(source: Source, table: pd.DataFrame, target: NDArray[np.int64]) -> pd.DataFrame:
     """Add the sentences, which the metadata may have, or address by number."""
     if all(column in table for column in SENTENCES):
         return table
-    names = _find(source, SENTENCE_FILES)
-    sentences = read_sentences(source, names)
+    rows = []
+    for name in _find(source, SENTENCE_FILES):
+        for number, line in enumerate(source.read(name).splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                rows.append([row["sentence1"], row["sentence2"], row["gold_label"]])
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"Line {number} of {source.where(name)} is not an object with sentence1, "
+                    f"sentence2 and gold_label ({error}). The file may be cut short."
+                ) from error
     # the first column, without a name, counts the rows of all files, with those left out
     numbers = integers(table.iloc[:, 0].rename("row number"), METADATA)
-    if np.max(numbers) >= len(sentences):
+    if np.max(numbers) >= len(rows):
         raise ValueError(
             f"{METADATA} speaks of row {np.max(numbers)}, the files of sentences in {source} have "
-            f"{len(sentences)} rows together ({', '.join(SENTENCE_FILES)}). {HOW_TO_GET}"
+            f"{len(rows)} rows together ({', '.join(SENTENCE_FILES)}). {HOW_TO_GET}"
         )
-    codes = {label: code for code, label in enumerate(LABELS)}
-    chosen = [sentences[number] for number in numbers]
-    found = np.array([codes.get(label, -1) for _, _, label in chosen])
-    _require_same_labels(found, target, str(source))
-    return table.assign(
-        sentence1=[first for first, _, _ in chosen],
-        sentence2=[second for _, second, _ in chosen],
-    )
+    first, second, labels = zip(*(rows[number] for number in numbers), strict=True)
+    codes = [LABELS.index(label) if label in LABELS else -1 for label in labels]
+    _require_same_rows(codes, target, str(source))
+    return table.assign(sentence1=first, sentence2=second)
+
+
+def tokenize(tokenizer: Any, first: list[str], second: list[str], length: int) -> torch.Tensor:
+    """Turn pairs of sentences into token numbers.
+
+    Parameters
+    ----------
+    tokenizer : callable
+        A tokenizer of ``transformers``.
+    first, second : list of str
+        The sentences.
+    length : int
+        Tokens a row; longer pairs lose tokens at the end of the longer sentence, shorter ones are
+        padded.
+
+    Returns
+    -------
+    tensor of shape (n_rows, length, 3), int32
+        Token number, mask (0 for padding), segment (0 or 1).
+    """
+    whole = torch.empty((len(first), length, len(PARTS)), dtype=torch.int32)
+    keys = ("input_ids", "attention_mask", "token_type_ids")
+    with tqdm(total=len(first), desc="tokenizing", unit="pair", disable=None) as progress:
+        for start in range(0, len(first), TOKENIZED_AT_ONCE):
+            part = slice(start, start + TOKENIZED_AT_ONCE)
+            encoded = tokenizer(
+                first[part],
+                second[part],
+                truncation=True,
+                padding="max_length",
+                max_length=length,
+                return_attention_mask=True,
+                return_token_type_ids=True,
+            )
+            numbers = np.stack([np.asarray(encoded[key], dtype=np.int32) for key in keys], axis=2)
+            whole[part] = torch.from_numpy(numbers)
+            progress.update(len(numbers))
+    return whole

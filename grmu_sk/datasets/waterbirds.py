@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import os
 
-import pandas as pd
 from sklearn.utils import Bunch
 
 from ..utils.arguments import check_types
-from ._source import find_source, require_all_listed
-from ._splits import make_bunch, rows_by_code
-from ._tables import integers, read_csv, require_rows
-from .image_files import ImageFiles
+from .images import ImageFiles
+from .labels import integers, make_bunch, read_csv, rows_of_splits
+from .sources import find_source, require_all_listed
 
 __all__ = ["load_waterbirds"]
 
 LABEL_FILE = "metadata.csv"
 FOLDER = "waterbird_complete95_forest2water2"
-COLUMNS = ("img_filename", "y", "split", "place")
-BIRDS = ("landbird", "waterbird")
-PLACES = ("land", "water")
 
 HOW_TO_GET = (
     "Waterbirds (Sagawa et al., ICLR 2020) is linked from "
@@ -93,26 +88,21 @@ def load_waterbirds(root: str | os.PathLike[str]) -> Bunch:
     .. [2] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
     check_types(load_waterbirds, locals())
-    source = find_source(root, (LABEL_FILE,), HOW_TO_GET, subfolders=(FOLDER,))
+    source = find_source(root, (LABEL_FILE,), HOW_TO_GET, (FOLDER,))
     where = source.where(LABEL_FILE)
-    table = read_csv(source, LABEL_FILE, COLUMNS, HOW_TO_GET)
-    rows = rows_by_code(integers(table["split"], where, allowed=(0, 1, 2)))
-    require_rows(rows, where, f"Its codes are 0, 1 and 2. {HOW_TO_GET}")
-    require_all_listed(source, [""], table["img_filename"], where, HOW_TO_GET)
-    files = ImageFiles._from_source(
-        source, table["img_filename"], labels=LABEL_FILE, how_to_get=HOW_TO_GET
-    )
-    frame: pd.DataFrame = table.reset_index(drop=True)
+    table = read_csv(source, LABEL_FILE, ("img_filename", "y", "split", "place"))
+    require_all_listed(source, [""], table["img_filename"], where)
+    files = ImageFiles(source, table["img_filename"])
     return make_bunch(
         data=files,
-        target=integers(table["y"], where, allowed=(0, 1)),
-        target_names=BIRDS,
-        groups=integers(table["place"], where, allowed=(0, 1)),
-        group_names=PLACES,
-        rows=rows,
+        target=integers(table["y"], where, below=2),
+        target_names=("landbird", "waterbird"),
+        groups=integers(table["place"], where, below=2),
+        group_names=("land", "water"),
+        rows=rows_of_splits(integers(table["split"], where, below=3), where),
         descr=DESCR,
         forget_group=(1, 0),
-        frame=frame,
+        frame=table.reset_index(drop=True),
         filenames=files.filenames,
         centre_crop=True,
     )

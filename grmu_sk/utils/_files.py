@@ -6,10 +6,11 @@ import os
 import secrets
 import shutil
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
@@ -47,7 +48,7 @@ def require_replaceable(path: Path) -> None:
         raise OSError(f"{path} is a device or a pipe, and must not be replaced by a file.")
 
 
-def write_atomically(path: Path, raw: bytes, *, private: bool = False) -> None:
+def write_atomically(path: Path, raw: bytes | Iterable[Any], *, private: bool = False) -> None:
     """Write a file so that under its name there is always a whole one, old or new.
 
     What a writer that was killed has left beside it is deleted.
@@ -56,7 +57,7 @@ def write_atomically(path: Path, raw: bytes, *, private: bool = False) -> None:
     ----------
     path : Path
         The file.
-    raw : bytes
+    raw : bytes, or an iterable of bytes or buffers
         What it is to hold.
     private : bool, default=False
         Whether a new file is for its owner only.
@@ -73,7 +74,7 @@ def write_atomically(path: Path, raw: bytes, *, private: bool = False) -> None:
     try:
         with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:
             _lock(file)
-            file.write(raw)
+            file.writelines([raw] if isinstance(raw, bytes) else raw)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():  # what was private stays private

@@ -170,7 +170,7 @@ def test_description_holds_the_facts():
         "0.25",
         "Real:",
         "Synthetic:",
-        "odd   on blue",
+        "odd",
     ):
         assert fact in text
     assert "{" not in text
@@ -181,7 +181,7 @@ def test_description_holds_the_facts():
     [
         ({"correlation": 1.0}, r"correlation must lie in \[0.5, 1\), got 1.0"),
         ({"correlation": 0.4}, r"correlation must lie in \[0.5, 1\), got 0.4"),
-        ({"correlation": float("nan")}, r"correlation must lie in .* got nan"),
+        ({"correlation": float("nan")}, "correlation must be a number, got NaN"),
         ({"correlation": 0.9999}, "leaves no even digit on the other background"),
         ({"noise": -0.1}, r"noise must lie in \[0, inf\), got -0.1"),
         ({"noise": float("inf")}, r"noise must lie in \[0, inf\), got inf"),
@@ -204,8 +204,8 @@ def test_values_out_of_range_are_refused(parameters, message):
         ({"correlation": "0.9"}, "correlation must be a number, got '0.9'"),
         ({"noise": None}, "noise must be a number, got None"),
         ({"contrast": True}, "contrast must be a number, got True"),
-        ({"n_validation": 0.2}, "n_validation must be a whole number of scans, got 0.2"),
-        ({"n_test": True}, "n_test must be a whole number of scans, got True"),
+        ({"n_validation": 0.2}, "n_validation must be a whole number, got 0.2"),
+        ({"n_test": True}, "n_test must be a whole number, got True"),
     ],
 )
 def test_wrong_types_are_refused(parameters, message):

@@ -6,13 +6,14 @@ import threading
 import time
 
 import numpy as np
+import PIL
 import official_trees as trees
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from grmu_sk.datasets import EvaluationTransform, ImageFiles, ImageRows, decode_images, image_cache
+from grmu_sk.datasets import EvaluationTransform, ImageFiles, ImageRows, decode_images
 
 
 def make_folder(folder, n_images=70, sizes=((20, 16),)):
@@ -194,7 +195,7 @@ def _other_content(files, monkeypatch):
 
 
 def _other_decoder(files, monkeypatch):
-    monkeypatch.setattr(image_cache.PIL, "__version__", "0.0")
+    monkeypatch.setattr(PIL, "__version__", "0.0")
     return {"files": files, "size": 8}
 
 
@@ -268,9 +269,9 @@ def test_an_interrupted_writer_leaves_the_old_array(files, tmp_path, monkeypatch
                 ImageFiles, "pixels", lambda self, row: fail() if row == 66 else original(self, row)
             )
         elif moment == "write":
-            patched.setattr(image_cache.os, "fsync", fail)
+            patched.setattr(os, "fsync", fail)
         else:
-            patched.setattr(image_cache.os, "replace", fail)
+            patched.setattr(os, "replace", fail)
         with pytest.raises((error, ValueError), match="interrupted"):
             decode_images(files, path, size=9)
     assert path.read_bytes() == before
@@ -338,12 +339,12 @@ def test_two_sizes_in_one_file_at_the_same_time(files, tmp_path, monkeypatch):
 
     def replace_and_be_overtaken(source, target):
         original(source, target)
-        monkeypatch.setattr(image_cache.os, "replace", original)
+        monkeypatch.setattr(os, "replace", original)
         other = threading.Thread(target=decode_images, args=(files, path), kwargs={"size": 9})
         other.start()
         other.join()
 
-    monkeypatch.setattr(image_cache.os, "replace", replace_and_be_overtaken)
+    monkeypatch.setattr(os, "replace", replace_and_be_overtaken)
     with pytest.raises(RuntimeError, match="Give each its own cache_path"):
         decode_images(files, path, size=8)
 

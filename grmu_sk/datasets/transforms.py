@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -14,18 +13,13 @@ __all__ = ["EvaluationTransform", "TrainingTransform", "normalize_images", "resi
 
 # The short side before a centre crop, for one pixel of the crop: 256 for 224.
 MARGIN = 256 / 224
-MEAN = STD = [0.5, 0.5, 0.5]
-# How often a crop that does not fit into the image is drawn anew, as in torchvision.
-ATTEMPTS = 10
-# Shape and place of a crop, and the flip.
-DRAWS = 2 * ATTEMPTS + 3
 
 
-def _functional() -> Any:
+def _v2() -> Any:
     """Return torchvision's transforms, imported late: it takes seconds that tables need not."""
-    from torchvision.transforms.v2 import functional
+    from torchvision.transforms import v2
 
-    return functional
+    return v2
 
 
 def normalize_images(images: torch.Tensor) -> torch.Tensor:
@@ -45,10 +39,10 @@ def normalize_images(images: torch.Tensor) -> torch.Tensor:
     ----------
     .. [1] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
-    F = _functional()
+    F = _v2().functional
     # decoded images have their channels last, which makes arithmetic on them slow
     scaled = F.to_dtype(images.contiguous(), torch.float32, scale=True)
-    return F.normalize(scaled, MEAN, STD, inplace=True)
+    return F.normalize(scaled, [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], inplace=True)
 
 
 def resize_images(images: torch.Tensor, size: int, *, centre_crop: bool = True) -> torch.Tensor:
@@ -69,13 +63,68 @@ def resize_images(images: torch.Tensor, size: int, *, centre_crop: bool = True) 
     tensor of shape (..., 3, size, size), uint8
         The images.
     """
-    F = _functional()
+    F = _v2().functional
     if not centre_crop:
         return F.resize(images, [size, size], antialias=True)
     return F.center_crop(F.resize(images, [round(size * MARGIN)], antialias=True), [size, size])
 
 
-class EvaluationTransform:
+def check_size(size: int) -> None:
+    """Refuse a side of no or one pixel, to which torch cannot scale down."""
+    if size < 2:
+        raise ValueError(f"size must be a whole number of pixels, at least 2, got {size!r}.")
+
+
+class _Transform:
+    #: Whether the same image may come out differently each time.
+    is_random = False
+    size: int
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """Transform one image, uint8 of shape (3, height, width)."""
+        return self.batch(image[None])[0]
+
+    def batch(self, images: torch.Tensor) -> torch.Tensor:
+        """Transform several images of equal size, each with its own draw if there is one.
+
+        Parameters
+        ----------
+        images : tensor of shape (n, 3, height, width), uint8
+            The images.
+
+        Returns
+        -------
+        tensor of shape (n, 3, size, size), float32
+            Values in [-1, 1].
+
+        Raises
+        ------
+        TypeError
+            If it is no uint8 tensor.
+        ValueError
+            If it has another shape.
+        """
+        is_dense = isinstance(images, torch.Tensor) and images.layout is torch.strided
+        if not is_dense or images.dtype != torch.uint8:
+            kind = getattr(images, "layout", type(images).__name__)
+            raise TypeError(
+                f"images must be a dense uint8 tensor, got {getattr(images, 'dtype', 'a')} {kind}."
+            )
+        if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
+            raise ValueError(
+                f"images must have the shape (n, 3, height, width), got {tuple(images.shape)}."
+            )
+        return normalize_images(self._resized(images))
+
+    def _resized(self, images: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({options})"
+
+
+class EvaluationTransform(_Transform):
     """What the paper [1]_ does to images for evaluation: resize, then normalise.
 
     Parameters
@@ -99,52 +148,21 @@ class EvaluationTransform:
     torch.Size([3, 64, 64])
     """
 
-    #: Whether the same image may come out differently each time.
-    is_random = False
-
     def __init__(self, size: int = 224, *, centre_crop: bool = True) -> None:
         check_types(EvaluationTransform.__init__, locals())
-        _check_size(size)
+        check_size(size)
         self.size = size
         self.centre_crop = centre_crop
 
-    def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """Transform one image, uint8 of shape (3, height, width)."""
-        return self.batch(image[None])[0]
-
-    def batch(self, images: torch.Tensor) -> torch.Tensor:
-        """Transform several images of equal size.
-
-        Parameters
-        ----------
-        images : tensor of shape (n, 3, height, width), uint8
-            The images.
-
-        Returns
-        -------
-        tensor of shape (n, 3, size, size), float32
-            Values in [-1, 1].
-
-        Raises
-        ------
-        TypeError
-            If it is no uint8 tensor.
-        ValueError
-            If it has another shape.
-        """
-        _check_batch(images)
-        return normalize_images(resize_images(images, self.size, centre_crop=self.centre_crop))
-
-    def __repr__(self) -> str:
-        return f"EvaluationTransform({self.size}, centre_crop={self.centre_crop})"
+    def _resized(self, images: torch.Tensor) -> torch.Tensor:
+        return resize_images(images, self.size, centre_crop=self.centre_crop)
 
 
-class TrainingTransform:
+class TrainingTransform(_Transform):
     """What the paper [1]_ does to images for training: a random part, flipped or not, normalised.
 
-    The part is torchvision's random resized crop: its area is uniform in ``scale``, its aspect
-    ratio log-uniform in ``ratio``, its place uniform. Every image has its own draw from torch's
-    global generator; a batch of images is given the draws they would have one by one.
+    The part is that of torchvision's ``v2.RandomResizedCrop``. Every image has its own draw from
+    torch's global generator; a batch of images is given the draws they would have one by one.
 
     Parameters
     ----------
@@ -170,7 +188,6 @@ class TrainingTransform:
     torch.Size([8, 3, 32, 32])
     """
 
-    #: Whether the same image may come out differently each time.
     is_random = True
 
     def __init__(
@@ -182,7 +199,7 @@ class TrainingTransform:
         flip: float = 0.5,
     ) -> None:
         check_types(TrainingTransform.__init__, locals())
-        _check_size(size)
+        check_size(size)
         for name, (low, high), most in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
             if not 0 < low <= high <= most:
                 raise ValueError(f"{name} must be a rising range above 0, got {(low, high)!r}.")
@@ -193,82 +210,26 @@ class TrainingTransform:
         self.ratio = ratio
         self.flip = flip
 
-    def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """Transform one image, uint8 of shape (3, height, width)."""
-        return self.batch(image[None])[0]
-
-    def batch(self, images: torch.Tensor) -> torch.Tensor:
-        """Transform several images of equal size, each with its own draw.
-
-        Parameters
-        ----------
-        images : tensor of shape (n, 3, height, width), uint8
-            The images.
-
-        Returns
-        -------
-        tensor of shape (n, 3, size, size), float32
-            Values in [-1, 1].
-
-        Raises
-        ------
-        TypeError
-            If it is no uint8 tensor.
-        ValueError
-            If it has another shape.
-        """
-        _check_batch(images)
-        draws = torch.rand(len(images), DRAWS)
-        boxes = self._boxes(draws, *images.shape[-2:])
-        flipped = draws[:, -1] < self.flip
+    def _resized(self, images: torch.Tensor) -> torch.Tensor:
+        crop = _v2().RandomResizedCrop(self.size, scale=self.scale, ratio=self.ratio)
+        boxes, flipped = [], []
+        for _ in range(len(images)):
+            box = crop.make_params([images[0]])
+            boxes.append([box[side] for side in ("top", "left", "height", "width")])
+            flipped.append(bool(torch.rand(1) < self.flip))
         # one by one as torchvision does it; on a GPU that would be thousands of tiny kernels
-        crop = _crops_one_by_one if images.device.type == "cpu" else crops_at_once
-        return normalize_images(crop(images, boxes, flipped, self.size))
-
-    def _boxes(self, draws: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Return top, left, height and width of each image's crop."""
-        attempts = draws[:, : 2 * ATTEMPTS].double()
-        low, high = self.scale
-        area = height * width * (low + (high - low) * attempts[:, :ATTEMPTS])
-        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        ratio = (low + (high - low) * attempts[:, ATTEMPTS:]).exp()
-        wide, high_ = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
-        fits = (wide > 0) & (wide <= width) & (high_ > 0) & (high_ <= height)
-        first = fits.int().argmax(dim=1, keepdim=True)
-        sizes = torch.cat([high_.gather(1, first), wide.gather(1, first)], dim=1)
-        room = torch.tensor([height, width]) - sizes + 1
-        corners = (draws[:, -3:-1].double() * room).floor()
-        boxes = torch.cat([corners, sizes], dim=1).long()
-        boxes[~fits.any(dim=1)] = torch.tensor(self._central_box(height, width))
-        return boxes
-
-    def _central_box(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Return the largest central part whose aspect ratio is allowed."""
-        high, wide = height, width
-        if width / height < self.ratio[0]:
-            high = round(width / self.ratio[0])
-        elif width / height > self.ratio[1]:
-            wide = round(height * self.ratio[1])
-        return (height - high) // 2, (width - wide) // 2, high, wide
-
-    def __repr__(self) -> str:
-        return (
-            f"TrainingTransform({self.size}, scale={self.scale}, ratio={self.ratio}, "
-            f"flip={self.flip})"
-        )
+        crops = crops_one_by_one if images.device.type == "cpu" else crops_at_once
+        return crops(images, torch.tensor(boxes), torch.tensor(flipped), self.size)
 
 
-def _crops_one_by_one(
+def crops_one_by_one(
     images: torch.Tensor, boxes: torch.Tensor, flipped: torch.Tensor, size: int
 ) -> torch.Tensor:
-    F = _functional()
-    crops = torch.stack(
-        [
-            F.resized_crop(image, *box, [size, size], antialias=True)
-            for image, box in zip(images, boxes.tolist(), strict=True)
-        ]
-    )
-    crops[flipped] = F.horizontal_flip(crops[flipped])
+    """Cut a part out of each image, resize and flip it; see :func:`crops_at_once`."""
+    F = _v2().functional
+    pairs = zip(images, boxes.tolist(), strict=True)
+    crops = torch.stack([F.resized_crop(x, *box, [size, size], antialias=True) for x, box in pairs])
+    crops[flipped] = crops[flipped].flip(-1)
     return crops
 
 
@@ -320,25 +281,3 @@ def _resizing(start: torch.Tensor, length: torch.Tensor, n_pixels: int, size: in
     weights = (1 - (pixels - centres).abs() / scale.clamp_min(1)).clamp_min_(0)
     weights *= (pixels > start) & (pixels < start + length)
     return weights / weights.sum(dim=2, keepdim=True)
-
-
-def _check_batch(images: Any) -> None:
-    is_dense = isinstance(images, torch.Tensor) and images.layout is torch.strided
-    if not is_dense or images.dtype != torch.uint8:
-        raise TypeError(f"images must be a dense uint8 tensor, got {_kind_of(images)}.")
-    if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
-        raise ValueError(
-            f"images must have the shape (n, 3, height, width), got {tuple(images.shape)}."
-        )
-
-
-def _kind_of(images: Any) -> str:
-    if not isinstance(images, torch.Tensor):
-        return f"a {type(images).__name__}"
-    return f"{images.dtype} of layout {images.layout}"
-
-
-def _check_size(size: object) -> None:
-    if isinstance(size, bool) or not isinstance(size, Integral) or size < 2:
-        # torch cannot scale down to a single pixel
-        raise ValueError(f"size must be a whole number of pixels, at least 2, got {size!r}.")

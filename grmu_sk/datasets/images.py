@@ -1,0 +1,682 @@
+"""Photographs: in files, decoded once into one array on disk, and as a net takes them."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import io
+import json
+import os
+import time
+import tokenize
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import joblib
+import numpy as np
+import PIL
+import torch
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, features
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from ..utils._files import require_replaceable, temporaries, write_atomically
+from ..utils.arguments import check_types, to_array
+from .sources import Source
+from .transforms import check_size, normalize_images, resize_images
+
+__all__ = ["ImageFiles", "ImageRows", "decode_images"]
+
+FORMAT = 1
+MARK = b"grmuimgs"
+BLOCK = 64  # images decoded between two writes, for each thread
+ABANDONED_AFTER = 24 * 3600.0  # seconds; a writer that lives touches its file far more often
+PRECOMPUTE_BATCH = 256
+
+
+def check_rows(rows: ArrayLike | None, n_images: int) -> NDArray[np.int64]:
+    """Turn row numbers or a mask into row numbers; None means all."""
+    if rows is None:
+        return np.arange(n_images)
+    numbers = to_array(rows, "rows")
+    if numbers.dtype == bool:
+        if numbers.shape != (n_images,):
+            raise ValueError(
+                f"rows is a mask of shape {numbers.shape}, but there are {n_images} images."
+            )
+        return np.flatnonzero(numbers)
+    # no rows at all are an array of floating-point numbers
+    if numbers.ndim != 1 or numbers.dtype.kind not in ("iu" if numbers.size else "iuf"):
+        raise ValueError(f"rows must be whole numbers or a mask, got {rows!r}.")
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= n_images):
+        raise IndexError(
+            f"rows must lie in 0 to {n_images - 1}, got {numbers.min()} to {numbers.max()}."
+        )
+    return numbers.astype(np.int64)
+
+
+class _Images(Dataset[Any]):
+    """What the data sets of images have in common."""
+
+    transform: Callable[[torch.Tensor], Any] | None
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether the same row may come out differently each time."""
+        return self.transform is not None and getattr(self.transform, "is_random", True)
+
+
+class ImageFiles(_Images):
+    """Images of a folder or a zip file, decoded when they are asked for.
+
+    Nothing is read ahead and nothing is kept. Copies in other processes (workers of a data loader,
+    jobs) open the files themselves.
+
+    Parameters
+    ----------
+    root : str or Path
+        A folder, or a zip file, which is read without extracting it.
+    filenames : sequence of str
+        The images, relative to ``root``, with forward slashes.
+    transform : callable or None, default=None
+        Applied to each image, a uint8 tensor of shape (3, height, width).
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``root`` or an image does not exist.
+    OSError
+        If a file or folder cannot be read.
+    TypeError
+        If an argument is of another kind.
+    ValueError
+        If ``root`` is a file that is no zip file.
+
+    See Also
+    --------
+    decode_images : Decode them all, once.
+    ImageRows : Decoded images with transforms, fetched in whole batches.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from PIL import Image
+    >>> from grmu_sk.datasets import ImageFiles
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (40, 30), "red").save(pathlib.Path(folder, "red.png"))
+    ...     images = ImageFiles(folder, ["red.png"])
+    ...     images[0].shape, images[0][:, 0, 0].tolist()
+    (torch.Size([3, 30, 40]), [255, 0, 0])
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | Source,
+        filenames: Sequence[str],
+        *,
+        transform: Callable[[torch.Tensor], Any] | None = None,
+    ) -> None:
+        check_types(ImageFiles.__init__, locals())
+        if isinstance(filenames, str) or not all(isinstance(name, str) for name in filenames):
+            raise TypeError("filenames must be a sequence of texts, one for each image.")
+        how = "Give the folder or zip file that holds the images."
+        self._source = root if isinstance(root, Source) else Source(root, how)
+        self._filenames = np.asarray(list(filenames), dtype=object)
+        self.transform = transform
+        self.signatures()
+
+    @property
+    def filenames(self) -> list[str]:
+        """The images, relative to the root."""
+        return list(self._filenames)
+
+    def signatures(self) -> list[tuple[int, int]]:
+        """Return size and time of change (or checksum, in a zip file) of each image."""
+        there = self._source.signatures(self._filenames)
+        missing = [row for row, signature in enumerate(there) if signature is None]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of the {len(there)} images in {self._source} do not exist, the "
+                f"first in row {missing[0]}: {self._source.where(self._filenames[missing[0]])}. "
+                f"{self._source.how_to_get}"
+            )
+        return there  # type: ignore[return-value]
+
+    def take(self, rows: ArrayLike) -> ImageFiles:
+        """Return a data set of some of the images.
+
+        Parameters
+        ----------
+        rows : array-like of int or bool
+            Row numbers, or a mask.
+
+        Returns
+        -------
+        ImageFiles
+            The same files and transform.
+
+        Raises
+        ------
+        IndexError
+            If a row number is out of range.
+        ValueError
+            If they are neither row numbers nor a mask of the length of the data set.
+        """
+        taken = copy.copy(self)
+        taken._filenames = self._filenames[check_rows(rows, len(self))]
+        return taken
+
+    def with_transform(self, transform: Callable[[torch.Tensor], Any] | None) -> ImageFiles:
+        """Return a data set of the same images with another transform.
+
+        Parameters
+        ----------
+        transform : callable or None
+            Applied to each image, a uint8 tensor of shape (3, height, width).
+
+        Returns
+        -------
+        ImageFiles
+            The same files.
+        """
+        changed = copy.copy(self)
+        changed.transform = transform
+        return changed
+
+    def __len__(self) -> int:
+        return len(self._filenames)
+
+    def __getitem__(self, row: int) -> Any:
+        pixels = torch.from_numpy(self.pixels(row)).permute(2, 0, 1)
+        return pixels if self.transform is None else self.transform(pixels)
+
+    def __getitems__(self, rows: Sequence[int]) -> list[Any]:
+        return [self[row] for row in rows]
+
+    def pixels(self, row: int) -> NDArray[np.uint8]:
+        """Return an image as it is in its file.
+
+        Parameters
+        ----------
+        row : int
+            Row number.
+
+        Returns
+        -------
+        ndarray of shape (height, width, 3), uint8
+            Red, green and blue.
+
+        Raises
+        ------
+        IndexError
+            If there is no such row.
+        FileNotFoundError
+            If the file is not there any more.
+        ValueError
+            If the file cannot be decoded.
+        """
+        if not isinstance(row, int | np.integer) or isinstance(row, bool):
+            raise TypeError(f"row must be a row number, got {row!r}.")
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"There is no row {row} among {len(self)} images.")
+        name = self._filenames[row]
+        try:
+            with Image.open(io.BytesIO(self._source.read(name))) as image:
+                # straight from a palette with transparency, Pillow would warn
+                whole = image.convert("RGBA") if image.mode == "P" else image
+                return np.array(whole.convert("RGB"))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"The image of row {row} is gone: {self._source.where(name)}."
+            ) from error
+        except Exception as error:  # Pillow has many for what is damaged, no image, or a bomb
+            raise ValueError(
+                f"The image of row {row}, {self._source.where(name)}, cannot be decoded: {error}. "
+                "The file is damaged or no image; get it again, or leave the row out."
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"ImageFiles({str(self._source)!r}, {len(self)} images)"
+
+
+# decoded once ------------------------------------------------------------------------------------
+#
+# The file is an ordinary .npy file, which np.load can map, followed by what it was made from
+# (JSON), the length of that, and a mark. It is put in place when whole, so whoever finds the file
+# finds all of it, and two writers do not mix.
+
+
+def decode_images(
+    files: ImageFiles,
+    cache_path: str | os.PathLike[str] | None = None,
+    *,
+    size: int | None = None,
+    centre_crop: bool = True,
+    n_jobs: int | None = None,
+) -> NDArray[np.uint8]:
+    """Decode images into one compact array, or open the array if that was done before.
+
+    The array is made anew if the list of files, the size, time of change or (in a zip file)
+    checksum of any of them, the requested size or crop, or the version of the decoder differ from
+    those it was made from. It is put in place in one step: an interrupted run leaves nothing, and
+    two processes may do the same work at the same time.
+
+    Parameters
+    ----------
+    files : ImageFiles
+        The images; their transform is ignored.
+    cache_path : str or Path or None, default=None
+        File for the array; its folder is created. None keeps the array in memory.
+    size : int or None, default=None
+        Side of the square that images are brought to, in pixels. None keeps them as they are; all
+        must then be equally large.
+    centre_crop : bool, default=True
+        How they are brought to it, see :class:`EvaluationTransform`. With the same ``size`` and
+        ``centre_crop``, the array holds exactly the pixels that :class:`EvaluationTransform`
+        would normalise.
+    n_jobs : int or None, default=None
+        Threads that decode; -1 means one for each processor.
+
+    Returns
+    -------
+    ndarray of shape (n_images, height, width, 3), uint8
+        The images; a read-only memory map if ``cache_path`` is given.
+
+    Raises
+    ------
+    FileNotFoundError
+        If an image is gone.
+    OSError
+        If a file cannot be read, or the cache not be written.
+    ValueError
+        If an image cannot be decoded, or images differ in size and ``size`` is None.
+
+    See Also
+    --------
+    ImageRows : Give them to a net, with a transform.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from PIL import Image
+    >>> from grmu_sk.datasets import ImageFiles, decode_images
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("RGB", (40, 30), "red").save(pathlib.Path(folder, "red.png"))
+    ...     decode_images(ImageFiles(folder, ["red.png"]), size=16).shape
+    (1, 16, 16, 3)
+    """
+    check_types(decode_images, locals())
+    if len(files) == 0:
+        raise ValueError("There is no image to decode.")
+    if size is not None:
+        check_size(size)
+    blocks = _decoded_blocks(files, size, centre_crop, joblib.effective_n_jobs(n_jobs))
+    if cache_path is None:
+        return np.concatenate(list(blocks))
+    path = Path(cache_path).absolute()
+    require_replaceable(path)
+    origin = _origin(files, size, centre_crop)
+    if (cached := open_cache(path, origin)) is None:
+        _write_cache(path, blocks, origin)
+        cached = open_cache(path, origin)
+    if cached is None:  # another process has just put an array of other images there
+        raise RuntimeError(
+            f"{path} was replaced while it was being used: two data sets, or two sizes, share the "
+            "file. Give each its own cache_path."
+        )
+    return cached
+
+
+def open_cache(path: Path, origin: dict[str, Any] | None = None) -> np.memmap[Any, Any] | None:
+    """Map an array that was written before, or return None if it is missing, damaged or stale.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    origin : dict or None, default=None
+        What it must have been made from; None accepts anything.
+
+    Returns
+    -------
+    memmap or None
+        The array, read-only.
+    """
+    found = read_origin(path)
+    if found is None or (origin is not None and found != origin):
+        return None
+    try:
+        array = np.load(path, mmap_mode="r")
+    # somebody else's file, with our foot at its end
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError):
+        return None
+    is_ours = isinstance(array, np.memmap) and array.shape == tuple(found["shape"])
+    return array if is_ours and array.dtype == np.uint8 else None
+
+
+def read_origin(path: Path) -> dict[str, Any] | None:
+    """Return what an array was made from, or None if the file is missing or not whole."""
+    foot = 8 + len(MARK)
+    try:
+        with open(path, "rb") as file:
+            end = file.seek(0, os.SEEK_END) - foot
+            file.seek(max(end, 0))
+            length = int.from_bytes(file.read(8), "little")
+            if file.read() != MARK or length > end:
+                return None
+            file.seek(end - length)
+            origin = json.loads(file.read(length))
+            return origin if isinstance(origin, dict) and "shape" in origin else None
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+
+
+def _origin(files: ImageFiles, size: int | None, centre_crop: bool) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for name, signature in zip(files.filenames, files.signatures(), strict=True):
+        digest.update(json.dumps([name, *signature]).encode())
+    height, width = files.pixels(0).shape[:2] if size is None else (size, size)
+    decoder = f"Pillow {PIL.__version__}, libjpeg {features.version('jpg')}"
+    return {
+        "format": FORMAT,
+        "shape": [len(files), int(height), int(width), 3],
+        "centre_crop": None if size is None else bool(centre_crop),
+        "decoder": f"{decoder}, torchvision {version('torchvision')}",
+        "files": digest.hexdigest(),
+    }
+
+
+def _decoded_blocks(
+    files: ImageFiles, size: int | None, centre_crop: bool, n_threads: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images in order, a block at a time, so that few are in memory."""
+
+    def decode(row: int) -> NDArray[np.uint8]:
+        pixels = files.pixels(row)
+        if size is None:
+            return pixels
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
+        return resize_images(image, size, centre_crop=centre_crop).permute(1, 2, 0).numpy()
+
+    first = None
+    progress = tqdm(total=len(files), desc="decoding images", unit="image", disable=None)
+    with progress, ThreadPoolExecutor(n_threads) as pool:
+        for start in range(0, len(files), BLOCK * n_threads):
+            rows = range(start, min(start + BLOCK * n_threads, len(files)))
+            images = list(pool.map(decode, rows) if n_threads > 1 else map(decode, rows))
+            first = first or images[0].shape
+            for row, image in zip(rows, images, strict=True):
+                if image.shape != first:
+                    raise ValueError(
+                        f"Images differ in size: row 0 ({files.filenames[0]}) has {first[0]} x "
+                        f"{first[1]} pixels (height x width), row {row} ({files.filenames[row]}) "
+                        f"has {image.shape[0]} x {image.shape[1]}. Give size=... to bring all to "
+                        "one size."
+                    )
+            yield np.stack(images)
+            progress.update(len(images))
+
+
+def _write_cache(path: Path, blocks: Iterator[NDArray[np.uint8]], origin: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in temporaries(path):  # of writers that were killed
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > ABANDONED_AFTER:
+                leftover.unlink()
+    head = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(origin["shape"])}
+    np.lib.format.write_array_header_1_0(head, header)
+    text = json.dumps(origin).encode()
+    foot = text + len(text).to_bytes(8, "little") + MARK
+    write_atomically(path, chain([head.getvalue()], (b.data for b in blocks), [foot]))
+
+
+# as a net takes them -----------------------------------------------------------------------------
+
+
+class ImageRows(_Images):
+    """Rows of images with a transform, for ``fit`` and ``predict``.
+
+    A copy in another process maps a cached array anew; the pixels are not sent.
+
+    Parameters
+    ----------
+    images : ndarray or tensor of shape (n_images, height, width, 3), uint8, or ImageFiles
+        Decoded images, such as :func:`decode_images` returns, or files to decode each time.
+    transform : callable or None, default=None
+        Applied to each image, a uint8 tensor of shape (3, height, width). If it has a method
+        ``batch``, several images of equal size are given to that at once. None only scales the
+        pixels to [-1, 1].
+    rows : array-like of int or bool, or None, default=None
+        Which images are the rows, as numbers or a mask. None means all.
+
+    Raises
+    ------
+    TypeError
+        If ``images`` is something else.
+    ValueError
+        If ``images`` is of another type or shape, or ``rows`` holds no row numbers.
+    IndexError
+        If there is no such image.
+
+    See Also
+    --------
+    TrainingTransform : Random parts of the images.
+    EvaluationTransform : The same part every time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from grmu_sk.datasets import ImageRows, TrainingTransform
+    >>> images = np.zeros((10, 40, 30, 3), dtype=np.uint8)
+    >>> ImageRows(images, TrainingTransform(32), rows=[1, 4, 7]).batch([0, 2]).shape
+    torch.Size([2, 3, 32, 32])
+    """
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8] | torch.Tensor | ImageFiles,
+        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        rows: ArrayLike | None = None,
+    ) -> None:
+        if not isinstance(images, ImageFiles):
+            _check_images(images)
+        self.images = images
+        self.transform = transform
+        self.rows = check_rows(rows, len(images))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return self.batch([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[torch.Tensor]:
+        return list(self.batch(rows))
+
+    def batch(self, rows: ArrayLike) -> torch.Tensor:
+        """Return some rows as one tensor.
+
+        Parameters
+        ----------
+        rows : array-like of int
+            Row numbers.
+
+        Returns
+        -------
+        tensor of shape (n, 3, height, width)
+            float32, unless the transform returns something else.
+
+        Raises
+        ------
+        ValueError
+            If ``rows`` holds no row numbers.
+        IndexError
+            If there is no such row.
+        """
+        wanted = self.rows[check_rows(rows, len(self))]
+        if not isinstance(self.images, ImageFiles):
+            return self._transformed(self._pixels(wanted).permute(0, 3, 1, 2))
+        files = self.images.with_transform(None)
+        images = [files[row] for row in wanted]
+        if len({image.shape for image in images}) > 1:
+            return torch.stack([self._transformed(image[None])[0] for image in images])
+        return self._transformed(torch.stack(images))
+
+    def _pixels(self, wanted: NDArray[np.int64]) -> torch.Tensor:
+        if isinstance(self.images, torch.Tensor):
+            return self.images[torch.from_numpy(wanted).to(self.images.device)]
+        return torch.from_numpy(np.asarray(self.images[wanted]))
+
+    def _transformed(self, images: torch.Tensor) -> torch.Tensor:
+        if self.transform is None:
+            return normalize_images(images)
+        if hasattr(self.transform, "batch"):
+            return self.transform.batch(images)
+        return torch.stack([self.transform(image) for image in images])
+
+    def take(self, rows: ArrayLike) -> ImageRows:
+        """Return some of the rows as another data set on the same images.
+
+        Parameters
+        ----------
+        rows : array-like of int or bool
+            Row numbers, or a mask.
+
+        Returns
+        -------
+        ImageRows
+            The same images and transform.
+
+        Raises
+        ------
+        ValueError
+            If ``rows`` holds no row numbers.
+        IndexError
+            If there is no such row.
+        """
+        taken = copy.copy(self)
+        taken.rows = self.rows[check_rows(rows, len(self))]
+        return taken
+
+    def to(self, device: torch.device | str) -> ImageRows:
+        """Return the rows with their pixels in the memory of a device, where transforms then run.
+
+        Decoded once and kept there as bytes, images need not be read or sent again: three bytes a
+        pixel, one fourth of what batches of them take. Random draws are those of the CPU.
+
+        Parameters
+        ----------
+        device : torch.device or str
+            Such as ``"cuda"``.
+
+        Returns
+        -------
+        ImageRows
+            The same rows; nothing is shared with this one.
+
+        Raises
+        ------
+        TypeError
+            If ``device`` is of another kind.
+        ValueError
+            If there is no such device here, or the images are files that differ in size: decode
+            them to one size first, with :func:`decode_images`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from grmu_sk.datasets import ImageRows, TrainingTransform
+        >>> images = np.zeros((10, 40, 30, 3), dtype=np.uint8)
+        >>> rows = ImageRows(images, TrainingTransform(32), rows=[1, 4, 7])
+        >>> rows.to("cpu").batch([0, 2]).shape
+        torch.Size([2, 3, 32, 32])
+        """
+        if not isinstance(device, torch.device | str):
+            raise TypeError(
+                f"device must be a torch.device or a text, got a {type(device).__name__}."
+            )
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:  # torch asserts that it has a GPU
+            raise ValueError(f"There is no device {str(device)!r} here: {error}") from error
+        if isinstance(self.images, ImageFiles):
+            pixels = torch.from_numpy(decode_images(self.images.take(self.rows)))
+        else:
+            pixels = self._pixels(self.rows)
+        return ImageRows(pixels.to(device), self.transform)
+
+    def precompute(self) -> torch.Tensor:
+        """Return all rows, transformed, as one tensor: the quickest input for small images.
+
+        The values are those that fetching the rows gives. They take twelve bytes a pixel.
+
+        Returns
+        -------
+        tensor of shape (n_rows, 3, height, width), float32
+            The rows.
+
+        Raises
+        ------
+        ValueError
+            If the transform is random, so that there is no one value to keep.
+        """
+        if self.is_augmented:
+            raise ValueError(
+                f"{self.transform!r} gives another image each time, or does not say that it does "
+                "not (is_random = False). Only a fixed transform can be computed in advance."
+            )
+        numbers = np.arange(len(self))
+        first = self.batch(numbers[:PRECOMPUTE_BATCH])
+        whole = torch.empty((len(self), *first.shape[1:]), dtype=first.dtype)
+        for start in range(0, len(self), PRECOMPUTE_BATCH):
+            part = slice(start, start + PRECOMPUTE_BATCH)
+            whole[part] = self.batch(numbers[part])
+        return whole
+
+    def __getstate__(self) -> dict[str, Any]:
+        path = getattr(self.images, "filename", None)  # of a memory map
+        origin = None if path is None else read_origin(Path(path))
+        if origin is None or tuple(origin["shape"]) != self.images.shape:
+            return self.__dict__
+        return self.__dict__ | {"images": _Cached(Path(path), origin)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.images, _Cached):
+            self.images = open_cache(*(cached := self.images))
+            if self.images is None:
+                raise FileNotFoundError(
+                    f"The images decoded into {cached.path} are not there any more, or were "
+                    "replaced by others. Decode them again with decode_images."
+                )
+
+    def __repr__(self) -> str:
+        return f"ImageRows({len(self)} rows, transform={self.transform!r})"
+
+
+class _Cached(NamedTuple):
+    """Stands for a cached array in a pickle."""
+
+    path: Path
+    origin: dict[str, Any]
+
+
+def _check_images(images: Any) -> None:
+    if not isinstance(images, np.ndarray | torch.Tensor):
+        raise TypeError(
+            f"images must be an array, a tensor or ImageFiles, got {type(images).__name__}."
+        )
+    if isinstance(images, torch.Tensor) and images.layout is not torch.strided:
+        raise TypeError(f"images must be a dense tensor, got one of layout {images.layout}.")
+    if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(
+            "images must be uint8 of shape (n_images, height, width, 3), got "
+            f"{images.dtype} of shape {tuple(images.shape)}."
+        )

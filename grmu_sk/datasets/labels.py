@@ -1,0 +1,322 @@
+"""Label files, splits, and what all readers return."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.utils import Bunch
+
+from ..utils._random import RandomState
+from ..utils.arguments import as_random_state
+from .sources import Source
+
+#: The splits, by the code that official files give them.
+SPLITS = ("train", "validation", "test")
+#: What people call the splits, in lower case.
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "0"), 0),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "1"), 1),
+    **dict.fromkeys(("test", "testing", "2"), 2),
+}
+
+
+# files -------------------------------------------------------------------------------------------
+
+
+def read_text(source: Source, name: str) -> str:
+    """Return a file as text, whatever program put a byte-order mark before it."""
+    raw = source.read(name)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{source.where(name)} is not UTF-8 text (byte {error.start} is "
+            f"{raw[error.start]:#04x}). Save it as UTF-8, or get it again."
+        ) from None
+
+
+def table_of(
+    records: Sequence[tuple[int, list[str]]], columns: Sequence[str], source: Source, name: str
+) -> pd.DataFrame:
+    """Make a table of text from numbered lines that have been taken apart.
+
+    Parameters
+    ----------
+    records : sequence of (int, list of str)
+        Number and fields of each line.
+    columns : sequence of str
+        What the fields are.
+    source : Source
+        Where the file is.
+    name : str
+        The file.
+
+    Returns
+    -------
+    DataFrame
+        One row a line, indexed by line number in the file.
+
+    Raises
+    ------
+    ValueError
+        If a line has too few or too many fields, or there is no line.
+    """
+    where = source.where(name)
+    for number, fields in records:
+        if len(fields) != len(columns):
+            raise ValueError(
+                f"Line {number} of {where} has {len(fields)} fields, expected {len(columns)} "
+                f"({', '.join(columns)}). The file may be cut short or damaged. "
+                f"{source.how_to_get}"
+            )
+    if not records:
+        raise ValueError(f"{where} has no row. {source.how_to_get}")
+    numbers, rows = zip(*records, strict=True)
+    index = pd.Index(numbers, name="line")
+    return pd.DataFrame(list(rows), columns=list(columns), index=index, dtype=object)
+
+
+def read_csv(source: Source, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a comma-separated file with a header, all values as text.
+
+    Parameters
+    ----------
+    source : Source
+        Where the file is.
+    name : str
+        The file.
+    columns : sequence of str
+        Columns that are needed.
+
+    Returns
+    -------
+    DataFrame
+        One row a line, indexed by line number in the file (the header is line 1).
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, a line has too few or too many fields, or there is no line.
+    """
+    where = source.where(name)
+    reader = csv.reader(io.StringIO(read_text(source, name), newline=""))
+    try:
+        lines = [(reader.line_num, [field.strip() for field in row]) for row in reader if row]
+    except csv.Error as error:
+        raise ValueError(f"Line {reader.line_num} of {where} cannot be read: {error}.") from error
+    header = lines[0][1] if lines else []
+    require_columns(header, columns, where)
+    return table_of(lines[1:], header, source, name)
+
+
+def require_columns(there: Sequence[str], needed: Sequence[str], where: str) -> None:
+    """Raise ValueError if a column is not there, and say which are."""
+    for column in needed:
+        if column not in there:
+            raise ValueError(
+                f"{where} has no column {column!r}. Its columns are: "
+                f"{', '.join(map(repr, there)) or 'none'}."
+            )
+
+
+# values ------------------------------------------------------------------------------------------
+
+
+def _refuse(values: pd.Series, is_bad: pd.Series, where: str, expected: str) -> None:
+    if is_bad.any():
+        first = is_bad.idxmax()
+        raise ValueError(
+            f"{where}, line {first}: {values.name} is {values[first]!r}, expected {expected}. "
+            f"{int(is_bad.sum())} rows have such a value."
+        )
+
+
+def encode(
+    values: pd.Series, names: Sequence[str] | Mapping[str, int], where: str
+) -> NDArray[np.int64]:
+    """Return the position of each value in ``names``, or its code there.
+
+    Raises
+    ------
+    ValueError
+        If a value is not among the names; says which, how often, and on which line first.
+    """
+    if not isinstance(names, Mapping):
+        names = {name: code for code, name in enumerate(names)}
+    codes = values.map(names)
+    _refuse(values, codes.isna(), where, f"one of {', '.join(map(repr, names))}")
+    return codes.to_numpy(dtype=np.int64)
+
+
+def integers(values: pd.Series, where: str, below: float = np.inf) -> NDArray[np.int64]:
+    """Turn text into whole numbers; of codes, from 0 to less than ``below``.
+
+    Raises
+    ------
+    ValueError
+        If a value is not one; says which and where.
+    """
+    numbers = pd.to_numeric(values, errors="coerce")
+    is_bad, expected = numbers.isna() | (numbers % 1 != 0), "a whole number"
+    if below < np.inf:
+        codes = range(int(below))
+        is_bad, expected = ~numbers.isin(codes), f"one of {', '.join(map(str, codes))}"
+    _refuse(values, is_bad, where, expected)
+    return numbers.to_numpy(dtype=np.int64)
+
+
+def number_combinations(
+    columns: Sequence[pd.Series], where: str
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Number the combinations of columns' values, the last column running fastest.
+
+    The distinct values of a column are in order: as numbers if they all are, else as text.
+
+    Raises
+    ------
+    ValueError
+        If a value is missing; says on which line first.
+    """
+    codes, names = np.zeros(len(columns[0]), dtype=np.int64), [""]
+    for values in columns:
+        expected = "a value (a category of its own, for instance)"
+        _refuse(values, values == "", where, expected)
+        distinct = pd.Series(values.unique())
+        numbers = pd.to_numeric(distinct, errors="coerce")
+        order = (distinct if numbers.isna().any() else numbers).argsort(kind="stable")
+        own = [str(name) for name in distinct.iloc[order]]
+        codes, names = combine(codes, names, encode(values, own, where), own)
+    return codes, names
+
+
+def combine(
+    codes: NDArray[np.int64], names: list[str], more: NDArray[np.int64], others: Sequence[str]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Number the pairs of two columns' values, the second running faster."""
+    both = [f"{name}, {other}" if name else other for name in names for other in others]
+    return codes * len(others) + more, both
+
+
+# splits ------------------------------------------------------------------------------------------
+
+
+def rows_of_splits(
+    codes: NDArray[np.int64],
+    where: str,
+    *,
+    cut: Mapping[str, float] | None = None,
+    random_state: RandomState = None,
+    why: str = "Its codes are 0, 1 and 2.",
+) -> dict[str, NDArray[np.int64]]:
+    """Return the row numbers of each split, cutting at random what the data do not say.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_rows,)
+        0 for training, 1 for validation, 2 for test.
+    where : str
+        The data, for error messages.
+    cut : mapping or None, default=None
+        Splits that are cut from the training rows if no row has them, in this order, and the share
+        of the training rows that each gets.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the cuts.
+    why : str
+        Advice for a split that has no row.
+
+    Returns
+    -------
+    dict
+        Row numbers by split, ascending.
+
+    Raises
+    ------
+    ValueError
+        If a split has no row, or a share is not in (0, 1) or leaves either part without a row.
+    """
+    rng = as_random_state(random_state)
+    rows = {split: np.flatnonzero(codes == code) for code, split in enumerate(SPLITS)}
+    for split in SPLITS:
+        if not len(rows[split]) and split not in (cut or {}):
+            raise ValueError(f"The {split} split of {where} has no row. {why}")
+    for split, share in (cut or {}).items():
+        if len(rows[split]):
+            continue
+        name, n_rows = f"{split}_size", len(rows["train"])
+        if not 0 < share < 1:
+            raise ValueError(f"{name} must lie in (0, 1), got {share!r}.")
+        n_cut = round(float(share) * n_rows)
+        if not 0 < n_cut < n_rows:
+            raise ValueError(
+                f"{name}={share!r} cuts {n_cut} from the {n_rows} training rows of {where} and "
+                f"leaves {n_rows - n_cut}; both need at least one."
+            )
+        shuffled = rng.permutation(rows["train"])
+        rows[split], rows["train"] = np.sort(shuffled[:n_cut]), np.sort(shuffled[n_cut:])
+    return rows
+
+
+def make_bunch(
+    *,
+    data: Any,
+    target: NDArray[np.int64],
+    target_names: Sequence[str],
+    groups: NDArray[np.int64],
+    group_names: Sequence[str],
+    rows: Mapping[str, NDArray[np.int64]],
+    descr: str,
+    **more: Any,
+) -> Bunch:
+    """Assemble what a reader returns.
+
+    Parameters
+    ----------
+    data : object of length n_rows
+        The inputs.
+    target, groups : ndarray of shape (n_rows,)
+        Codes of labels and of attribute values.
+    target_names, group_names : sequence of str
+        Their names.
+    rows : mapping
+        Row numbers of train, validation and test.
+    descr : str
+        Description; a table of counts is added to it.
+    **more : dict
+        Further attributes.
+
+    Returns
+    -------
+    Bunch
+        With the smallest group of the training rows.
+    """
+    train, shape = rows["train"], (len(target_names), len(group_names))
+    pairs = np.ravel_multi_index((target[train], groups[train]), shape)
+    counts = np.bincount(pairs, minlength=shape[0] * shape[1])
+    # the fewest rows but at least one; of equals, the first
+    smallest = divmod(int(np.argmin(np.where(counts > 0, counts, len(train) + 1))), shape[1])
+    names = [f"{y:<24} {a:<28}" for y in target_names for a in group_names]
+    lines = [
+        descr,
+        "Rows: " + ", ".join(f"{len(rows[split])} {split}" for split in SPLITS),
+        "",
+        "Training rows of each group (target, attribute):",
+        *(f"{name} {count:>7}" for name, count in zip(names, counts, strict=True)),
+        "",
+    ]
+    return Bunch(
+        data=data,
+        target=target,
+        target_names=list(target_names),
+        groups=groups,
+        group_names=list(group_names),
+        **rows,
+        smallest_group=smallest,
+        **more,
+        DESCR="\n".join(lines),
+    )
