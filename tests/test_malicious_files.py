@@ -142,7 +142,7 @@ def test_cache_that_holds_objects(tmp_path):
     expected = np.array(decode_images(files, cache, n_jobs=1))
     whole = cache.read_bytes()
     as_array(Payload(tmp_path / "executed"), tmp_path / "objects")
-    foot = whole[whole.rindex(b'{"format"') :]  # it says whose cache it is
+    foot = whole[-40:]  # it says whose cache it is
     cache.unlink()
     cache.write_bytes((tmp_path / "objects").read_bytes() + foot)
     np.testing.assert_array_equal(decode_images(files, cache, n_jobs=1), expected)

@@ -15,19 +15,12 @@ from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
 from ..utils.arguments import check_types
-from .labels import (
-    combine,
-    encode,
-    integers,
-    make_bunch,
-    read_text,
-    require_columns,
-    rows_of_splits,
-    table_of,
-)
+from . import labels
 from .sources import Source, find_source
 
 __all__ = ["load_adult"]
+
+HOW_TO_GET, DESCR = labels.describe("adult")
 
 FILES = ("adult.data", "adult.test")
 NUMBERS = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")
@@ -42,22 +35,6 @@ NAMES = {
     "race": ("Amer-Indian-Eskimo", "Asian-Pac-Islander", "Black", "Other", "White"),
 }
 Attribute = Literal["sex", "race"]
-
-HOW_TO_GET = (
-    "Adult is data set 2 of the UCI Machine Learning Repository, "
-    "https://doi.org/10.24432/C5XW20: two files, adult.data and adult.test."
-)
-
-DESCR = """\
-Adult (census income)
----------------------
-
-Records of the 1994 census of the United States. Target: income above 50,000 dollars a year.
-Protected attribute: {attribute}. Rows of adult.data are cut at random into training and
-validation rows; adult.test is the test set. Missing values ("?") are {missing}.
-Features: numbers are standardised, categories are one-hot columns, both fitted on the training
-rows only.
-"""
 
 
 def load_adult(
@@ -134,29 +111,27 @@ def load_adult(
     attributes = (attribute,) if isinstance(attribute, str) else tuple(attribute)
     if not attributes or len(set(attributes)) < len(attributes):
         raise ValueError(f"attribute must name each attribute once, got {attributes!r}.")
-    require_columns(COLUMNS[:-1], drop_columns, "Adult")
+    labels.require_columns(COLUMNS[:-1], drop_columns, "Adult")
     source = find_source(root, FILES, HOW_TO_GET, ("adult", "Adult"))
     tables = [_read(source, name, missing) for name in FILES]
     frame = pd.concat(tables, ignore_index=True)
-    rows = rows_of_splits(
+    rows = labels.rows_of_splits(
         np.repeat([0, 2], [len(table) for table in tables]),
         source.where(FILES[0]),
         cut={"validation": validation_size},
         random_state=random_state,
     )
     data, feature_names = _features(frame, rows["train"], drop_columns)
-    codes = {column: encode(frame[column], NAMES[column], str(source)) for column in NAMES}
+    codes = {column: labels.encode(frame[column], NAMES[column], str(source)) for column in NAMES}
     groups, group_names = np.zeros(len(frame), dtype=np.int64), [""]
     for name in attributes:
-        groups, group_names = combine(groups, group_names, codes[name], NAMES[name])
-    return make_bunch(
-        data=data,
-        target=codes["income"],
-        target_names=NAMES["income"],
-        groups=groups,
-        group_names=group_names,
-        rows=rows,
-        descr=DESCR.format(
+        groups, group_names = labels.combine(groups, group_names, codes[name], NAMES[name])
+    return labels.make_bunch(
+        data,
+        (codes["income"], NAMES["income"]),
+        (groups, group_names),
+        rows,
+        DESCR.format(
             attribute=" x ".join(attributes),
             missing="a category of their own" if missing == "category" else "left out",
         ),
@@ -167,20 +142,20 @@ def load_adult(
 
 def _read(source: Source, name: str, missing: str) -> pd.DataFrame:
     """Read one file: no header, a comment at the top of the test file, blanks after commas."""
-    lines = enumerate(read_text(source, name).splitlines(), start=1)
+    lines = enumerate(labels.read_text(source, name).splitlines(), start=1)
     records = [
         (number, [field.strip() for field in line.split(",")])
         for number, line in lines
         if line.strip() and not line.startswith("|")
     ]
-    table, where = table_of(records, COLUMNS, source, name), source.where(name)
+    table, where = labels.table_of(records, COLUMNS, source, name), source.where(name)
     if missing == "drop":
         table = table[~(table == "?").any(axis=1)].copy()
     table["income"] = table["income"].str.removesuffix(".")
     for column, names in NAMES.items():  # here the line is known
-        encode(table[column], names, where)
+        labels.encode(table[column], names, where)
     for column in NUMBERS:
-        table[column] = integers(table[column], where)
+        table[column] = labels.integers(table[column], where)
     return table
 
 

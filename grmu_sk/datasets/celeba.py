@@ -11,38 +11,16 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from ..utils.arguments import check_types
-from .images import ImageFiles
-from .labels import (
-    encode,
-    integers,
-    make_bunch,
-    read_text,
-    require_columns,
-    rows_of_splits,
-    table_of,
-)
+from . import labels
 from .sources import Source, find_source, require_all_listed
 
 __all__ = ["load_celeba"]
 
+HOW_TO_GET, DESCR = labels.describe("celeba")
+
 ATTRIBUTE_FILE = "list_attr_celeba.txt"
 PARTITION_FILE = "list_eval_partition.txt"
 IMAGE_FOLDER = "img_align_celeba"
-
-HOW_TO_GET = (
-    "CelebA (Liu et al., ICCV 2015) is offered at "
-    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html: list_attr_celeba.txt, "
-    "list_eval_partition.txt and img_align_celeba.zip, in one folder. torchvision.datasets.CelebA "
-    "lays them out like that, below a folder celeba."
-)
-
-DESCR = """\
-CelebA
-------
-
-Portraits of celebrities, aligned to the eyes, 178 x 218 pixels. Target: {target}. Protected
-attribute: {attribute}. The official partition into training, validation and test rows.
-"""
 
 
 def load_celeba(
@@ -120,30 +98,28 @@ def load_celeba(
     source = find_source(root, files, HOW_TO_GET, ("celeba", "CelebA"))
     where = source.where(ATTRIBUTE_FILE)
     table = _read_attributes(source)
-    require_columns(list(table.columns[1:]), (target, attribute), where)
+    labels.require_columns(list(table.columns[1:]), (target, attribute), where)
     if target == attribute:
         raise ValueError(f"target and attribute are both {target!r}.")
     names, splits = table["file"].tolist(), _read_partition(source, table["file"])
-    values = {name: encode(table[name], {"-1": 0, "1": 1}, where) for name in table.columns[1:]}
-    images = _find_images(source, images, names)
-    return make_bunch(
-        data=images,
-        target=values[target],
-        target_names=(f"not {target}", target),
-        groups=values[attribute],
-        group_names=(f"not {attribute}", attribute),
-        rows=rows_of_splits(splits, source.where(PARTITION_FILE)),
-        descr=DESCR.format(target=target, attribute=attribute),
+    values = {
+        name: labels.encode(table[name], {"-1": 0, "1": 1}, where) for name in table.columns[1:]
+    }
+    return labels.image_bunch(
+        *_find_images(source, images, names),
+        (values[target], (f"not {target}", target)),
+        (values[attribute], (f"not {attribute}", attribute)),
+        labels.rows_of_splits(splits, source.where(PARTITION_FILE)),
+        DESCR.format(target=target, attribute=attribute),
         forget_group=(1, 1),
         frame=pd.DataFrame({"file": names, "split": splits, **values}),
-        filenames=images.filenames,
         centre_crop=False,
     )
 
 
 def _read_attributes(source: Source) -> pd.DataFrame:
     """Read the number of images, the names of the attributes, and a line for each image."""
-    lines = read_text(source, ATTRIBUTE_FILE).splitlines()
+    lines = labels.read_text(source, ATTRIBUTE_FILE).splitlines()
     where = source.where(ATTRIBUTE_FILE)
     if len(lines) < 2 or not lines[0].strip().isdigit():
         raise ValueError(
@@ -160,7 +136,10 @@ def _read_attributes(source: Source) -> pd.DataFrame:
 
 
 def _read_partition(source: Source, names: pd.Series) -> NDArray[np.int64]:
-    lines, where = read_text(source, PARTITION_FILE).splitlines(), source.where(PARTITION_FILE)
+    lines, where = (
+        labels.read_text(source, PARTITION_FILE).splitlines(),
+        source.where(PARTITION_FILE),
+    )
     table = _table(source, PARTITION_FILE, lines, ("file", "split"))
     without = names[~names.isin(table["file"])]
     if len(without) or len(table) != len(names):
@@ -170,7 +149,7 @@ def _read_partition(source: Source, names: pd.Series) -> NDArray[np.int64]:
             f"images have no split{example}. One of the files is cut short or belongs to another "
             f"version. {HOW_TO_GET}"
         )
-    codes = pd.Series(integers(table["split"], where, below=3), index=table["file"])
+    codes = pd.Series(labels.integers(table["split"], where, below=3), index=table["file"])
     return codes.loc[names].to_numpy()
 
 
@@ -179,12 +158,12 @@ def _table(
 ) -> pd.DataFrame:
     numbered = enumerate(lines[first - 1 :], start=first)
     records = [(number, line.split()) for number, line in numbered if line.strip()]
-    return table_of(records, columns, source, name)
+    return labels.table_of(records, columns, source, name)
 
 
 def _find_images(
     source: Source, images: str | os.PathLike[str] | None, names: list[str]
-) -> ImageFiles:
+) -> tuple[Source, list[str]]:
     """Find the images in the given place, or in a folder or zip file beside the label files."""
     place = source if images is None else Source(images, HOW_TO_GET)
     archive = f"{IMAGE_FOLDER}.zip"
@@ -195,4 +174,4 @@ def _find_images(
     paths = names if is_inside else [f"{IMAGE_FOLDER}/{name}" for name in names]
     folder = "" if is_inside else IMAGE_FOLDER
     require_all_listed(place, [folder], paths, source.where(ATTRIBUTE_FILE))
-    return ImageFiles(place, paths)
+    return place, paths

@@ -9,45 +9,17 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
 from ..utils.arguments import as_random_state, check_types
-from .labels import make_bunch, rows_of_splits
+from .labels import describe, make_bunch, rows_of_splits
 
 __all__ = ["load_digits_on_backgrounds"]
+
+_, DESCR = describe("digits")
 
 TARGET_NAMES = ("even", "odd")
 # Two hues of the Okabe-Ito palette, which stay apart under every common colour blindness.
 BACKGROUNDS = {"blue": (0.0, 0.447, 0.698), "orange": (0.902, 0.624, 0.0)}
 MAX_INK = 16  # the bundled scans count inked pixels of 4x4 blocks
 MIN_SCANS = 10  # one of each digit, in every split
-
-DESCR = """\
-Handwritten digits on coloured backgrounds
-------------------------------------------
-
-:Image size: 3 colour channels of 8x8 pixels, float32 in [0, 1]
-:Target: 0 = even digit, 1 = odd digit
-:Protected attribute: 0 = blue background, 1 = orange background
-:Missing values: none
-
-Real: the digits. They are the {n_scans} scans of handwriting bundled with scikit-learn, the test
-part of the original data [1], written by 13 people. Who wrote which digit is not recorded, so the
-same hand may occur in several splits.
-
-Synthetic: everything else. The background colours, their correlation with the target
-({correlation:g} of the training rows of a class have the background of that class: even digits
-blue, odd digits orange), the white ink (opacity {contrast:g}) and the Gaussian pixel noise
-(standard deviation {noise:g}, then clipped to [0, 1]) were drawn by this function, after the
-design of Waterbirds [2]. Results on these data show how methods compare where a group is small
-and a shortcut is tempting; they say nothing about people.
-
-No scan is in two splits. A training scan appears once, on one background. A validation
-or test scan appears twice, once on each background with fresh noise, so in those splits the
-background carries no information and the groups of a class are equally large.
-
-[1] E. Alpaydin and C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning
-    Repository, 1998. https://doi.org/10.24432/C50P49
-[2] S. Sagawa, P. W. Koh, T. B. Hashimoto and P. Liang. Distributionally Robust Neural Networks for
-    Group Shifts. ICLR 2020. https://arxiv.org/abs/1911.08731
-"""
 
 
 def load_digits_on_backgrounds(
@@ -204,17 +176,11 @@ def load_digits_on_backgrounds(
     )
     images = _paint(source.images[scans] / MAX_INK, groups, contrast, noise, rng)
     return make_bunch(
-        data=images,
-        target=target,
-        target_names=TARGET_NAMES,
-        groups=groups,
-        group_names=list(BACKGROUNDS),
-        rows=rows_of_splits(
-            np.repeat([0, 1, 2], [n_train, 2 * n_validation, 2 * n_test]), "the digits"
-        ),
-        descr=DESCR.format(
-            n_scans=n_scans, correlation=correlation, contrast=contrast, noise=noise
-        ),
+        images,
+        (target, TARGET_NAMES),
+        (groups, list(BACKGROUNDS)),
+        rows_of_splits(np.repeat([0, 1, 2], [n_train, 2 * n_validation, 2 * n_test]), "the digits"),
+        DESCR.format(n_scans=n_scans, correlation=correlation, contrast=contrast, noise=noise),
         images=images,
         digits=source.target[scans].astype(np.int64),
         scans=scans,

@@ -12,11 +12,12 @@ from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
 from ..utils.arguments import check_types
-from .images import ImageFiles
-from .labels import encode, make_bunch, read_csv, rows_of_splits
+from . import labels
 from .sources import Source, find_source, require_all_listed
 
 __all__ = ["load_fairface"]
+
+HOW_TO_GET, DESCR = labels.describe("fairface")
 
 LABEL_FILES = ("fairface_label_train.csv", "fairface_label_val.csv")
 AGES = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")
@@ -37,23 +38,6 @@ REPAIRS = {
     "service_test": dict.fromkeys(("TRUE", "true"), "True")
     | dict.fromkeys(("FALSE", "false"), "False"),
 }
-
-HOW_TO_GET = (
-    "FairFace (Kärkkäinen and Joo, WACV 2021) is linked from https://github.com/joojs/fairface: "
-    "two label files (fairface_label_train.csv, fairface_label_val.csv) and a zip file of images "
-    "with the folders train and val. Put the label files beside the folders, or beside the zip "
-    "file and name that with images=..."
-)
-
-DESCR = """\
-FairFace
---------
-
-Photographs of faces, balanced over seven races, with age, gender and race as people judged them.
-Target: {target}. Protected attribute: {attribute}. Rows of the label file for training are cut at
-random into training and validation rows; the label file for validation is the test set.
-Rows whose service_test is not True: {filtered}.
-"""
 
 
 def load_fairface(
@@ -150,27 +134,28 @@ def load_fairface(
     tables = {}
     for name, folder in zip(LABEL_FILES, ("train", "val"), strict=True):
         needed = ("file", target, attribute, *(["service_test"] if service_test_only else []))
-        tables[name] = read_csv(source, name, needed)
+        tables[name] = labels.read_csv(source, name, needed)
         require_all_listed(place, [folder], tables[name]["file"], source.where(name))
     _repair(tables)
     for name, table in tables.items() if service_test_only else ():
-        passed = encode(table["service_test"], ("False", "True"), source.where(name))
+        passed = labels.encode(table["service_test"], ("False", "True"), source.where(name))
         tables[name] = table[passed == 1]
     codes = {
         column: np.concatenate(
-            [encode(table[column], NAMES[column], source.where(n)) for n, table in tables.items()]
+            [
+                labels.encode(table[column], NAMES[column], source.where(n))
+                for n, table in tables.items()
+            ]
         )
         for column in (target, attribute)
     }
     frame = pd.concat(tables.values(), ignore_index=True)
-    files = ImageFiles(place, frame["file"])
-    return make_bunch(
-        data=files,
-        target=codes[target],
-        target_names=NAMES[target],
-        groups=codes[attribute],
-        group_names=NAMES[attribute],
-        rows=rows_of_splits(
+    return labels.image_bunch(
+        place,
+        frame["file"],
+        (codes[target], NAMES[target]),
+        (codes[attribute], NAMES[attribute]),
+        labels.rows_of_splits(
             np.repeat([0, 2], [len(table) for table in tables.values()]),
             str(root),
             cut={"validation": validation_size},
@@ -178,15 +163,13 @@ def load_fairface(
             why="No row of its label file has service_test True; service_test_only=False keeps "
             "all rows.",
         ),
-        descr=DESCR.format(
+        DESCR.format(
             target=target,
             attribute=attribute,
             filtered="left out" if service_test_only else "kept",
         ),
         forget_group=(3, 0) if (target, attribute) == ("age", "race") else None,
         frame=frame,
-        filenames=files.filenames,
-        centre_crop=True,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,24 +12,10 @@ from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
 from ..utils.arguments import check_types
-from .images import ImageFiles
-from .labels import SPLIT_NAMES, encode, make_bunch, number_combinations, read_csv, rows_of_splits
+from . import labels
 from .sources import IMAGE_ENDINGS, Source, image_names
 
 __all__ = ["load_image_folder", "load_image_table"]
-
-HOW_TABLE = "Give a CSV file that has a header, and the folder its file names are relative to."
-HOW_FOLDER = (
-    "Expected <class>/<attribute>/<image>, or <class>/<image> and a CSV file of attributes; with "
-    "folders train, val and test above them or not."
-)
-
-DESCR = """\
-{title}
-{line}
-
-Target: {target}. Protected attribute: {groups}. Splits: {split}.
-"""
 
 
 def load_image_table(
@@ -108,21 +93,25 @@ def load_image_table(
         If the CSV file is damaged, lacks a column or a value, or a split is empty or unknown.
     """
     check_types(load_image_table, locals())
-    columns = _columns(groups)
-    needed = dict.fromkeys([path, target, *columns, *([] if split is None else [split])])
-    frame = _read_table(table, needed, HOW_TABLE)
-    return _bunch(
-        frame,
-        Source(image_folder, HOW_TABLE),
-        str(table),
-        path=path,
-        target=target,
-        columns=columns,
-        split=split,
-        cut={"test": test_size, "validation": validation_size},
-        random_state=random_state,
-        title=f"Images listed in {Path(table).name}",
-        words=(target, " x ".join(columns), f"column {split}"),
+    how_to_get, descr = labels.describe("image_table")
+    columns, where = _columns(groups), str(table)
+    needed = [path, target, *columns, *([] if split is None else [split])]
+    frame = _read_table(table, needed, how_to_get)
+    title = f"Images listed in {Path(table).name}"
+    return labels.image_bunch(
+        Source(image_folder, how_to_get),
+        frame[path],
+        labels.number_combinations([frame[target]], where),
+        labels.number_combinations([frame[column] for column in columns], where),
+        _rows(frame, split, where, test_size, validation_size, random_state),
+        descr.format(
+            title=title,
+            line="-" * len(title),
+            target=target,
+            groups=" x ".join(columns),
+            split="cut at random" if split is None else f"column {split}",
+        ),
+        frame=frame.reset_index(drop=True),
     )
 
 
@@ -178,27 +167,29 @@ def load_image_folder(
     check_types(load_image_folder, locals())
     if (attributes is None) != (groups is None):
         raise ValueError("attributes (a CSV file) and groups (its columns) go together.")
-    source = Source(root, HOW_FOLDER)
-    columns = ["attribute"] if groups is None else _columns(groups)
+    how_to_get, descr = labels.describe("image_folder")
+    source = Source(root, how_to_get)
+    columns, where = ["attribute"] if groups is None else _columns(groups), str(source)
     frame = _read_folders(source, with_attribute=attributes is None)
     if attributes is not None:
-        frame = _add_attributes(frame, attributes, path, columns)
-    return _bunch(
-        frame,
+        values = _read_table(attributes, [path, *columns], how_to_get)
+        frame = _add_attributes(frame, values.set_index(path, append=True)[columns], attributes)
+    split = "split" if "split" in frame else None
+    title = f"Images in {source.path.name}"
+    return labels.image_bunch(
         source,
-        str(source),
-        path="file",
-        target="target",
-        columns=columns,
-        split="split" if "split" in frame else None,
-        cut={"test": test_size, "validation": validation_size},
-        random_state=random_state,
-        title=f"Images in {source.path.name}",
-        words=(
-            "the folder",
-            "the second folder" if attributes is None else " x ".join(columns),
-            "the first folder",
+        frame["file"],
+        labels.number_combinations([frame["target"]], where),
+        labels.number_combinations([frame[column] for column in columns], where),
+        _rows(frame, split, where, test_size, validation_size, random_state),
+        descr.format(
+            title=title,
+            line="-" * len(title),
+            target="the folder",
+            groups="the second folder" if attributes is None else " x ".join(columns),
+            split="cut at random" if split is None else "the first folder",
         ),
+        frame=frame,
     )
 
 
@@ -216,64 +207,40 @@ def _read_table(
     source = Source(path.parent, how_to_get)
     if not source.has(path.name):
         raise FileNotFoundError(f"There is no {path}. {how_to_get}")
-    return read_csv(source, path.name, list(columns))
+    return labels.read_csv(source, path.name, list(columns))
 
 
-def _bunch(
+def _rows(
     frame: pd.DataFrame,
-    images: Source,
-    where: str,
-    *,
-    path: str,
-    target: str,
-    columns: list[str],
     split: str | None,
-    title: str,
-    words: tuple[str, str, str],
-    **cuts: Any,
-) -> Bunch:
-    target_codes, target_names = number_combinations([frame[target]], where)
-    group_codes, group_names = number_combinations([frame[name] for name in columns], where)
+    where: str,
+    test_size: float,
+    validation_size: float,
+    random_state: RandomState,
+) -> labels.Rows:
     codes = np.zeros(len(frame), dtype=np.int64)  # all rows are for training, until they are cut
     if split is not None:
-        codes = encode(frame[split].str.lower(), SPLIT_NAMES, where)
-    rows = rows_of_splits(codes, where, why="Splits are cut from it.", **cuts)
-    files = ImageFiles(images, frame[path])
-    return make_bunch(
-        data=files,
-        target=target_codes,
-        target_names=target_names,
-        groups=group_codes,
-        group_names=group_names,
-        rows=rows,
-        descr=DESCR.format(
-            title=title,
-            line="-" * len(title),
-            target=words[0],
-            groups=words[1],
-            split="cut at random" if split is None else words[2],
-        ),
-        frame=frame.reset_index(drop=True),
-        filenames=files.filenames,
-        centre_crop=True,
-    )
+        codes = labels.encode(frame[split].str.lower(), labels.SPLIT_NAMES, where)
+    cut = {"test": test_size, "validation": validation_size}
+    why = "Other splits are cut from it."
+    return labels.rows_of_splits(codes, where, cut=cut, random_state=random_state, why=why)
 
 
 def _read_folders(source: Source, *, with_attribute: bool) -> pd.DataFrame:
     """Return a table of the images and what their folders say."""
     names = image_names(source)
     if not names:
-        raise ValueError(f"{source} has no image ({', '.join(IMAGE_ENDINGS)}). {HOW_FOLDER}")
+        raise ValueError(f"{source} has no image ({', '.join(IMAGE_ENDINGS)}). {source.how_to_get}")
     parts = [PurePosixPath(name).parts for name in names]
     # a folder 0, 1 or 2 is more likely a class
-    splits = {name for name in SPLIT_NAMES if not name.isdigit()}
+    splits = {name for name in labels.SPLIT_NAMES if not name.isdigit()}
     has_splits = all(part[0].lower() in splits for part in parts)
     levels = ["split"] * has_splits + ["target"] + ["attribute"] * with_attribute
     for name, part in zip(names, parts, strict=True):
         if len(part) != len(levels) + 1:
             raise ValueError(
                 f"{source.where(name)} lies {len(part) - 1} folders deep, expected {len(levels)} "
-                f"({'/'.join(levels)}/image). {HOW_FOLDER}"
+                f"({'/'.join(levels)}/image). {source.how_to_get}"
             )
     frame = pd.DataFrame([part[:-1] for part in parts], columns=levels, dtype=object)
     frame.insert(0, "file", names)
@@ -281,23 +248,23 @@ def _read_folders(source: Source, *, with_attribute: bool) -> pd.DataFrame:
 
 
 def _add_attributes(
-    frame: pd.DataFrame, table: str | os.PathLike[str], path: str, columns: list[str]
+    frame: pd.DataFrame, values: pd.DataFrame, table: str | os.PathLike[str]
 ) -> pd.DataFrame:
-    values = _read_table(table, [path, *columns], HOW_FOLDER)
-    repeated = values[path].duplicated()
-    if repeated.any():
-        line = repeated.idxmax()
-        raise ValueError(f"{table}, line {line}: {values[path][line]} has a row already.")
-    values = values.set_index(path)[columns]
-    without = ~frame["file"].isin(values.index)
-    if without.any():
+    """Add columns to the images, from a table indexed by line and file."""
+    lines, files = (values.index.get_level_values(level) for level in (0, 1))
+    repeated = np.flatnonzero(files.duplicated())
+    if len(repeated):
+        line, file = lines[repeated[0]], files[repeated[0]]
+        raise ValueError(f"{table}, line {line}: {file} has a row already.")
+    without = frame["file"][~frame["file"].isin(files)]
+    if len(without):
         raise ValueError(
-            f"{table} has no row for {int(without.sum())} of the {len(frame)} images, the first "
-            f"being {frame['file'][without.idxmax()]!r} (column {path!r} must hold file names "
-            "relative to the root)."
+            f"{table} has no row for {len(without)} of the {len(frame)} images, the first "
+            f"being {without.iloc[0]!r} (column {files.name!r} must hold file names relative "
+            "to the root)."
         )
-    taken = values.loc[frame["file"]].reset_index(drop=True)
-    clash = set(taken.columns) & set(frame.columns)
+    clash = set(values) & set(frame)
     if clash:
         raise ValueError(f"{table}: rename the column {clash.pop()!r}, the folders give one too.")
+    taken = values.droplevel(0).loc[frame["file"]].reset_index(drop=True)
     return pd.concat([frame, taken], axis=1)

@@ -33,7 +33,7 @@ from .transforms import check_size, normalize_images, resize_images
 
 __all__ = ["ImageFiles", "ImageRows", "decode_images"]
 
-FORMAT = 1
+FORMAT = 2
 MARK = b"grmuimgs"
 BLOCK = 64  # images decoded between two writes, for each thread
 ABANDONED_AFTER = 24 * 3600.0  # seconds; a writer that lives touches its file far more often
@@ -247,9 +247,9 @@ class ImageFiles(_Images):
 
 # decoded once ------------------------------------------------------------------------------------
 #
-# The file is an ordinary .npy file, which np.load can map, followed by what it was made from
-# (JSON), the length of that, and a mark. It is put in place when whole, so whoever finds the file
-# finds all of it, and two writers do not mix.
+# The file is an ordinary .npy file, which np.load can map, followed by a digest of what it was made
+# from, and a mark. It is put in place when whole, so whoever finds the file finds all of it, and
+# two writers do not mix.
 
 
 def decode_images(
@@ -321,10 +321,12 @@ def decode_images(
         return np.concatenate(list(blocks))
     path = Path(cache_path).absolute()
     require_replaceable(path)
-    origin = _origin(files, size, centre_crop)
-    if (cached := open_cache(path, origin)) is None:
-        _write_cache(path, blocks, origin)
-        cached = open_cache(path, origin)
+    height, width = files.pixels(0).shape[:2] if size is None else (size, size)
+    shape = [len(files), int(height), int(width), 3]
+    digest = _digest(files, size, centre_crop, shape)
+    if (cached := open_cache(path, digest)) is None:
+        _write_cache(path, blocks, shape, digest)
+        cached = open_cache(path, digest)
     if cached is None:  # another process has just put an array of other images there
         raise RuntimeError(
             f"{path} was replaced while it was being used: two data sets, or two sizes, share the "
@@ -333,63 +335,50 @@ def decode_images(
     return cached
 
 
-def open_cache(path: Path, origin: dict[str, Any] | None = None) -> np.memmap[Any, Any] | None:
-    """Map an array that was written before, or return None if it is missing, damaged or stale.
+def open_cache(path: Path, digest: bytes | None) -> np.memmap[Any, Any] | None:
+    """Map an array that was made from what the digest stands for, read-only; None if there is none.
 
     Parameters
     ----------
     path : Path
         The file.
-    origin : dict or None, default=None
-        What it must have been made from; None accepts anything.
+    digest : bytes or None
+        Of what it must have been made from.
 
     Returns
     -------
     memmap or None
-        The array, read-only.
+        The array.
     """
-    found = read_origin(path)
-    if found is None or (origin is not None and found != origin):
+    if digest is None or digest_of_cache(path) != digest:
         return None
     try:
         array = np.load(path, mmap_mode="r")
     # somebody else's file, with our foot at its end
     except (ValueError, EOFError, SyntaxError, tokenize.TokenError):
         return None
-    is_ours = isinstance(array, np.memmap) and array.shape == tuple(found["shape"])
-    return array if is_ours and array.dtype == np.uint8 else None
+    return array if isinstance(array, np.memmap) and array.dtype == np.uint8 else None
 
 
-def read_origin(path: Path) -> dict[str, Any] | None:
-    """Return what an array was made from, or None if the file is missing or not whole."""
-    foot = 8 + len(MARK)
+def digest_of_cache(path: Path) -> bytes | None:
+    """Return what a file says it was made from; None if it is missing or not whole."""
     try:
         with open(path, "rb") as file:
-            end = file.seek(0, os.SEEK_END) - foot
-            file.seek(max(end, 0))
-            length = int.from_bytes(file.read(8), "little")
-            if file.read() != MARK or length > end:
-                return None
-            file.seek(end - length)
-            origin = json.loads(file.read(length))
-            return origin if isinstance(origin, dict) and "shape" in origin else None
-    except (FileNotFoundError, ValueError, RecursionError):
+            file.seek(-(32 + len(MARK)), os.SEEK_END)
+            foot = file.read()
+    except OSError:  # nor can one go back from the end of a short file
         return None
+    return foot[:32] if foot.endswith(MARK) else None
 
 
-def _origin(files: ImageFiles, size: int | None, centre_crop: bool) -> dict[str, Any]:
-    digest = hashlib.sha256()
+def _digest(files: ImageFiles, size: int | None, centre_crop: bool, shape: list[int]) -> bytes:
+    """Return what tells apart any two arrays that differ."""
+    decoder = [PIL.__version__, features.version("jpg"), version("torchvision")]
+    crop = None if size is None else bool(centre_crop)
+    digest = hashlib.sha256(json.dumps([FORMAT, shape, crop, decoder]).encode())
     for name, signature in zip(files.filenames, files.signatures(), strict=True):
         digest.update(json.dumps([name, *signature]).encode())
-    height, width = files.pixels(0).shape[:2] if size is None else (size, size)
-    decoder = f"Pillow {PIL.__version__}, libjpeg {features.version('jpg')}"
-    return {
-        "format": FORMAT,
-        "shape": [len(files), int(height), int(width), 3],
-        "centre_crop": None if size is None else bool(centre_crop),
-        "decoder": f"{decoder}, torchvision {version('torchvision')}",
-        "files": digest.hexdigest(),
-    }
+    return digest.digest()
 
 
 def _decoded_blocks(
@@ -423,18 +412,20 @@ def _decoded_blocks(
             progress.update(len(images))
 
 
-def _write_cache(path: Path, blocks: Iterator[NDArray[np.uint8]], origin: dict[str, Any]) -> None:
+def _write_cache(
+    path: Path, blocks: Iterator[NDArray[np.uint8]], shape: list[int], digest: bytes
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in temporaries(path):  # of writers that were killed
         with contextlib.suppress(FileNotFoundError):
             if time.time() - leftover.stat().st_mtime > ABANDONED_AFTER:
                 leftover.unlink()
     head = io.BytesIO()
-    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(origin["shape"])}
+    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
     np.lib.format.write_array_header_1_0(head, header)
-    text = json.dumps(origin).encode()
-    foot = text + len(text).to_bytes(8, "little") + MARK
-    write_atomically(path, chain([head.getvalue()], (b.data for b in blocks), [foot]))
+    write_atomically(
+        path, chain([head.getvalue()], (block.data for block in blocks), [digest + MARK])
+    )
 
 
 # as a net takes them -----------------------------------------------------------------------------
@@ -642,10 +633,11 @@ class ImageRows(_Images):
 
     def __getstate__(self) -> dict[str, Any]:
         path = getattr(self.images, "filename", None)  # of a memory map
-        origin = None if path is None else read_origin(Path(path))
-        if origin is None or tuple(origin["shape"]) != self.images.shape:
+        cached = None if path is None else _Cached(Path(path), digest_of_cache(Path(path)))
+        whole = None if cached is None else open_cache(*cached)
+        if whole is None or whole.shape != self.images.shape:  # pixels of something else
             return self.__dict__
-        return self.__dict__ | {"images": _Cached(Path(path), origin)}
+        return self.__dict__ | {"images": cached}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -665,7 +657,7 @@ class _Cached(NamedTuple):
     """Stands for a cached array in a pickle."""
 
     path: Path
-    origin: dict[str, Any]
+    digest: bytes | None
 
 
 def _check_images(images: Any) -> None:

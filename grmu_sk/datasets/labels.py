@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
 from ..utils.arguments import as_random_state
+from .images import ImageFiles
 from .sources import Source
+
+Rows = dict[str, NDArray[np.int64]]
+Coded = tuple[NDArray[np.int64], Sequence[str]]
 
 #: The splits, by the code that official files give them.
 SPLITS = ("train", "validation", "test")
@@ -213,7 +218,7 @@ def rows_of_splits(
     cut: Mapping[str, float] | None = None,
     random_state: RandomState = None,
     why: str = "Its codes are 0, 1 and 2.",
-) -> dict[str, NDArray[np.int64]]:
+) -> Rows:
     """Return the row numbers of each split, cutting at random what the data do not say.
 
     Parameters
@@ -262,16 +267,15 @@ def rows_of_splits(
     return rows
 
 
+def describe(name: str) -> tuple[str, str]:
+    """Return how to get a data set, and what it is: a file's first paragraph, and the others."""
+    text = (resources.files(__package__) / "descr" / f"{name}.rst").read_text(encoding="utf-8")
+    how_to_get, descr = text.split("\n\n", 1)
+    return " ".join(how_to_get.split()), descr
+
+
 def make_bunch(
-    *,
-    data: Any,
-    target: NDArray[np.int64],
-    target_names: Sequence[str],
-    groups: NDArray[np.int64],
-    group_names: Sequence[str],
-    rows: Mapping[str, NDArray[np.int64]],
-    descr: str,
-    **more: Any,
+    data: Any, target: Coded, groups: Coded, rows: Rows, descr: str, **more: Any
 ) -> Bunch:
     """Assemble what a reader returns.
 
@@ -279,11 +283,10 @@ def make_bunch(
     ----------
     data : object of length n_rows
         The inputs.
-    target, groups : ndarray of shape (n_rows,)
-        Codes of labels and of attribute values.
-    target_names, group_names : sequence of str
-        Their names.
-    rows : mapping
+    target, groups : tuple
+        Codes of labels and of attribute values, each an ndarray of shape (n_rows,), and their
+        names.
+    rows : dict
         Row numbers of train, validation and test.
     descr : str
         Description; a table of counts is added to it.
@@ -295,28 +298,32 @@ def make_bunch(
     Bunch
         With the smallest group of the training rows.
     """
-    train, shape = rows["train"], (len(target_names), len(group_names))
-    pairs = np.ravel_multi_index((target[train], groups[train]), shape)
+    train, shape = rows["train"], (len(target[1]), len(groups[1]))
+    pairs = np.ravel_multi_index((target[0][train], groups[0][train]), shape)
     counts = np.bincount(pairs, minlength=shape[0] * shape[1])
     # the fewest rows but at least one; of equals, the first
     smallest = divmod(int(np.argmin(np.where(counts > 0, counts, len(train) + 1))), shape[1])
-    names = [f"{y:<24} {a:<28}" for y in target_names for a in group_names]
-    lines = [
-        descr,
-        "Rows: " + ", ".join(f"{len(rows[split])} {split}" for split in SPLITS),
-        "",
-        "Training rows of each group (target, attribute):",
-        *(f"{name} {count:>7}" for name, count in zip(names, counts, strict=True)),
-        "",
-    ]
+    names = [f"{y:<24} {a:<28}" for y in target[1] for a in groups[1]]
+    sizes = [f"{name} {count:>7}" for name, count in zip(names, counts, strict=True)]
+    of_splits = ", ".join(f"{len(rows[split])} {split}" for split in SPLITS)
+    head = f"{descr}\nRows: {of_splits}\n\nTraining rows of each group (target, attribute):"
     return Bunch(
         data=data,
-        target=target,
-        target_names=list(target_names),
-        groups=groups,
-        group_names=list(group_names),
-        **rows,
+        target=target[0],
+        target_names=list(target[1]),
+        groups=groups[0],
+        group_names=list(groups[1]),
         smallest_group=smallest,
+        DESCR="\n".join([head, *sizes, ""]),
+        **rows,
         **more,
-        DESCR="\n".join(lines),
     )
+
+
+def image_bunch(
+    source: Source, names: Iterable[str], *parts: Any, centre_crop: bool = True, **more: Any
+) -> Bunch:
+    """Assemble what a reader of image files returns; the rest as in :func:`make_bunch`."""
+    files = ImageFiles(source, list(names))
+    more |= {"filenames": files.filenames, "centre_crop": centre_crop}
+    return make_bunch(files, *parts, **more)

@@ -17,10 +17,12 @@ from tqdm import tqdm
 
 from ..bert import load_tokenizer
 from ..utils.arguments import check_types
-from .labels import integers, make_bunch, read_csv, rows_of_splits
+from . import labels
 from .sources import Source
 
 __all__ = ["load_multinli"]
+
+HOW_TO_GET, DESCR = labels.describe("multinli")
 
 METADATA = "metadata_random.csv"
 # In this order, which is that of the rows of the metadata.
@@ -43,22 +45,6 @@ FOLDERS = (
 )
 PARTS = ("input_ids", "input_mask", "segment_ids")
 TOKENIZED_AT_ONCE = 1000
-
-HOW_TO_GET = (
-    "The metadata and the features of BERT are part of the group-DRO release (Sagawa et al., ICLR "
-    "2020), https://github.com/kohpangwei/group_DRO: data/metadata_random.csv and three files "
-    "cached_... in glue_data/MNLI. The sentences are MultiNLI 1.0 (Williams et al., NAACL 2018), "
-    "https://cims.nyu.edu/~sbowman/multinli: three files multinli_1.0_....jsonl."
-)
-
-DESCR = """\
-MultiNLI
---------
-
-Pairs of sentences. Target: whether the second contradicts the first, follows from it, or neither.
-Protected attribute: whether the second has a negation word (nobody, no, never, nothing). The
-random splits of the group-DRO release. Inputs: {inputs}.
-"""
 
 
 def load_multinli(
@@ -132,8 +118,8 @@ def load_multinli(
     source = Source(root, HOW_TO_GET)
     name = _find(source, (METADATA,))[0]
     where = source.where(name)
-    table = read_csv(source, name, ("gold_label", "sentence2_has_negation", "split"))
-    target = integers(table["gold_label"], where, below=3)
+    table = labels.read_csv(source, name, ("gold_label", "sentence2_has_negation", "split"))
+    target = labels.integers(table["gold_label"], where, below=3)
     if tokenizer is None:
         data = _read_features(source, target)
     else:
@@ -141,14 +127,15 @@ def load_multinli(
         if isinstance(tokenizer, str | os.PathLike):
             tokenizer = load_tokenizer(tokenizer)
         data = tokenize(tokenizer, *(table[name].tolist() for name in SENTENCES), max_length)
-    return make_bunch(
-        data=data,
-        target=target,
-        target_names=LABELS,
-        groups=integers(table["sentence2_has_negation"], where, below=2),
-        group_names=("no negation", "negation"),
-        rows=rows_of_splits(integers(table["split"], where, below=3), where),
-        descr=DESCR.format(
+    return labels.make_bunch(
+        data,
+        (target, LABELS),
+        (
+            labels.integers(table["sentence2_has_negation"], where, below=2),
+            ("no negation", "negation"),
+        ),
+        labels.rows_of_splits(labels.integers(table["split"], where, below=3), where),
+        DESCR.format(
             inputs="features computed in advance" if tokenizer is None else "sentences, tokenized"
         ),
         forget_group=(2, 1),
@@ -273,14 +260,14 @@ def _with_sentences(source: Source, table: pd.DataFrame, target: NDArray[np.int6
                     f"sentence2 and gold_label ({error}). The file may be cut short."
                 ) from error
     # the first column, without a name, counts the rows of all files, with those left out
-    numbers = integers(table.iloc[:, 0].rename("row number"), METADATA)
+    numbers = labels.integers(table.iloc[:, 0].rename("row number"), METADATA)
     if np.max(numbers) >= len(rows):
         raise ValueError(
             f"{METADATA} speaks of row {np.max(numbers)}, the files of sentences in {source} have "
             f"{len(rows)} rows together ({', '.join(SENTENCE_FILES)}). {HOW_TO_GET}"
         )
-    first, second, labels = zip(*(rows[number] for number in numbers), strict=True)
-    codes = [LABELS.index(label) if label in LABELS else -1 for label in labels]
+    first, second, gold = zip(*(rows[number] for number in numbers), strict=True)
+    codes = [LABELS.index(label) if label in LABELS else -1 for label in gold]
     _require_same_rows(codes, target, str(source))
     return table.assign(sentence1=first, sentence2=second)
 

@@ -7,29 +7,15 @@ import os
 from sklearn.utils import Bunch
 
 from ..utils.arguments import check_types
-from .images import ImageFiles
-from .labels import integers, make_bunch, read_csv, rows_of_splits
+from .labels import describe, image_bunch, integers, read_csv, rows_of_splits
 from .sources import find_source, require_all_listed
 
 __all__ = ["load_waterbirds"]
 
+HOW_TO_GET, DESCR = describe("waterbirds")
+
 LABEL_FILE = "metadata.csv"
 FOLDER = "waterbird_complete95_forest2water2"
-
-HOW_TO_GET = (
-    "Waterbirds (Sagawa et al., ICLR 2020) is linked from "
-    "https://github.com/kohpangwei/group_DRO as waterbird_complete95_forest2water2.tar.gz; extract "
-    "it and give the folder with metadata.csv, or the one above it."
-)
-
-DESCR = """\
-Waterbirds
-----------
-
-Photographs of birds, cut out and pasted before scenes of land or water. Target: landbird or
-waterbird. Protected attribute: the place. In training rows most birds are where they belong. The
-official splits.
-"""
 
 
 def load_waterbirds(root: str | os.PathLike[str]) -> Bunch:
@@ -92,17 +78,13 @@ def load_waterbirds(root: str | os.PathLike[str]) -> Bunch:
     where = source.where(LABEL_FILE)
     table = read_csv(source, LABEL_FILE, ("img_filename", "y", "split", "place"))
     require_all_listed(source, [""], table["img_filename"], where)
-    files = ImageFiles(source, table["img_filename"])
-    return make_bunch(
-        data=files,
-        target=integers(table["y"], where, below=2),
-        target_names=("landbird", "waterbird"),
-        groups=integers(table["place"], where, below=2),
-        group_names=("land", "water"),
-        rows=rows_of_splits(integers(table["split"], where, below=3), where),
-        descr=DESCR,
+    return image_bunch(
+        source,
+        table["img_filename"],
+        (integers(table["y"], where, below=2), ("landbird", "waterbird")),
+        (integers(table["place"], where, below=2), ("land", "water")),
+        rows_of_splits(integers(table["split"], where, below=3), where),
+        DESCR,
         forget_group=(1, 0),
         frame=table.reset_index(drop=True),
-        filenames=files.filenames,
-        centre_crop=True,
     )

@@ -165,7 +165,7 @@ def test_split_sizes_can_be_chosen():
 def test_description_holds_the_facts():
     text = load_digits_on_backgrounds(correlation=0.9, noise=0.25).DESCR
     for fact in (
-        "1437",
+        "1437 train",
         "0.9 of the training rows",
         "0.25",
         "Real:",

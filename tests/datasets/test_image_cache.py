@@ -1,4 +1,3 @@
-import json
 import multiprocessing
 import os
 import pickle
@@ -6,8 +5,8 @@ import threading
 import time
 
 import numpy as np
-import PIL
 import official_trees as trees
+import PIL
 import pytest
 import torch
 from PIL import Image
@@ -373,12 +372,3 @@ def test_a_part_of_a_memory_map_is_sent_whole(files, tmp_path):
     part = decode_images(files, tmp_path / "cache.npy")[10:20]
     received = pickle.loads(pickle.dumps(ImageRows(part)))
     np.testing.assert_array_equal(received.images, part)
-
-
-def test_the_file_says_what_it_was_made_from(files, tmp_path):
-    decode_images(files, tmp_path / "cache.npy", size=8)
-    content = (tmp_path / "cache.npy").read_bytes()
-    text = content[content.rindex(b'{"format"') : content.rindex(b"}") + 1]
-    origin = json.loads(text)
-    assert origin["shape"] == [70, 8, 8, 3]
-    assert "Pillow" in origin["decoder"]
