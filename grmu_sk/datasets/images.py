@@ -521,9 +521,10 @@ class ImageRows(_Images):
         return self._transformed(torch.stack(images))
 
     def _pixels(self, wanted: NDArray[np.int64]) -> torch.Tensor:
-        if isinstance(self.images, torch.Tensor):
-            return self.images[torch.from_numpy(wanted).to(self.images.device)]
-        return torch.from_numpy(np.asarray(self.images[wanted]))
+        images: Any = self.images
+        if isinstance(images, torch.Tensor):
+            return images[torch.from_numpy(wanted).to(images.device)]
+        return torch.from_numpy(np.asarray(images[wanted]))
 
     def _transformed(self, images: torch.Tensor) -> torch.Tensor:
         if self.transform is None:
@@ -632,10 +633,11 @@ class ImageRows(_Images):
         return whole
 
     def __getstate__(self) -> dict[str, Any]:
-        path = getattr(self.images, "filename", None)  # of a memory map
+        images: Any = self.images
+        path = getattr(images, "filename", None)  # of a memory map
         cached = None if path is None else _Cached(Path(path), digest_of_cache(Path(path)))
         whole = None if cached is None else open_cache(*cached)
-        if whole is None or whole.shape != self.images.shape:  # pixels of something else
+        if whole is None or whole.shape != images.shape:  # pixels of something else
             return self.__dict__
         return self.__dict__ | {"images": cached}
 

@@ -70,11 +70,12 @@ def write_atomically(path: Path, raw: bytes | Iterable[Any], *, private: bool = 
     require_replaceable(path)
     sweep(path)
     mode = 0o600 if private else 0o666
+    parts: Iterable[Any] = [raw] if isinstance(raw, bytes) else raw
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_SUFFIX}")
     try:
         with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:
             _lock(file)
-            file.writelines([raw] if isinstance(raw, bytes) else raw)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():  # what was private stays private

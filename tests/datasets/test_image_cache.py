@@ -150,20 +150,11 @@ def test_images_of_different_sizes_need_a_size(tmp_path):
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    ("size", "error", "message"),
-    [
-        (0, ValueError, "size must be a whole number of pixels"),
-        (2.5, TypeError, "size must be a whole number or None, got 2.5"),
-        (True, TypeError, "size must be a whole number or None, got True"),
-    ],
-)
-def test_sizes_that_make_no_sense(files, size, error, message):
-    with pytest.raises(error, match=message):
-        decode_images(files, size=size)
-
-
-def test_only_files_can_be_decoded(files):
+def test_what_makes_no_sense(files):
+    with pytest.raises(ValueError, match="size must be a whole number of pixels"):
+        decode_images(files, size=0)
+    with pytest.raises(TypeError, match="size must be a whole number or None, got 2.5"):
+        decode_images(files, size=2.5)
     with pytest.raises(TypeError, match=r"files must be an ImageFiles, got \[ImageFiles"):
         decode_images([files])
     with pytest.raises(ValueError, match="no image to decode"):
@@ -171,14 +162,6 @@ def test_only_files_can_be_decoded(files):
 
 
 # when it is made anew --------------------------------------------------------------------------
-
-
-def test_a_second_call_decodes_nothing(files, tmp_path, n_decoded):
-    first = decode_images(files, tmp_path / "cache.npy", size=8)
-    assert n_decoded() == len(files)
-    second = decode_images(files, tmp_path / "cache.npy", size=8)
-    assert n_decoded() == len(files)
-    np.testing.assert_array_equal(first, second)
 
 
 def _touch(files, monkeypatch):
@@ -213,6 +196,9 @@ STALE = {
 def test_a_stale_cache_is_made_anew(files, tmp_path, monkeypatch, n_decoded, what):
     path = tmp_path / "cache.npy"
     decode_images(files, path, size=8)
+    assert n_decoded() == len(files)
+    decode_images(files, path, size=8)
+    assert n_decoded() == len(files)  # nothing is decoded again
     changed = STALE[what](files, monkeypatch)
     before = n_decoded()
     decoded = decode_images(cache_path=path, **changed)
@@ -234,25 +220,23 @@ def test_a_member_of_a_zip_file_that_changed(tmp_path, n_decoded):
     np.testing.assert_array_equal(decode_images(files, path), decode_images(files))
 
 
-@pytest.mark.parametrize("n_bytes", [0, 5, 100, 4000, -1])
+@pytest.mark.parametrize("n_bytes", [0, 5, 4000, -1])
 def test_a_cut_file_is_not_used(files, tmp_path, n_bytes):
     path = tmp_path / "cache.npy"
     expected = np.array(decode_images(files, path, size=8))
     path.write_bytes(path.read_bytes()[:n_bytes])
     np.testing.assert_array_equal(decode_images(files, path, size=8), expected)
-
-
-def test_a_file_of_somebody_else_is_not_read_as_a_cache(files, tmp_path):
-    path = tmp_path / "cache.npy"
-    np.save(path, np.zeros((70, 8, 8, 3), dtype=np.uint8))
-    assert decode_images(files, path, size=8).any()
+    np.save(path, np.zeros_like(expected))  # a file of somebody else
+    np.testing.assert_array_equal(decode_images(files, path, size=8), expected)
 
 
 # interrupted and concurrent writers ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", ["decode", "write", "rename"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize(
+    ("moment", "error"),
+    [("decode", KeyboardInterrupt), ("write", OSError), ("rename", KeyboardInterrupt)],
+)
 def test_an_interrupted_writer_leaves_the_old_array(files, tmp_path, monkeypatch, moment, error):
     path = tmp_path / "cache" / "images.npy"
     old = np.array(decode_images(files, path, size=8))
@@ -324,14 +308,6 @@ def test_concurrent_writers_all_get_the_whole_array(files, tmp_path):
     assert leftovers(tmp_path) == []
 
 
-def test_an_open_array_outlives_its_replacement(files, tmp_path):
-    path = tmp_path / "cache.npy"
-    opened = decode_images(files, path, size=8)
-    expected = np.array(opened)
-    decode_images(files, path, size=9)
-    np.testing.assert_array_equal(opened, expected)
-
-
 def test_two_sizes_in_one_file_at_the_same_time(files, tmp_path, monkeypatch):
     path = tmp_path / "cache.npy"
     original = os.replace
@@ -363,12 +339,8 @@ def test_a_cached_array_is_not_sent_with_its_rows(files, tmp_path):
         pickle.loads(sent)
 
 
-def test_an_array_in_memory_is_sent(files):
-    rows = ImageRows(decode_images(files), rows=[5, 60])
-    assert torch.equal(pickle.loads(pickle.dumps(rows)).precompute(), rows.precompute())
-
-
-def test_a_part_of_a_memory_map_is_sent_whole(files, tmp_path):
-    part = decode_images(files, tmp_path / "cache.npy")[10:20]
-    received = pickle.loads(pickle.dumps(ImageRows(part)))
-    np.testing.assert_array_equal(received.images, part)
+def test_other_arrays_are_sent(files, tmp_path):
+    whole = decode_images(files, tmp_path / "cache.npy")
+    for images in (decode_images(files), whole[10:20]):
+        received = pickle.loads(pickle.dumps(ImageRows(images)))
+        np.testing.assert_array_equal(received.images, images)
