@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import io
 import json
 import os
-import time
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +24,7 @@ from PIL import Image, features
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..utils._files import require_replaceable, temporaries, write_atomically
+from ..utils._files import require_replaceable, write_atomically
 from ..utils.arguments import check_types, to_array
 from .sources import Source
 from .transforms import check_size, normalize_images, resize_images
@@ -36,7 +34,6 @@ __all__ = ["ImageFiles", "ImageRows", "decode_images"]
 FORMAT = 2
 MARK = b"grmuimgs"
 BLOCK = 64  # images decoded between two writes, for each thread
-ABANDONED_AFTER = 24 * 3600.0  # seconds; a writer that lives touches its file far more often
 PRECOMPUTE_BATCH = 256
 
 
@@ -74,6 +71,9 @@ class _Images(Dataset[Any]):
 
 class ImageFiles(_Images):
     """Images of a folder or a zip file, decoded when they are asked for.
+
+    Pixels come as they lie in the file: a camera's note to turn the picture (EXIF orientation) is
+    not followed. Of 16 bits a colour the upper eight are kept; other depths are refused.
 
     Nothing is read ahead and nothing is kept. Copies in other processes (workers of a data loader,
     jobs) open the files themselves.
@@ -228,6 +228,14 @@ class ImageFiles(_Images):
         name = self._filenames[row]
         try:
             with Image.open(io.BytesIO(self._source.read(name))) as image:
+                if image.mode.startswith("I;16"):  # which Pillow would clip to white
+                    grey = (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
+                    return np.repeat(grey[:, :, None], 3, axis=2)
+                if image.mode in ("I", "F"):
+                    raise ValueError(
+                        f"its pixels are of Pillow's mode {image.mode!r}, of which nobody knows "
+                        "what is white: save it with 8 or 16 bits a colour"
+                    )
                 # straight from a palette with transparency, Pillow would warn
                 whole = image.convert("RGBA") if image.mode == "P" else image
                 return np.array(whole.convert("RGB"))
@@ -238,7 +246,7 @@ class ImageFiles(_Images):
         except Exception as error:  # Pillow has many for what is damaged, no image, or a bomb
             raise ValueError(
                 f"The image of row {row}, {self._source.where(name)}, cannot be decoded: {error}. "
-                "The file is damaged or no image; get it again, or leave the row out."
+                "If it is damaged or no image, get it again, or leave the row out."
             ) from error
 
     def __repr__(self) -> str:
@@ -416,10 +424,6 @@ def _write_cache(
     path: Path, blocks: Iterator[NDArray[np.uint8]], shape: list[int], digest: bytes
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in temporaries(path):  # of writers that were killed
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - leftover.stat().st_mtime > ABANDONED_AFTER:
-                leftover.unlink()
     head = io.BytesIO()
     header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
     np.lib.format.write_array_header_1_0(head, header)

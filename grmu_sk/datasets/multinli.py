@@ -126,7 +126,8 @@ def load_multinli(
         table = _with_sentences(source, table, target)
         if isinstance(tokenizer, str | os.PathLike):
             tokenizer = load_tokenizer(tokenizer)
-        data = tokenize(tokenizer, *(table[name].tolist() for name in SENTENCES), max_length)
+        first, second = (table[name].tolist() for name in SENTENCES)
+        data = tokenize(tokenizer, first, second, max_length)
     return labels.make_bunch(
         data,
         (target, LABELS),
@@ -200,8 +201,9 @@ def _read_features(source: Source, target: NDArray[np.int64]) -> torch.Tensor:
             f"{len(features)} together ({', '.join(FEATURE_FILES)}). One of them is cut short, or "
             f"belongs to another version. {HOW_TO_GET}"
         )
-    if all(labels is not None for _, labels in files):
-        _require_same_rows([n for _, labels in files for n in labels], target, str(source))
+    found = [labels for _, labels in files if labels is not None]
+    if len(found) == len(files):
+        _require_same_rows(sum(found, []), target, str(source))
     return features
 
 
