@@ -203,7 +203,7 @@ def _read_features(source: Source, target: NDArray[np.int64]) -> torch.Tensor:
         )
     found = [labels for _, labels in files if labels is not None]
     if len(found) == len(files):
-        _require_same_rows(sum(found, []), target, str(source))
+        _require_same_rows([label for part in found for label in part], target, str(source))
     return features
 
 
