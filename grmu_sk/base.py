@@ -29,6 +29,7 @@ from .distributed import (
     forget_prepared,
     from_main_process,
     refuse_several_processes,
+    run_of,
     take_over_weights,
 )
 from .groups import GroupEncoder, Pair
@@ -40,11 +41,16 @@ from .rows import InputRows, Rows, TrainingRows, encoded, is_memory_mapped
 from .sample_ids import SampleIds
 from .training import (
     Phase,
+    check_fresh_weights,
     copy_net,
     forward,
     fresh_net,
+    initialized,
     inputs_near,
+    is_trained_in_place,
     own_collate,
+    parts_of,
+    refuse_hidden_weights,
     same_weights,
     train,
 )
@@ -219,6 +225,8 @@ class BaseUnlearner(
     search_grid: ClassVar[dict[str, list[Any]]] = {}
     #: Whether the method starts from the trained net; if not, ``fit`` with ``forget`` skips it.
     _needs_trained_net = True
+    #: Whether the method builds the net anew, with the weights that it was given.
+    _needs_fresh_weights = False
     #: Whether the method can take over a net that was trained elsewhere.
     _accepts_trained_net = True
     #: Whether unlearning changes the net at all; False for a control that does nothing.
@@ -326,11 +334,14 @@ class BaseUnlearner(
             with isolated_rng(derive_seed(self.seed_, 0), device_of(net)):
                 net = self._initialized(net)
                 take_over_weights(net)
+                learnable = _learnable(net)
                 data = self._training_rows(net, X, labels, groups, rows, sample_weight)
                 self._check_net(_readable(net), data)
+                self._check_start(net, data)
                 if not self._is_frozen and (self._needs_trained_net or not will_forget):
                     with inputs_near(net, data):
                         self._train(net, data)
+                _set_learnable(net, learnable)
                 self.net_ = fresh_net(net)
                 if self._is_frozen:
                     self.net_.classes_inferred_ = self.classes_
@@ -354,7 +365,30 @@ class BaseUnlearner(
         return isinstance(self.estimator, FrozenEstimator)
 
     def _initialized(self, net: NeuralNet) -> NeuralNet:
-        return fresh_net(self._frozen_source()) if self._is_frozen else net.initialize()
+        source = self._source_net()
+        if not getattr(source, "initialized_", False):
+            return initialized(net)
+        if not self._is_frozen and not is_trained_in_place(source):
+            return initialized(net)
+        refuse_hidden_weights(source)
+        return fresh_net(source)
+
+    def _check_start(self, net: NeuralNet, data: TrainingRows) -> None:
+        """Check that a net that was trained before is taken as it is, and can be built anew."""
+        source = self._source_net()
+        if not getattr(source, "initialized_", False):
+            return
+        if self._is_frozen and run_of(net) is None:
+            inputs = data.fetch(torch.arange(min(4, len(data))))
+            taken, original = (_outputs(one, inputs) for one in (net, source))
+            if not torch.allclose(taken, original, rtol=1e-2, atol=1e-4, equal_nan=True):
+                raise ValueError(
+                    "A copy of the trained net does not predict what the net itself does, so it "
+                    "cannot be taken over. Does its module hold something that a copy goes without "
+                    "(a function that remembers the module, a random draw)?"
+                )
+        if self._needs_fresh_weights:
+            check_fresh_weights(net)
 
     def _source_net(self) -> Any:
         """Return the net that is trained or taken over, whatever else was given for it."""
@@ -633,6 +667,7 @@ class BaseUnlearner(
             if self._needs_trained_net:  # what reads or changes layers goes past compiled code
                 changes["compile"] = False
             net = fresh_net(self.net_, **changes)
+            learnable = _learnable(net)
             trained_on, validation = split_for_validation(net, data, retain)
             request = Request(
                 net=net,
@@ -645,7 +680,11 @@ class BaseUnlearner(
                 progress=progress,
             )
             with inputs_near(net, data):
-                self._adopt(self._unlearn(request))
+                unlearned = self._unlearn(request)
+                _set_learnable(unlearned, learnable)
+                self._adopt(unlearned)
+                # a module that remembers its last batch remembers rows that stay
+                _outputs(self.net_, data.fetch_rows(retain[:2]))
         forgotten_groups = {pairs[g] for g in np.unique(data.g[where].numpy())}
         self.forget_groups_ = [
             pair for pair in pairs if pair in forgotten_groups or pair in self.forget_groups_
@@ -714,13 +753,14 @@ class BaseUnlearner(
         )
 
     def _adopt(self, net: NeuralNet) -> None:
-        """Keep the weights and the history of a net, and nothing else of it.
+        """Keep the modules and the history of a net, and nothing else of it.
 
         Its optimizer's momentum and its callbacks (a stored best state, for example) may still
-        carry what was to be forgotten.
+        carry what was to be forgotten; so does a criterion that learned and was left as it was.
         """
         history = History(self.history_.to_list() + net.history.to_list())
-        self.net_ = fresh_net(self.net_, weights_from=net)
+        left = [name for name in net._criteria if _same_weights(name, net, self.net_)]
+        self.net_ = fresh_net(self.net_, weights_from=net, anew=left)
         self.net_.history = self.history_ = history
         forget_prepared(self.net_)
         if self._is_frozen:
@@ -1086,10 +1126,41 @@ def _in_order_of(trained: Any, labels: NDArray[Any]) -> NDArray[Any]:
 
 def _readable(net: NeuralNet) -> NeuralNet:
     """Return a net of which every layer can be watched: compiled code calls no hooks."""
-    if not net.compile:
-        return net
-    with isolated_rng(0, net.device):  # a copy draws weights; training goes on as without it
-        return fresh_net(net, compile=False)
+    plain = object.__new__(type(net))
+    vars(plain).update(vars(net))
+    vars(plain).update({f"{name}_": part for name, part in parts_of(net).items()})
+    return plain
+
+
+def _outputs(net: NeuralNet, inputs: Any) -> torch.Tensor:
+    """Return what a net says of some inputs; nothing of the net changes."""
+    layers = [layer for part in parts_of(net).values() for layer in part.modules()]
+    modes = [layer.training for layer in layers]
+    with isolated_rng(0, net.device):
+        outputs = first_output(_readable(net).evaluation_step((inputs, None)))
+    for layer, mode in zip(layers, modes, strict=True):
+        layer.training = mode
+    return outputs.detach().cpu()
+
+
+def _same_weights(name: str, one: NeuralNet, other: NeuralNet) -> bool:
+    states = [parts_of(net)[name].state_dict() for net in (one, other) if name in parts_of(net)]
+    return len(states) == 2 and all(map(torch.equal, *(state.values() for state in states)))
+
+
+def _learnable(net: NeuralNet) -> dict[str, bool]:
+    """Return, by name, which weights are not frozen."""
+    weights = {
+        f"{n}.{k}": p for n, part in parts_of(net).items() for k, p in part.named_parameters()
+    }
+    return {name: weight.requires_grad for name, weight in weights.items()}
+
+
+def _set_learnable(net: NeuralNet, learnable: dict[str, bool]) -> None:
+    """Undo what callbacks or a method froze for as long as a run took."""
+    for name, part in parts_of(net).items():
+        for where, weight in part.named_parameters():
+            weight.requires_grad_(learnable.get(f"{name}.{where}", weight.requires_grad))
 
 
 def _train_on_all(net: NeuralNet, data: TrainingRows, weights: Any = None) -> None:

@@ -49,6 +49,9 @@ class FeatureTap:
             features = self._share.join(features)
         return features if features.dtype == torch.float64 else features.float()
 
+    def __deepcopy__(self, memo: Any) -> FeatureTap:
+        return self  # a copy of the network goes without it, see fresh_net
+
     def close(self) -> None:
         """Stop listening."""
         self._handle.remove()

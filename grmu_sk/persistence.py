@@ -45,16 +45,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from sklearn import config_context
-from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from skorch.history import History
-from torch import nn
 
 from .base import BaseUnlearner
 from .groups import GroupEncoder
 from .sample_ids import SampleIds
+from .training import copy_net, parts_of
 from .unlearners import all_unlearners
 from .utils._files import write_atomically
 from .utils._random import derive_seed, isolated_rng
@@ -392,16 +391,9 @@ def _describe_net(unlearner: BaseUnlearner) -> dict[str, Any]:
     return {"kind": "default", "row_shape": row_shape, "is_double": is_double, **description}
 
 
-def _components(net: NeuralNet) -> Iterator[tuple[str, nn.Module]]:
-    """Yield what has weights, by name; a compiled module's names are those of the plain one."""
-    for name in (*net._modules, *net._criteria):
-        component = getattr(net, name + "_")
-        yield name, getattr(component, "_orig_mod", component)
-
-
 def _weights(net: NeuralNet) -> dict[str, torch.Tensor]:
     weights = {}
-    for component, module in _components(net):
+    for component, module in parts_of(net).items():
         for name, value in module.state_dict().items():
             if not isinstance(value, torch.Tensor):
                 raise PersistenceError(
@@ -705,9 +697,12 @@ def _matching_net(
             "estimator must be the bare skorch net, not a FrozenEstimator: its weights are taken "
             "from the file."
         )
-    # a trained net may know rows that were to be forgotten
-    is_trained = getattr(estimator, "initialized_", False)
-    unlearner.estimator = clone(estimator) if is_trained else estimator
+    unlearner.estimator = estimator
+    if getattr(estimator, "initialized_", False):  # it may know rows that were to be forgotten
+        if description["kind"] == "frozen":
+            unlearner.estimator = FrozenEstimator(estimator)  # for its layers; the file has weights
+        else:
+            unlearner.estimator = copy_net(estimator)
     with _malformed(path):
         _check_parts(unlearner, _no_inputs(unlearner, 1), n_saved)
     return _initialized(unlearner, _no_inputs(unlearner, 1))
@@ -718,7 +713,9 @@ def _check_parts(unlearner: BaseUnlearner, X: torch.Tensor, n_saved: int) -> Non
     if (n_parts := getattr(unlearner, "n_shards", 1)) > 1:
         one = copy.copy(unlearner)
         one.n_shards = 1  # type: ignore[attr-defined]
-        weights = [w for _, part in _components(_initialized(one, X)) for w in part.parameters()]
+        weights = [
+            w for _, part in parts_of(_initialized(one, X)).items() for w in part.parameters()
+        ]
         n_weights = sum(w.numel() for w in weights if not torch.nn.parameter.is_lazy(w))
         if n_parts * n_weights > n_saved:
             raise PersistenceError(f"{n_parts} nets have more weights than the file.")
@@ -745,11 +742,11 @@ def _no_inputs(unlearner: BaseUnlearner, *row_shape: int) -> torch.Tensor:
 def _initialized(unlearner: BaseUnlearner, X: torch.Tensor) -> NeuralNet:
     net = unlearner._new_net(X)
     with isolated_rng(derive_seed(unlearner.seed_, 0), net.device):
-        return net.initialize()
+        return unlearner._initialized(net)
 
 
 def _fill_in_weights(net: NeuralNet, tensors: dict[str, torch.Tensor], path: Any) -> None:
-    components = dict(_components(net))
+    components = parts_of(net)
     expected = {
         f"weights/{component}/{name}": value
         for component, module in components.items()

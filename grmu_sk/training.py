@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import math
 import pickle
 import warnings
@@ -30,7 +31,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from skorch import NeuralNet
 from skorch.callbacks import (
     Callback,
@@ -60,6 +60,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from .device_copies import copied_ahead, copies_pay, kept_on_gpu, to_gpu
 from .distributed import (
     ParallelRun,
+    device_of,
     from_main_process,
     parallel_class,
     run_of,
@@ -70,17 +71,23 @@ from .distributed import (
 from .progress import NoProgress, Progress, Stateful
 from .rows import InputRows, Rows, TrainingRows
 from .steps import evaluation_step, run_epoch, train_step
-from .utils._random import draw_by_weight
+from .utils._random import draw_by_weight, isolated_rng
 
 __all__ = [
     "Batch",
     "Phase",
     "batch_norm_frozen",
+    "check_fresh_weights",
     "copy_net",
     "forward",
     "fresh_net",
+    "initialized",
     "inputs_near",
+    "is_trained_in_place",
     "own_collate",
+    "own_copy",
+    "parts_of",
+    "refuse_hidden_weights",
     "row_losses",
     "row_shares",
     "same_weights",
@@ -107,6 +114,12 @@ OF_MAIN_PROCESS = (
 )
 # Options of a loader that say which rows come when.
 ORDERING = ("sampler", "batch_sampler", "shuffle", "drop_last")
+LOST = (
+    "Weights as they were given are needed, and they are gone: the module, or a part of it, was "
+    "passed to the net as an object, and training changed that object. Pass an untrained net, "
+    "whose parts will be copied before they are trained; or a class or a function that builds the "
+    "module."
+)
 # Enough rows to tell whether processes were given different inputs.
 N_COMPARED = 64
 
@@ -194,7 +207,9 @@ class Phase:
         return self.first_epoch <= epoch and (self.last_epoch is None or epoch <= self.last_epoch)
 
 
-def fresh_net(net: NeuralNet, *, weights_from: Any = "itself", **params: Any) -> NeuralNet:
+def fresh_net(
+    net: NeuralNet, *, weights_from: Any = "itself", anew: Iterable[str] = (), **params: Any
+) -> NeuralNet:
     """Return an initialised copy of a net with new optimizer, callbacks and empty history.
 
     A new optimizer is not a nicety: after cosine annealing the old one has learning rate 0, and
@@ -202,12 +217,17 @@ def fresh_net(net: NeuralNet, *, weights_from: Any = "itself", **params: Any) ->
     without ``LoadInitState``: it would put the weights of an old checkpoint in place of the ones
     given here, and retraining would start from what was trained on forgotten rows.
 
+    Modules are copied as they stand: with what was frozen, added or exchanged after the net was
+    initialised, which class and weights alone do not tell.
+
     Parameters
     ----------
     net : NeuralNet
         What to copy.
     weights_from : "itself", NeuralNet or None, default="itself"
-        Whose weights to take; None draws new ones.
+        Whose modules to copy; None builds them as they were given, see :func:`initialized`.
+    anew : iterable of str, default=()
+        Names of modules or criteria that are built in either case.
     **params : dict
         Parameters to set on the copy before it is initialised.
 
@@ -215,24 +235,122 @@ def fresh_net(net: NeuralNet, *, weights_from: Any = "itself", **params: Any) ->
     -------
     NeuralNet
         The copy.
+
+    Raises
+    ------
+    ValueError
+        If modules are to be built as they were given, and training changed what was given.
     """
-    copy = copy_net(net)
-    if params:
-        copy.set_params(**params)
-    copy.initialize()
-    copy.callbacks_ = [
+    source = net if isinstance(weights_from, str) else weights_from
+    parts = {} if source is None else own_copy(parts_of(source), {})
+    for part in parts.values():
+        _bare(part)
+    copied = initialized(copy_net(net, **params), parts, anew)
+    copied.callbacks_ = [
         (name, callback)
-        for name, callback in copy.callbacks_
+        for name, callback in copied.callbacks_
         if not isinstance(callback, LoadInitState)
     ]
-    source = net if isinstance(weights_from, str) else weights_from
-    if source is not None:
-        for name in (*source._modules, *source._criteria):  # skorch's list of what has weights
-            weights = _unwrapped(getattr(source, name + "_")).state_dict()
-            _unwrapped(getattr(copy, name + "_")).load_state_dict(weights)
-        if hasattr(source, "classes_inferred_"):  # without it a net cannot be scored
-            copy.classes_inferred_ = source.classes_inferred_
-    return copy
+    if hasattr(source, "classes_inferred_"):  # without it a net cannot be scored
+        copied.classes_inferred_ = source.classes_inferred_
+    return copied
+
+
+def _bare(module: nn.Module) -> None:
+    """Take off what training puts on a module: accelerate's wrapper, hooks of this package."""
+    if vars(module).pop("_original_forward", None) is not None:
+        vars(module).pop("forward", None)
+    ours = __name__.partition(".")[0]
+    for layer in module.modules():
+        for hooks in (layer._forward_hooks, layer._forward_pre_hooks):
+            for key, hook in list(hooks.items()):
+                if str(getattr(hook, "__module__", "")).partition(".")[0] == ours:
+                    del hooks[key]
+
+
+def initialized(
+    net: NeuralNet, parts: dict[str, nn.Module] | None = None, anew: Iterable[str] = ()
+) -> NeuralNet:
+    """Initialise a net as skorch does, but let it train copies of what its parameters hold.
+
+    A module, a backbone or a criterion that was passed as an object, one that a function remembers,
+    and callbacks: all stay as they were given, so that the net can be built from them again.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Not initialised; changed in place.
+    parts : dict or None, default=None
+        What to put in place of modules and criteria of these names.
+    anew : iterable of str, default=()
+        Names of which not to, if the weights that were given are still there.
+
+    Returns
+    -------
+    NeuralNet
+        The same net.
+
+    Raises
+    ------
+    ValueError
+        If the weights that were given are gone, see :func:`copy_net`.
+    """
+    given: dict[str, nn.Module] = parts or {}
+    memo: dict[int, Any] = {}
+
+    def apart(build: Callable[[], Any], names: Callable[[], list[str]]) -> Callable[[], Any]:
+        def build_apart() -> NeuralNet:
+            build()
+            for name in names():
+                part = getattr(net, name + "_")
+                if isinstance(part, nn.Module):
+                    is_lost = _is_lost(part)
+                    if name in given and (is_lost or name not in anew):
+                        part = given[name]
+                    elif is_lost:
+                        raise ValueError(LOST)
+                    else:
+                        part = own_copy(part, memo)
+                    setattr(net, name + "_", part)
+                    # a criterion may hold weights of the module, which are copies already
+                    memo.update({id(own): own for own in _objects({name: part}).values()})
+            return net
+
+        return build_apart
+
+    before = {name: value for name, value in vars(net).items() if _is_about_callbacks(name)}
+    vars(net).update(own_copy(before, memo))
+    net.initialize_module = apart(net.initialize_module, lambda: net._modules)
+    net.initialize_criterion = apart(net.initialize_criterion, lambda: net._criteria)
+    try:
+        net.initialize()
+        net.keeps_given_ = True
+        return net
+    finally:
+        vars(net).update(before)
+        for name in ("initialize_module", "initialize_criterion"):
+            del net.__dict__[name]  # skorch's own __delattr__ would unregister a component
+
+
+def _is_about_callbacks(parameter: str) -> bool:
+    return parameter.partition("__")[0] == "callbacks"
+
+
+def parts_of(net: NeuralNet) -> dict[str, nn.Module]:
+    """Return modules and criteria of an initialised net, as they are without any wrapper.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        An initialised net.
+
+    Returns
+    -------
+    dict
+        From skorch's names of them to modules.
+    """
+    parts = {name: getattr(net, name + "_", None) for name in (*net._modules, *net._criteria)}
+    return {name: _unwrapped(part) for name, part in parts.items() if isinstance(part, nn.Module)}
 
 
 def same_weights(net: NeuralNet, other: NeuralNet) -> bool:
@@ -249,14 +367,14 @@ def same_weights(net: NeuralNet, other: NeuralNet) -> bool:
         Whether they do.
     """
     weights = (
-        [*chain(*([*part.parameters(), *part.buffers()] for part in _modules(of)))]
+        [
+            *chain(
+                *([*parts_of(of)[n].parameters(), *parts_of(of)[n].buffers()] for n in of._modules)
+            )
+        ]
         for of in (net, other)
     )
     return all(map(torch.equal, *weights))
-
-
-def _modules(net: NeuralNet) -> list[nn.Module]:
-    return [getattr(net, name + "_") for name in net._modules]
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
@@ -265,42 +383,228 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     return module.module if isinstance(module, DistributedDataParallel) else module
 
 
-def copy_net(net: NeuralNet) -> NeuralNet:
-    """Return a copy of a net that is not initialised, as scikit-learn's ``clone`` does.
+def _objects(parts: dict[str, nn.Module]) -> dict[tuple[str, ...], Any]:
+    """Return the layers, weights and buffers of some modules."""
+    return {
+        (name, kind, where): found
+        for name, part in parts.items()
+        for kind in ("modules", "parameters", "buffers")
+        for where, found in getattr(part, f"named_{kind}")()
+    }
 
-    What a callback holds and nothing can copy is shared with the original: a TensorBoard
-    ``SummaryWriter``, for example, has a thread and an open file. So is an accelerator, with which
-    the copy may take part in training on several processes.
+
+def _is_lost(part: nn.Module) -> bool:
+    weights = (weight for weight in part.parameters() if not nn.parameter.is_lazy(weight))
+    return any(weight.numel() and bool(weight.isnan().all()) for weight in weights)
+
+
+def check_fresh_weights(net: NeuralNet) -> None:
+    """Raise ValueError if building a trained net again does not give the net it was made as.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        An initialised net; not changed.
+
+    Raises
+    ------
+    ValueError
+        If the weights it was given are gone, or other layers, or other frozen weights, come out.
+    """
+    with isolated_rng(0, device_of(net)):
+        new = fresh_net(net, weights_from=None)
+    is_mapped = any(isinstance(callback, ParamMapper) for _, callback in new.callbacks_)
+    built, trained = (_description_of_weights(one, not is_mapped) for one in (new, net))
+    differing = [name for name in {**built, **trained} if built.get(name) != trained.get(name)]
+    if differing:
+        raise ValueError(
+            f"New weights are needed, and building the net again gives another one: "
+            f"{differing[0]!r} is {built.get(differing[0], 'missing')}, and "
+            f"{trained.get(differing[0], 'missing')} in the trained net, which was changed after "
+            "it was initialised. Pass a class or a function as module that builds it as it is now."
+        )
+
+
+def _description_of_weights(net: NeuralNet, with_flags: bool) -> dict[str, str]:
+    return {
+        f"{name}.{where}": f"of shape {tuple(weight.shape)}"
+        + (" and frozen" if with_flags and not weight.requires_grad else "")
+        for name, part in parts_of(net).items()
+        for where, weight in part.named_parameters()
+        if not nn.parameter.is_lazy(weight)
+    }
+
+
+def refuse_hidden_weights(net: NeuralNet) -> None:
+    """Raise ValueError if a net trained weights that its parameters do not show.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        An initialised net; not changed.
+
+    Raises
+    ------
+    ValueError
+        If a function remembers what was trained: original weights would outlive unlearning.
+    """
+    probe = copy_net(net, compile=False)
+    with isolated_rng(0, device_of(net)):
+        probe._initialize_virtual_params()
+        probe._initialize_module()
+        probe._initialize_criterion()
+    trained, again = ({_place(p) for p in _weights(one)} for one in (net, probe))
+    if trained & again:
+        raise ValueError(
+            "The net was trained on weights that a function remembers, and they would still be "
+            "there after unlearning. Let the function make a copy, copy.deepcopy(backbone) for "
+            "example, or pass what it remembers as a parameter, module__backbone=backbone."
+        )
+
+
+def _weights(net: NeuralNet) -> list[torch.Tensor]:
+    weights = (weight for part in parts_of(net).values() for weight in part.parameters())
+    return [w for w in weights if not nn.parameter.is_lazy(w) and w.numel()]
+
+
+def _place(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def copy_net(net: NeuralNet, **changes: Any) -> NeuralNet:
+    """Return a copy of a net that is not initialised.
+
+    Two parameters that share something go on sharing it. What nothing can copy is shared with the
+    original: a TensorBoard ``SummaryWriter``, for example, has a thread and an open file. So is an
+    accelerator, with which the copy may take part in training on several processes.
+
+    skorch trains a module, a backbone or a criterion that is passed as an object itself. What such
+    a net was given is gone once it is trained, and what is there instead may know rows that are to
+    be forgotten; the copy has NaN in its place, which :func:`initialized` refuses to start from.
 
     Parameters
     ----------
     net : NeuralNet
         What to copy.
+    **changes : dict
+        Parameters that are to be others.
 
     Returns
     -------
     NeuralNet
         The copy.
     """
-    params = {
-        name: _copied(value) if name.startswith("callbacks") else clone(value, safe=False)
-        for name, value in net.get_params(deep=False).items()
-    }
+    memo: dict[int, Any] = {}
+    for _, callback in getattr(net, "callbacks_", ()):
+        if any(callback is own for own in _callbacks_given(net)):  # skorch trains with these
+            memo[id(callback)] = _as_constructed(callback, memo)
+    params = own_copy(net.get_params(deep=False), memo)
+    for tensor in _trained_in_place(net, memo):
+        blank = memo[id(tensor)]
+        blank.data = torch.full((), torch.nan, dtype=blank.dtype).expand(blank.shape)
     if isinstance(net, AccelerateMixin) and net.accelerator.device_placement:
         params["device"] = None  # the accelerator says, when it is initialised
-    return parallel_class(type(net))(**params)
+    return parallel_class(type(net))(**{**params, **changes})
 
 
-def _copied(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)([_copied(part) for part in value])
+def is_trained_in_place(net: NeuralNet) -> bool:
+    """Tell whether a net trained what it was given, so that this is gone.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Not changed.
+
+    Returns
+    -------
+    bool
+        False if the net is not initialised.
+    """
+    memo: dict[int, Any] = {}
+    own_copy(net.get_params(deep=False), memo)
+    return bool(_trained_in_place(net, memo))
+
+
+def _trained_in_place(net: NeuralNet, memo: dict[int, Any]) -> list[torch.Tensor]:
+    """Return those tensors among a net's copied parameters that are what the net trained."""
+    given = [tensor for tensor in memo.get(id(memo), ()) if isinstance(tensor, torch.Tensor)]
+    given = [x for x in given if x.is_floating_point() and not nn.parameter.is_lazy(x)]
+    places = {_place(weight) for weight in _weights(net)}
+    found = [tensor for tensor in given if tensor.numel() and _place(tensor) in places]
+    if not found and not getattr(net, "keeps_given_", False):
+        # of a copy or a pickle, what was given and what was trained lie apart; they are equal
+        trainable = [weight for weight in _weights(net) if weight.requires_grad]
+
+        def is_one(x: torch.Tensor) -> bool:
+            return any(x.shape == weight.shape and x.equal(weight) for weight in trainable)
+
+        varied = [x for x in given if x.numel() and x.min() < x.max()]
+        learned = [x for x in varied if isinstance(x, nn.Parameter) and x.requires_grad]
+        found = [x for x in varied if not isinstance(x, nn.Parameter) and is_one(x)]
+        if learned and all(map(is_one, learned)):
+            found += [x for x in given if isinstance(x, nn.Parameter)]
+    if found:
+        layers = [x for x in memo[id(memo)] if isinstance(x, nn.Module)]
+        buffers = [b for layer in layers for b in layer.buffers() if b.is_floating_point()]
+        found += [b for b in buffers if id(b) in memo and b.numel()]
+    return found
+
+
+def _callbacks_given(net: NeuralNet) -> list[Any]:
+    given = net.callbacks if isinstance(net.callbacks, list | tuple) else ()
+    return [item[1] if isinstance(item, list | tuple) else item for item in given]
+
+
+def _as_constructed(callback: Callback, memo: dict[int, Any]) -> Callback:
+    """Return a callback without what it has learned in training."""
+    expected = inspect.signature(type(callback)).parameters.values()
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in expected)
+    names = {parameter.name for parameter in expected}
+    params = callback.get_params(deep=False)
+    kept = {name: value for name, value in params.items() if takes_all or name in names}
+    return type(callback)(**own_copy(kept, memo))
+
+
+def own_copy(value: Any, memo: dict[int, Any]) -> Any:
+    """Return a deep copy that shares with the original what nothing can copy.
+
+    Parameters
+    ----------
+    value : object
+        What to copy.
+    memo : dict
+        As in :func:`copy.deepcopy`: what is copied already. What is copied now is added.
+
+    Returns
+    -------
+    object
+        The copy.
+    """
+    trial = dict(memo)
     try:
-        return clone(value, safe=False)
-    except (TypeError, pickle.PicklingError):
-        if not isinstance(value, Callback):
-            return value
-        params = value.get_params(deep=False)
-        return type(value)(**{name: _copied(param) for name, param in params.items()})
+        copied = copy.deepcopy(value, trial)
+    except (TypeError, RuntimeError, NotImplementedError, pickle.PicklingError):
+        return _copied_in_part(value, memo)
+    kept_alive = trial.pop(id(trial), [])
+    memo.update(trial)
+    memo.setdefault(id(memo), []).extend(kept_alive)
+    return copied
+
+
+def _copied_in_part(value: Any, memo: dict[int, Any]) -> Any:
+    if isinstance(value, dict):
+        return {key: own_copy(part, memo) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([own_copy(part, memo) for part in value])
+    if isinstance(value, torch.Tensor):  # computed from others: torch copies no such tensor
+        return value.detach().clone()
+    if not isinstance(value, nn.Module | Callback):
+        return value
+    for layer in value.modules() if isinstance(value, nn.Module) else [value]:
+        for part in (*vars(layer).values(), *getattr(layer, "_buffers", {}).values()):
+            if not isinstance(part, dict):
+                memo[id(part)] = own_copy(part, memo)
+    return copy.deepcopy(value, memo)
 
 
 def train(

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
+from ..training import check_fresh_weights
 from ..unlearners import RetrainUnlearner
 from ..utils.arguments import check_types
 from .attack_result import AttackResult
@@ -448,6 +449,7 @@ def _check_can_retrain(unlearner: BaseUnlearner) -> None:
             f"{type(unlearner).__name__} trains several nets, each on its own rows, and is exact "
             "already: there is nothing to fall back to. Use on_failure='refuse' or 'keep'."
         )
+    check_fresh_weights(unlearner.net_)
 
 
 def _retrained(unlearner: BaseUnlearner, idx: ArrayLike, training: dict[str, Any]) -> BaseUnlearner:

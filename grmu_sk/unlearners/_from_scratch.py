@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 from skorch import NeuralNet
-from torch import nn
 
 from ..base import BaseUnlearner, Request
 from ..training import Phase, fresh_net, train
@@ -16,13 +14,11 @@ class FromScratchUnlearner(BaseUnlearner):
     """Base class of methods that train a net with new weights, with the recipe of ``fit``."""
 
     _needs_trained_net = False
+    _needs_fresh_weights = True
 
     @abstractmethod
     def _phase(self, net: NeuralNet, request: Request) -> Phase:
         """Return the one phase that trains the new net."""
-
-    def _new_net(self, X: Any) -> NeuralNet:
-        return check_draws_weights(super()._new_net(X))
 
     def _unlearn(self, request: Request) -> NeuralNet:
         net = fresh_net(request.net, weights_from=None)
@@ -34,15 +30,3 @@ class FromScratchUnlearner(BaseUnlearner):
             validation=request.validation,
             progress=request.progress,
         )
-
-
-def check_draws_weights(net: NeuralNet) -> NeuralNet:
-    """Return the net if new weights can be drawn for it, and raise ValueError if not."""
-    if isinstance(net.module, nn.Module):
-        raise ValueError(
-            f"The net's module is an instance of {type(net.module).__name__}. Retraining "
-            "needs new random weights, and an instance would keep its trained ones. Pass the "
-            f"class, module={type(net.module).__name__} with module__... arguments, or a "
-            "function that builds it (which may load pretrained weights)."
-        )
-    return net

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from skorch import NeuralNet
-from torch import nn
 
 from ..base import Request
 from ..outputs import log_probabilities
 from ..parameters import POSITIVE, SHARE, parameter
-from ..rows import Rows, TrainingRows
+from ..rows import Rows
 from ..training import Batch, Phase, fresh_net
 from ..utils._random import draw_by_weight
 from ._approximate import RetainingUnlearner
 from ._distillation import frozen_teacher, softened_divergence
-from ._initial_weights import parameters_without_reset, untrained_net
 
 __all__ = ["BadTeacherUnlearner"]
 
@@ -46,10 +43,9 @@ class BadTeacherUnlearner(RetainingUnlearner):
     estimator : skorch net, FrozenEstimator or None, default=None
         The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
         in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net. Where its ``module`` is a class or a
-        function, the incompetent teacher is what calling it gives (with pretrained weights, if it
-        loads some). Where it is an instance, every layer's ``reset_parameters`` is called on a
-        copy, and ``fit`` refuses an instance with parameters that this leaves as they are.
+        trains nothing. None gives a small default net. The incompetent teacher is what
+        building its ``module`` again gives (with pretrained weights, if it loads some or was
+        passed as an object that has some).
     retain_share : float, default=0.3
         Remaining rows drawn in each epoch, as a share of all remaining rows, in (0, 1].
     temperature : float, default=1.0
@@ -102,31 +98,18 @@ class BadTeacherUnlearner(RetainingUnlearner):
     """
 
     method_name = "bad_teacher"
+    _needs_fresh_weights = True
     search_grid = {"lr": [0.0025, 0.005, 0.01, 0.02]}
     _phases_that_read_forgotten = ("setup", "teach")
 
     retain_share: float = parameter(0.3, SHARE)
     temperature: float = parameter(1.0, POSITIVE)
 
-    def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
-        super()._check_net(net, data)
-        if not isinstance(net.module, nn.Module):
-            return
-        fixed = parameters_without_reset(net.module)
-        if fixed:
-            name = type(net.module).__name__
-            raise ValueError(
-                f"The net's module is an instance of {name}, and no layer's reset_parameters() "
-                f"draws its parameters {fixed} anew, so there can be no untrained teacher. Pass "
-                f"the class, module={name} with module__... arguments, or a function that builds "
-                "it; or give the layer that owns them a reset_parameters() method."
-            )
-
     def _phases(self, request: Request) -> list[Phase]:
         net, data, forget = request.net, request.data, request.forget
         drawn = self._drawn_remaining_rows(request)
         competent = frozen_teacher(fresh_net(net), data, np.unique(np.concatenate(drawn)))
-        incompetent = frozen_teacher(untrained_net(net), data, forget)
+        incompetent = frozen_teacher(fresh_net(net, weights_from=None), data, forget)
         is_forgotten = torch.zeros(len(data), dtype=torch.bool)
         is_forgotten[data.positions(forget)] = True
 

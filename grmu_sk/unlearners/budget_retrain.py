@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from skorch import NeuralNet
 
 from ..base import Request
 from ..training import Phase, fresh_net
 from ._approximate import RetainingUnlearner
-from ._from_scratch import check_draws_weights
 
 __all__ = ["BudgetRetrainUnlearner"]
 
@@ -36,8 +33,8 @@ class BudgetRetrainUnlearner(RetainingUnlearner):
     estimator : skorch net, FrozenEstimator or None, default=None
         The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
         in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net. Its ``module`` must be a class or a
-        function: weights of a module *instance* could not be drawn anew.
+        trains nothing. None gives a small default net. New weights are those that its
+        parameters give: see :doc:`/guide/faq`.
     max_epochs : int, default=10
         Epochs of an unlearning run; the default is that of the approximate methods.
     reweight : bool or "uniform", default=False
@@ -77,9 +74,7 @@ class BudgetRetrainUnlearner(RetainingUnlearner):
     method_name = "budget_retrain"
     search_grid = {"lr": [0.025, 0.05, 0.1, 0.2]}
     _needs_trained_net = False
-
-    def _new_net(self, X: Any) -> NeuralNet:
-        return check_draws_weights(super()._new_net(X))
+    _needs_fresh_weights = True
 
     def _unlearn(self, request: Request) -> NeuralNet:
         request.net = fresh_net(request.net, weights_from=None)

@@ -34,9 +34,8 @@ class EUkUnlearner(LastLayersUnlearner):
         The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
         in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
         trains nothing. None gives a small default net.
-        A ``module`` that is an *instance* cannot be built again: its last layers must then have
-        ``reset_parameters``, as torch's own have. A class or a function is built again, and its
-        own initialisation (which may load pretrained weights) counts.
+        Its ``module`` is built again, and what comes out (pretrained weights, if it loads some or
+        was passed as an object that has some) is where the last layers start.
 
     Attributes
     ----------
@@ -74,6 +73,7 @@ class EUkUnlearner(LastLayersUnlearner):
     method_name = "eu_k"
     search_grid = {"k": [1, 2, 3, 4]}
     _keeps_weights = True
+    _needs_fresh_weights = True
 
     def _prepare(self, net: NeuralNet, layers: list[str], X: Any) -> None:
         for path, value in draw_initial_weights(net, layers, X).items():

@@ -42,8 +42,8 @@ class GroupDROUnlearner(FromScratchUnlearner):
     estimator : skorch net, FrozenEstimator or None, default=None
         The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
         in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net. Its ``module`` must be a class or a
-        function: weights of a module *instance* could not be drawn anew. Its ``criterion`` must
+        trains nothing. None gives a small default net. New weights are those that its
+        parameters give: see :doc:`/guide/faq`. Its ``criterion`` must
         have a ``reduction``, as torch's losses do.
     eta : float, default=0.01
         Step size :math:`\eta` of the groups' weights. 0 leaves them equal. The default is the one

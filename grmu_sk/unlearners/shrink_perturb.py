@@ -39,9 +39,8 @@ class ShrinkPerturbUnlearner(RetainingUnlearner):
         The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
         in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
         trains nothing. None gives a small default net.
-        A ``module`` that is an *instance* cannot be built again: all of its layers with weights
-        must then have ``reset_parameters``, as torch's own have. A class or a function is built
-        again, and its own initialisation (which may load pretrained weights) is the noise.
+        Its ``module`` is built again, and what comes out (pretrained weights, if it loads some or
+        was passed as an object that has some) is the noise.
     shrink : float, default=0.4
         What is left of the trained weights, :math:`\lambda`, from 0 to 1. The less, the more is
         forgotten at once and the more must be learned again.
@@ -85,6 +84,7 @@ class ShrinkPerturbUnlearner(RetainingUnlearner):
     """
 
     method_name = "shrink_perturb"
+    _needs_fresh_weights = True
     search_grid = {"shrink": [0.4, 0.6, 0.8, 0.9]}
 
     shrink: float = parameter(0.4, Interval(Real, 0, 1, closed="both"))

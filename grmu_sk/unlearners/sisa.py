@@ -20,9 +20,8 @@ from ..parameters import COUNT, one_of, parameter
 from ..progress import Progress
 from ..reweight import group_balance_weights
 from ..rows import Rows, TrainingRows
-from ..training import Phase, fresh_net, train
+from ..training import Phase, fresh_net, own_copy, train
 from ..utils._random import isolated_rng
-from ._from_scratch import check_draws_weights
 
 __all__ = ["SISAUnlearner"]
 
@@ -49,8 +48,8 @@ class SISAUnlearner(BaseUnlearner):
     ----------
     estimator : skorch net or None, default=None
         The net to train, once per shard: an unfitted :class:`skorch.NeuralNetClassifier` (or
-        subclass). None gives a small default net. Its ``module`` must be a class or a function:
-        weights of a module *instance* could not be drawn anew. A trained net
+        subclass). None gives a small default net. A module that is an *instance* is copied for each
+        shard. A trained net
         (:class:`sklearn.frozen.FrozenEstimator`) is refused: it has seen the rows of all shards.
     n_shards : int, default=5
         Number S of shards. 1 is plain retraining.
@@ -112,6 +111,7 @@ class SISAUnlearner(BaseUnlearner):
     search_grid = {"n_shards": [2, 3, 5, 8]}
     _accepts_trained_net = False
     _keeps_unaffected_weights = True
+    _needs_fresh_weights = True
 
     shards_: NDArray[np.int64]
 
@@ -162,7 +162,7 @@ class SISAUnlearner(BaseUnlearner):
             )
         if len(X) < self.n_shards:
             raise ValueError(f"n_shards={self.n_shards} shards need more than {len(X)} rows.")
-        net = check_draws_weights(super()._new_net(X))
+        net = super()._new_net(X)
         takes_probabilities = _is_kind_of(net.criterion, nn.NLLLoss)
         build = _BuildEnsemble(
             net.module,
@@ -268,7 +268,10 @@ class _BuildEnsemble:
             predict_nonlinearity=self.predict_nonlinearity,
             criterion_=nn.NLLLoss() if self.takes_probabilities else None,
         )
-        members = [self.module(**kwargs) for _ in range(self.n_shards)]
+        members = [
+            own_copy(NeuralNet.initialized_instance(None, self.module, kwargs), {})
+            for _ in range(self.n_shards)
+        ]
         return ShardEnsemble(members, self.aggregation, reader)
 
     def member_net(self, ensemble: NeuralNet) -> NeuralNet:

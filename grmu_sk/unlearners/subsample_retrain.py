@@ -32,8 +32,8 @@ class SubsampleRetrainUnlearner(FromScratchUnlearner):
     estimator : skorch net, FrozenEstimator or None, default=None
         The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
         in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net. Its ``module`` must be a class or a
-        function: weights of a module *instance* could not be drawn anew.
+        trains nothing. None gives a small default net. New weights are those that its
+        parameters give: see :doc:`/guide/faq`.
 
     Attributes
     ----------

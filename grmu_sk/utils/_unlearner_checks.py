@@ -29,6 +29,7 @@ from sklearn.utils.validation import has_fit_parameter
 from ..base import BaseUnlearner
 from ..checkpoint import UnlearningCheckpoint
 from ..nets import SmallCNN
+from ..training import fresh_net
 from ..unlearners import all_unlearners
 from ._check_tools import (
     FIRST,
@@ -744,6 +745,35 @@ def check_frozen_net_is_not_trained(name: str, unlearner: BaseUnlearner) -> None
     assert len(made.history_) == 0, f"{name}: fit records training of a net that was frozen."
 
 
+def check_given_parts_are_copied(name: str, unlearner: BaseUnlearner) -> None:
+    """A module passed as an object, or remembered by a function, is where a fresh net starts."""
+    data = small_data()
+    for way in ("an object", "a function"):
+        module = DropoutNet()
+        given = [weight.clone() for weight in module.parameters()]
+        net = small_net(module if way == "an object" else lambda kept=module: kept)
+        made = fitted(unlearner, data, net).unlearn(FIRST)
+        fresh = fresh_net(made.net_, weights_from=None).module_
+        member = getattr(fresh, "members", [fresh])[0]
+        for found in (module, member):
+            assert all(map(torch.equal, given, found.parameters())), (
+                f"{name}: fit or unlearn trained {way} that was passed as module. Build nets with "
+                "fresh_net, which copies it."
+            )
+
+
+def check_frozen_layers_stay_frozen(name: str, unlearner: BaseUnlearner) -> None:
+    """Weights that need no gradient are the same after ``fit`` and ``unlearn``."""
+    module = DropoutNet()
+    given = module.body.requires_grad_(False)[0].weight.clone()
+    made = fitted(unlearner, small_data(), small_net(module)).unlearn(FIRST)
+    for where, weight in made.net_.module_.named_parameters():
+        if where.endswith("body.0.weight"):
+            assert torch.equal(weight, given) and not weight.requires_grad, (
+                f"{name}: a frozen layer was changed. Leave weights alone that need no gradient."
+            )
+
+
 def check_default_net(name: str, unlearner: BaseUnlearner) -> None:
     """``estimator=None`` gives a net for tables and for images."""
     for images in (False, True):
@@ -794,6 +824,8 @@ ALL_CHECKS = [
     check_extra_inputs,
     check_sample_weight,
     check_frozen_net_is_not_trained,
+    check_given_parts_are_copied,
+    check_frozen_layers_stay_frozen,
     check_default_net,
 ]
 __all__ = [check.__name__ for check in ALL_CHECKS]

@@ -3,12 +3,10 @@ import pytest
 import torch
 from conftest import make_net, make_table, weights_of
 from scipy.special import softmax
-from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetBinaryClassifier
-from torch import nn
 
 from grmu_sk import BadTeacherUnlearner
-from grmu_sk.nets import MLP, SmallCNN
+from grmu_sk.nets import MLP
 from grmu_sk.unlearners import bad_teacher as bad_teacher_module
 
 FORGET = [40, 41, 50, 60, 61]
@@ -19,13 +17,14 @@ SHORT = {"max_epochs": 3, "random_state": 0}
 def untrained(monkeypatch):
     """The incompetent teachers, as they are made."""
     made = []
-    original = bad_teacher_module.untrained_net
+    original = bad_teacher_module.fresh_net
 
-    def spy(net):
-        made.append(original(net))
-        return made[-1]
+    def spy(net, **kwargs):
+        new = original(net, **kwargs)
+        made.extend([new] if kwargs else [])
+        return new
 
-    monkeypatch.setattr(bad_teacher_module, "untrained_net", spy)
+    monkeypatch.setattr(bad_teacher_module, "fresh_net", spy)
     return made
 
 
@@ -134,73 +133,6 @@ def test_untrained_teacher_of_a_class(image_net, untrained):
     assert not any(np.allclose(state[n], w) for n, w in state_of(unlearner.net_).items())
     assert (state["features.1.running_mean"] == 0).all()
     assert not untrained[0].module_.training
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_untrained_teacher_of_an_instance(untrained, frozen):
-    table = make_table(n_rows=96, images=True)
-    instance = SmallCNN(width=4)
-    net = make_net(instance)
-    if frozen:
-        net = FrozenEstimator(net.fit(table.X, table.y.astype(np.int64)))
-    before = {name: value.clone() for name, value in instance.state_dict().items()}
-    unlearner = run(table, net)
-    state = state_of(untrained[0])
-    for name, value in state_of(unlearner.net_).items():
-        assert not np.allclose(state[name], value), name
-        if "weight" in name and "features.1" not in name and "features.5" not in name:
-            assert not np.allclose(state[name], before[name]) or value.ndim == 1, name
-    assert (state["features.1.running_mean"] == 0).all()
-    assert all(torch.equal(value, before[name]) for name, value in instance.state_dict().items())
-
-
-class WithScale(MLP):
-    """Has a parameter of its own that no layer can draw anew."""
-
-    def __init__(self):
-        super().__init__(4)
-        self.scale = nn.Parameter(torch.full((2,), 3.0))
-
-    def forward(self, X):
-        return super().forward(X) * self.scale
-
-
-class WithReset(WithScale):
-    """Knows how to draw it."""
-
-    def reset_parameters(self):
-        nn.init.constant_(self.head.bias, 7.0)
-        nn.init.uniform_(self.scale)
-
-
-def test_instance_with_parameters_that_cannot_be_drawn(table, untrained):
-    unlearner = BadTeacherUnlearner(make_net(WithScale()), **SHORT)
-    with pytest.raises(ValueError, match=r"instance of WithScale.*\['scale'\].*module=WithScale"):
-        unlearner.fit(table.X, table.y, table.a)
-    run(table, make_net(WithScale))
-    run(table, make_net(WithReset()))
-    assert (untrained[0].module_.scale == 3).all()
-    assert (untrained[1].module_.scale < 1).all()
-    assert (untrained[1].module_.head.bias == 7).all(), "the module has the last word"
-
-
-class Attention(nn.Module):
-    """Its attention layer resets itself under a private name."""
-
-    def __init__(self):
-        super().__init__()
-        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
-        self.head = nn.Linear(4, 2)
-
-    def forward(self, X):
-        X = X[:, None, :]
-        return self.head(self.attention(X, X, X)[0][:, 0])
-
-
-def test_instance_with_attention(table, untrained):
-    unlearner = run(table, make_net(Attention()))
-    drawn = untrained[0].module_.attention.in_proj_weight
-    assert not torch.equal(drawn, unlearner.net_.module_.attention.in_proj_weight)
 
 
 def test_single_logit(table):

@@ -9,10 +9,8 @@ from sklearn.frozen import FrozenEstimator
 from grmu_sk import (
     BudgetRetrainUnlearner,
     GroupDROUnlearner,
-    SISAUnlearner,
     SubsampleRetrainUnlearner,
 )
-from grmu_sk.nets import MLP
 
 FORGET = [40, 41, 50]
 
@@ -49,15 +47,3 @@ def test_weights_of_a_trained_net_are_not_the_start(method, table):
     (before, after), (scaled_before, scaled_after) = run(1), run(10)
     assert not np.array_equal(before[0], scaled_before[0])
     assert all(map(np.array_equal, after, scaled_after))
-
-
-@pytest.mark.parametrize(
-    "method",
-    [BudgetRetrainUnlearner, GroupDROUnlearner, SISAUnlearner, SubsampleRetrainUnlearner],
-)
-def test_module_instance_is_refused_and_function_is_not(method, table):
-    net = make_net(MLP(4, hidden=(16,)))
-    with pytest.raises(ValueError, match=r"instance of MLP.*Pass the class, module=MLP"):
-        method(net).fit(table.X, table.y, table.a)
-    net = make_net(lambda: MLP(4, hidden=(16,)))
-    method(net, random_state=0).fit(table.X, table.y, table.a).unlearn(FORGET)

@@ -106,27 +106,6 @@ def test_eu_k_uses_the_modules_own_initialisation(table, monkeypatch):
     assert (unlearner.unlearn(FORGET).net_.module_.head.weight == 1).all()
 
 
-class Table(nn.Module):
-    """A layer of one's own that cannot be reset."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(4, 2))
-
-    def forward(self, X):
-        return X @ self.weight
-
-
-def test_instance_that_cannot_be_reset(table):
-    module = nn.Sequential(nn.Linear(4, 4), Table())
-    unlearner = EUkUnlearner(make_net(module), random_state=0).fit(table.X, table.y, table.a)
-    with pytest.raises(ValueError, match=r"layer '1' \(Table\) holds weights but has no reset_par"):
-        unlearner.unlearn(FORGET)
-    CFkUnlearner(make_net(module), random_state=0).fit(table.X, table.y, table.a).unlearn(FORGET)
-    only_first = nn.Sequential(Table(), nn.Linear(2, 2))
-    EUkUnlearner(make_net(only_first)).fit(table.X, table.y, table.a).unlearn(FORGET)
-
-
 class OutOfOrder(nn.Module):
     """Listed in another order than run; attention's output projection never runs by itself."""
 

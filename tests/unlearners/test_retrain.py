@@ -60,12 +60,6 @@ def test_reweight_gives_back_the_training_mix(table, row_spy):
     assert in_group[drawn].mean() < share / 2
 
 
-def test_module_instance_is_refused(table):
-    net = make_net(MLP(4, hidden=(16,)))
-    with pytest.raises(ValueError, match=r"instance of MLP.*Pass the class, module=MLP"):
-        RetrainUnlearner(net).fit(table.X, table.y, table.a)
-
-
 def test_function_as_module(table):
     net = make_net(lambda: MLP(4, hidden=(16,)))
     RetrainUnlearner(net, random_state=0).fit(table.X, table.y, table.a).unlearn(FORGET)
