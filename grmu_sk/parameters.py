@@ -84,11 +84,12 @@ class WithParameters:
             if isinstance(vars(cls).get(name), Field)
         }
         fields = dataclass(cls, kw_only=True, eq=False, repr=False).__dataclass_fields__  # type: ignore[attr-defined]
-        cls._parameter_constraints = {  # what scikit-learn's ``_validate_params`` reads
+        constraints = {  # what scikit-learn's ``_validate_params`` reads
             name: list(declared.metadata["allowed"])
             for name, declared in fields.items()
             if declared.metadata.get("allowed")
         }
+        cls._parameter_constraints = constraints  # type: ignore[attr-defined]
         if cls.__doc__:
             cls.__doc__ = _with_inherited_entries(cls)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from skorch import NeuralNet
@@ -80,7 +80,7 @@ class RandomLabelUnlearner(RetainingUnlearner):
 
     method_name = "random_label"
     search_grid = {"lr": [0.005, 0.01, 0.02, 0.05]}
-    _phases_that_read_forgotten = ("forget",)
+    _phases_that_read_forgotten: ClassVar[tuple[str, ...]] = ("forget",)
 
     exclude_true: bool = parameter(False, "boolean")
 
