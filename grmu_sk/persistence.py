@@ -703,22 +703,22 @@ def _matching_net(
             unlearner.estimator = FrozenEstimator(estimator)  # for its layers; the file has weights
         else:
             unlearner.estimator = copy_net(estimator)
-    with _malformed(path):
-        _check_parts(unlearner, _no_inputs(unlearner, 1), n_saved)
-    return _initialized(unlearner, _no_inputs(unlearner, 1))
+    X = _no_inputs(unlearner, 1)
+    _check_parts(unlearner, X, n_saved)
+    return _initialized(unlearner, X)
 
 
 def _check_parts(unlearner: BaseUnlearner, X: torch.Tensor, n_saved: int) -> None:
     """See, by one of them, that a forged number of nets in one would not fill the memory."""
     if (n_parts := getattr(unlearner, "n_shards", 1)) > 1:
         one = copy.copy(unlearner)
-        one.n_shards = 1  # type: ignore[attr-defined]
+        one.n_shards = 1
         weights = [
             w for _, part in parts_of(_initialized(one, X)).items() for w in part.parameters()
         ]
         n_weights = sum(w.numel() for w in weights if not torch.nn.parameter.is_lazy(w))
         if n_parts * n_weights > n_saved:
-            raise PersistenceError(f"{n_parts} nets have more weights than the file.")
+            raise PersistenceError(f"{n_parts} nets have more weights than the file that was read.")
 
 
 def _inputs_like(

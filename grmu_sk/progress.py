@@ -305,13 +305,13 @@ class RunProgress(NoProgress):
         )
 
     def _state(self) -> dict[str, Any]:
-        now = _given(self.net)
-        if changed := [name for name, given in self.given.items() if now[name] != given]:
-            raise CheckpointError(
-                f"The callback {changed[0]!r} changes what its constructor was given, which a "
-                "checkpoint does not keep. Let it change attributes of its own (name_), or have "
-                "the methods state_dict() and load_state_dict()."
-            )
+        for name, given in _given(self.net).items():
+            if self.given[name] != given:
+                raise CheckpointError(
+                    f"The callback {name!r} changes what its constructor was given, which a "
+                    "checkpoint does not keep. Let it change attributes of its own (name_), or "
+                    "have the methods state_dict() and load_state_dict()."
+                )
         return {
             "modules": _modules(self.net),
             "gradients": _gradients(self.net),
@@ -535,8 +535,4 @@ def _arguments(callback: Callback) -> Iterable[str]:
 
 def _given(net: NeuralNet) -> dict[str, str]:
     """Describe what the constructors of callbacks were given."""
-    return {
-        name: repr({key: describe(vars(callback).get(key)) for key in _arguments(callback)})
-        for name, callback in net.callbacks_
-        if not isinstance(callback, REPORTERS) and not _is_stateful(callback)
-    }
+    return {name: repr(describe(one)) for name, one in net.callbacks_ if not _is_stateful(one)}
