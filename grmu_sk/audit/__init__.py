@@ -3,26 +3,20 @@
 from ._errors import LedgerBusyError, LedgerDamagedError, LedgerError, LedgerWriteError
 from ._ledger_key import create_key_file
 from .acceptance_gate import AcceptanceGate, GateError
-from .attack_result import AttackResult
-from .audit_unlearning import audit_unlearning
+from .attacks import lira_scores, rmia_scores
 from .deletion_ledger import DeletionLedger
 from .deletion_request import DeletionRequest
 from .evidence import build_evidence, evidence_schema
-from .finding import Finding
 from .gate_result import GateCheck, GateResult
-from .leakage_audit import LeakageAudit
-from .leakage_finding import Interval, LeakageFinding
+from .leakage import AttackResult, Interval, LeakageAudit, LeakageFinding, audit_unlearning
 from .ledger_entry import LedgerEntry
-from .lira import lira_scores
 from .model_hash import model_hash
-from .model_scores import ModelScores, measure
 from .preflight import preflight
 from .preflight_report import PreflightReport
 from .reference_models import ReferenceModels
 from .report import read_evidence, write_report
-from .residue import scan_residue
-from .residue_scan import ResidueScan
-from .rmia import rmia_scores
+from .residue import Finding, ResidueScan, scan_residue
+from .scores import ModelScores, measure
 
 __all__ = [
     "AcceptanceGate",

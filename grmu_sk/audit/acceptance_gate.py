@@ -15,10 +15,10 @@ from ..base import BaseUnlearner
 from ..training import check_fresh_weights
 from ..unlearners import RetrainUnlearner
 from ..utils.arguments import check_types
-from .attack_result import AttackResult
 from .gate_result import ORDER, GateCheck, GateResult
-from .model_scores import ModelScores, Score, scores_of
-from .residue_scan import ResidueScan
+from .leakage import AttackResult
+from .residue import ResidueScan
+from .scores import ModelScores, Score, scores_of
 
 __all__ = ["AcceptanceGate", "GateError"]
 

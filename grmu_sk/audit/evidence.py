@@ -18,11 +18,11 @@ from ..persistence import PACKAGES
 from ..utils.arguments import check_types
 from ._group_mix import group_mix
 from .acceptance_gate import AcceptanceGate
-from .attack_result import AttackResult
 from .gate_result import GateResult
+from .leakage import AttackResult
 from .model_hash import model_hash
-from .model_scores import ModelScores, scores_of
-from .residue_scan import ResidueScan
+from .residue import ResidueScan
+from .scores import ModelScores, scores_of
 
 __all__ = ["build_evidence", "evidence_schema"]
 

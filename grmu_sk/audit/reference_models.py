@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Self
 
+import joblib
 import numpy as np
+import pandas as pd
+import torch
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet
+from torch.utils.data import ConcatDataset, Dataset, Subset
 from tqdm import tqdm
 
 from ..base import BaseUnlearner
 from ..default_net import default_net
-from ..groups import GroupEncoder
+from ..groups import GroupEncoder, Pair, attribute_column
 from ..training import copy_net
 from ..unlearners import RetrainUnlearner
-from ..utils._digest import add
+from ..utils._description import describe
+from ..utils._digest import add, add_weights, content
 from ..utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
-from ..utils.arguments import check_types
-from ._candidates import KINDS, Candidates, assign_halves, choose_candidates
-from ._net_description import net_digest
-from ._reference_cache import ReferenceCache
-from ._row_set import RowSet, join
-from ._signals import log_odds_of
+from ..utils.arguments import check_types, to_array
+from .attacks import log_odds_of
 
 __all__ = ["ReferenceModels"]
 
-_FORMAT = b"1"
+KINDS = ("forgotten", "remaining", "nonmembers")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class ReferenceModels:
@@ -196,22 +202,22 @@ class ReferenceModels:
         always = rows["remaining"].take(np.setdiff1d(np.arange(len(rows["remaining"])), attacked))
         pool = questions if len(always) == 0 else join([always, questions])
         digests = {kind: part.digest() for kind, part in rows.items()}
-        cache = self._open_cache(pool, digests, seed)
-        answers: list[NDArray[np.float64]] = []
-        n_trained = 0
+        trained: list[int] = []
+
+        def train(number: int) -> NDArray[np.float64]:
+            trained.append(number)
+            training = np.concatenate([np.ones(len(always), dtype=bool), is_in[number]])
+            model = self._train(pool, training, derive_seed(seed, 2, number))
+            return log_odds_of(model, questions.X, questions.y)
+
+        key = "" if self.cache is None else self._key(pool, digests, seed)
+        # compressed, since the checksum of that shows a damaged file
+        memory = joblib.Memory(self.cache, verbose=0, compress=1)
+        answer = memory.cache(_answer, ignore=["train"], verbose=0)
         numbers = tqdm(range(self.n_models), desc="reference models", unit="model", disable=None)
-        for number in numbers:
-            answer = None if cache is None else cache.read(number, is_in[number])
-            if answer is None:
-                training = np.concatenate([np.ones(len(always), dtype=bool), is_in[number]])
-                model = self._train(pool, training, derive_seed(seed, 2, number))
-                answer = log_odds_of(model, questions.X, questions.y)
-                n_trained += 1
-                if cache is not None:
-                    cache.write(number, is_in[number], answer)
-            answers.append(answer)
+        answers = [answer(key, number, is_in[number], train) for number in numbers]
         self.log_odds_, self.is_in_ = np.stack(answers), is_in
-        self.n_trained_ = n_trained
+        self.n_trained_ = len(trained)
         self._candidates, self._digests = candidates, digests
         return self
 
@@ -257,26 +263,30 @@ class ReferenceModels:
             warnings.simplefilter("ignore", UserWarning)  # about groups, said before
             return model.fit(pool.X, pool.y, pool.groups, forget=~training)
 
-    def _open_cache(
-        self, pool: RowSet, digests: dict[str, str], seed: int
-    ) -> ReferenceCache | None:
-        if self.cache is None:
-            return None
-        key = hashlib.sha256()
-        settings = (seed, self.reweight, self.remaining_per_group)
-        add(key, "format", _FORMAT)
-        add(key, "settings", repr(settings).encode())
-        add(key, "versions", (version("torch") + " " + version("grmu_sk")).encode())
-        for kind, digest in digests.items():
-            add(key, kind, digest.encode())
-        add(key, "net", self._net_digest(pool, seed).encode())
-        return ReferenceCache(self.cache, key.hexdigest())
+    def _key(self, pool: RowSet, digests: dict[str, str], seed: int) -> str:
+        """Return a digest of all that the models' answers depend on."""
+        versions = version("torch"), version("grmu_sk")
+        settings = (
+            seed,
+            self.reweight,
+            self.remaining_per_group,
+            *versions,
+            sorted(digests.items()),
+        )
+        return f"{settings!r} {self._net_digest(pool, seed)}"
 
     def _net_digest(self, pool: RowSet, seed: int) -> str:
         n_classes = len(GroupEncoder().fit(pool.y).classes_)
         net = default_net(pool.X, n_classes) if self.net is None else copy_net(self.net)
         with isolated_rng(derive_seed(seed, 2, 0), net.device):
-            return net_digest(net.initialize())
+            return _digest_of_net(net.initialize())
+
+
+def _answer(
+    key: str, number: int, is_in: NDArray[np.bool_], train: Callable[[int], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return what a model answers; the cache knows it by all arguments but ``train``."""
+    return train(number)
 
 
 def _untrained(estimator: Any) -> NeuralNet | None:
@@ -361,3 +371,322 @@ def candidate_rows(rows: dict[str, RowSet], candidates: Candidates) -> RowSet:
     starts = np.cumsum([0, *(len(rows[kind]) for kind in KINDS)])[:-1]
     everything = join([rows[kind] for kind in KINDS])
     return everything.take(starts[candidates.kind] + candidates.position)
+
+
+def _digest_of_net(net: NeuralNet) -> str:
+    """Return SHA-256 of an initialised net's parameters, code and weights."""
+    digest = hashlib.sha256()
+    add(digest, "class", _text(type(net)))
+    for name, value in sorted(net.get_params(deep=False).items()):
+        try:
+            add(digest, name, _text(value))
+        except ValueError as error:
+            raise ValueError(
+                f"The net's parameter {name} cannot be told from another one in the next process "
+                f"({error}), so that a cache might hold answers of other nets. Leave cache out, or "
+                "give that object a __repr__ that says what it does."
+            ) from error
+    add_weights(digest, net)
+    return digest.hexdigest()
+
+
+def _shown(value: Any) -> dict[str, Any]:
+    text = repr(value)
+    if _ADDRESS.search(text):
+        raise ValueError(f"all that is known of it is {text}")
+    return {"shown": text}
+
+
+def _text(value: Any) -> bytes:
+    return json.dumps(describe(value, _shown, exact=True)).encode()
+
+
+# who trains on whom ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Rows whose membership the reference models vary; no inputs, only where they lie.
+
+    Attributes
+    ----------
+    kind : ndarray of shape (n_candidates,)
+        Index into ``KINDS``.
+    position : ndarray of shape (n_candidates,)
+        Row number within the rows of that kind.
+    group : ndarray of shape (n_candidates,)
+        Group number.
+    pairs : list of tuple
+        The pair (y, a) of each group number.
+    left_out : list of tuple
+        Groups with remaining rows and no non-member.
+    """
+
+    kind: NDArray[np.int8]
+    position: NDArray[np.int64]
+    group: NDArray[np.int64]
+    pairs: list[Pair]
+    left_out: list[Pair]
+
+    def of_kind(self, name: str) -> NDArray[np.int64]:
+        """Return which candidates are of this kind."""
+        return np.flatnonzero(self.kind == KINDS.index(name))
+
+
+def choose_candidates(
+    groups: dict[str, NDArray[np.int64]],
+    pairs: list[Pair],
+    remaining_per_group: int,
+    rng: np.random.Generator,
+) -> Candidates:
+    """Choose the attacked rows, and as many never-seen rows of the same groups.
+
+    All forgotten rows are attacked, and up to ``remaining_per_group`` remaining rows of each group.
+    Each group gets as many non-members as it has attacked rows, if there are so many. Half of a
+    group's candidates then are as many rows as the attacked ones, and a model trained on that half
+    and on all other remaining rows has as many rows of each group as the original had.
+
+    Parameters
+    ----------
+    groups : dict of str to ndarray
+        Group number of each row, by kind.
+    pairs : list of tuple
+        The pair (y, a) of each group number.
+    remaining_per_group : int
+        How many remaining rows of a group are attacked at most; no more than it has non-members.
+    rng : Generator
+        Source of randomness.
+
+    Returns
+    -------
+    Candidates
+        The choice.
+
+    Raises
+    ------
+    ValueError
+        If a group has forgotten rows and no non-member.
+    """
+    chosen: list[tuple[int, Any, int]] = []
+    left_out = []
+    for number in range(len(pairs)):
+        rows = {kind: np.flatnonzero(groups[kind] == number) for kind in KINDS}
+        n_forgotten, n_unseen = len(rows["forgotten"]), len(rows["nonmembers"])
+        if n_forgotten and not n_unseen:
+            raise ValueError(
+                f"nonmembers holds no row of the group {pairs[number]!r}, of which {n_forgotten} "
+                "rows are forgotten: there is nothing to compare them with. Add held-out rows of "
+                "that group, which no model was trained on."
+            )
+        if len(rows["remaining"]) and not n_unseen:
+            left_out.append(pairs[number])
+        n_remaining = min(len(rows["remaining"]), remaining_per_group, n_unseen)
+        n_matched = min(n_forgotten + n_remaining, n_unseen)
+        for kind, size in zip(KINDS, (n_forgotten, n_remaining, n_matched), strict=True):
+            picked = np.sort(rng.permutation(rows[kind])[:size])
+            chosen.append((KINDS.index(kind), picked, number))
+    sizes = [len(picked) for _, picked, _ in chosen]
+    return Candidates(
+        kind=np.repeat(np.array([kind for kind, _, _ in chosen], dtype=np.int8), sizes),
+        position=np.concatenate([picked for _, picked, _ in chosen]),
+        group=np.repeat([number for _, _, number in chosen], sizes),
+        pairs=pairs,
+        left_out=left_out,
+    )
+
+
+def assign_halves(group: NDArray[np.int64], n_models: int, seed: int) -> NDArray[np.bool_]:
+    """Choose the candidates that each reference model trains on.
+
+    Models come in twos: the first trains on a random half of each group's candidates, the second on
+    the other half. So every row is in exactly half of the models, and its kind plays no part.
+
+    Parameters
+    ----------
+    group : ndarray of shape (n_candidates,)
+        Group number of each candidate.
+    n_models : int
+        An even number.
+    seed : int
+        Seed; the first models stay the same if there are to be more.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_models, n_candidates)
+        Who trains on whom.
+    """
+    is_in = np.zeros((n_models, len(group)), dtype=bool)
+    for pair in range(n_models // 2):
+        rng = np.random.default_rng(derive_seed(seed, pair))
+        for number in np.unique(group):
+            rows = rng.permutation(np.flatnonzero(group == number))
+            # the odd one out goes to either model
+            is_in[2 * pair, rows[: (len(rows) + rng.integers(2)) // 2]] = True
+        is_in[2 * pair + 1] = ~is_in[2 * pair]
+    return is_in
+
+
+# rows as they are given --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """Inputs, labels and protected attribute of some rows.
+
+    Attributes
+    ----------
+    X : array, DataFrame, tensor or Dataset of length n_samples
+        Inputs.
+    y : ndarray of shape (n_samples,)
+        Labels.
+    groups : ndarray of shape (n_samples,) or None
+        Protected attribute; tuples if there were several columns.
+    """
+
+    X: Any
+    y: NDArray[Any]
+    groups: NDArray[Any] | None
+
+    @classmethod
+    def from_user(cls, given: Any, name: str) -> Self:
+        """Check rows given as (X, y, groups), or as a Bunch with these fields.
+
+        Parameters
+        ----------
+        given : tuple or Bunch
+            The rows.
+        name : str
+            What to call the argument in error messages.
+
+        Returns
+        -------
+        RowSet
+            The rows; X is not copied.
+
+        Raises
+        ------
+        ValueError
+            If it is something else, empty, or the lengths differ.
+        """
+        if hasattr(given, "X") and hasattr(given, "y"):
+            parts = (given.X, given.y, getattr(given, "groups", None))
+        elif isinstance(given, tuple | list) and len(given) == 3:
+            parts = tuple(given)
+        else:
+            raise ValueError(
+                f"{name} must be a tuple (X, y, groups), or what training_rows() returns; got "
+                f"{type(given).__name__}. Without a protected attribute, groups is None."
+            )
+        X, labels, groups = parts
+        if not isinstance(X, Dataset | torch.Tensor | pd.DataFrame):
+            X = to_array(X, f"X of {name}")
+            if X.ndim < 1:
+                raise ValueError(f"X of {name} must have a row for every label, got {X!r}.")
+        y = attribute_column(labels, name=f"y of {name}")
+        attribute = None if groups is None else attribute_column(groups, name=f"groups of {name}")
+        lengths = {"X": len(X), "y": len(y)}
+        if attribute is not None:
+            lengths["groups"] = len(attribute)
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"The parts of {name} differ in length: {lengths}.")
+        if len(X) == 0:
+            raise ValueError(f"{name} holds no row.")
+        return cls(X, y, attribute)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, positions: NDArray[np.int64]) -> Self:
+        """Return some of the rows."""
+        X = self.X
+        if isinstance(X, Dataset):
+            X = Subset(X, positions.tolist())
+        elif isinstance(X, torch.Tensor):
+            X = X[torch.from_numpy(positions).to(X.device)]
+        else:
+            X = X.iloc[positions] if isinstance(X, pd.DataFrame) else X[positions]
+        groups = None if self.groups is None else self.groups[positions]
+        return type(self)(X, self.y[positions], groups)
+
+    def keys(self) -> list[bytes] | None:
+        """Return a digest of each row, label included; None for a Dataset, which is not read."""
+        if isinstance(self.X, Dataset):
+            return None
+        if isinstance(self.X, pd.DataFrame):
+            inputs = pd.util.hash_pandas_object(self.X, index=False).to_numpy()
+        else:
+            X = self.X.detach().cpu() if isinstance(self.X, torch.Tensor) else self.X
+            inputs = np.ascontiguousarray(np.asarray(X).reshape(len(self), -1))
+        return [
+            hashlib.sha256(row.tobytes() + repr(label).encode()).digest()
+            for row, label in zip(inputs, self.y.tolist(), strict=True)
+        ]
+
+    def digest(self) -> str:
+        """Return a digest of all values: other rows, or another order, have another one."""
+        groups = None if self.groups is None else self.groups.tolist()
+        return str(joblib.hash([_plain(self.X), self.y.tolist(), groups], hash_name="sha1"))
+
+
+def _plain(X: Any) -> Any:
+    """Return inputs as arrays, in which joblib tells values, types and shapes apart."""
+    if isinstance(X, Dataset):
+        items = (X[position] for position in range(len(X)))  # type: ignore[arg-type]
+        return [_plain(item[0] if isinstance(item, tuple) else item) for item in items]
+    if isinstance(X, pd.DataFrame | dict):
+        return [(name, _plain(values)) for name, values in X.items()]
+    if isinstance(X, torch.Tensor):
+        return content(X)
+    return np.asarray(X)
+
+
+def join(parts: Sequence[RowSet]) -> RowSet:
+    """Return the rows of several sets, one after the other.
+
+    Parameters
+    ----------
+    parts : sequence of RowSet
+        The sets.
+
+    Returns
+    -------
+    RowSet
+        All rows.
+
+    Raises
+    ------
+    ValueError
+        If inputs are of different kinds or shapes, or only some have groups.
+    """
+    if len({part.groups is None for part in parts}) > 1:
+        raise ValueError(
+            "Some of the rows come with groups and some without: give a protected attribute for "
+            "all of them or for none."
+        )
+    y = pd.concat([pd.Series(part.y) for part in parts]).to_numpy()
+    groups = None
+    if parts[0].groups is not None:
+        groups = pd.concat([pd.Series(part.groups) for part in parts]).to_numpy()
+    return RowSet(_joined_inputs([part.X for part in parts]), y, groups)
+
+
+def _joined_inputs(inputs: list[Any]) -> Any:
+    for kind in (Dataset, pd.DataFrame, torch.Tensor):
+        are = [isinstance(X, kind) for X in inputs]
+        if any(are) and not all(are):
+            raise ValueError(
+                f"Some inputs are a {kind.__name__} and some are not: "
+                f"{[type(X).__name__ for X in inputs]}. Give all of them as one kind."
+            )
+    if isinstance(inputs[0], Dataset):
+        return ConcatDataset(inputs)
+    if isinstance(inputs[0], pd.DataFrame):
+        if len({tuple(X.columns) for X in inputs}) > 1:
+            raise ValueError("The tables of inputs differ in their columns.")
+        return pd.concat(inputs, ignore_index=True)
+    shapes = {tuple(X.shape[1:]) for X in inputs}
+    if len(shapes) > 1:
+        raise ValueError(f"The inputs' rows differ in shape: {sorted(shapes)}.")
+    if isinstance(inputs[0], torch.Tensor):
+        return torch.cat(inputs)
+    return np.concatenate(inputs)

@@ -1,12 +1,15 @@
-"""Look for what should have been forgotten: in objects, files, archives, databases and folders."""
+"""Look for what should have been forgotten: in objects, files, archives and folders."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,23 +18,155 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from skorch import NeuralNet
 from torch import nn
+from tqdm import tqdm
 
 from ..base import BaseUnlearner
-from ..utils._files import temporaries
-from ..utils.arguments import check_types, to_array
-from ._containers import OPENERS
-from ._folders import scan_path
-from ._object_walk import ObjectWalk
-from ._row_search import row_patterns
-from ._row_values import RowValues, numeric_rows, row_forms
-from ._sampler_search import SamplerWeights
-from ._scanner import CHUNK, Scanner, Wanted
-from ._segment_search import Copy, weight_copies
-from .residue_scan import ResidueScan
+from ..utils.arguments import about, check_types, to_array
+from .residue_needles import (
+    Needle,
+    Needles,
+    SamplerWeights,
+    ScaledWeights,
+    row_needles,
+    text_needles,
+    weight_needles,
+)
+from .residue_places import PART_MARKS, Piece, Places
 
-__all__ = ["scan_residue"]
+__all__ = ["Finding", "ResidueScan", "scan_residue"]
 
-_SHORTEST_TEXT = 8
+#: So much of a file is in memory at once, in bytes.
+CHUNK = 1 << 23
+Kind = Literal["forgotten row", "original weights", "teacher copy", "sampler weights"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that should have been forgotten, and where it still is.
+
+    Attributes
+    ----------
+    kind : {"forgotten row", "original weights", "teacher copy", "sampler weights"}
+        What it is.
+    place : str
+        Where: a file, with ``!`` before what is inside of an archive, or the path of attributes
+        and items that leads to it.
+    encoding : str
+        How it is written there: ``"float32"``, ``"normalised float32, by column"``, ``"text"``.
+    rows : tuple of int
+        Which rows, as numbers of ``fit`` if those were given to the scan, else as positions in
+        ``rows``. Empty for weights.
+    tensors : tuple of str
+        Which original tensors. Empty for rows.
+    offset : int or None
+        Where in the place the first one begins, in bytes.
+
+    Examples
+    --------
+    >>> from grmu_sk.audit import Finding
+    >>> print(Finding("forgotten row", "cache.npz!X.npy", "float32", rows=(3, 7)))
+    cache.npz!X.npy: 2 forgotten rows as float32 (3, 7)
+    """
+
+    kind: Kind
+    place: str
+    encoding: str
+    rows: tuple[int, ...] = ()
+    tensors: tuple[str, ...] = ()
+    offset: int | None = None
+
+    def __post_init__(self) -> None:
+        check_types(Finding.__init__, vars(self))
+        for name in ("rows", "tensors"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def __str__(self) -> str:
+        names = self.rows or self.tensors
+        listed = ", ".join(str(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
+        if self.kind == "forgotten row":
+            what = f"{len(self.rows)} forgotten row{'s' if len(self.rows) != 1 else ''}"
+        else:
+            what = self.kind
+        return f"{self.place}: {what} as {self.encoding}" + (f" ({listed})" if listed else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values.
+
+        Returns
+        -------
+        dict
+            By field name.
+        """
+        return {**asdict(self), "rows": list(self.rows), "tensors": list(self.tensors)}
+
+
+class ResidueScan(list[Finding]):
+    """A list of findings, empty when nothing was found.
+
+    Parameters
+    ----------
+    findings : iterable of Finding, default=()
+        What was found.
+    not_searched : iterable of str, default=()
+        What could not be looked into, and why; rows that cannot be told from others count too.
+    n_places : int, default=0
+        How many files, archive members, attributes and cells were searched.
+    n_bytes : int, default=0
+        How many bytes that were.
+
+    Attributes
+    ----------
+    not_searched : list of str
+        As given.
+    n_places, n_bytes : int
+        As given.
+
+    Examples
+    --------
+    >>> from grmu_sk.audit import ResidueScan
+    >>> ResidueScan(not_searched=["a.zip!b: encrypted"]).verdict
+    'inconclusive'
+    """
+
+    def __init__(
+        self,
+        findings: Iterable[Finding] = (),
+        *,
+        not_searched: Iterable[str] = (),
+        n_places: int = 0,
+        n_bytes: int = 0,
+    ) -> None:
+        check_types(ResidueScan.__init__, locals())
+        super().__init__(findings)
+        for finding in self:
+            if not isinstance(finding, Finding):
+                raise TypeError(f"findings must be an iterable of Finding, got {finding!r} in it.")
+        self.not_searched = list(not_searched)
+        self.n_places = n_places
+        self.n_bytes = n_bytes
+
+    @property
+    def verdict(self) -> Literal["residue", "clean", "inconclusive"]:
+        """What follows: an empty list says "clean" only if everything could be looked into."""
+        if self:
+            return "residue"
+        return "inconclusive" if self.not_searched else "clean"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values.
+
+        Returns
+        -------
+        dict
+            With ``verdict``, ``findings``, ``not_searched``, ``n_places`` and ``n_bytes``.
+        """
+        return {
+            "verdict": self.verdict,
+            "findings": [finding.to_dict() for finding in self],
+            "not_searched": list(self.not_searched),
+            "n_places": self.n_places,
+            "n_bytes": self.n_bytes,
+        }
 
 
 def scan_residue(
@@ -50,10 +185,10 @@ def scan_residue(
 
     Every byte of a file, or all that an object leads to in memory, is compared with the forgotten
     rows as they may be stored: as whole or floating point numbers of any precision and byte order,
-    row by row or column by column, as given, scaled from [0, 255] to [0, 1], or normalised,
-    :math:`(x - \mu) / \sigma`; and as text. Compressed streams, archives, pickles, databases and
-    base64 are looked into. Nothing in a file is executed: pickles are read instruction by
-    instruction, without carrying any out, and nothing is unpacked to disk.
+    row by row or column by column, as given, scaled between [0, 255] and [0, 1], or normalised,
+    :math:`(x - \mu) / \sigma`. Original weights are found as they are, and scaled or shifted.
+    Compressed files and archives (gzip, bzip2, xz, zlib, zip, npz, tar) are looked into. Nothing in
+    a file is executed, and nothing is unpacked to disk. A long scan shows its progress.
 
     Parameters
     ----------
@@ -105,8 +240,8 @@ def scan_residue(
     A row is not searched for where a match might be chance: if it holds less than 40 bits of
     information (few values, all equal, or only zeros and ones) in that encoding. If that is so in
     every encoding, ``not_searched`` names it. Of rows with more than 256 values, the 256 in a row
-    that tell most are looked for. Original weights count if a whole tensor is there, in one of
-    several encodings; tensors of fewer than four distinct values do not count, since other nets
+    that tell most are looked for. Original weights count if a whole tensor is there, known by up to
+    eight stretches of it; tensors of fewer than four distinct values do not count, since other nets
     have them too. A method that keeps some weights by its own definition (the first layers of
     CF-k) will have them found.
 
@@ -114,9 +249,13 @@ def scan_residue(
     forgotten ones: zero there and nowhere else, or all above or below those of the others. A
     teacher copy is a second module with parameters of the shapes of ``net_`` in an unlearner.
 
-    Rows in columns are found if the first and the last of their values lie within one chunk.
-    Parquet, HDF5 and compressed images are not opened, and named in ``not_searched``. What the
-    caller's own Dataset or memory map holds is found too, if the object leads to it.
+    In arrays and ``.npy`` files, columns are read as such. Elsewhere rows in columns are found if
+    three of their floating point values occur in no other of the rows, and the first and the last
+    lie within one chunk. In text (CSV, JSON, logs) numbers are found that were written with at
+    least six digits. What is encoded otherwise is not found: base64, old pickles of bytes
+    (protocols 0 to 2), compressed values within a pickle or a database. Parquet, HDF5 and
+    compressed images are not opened, and named in ``not_searched``. What the caller's own Dataset
+    or memory map holds is found too, if the object leads to it.
 
     Examples
     --------
@@ -131,132 +270,135 @@ def scan_residue(
     []
     """
     check_types(scan_residue, locals())
-    is_path = isinstance(path_or_object, str | os.PathLike)
+    if chunk_size < 1 << 10:
+        raise ValueError(f"chunk_size must be at least 1024 bytes, got {chunk_size!r}.")
     unlearner = path_or_object if isinstance(path_or_object, BaseUnlearner) else None
-    known_rows, known_n = _known_of(unlearner)
-    if forget_idx is not None:
-        known_rows = to_array(forget_idx, "forget_idx")
-        if known_rows.ndim != 1 or (len(known_rows) and known_rows.dtype.kind not in "iu"):
-            raise ValueError(
-                "forget_idx must be one whole number a row, got an array of shape "
-                f"{known_rows.shape} and dtype {known_rows.dtype}."
-            )
+    weights = {} if original is None else _weights_of(original)
+    given = _given_rows(rows, remaining, forget_idx, n_rows, unlearner)
+    needles, notes = _row_needles(given, mean, std)
+    needles += weight_needles(weights)
+    if not needles:
+        warnings.warn(
+            "There is nothing to look for: no row and no weight can be told from chance.",
+            UserWarning,
+            stacklevel=2,
+        )
+    search = _Search(needles, given.sampler, chunk_size)
+    places = Places(chunk_size, search.overlap, given.width)
+    if isinstance(path_or_object, str | os.PathLike):
+        with about("path_or_object"):
+            path = Path(os.path.realpath(path_or_object, strict=True))
+        search.all(places, places.of_path(path))
+    else:
+        search.all(places, places.of_object(path_or_object, type(path_or_object).__name__))
+        if unlearner is not None:
+            _find_teachers(search, places.modules, unlearner)
+    gave_up = np.array(sorted(search.needles.gave_up), dtype=np.int64)
+    notes += _unsearched(gave_up, "stored by column their values occur too often")
+    return ResidueScan(
+        search.findings(),
+        not_searched=[*notes, *places.notes],
+        n_places=places.n_places,
+        n_bytes=places.n_bytes,
+    )
+
+
+class _Given(NamedTuple):
+    """The rows to look for, as they came, and what is known of them."""
+
+    rows: Any
+    numbers: NDArray[np.int64]
+    remaining: Any
+    sampler: SamplerWeights | None
+    width: int
+
+
+def _given_rows(
+    rows: Any, remaining: Any, forget_idx: Any, n_rows: int | None, unlearner: BaseUnlearner | None
+) -> _Given:
     for name, value in (("rows", rows), ("remaining", remaining)):
         if issparse(value):
             raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
         is_one = not hasattr(value, "__len__") or getattr(value, "shape", None) == ()
         if value is not None and is_one:
             raise ValueError(f"{name} must be several rows, got {value!r}.")
-    if remaining is None and unlearner is not None and rows is not None:
-        remaining = _held_rows(unlearner, known_rows, len(rows))
-    wanted, notes = _wanted(
-        rows,
-        {} if original is None else _weights_of(original),
-        mean,
-        std,
-        remaining,
-        known_rows,
-        known_n if n_rows is None else n_rows,
-        is_required=forget_idx is not None,
-    )
-    if chunk_size < 1 << 10:
-        raise ValueError(f"chunk_size must be at least 1024 bytes, got {chunk_size!r}.")
-    scanner = Scanner(wanted, OPENERS, chunk_size)
-    for note in notes:
-        scanner.note(note)
-    if is_path:
-        path = Path(path_or_object)
-        scan_path(scanner, path)
-        if path.is_file():  # a save that was killed may have left a model beside it
-            for left in temporaries(Path(os.path.realpath(path))):
-                scan_path(scanner, left)
+    n_wanted, numbers = 0 if rows is None else len(rows), None
+    if unlearner is not None and hasattr(unlearner, "forget_idx_"):
+        numbers = unlearner.forget_idx_
+        if n_rows is None:
+            n_rows = len(numbers) + len(unlearner.remaining_idx_)
+    if forget_idx is not None:
+        numbers = to_array(forget_idx, "forget_idx")
+        if numbers.ndim != 1 or (len(numbers) and numbers.dtype.kind not in "iu"):
+            raise ValueError(
+                "forget_idx must be one whole number a row, got an array of shape "
+                f"{numbers.shape} and dtype {numbers.dtype}."
+            )
+        if len(numbers) != n_wanted:
+            raise ValueError(f"forget_idx names {len(numbers)} rows, but rows has {n_wanted}.")
+    is_known = numbers is not None and n_rows is not None
+    sampler = SamplerWeights(np.asarray(numbers, np.int64), int(n_rows or 0)) if is_known else None
+    if numbers is None or len(numbers) != n_wanted:
+        numbers = np.arange(n_wanted)
+    elif remaining is None and unlearner is not None:
+        remaining = _held_rows(unlearner, numbers)
+    if n_wanted and not _are_texts(rows):
+        rows = _numeric(rows, "rows")
+        return _Given(rows, numbers, remaining, sampler, min(256, rows[0].size))
+    return _Given(rows, numbers, remaining, sampler, 1)
+
+
+def _row_needles(given: _Given, mean: Any, std: Any) -> tuple[list[Needle], list[str]]:
+    """Return what to look for of the rows, and the rows for which that cannot be done."""
+    rows, numbers = given.rows, given.numbers
+    if not len(numbers):
+        return [], []
+    if _are_texts(rows):
+        needles, notes = text_needles(rows, numbers.tolist()), []
+        reason = "they are shorter than 8 characters"
     else:
-        walk = ObjectWalk(scanner)
-        walk.walk(path_or_object, type(path_or_object).__name__)
-        if unlearner is not None:
-            _find_teachers(scanner, walk, unlearner)
-    _note_what_was_given_up(scanner)
-    return scanner.result()
-
-
-# what is looked for ------------------------------------------------------------------------------
-
-
-def _wanted(
-    rows: Any,
-    weights: Mapping[str, NDArray[Any]],
-    mean: Any,
-    std: Any,
-    remaining: Any,
-    numbers: NDArray[np.int64] | None,
-    n_rows: int | None,
-    is_required: bool,
-) -> tuple[Wanted, list[str]]:
-    forms: list[RowValues] = []
-    copies = weight_copies(weights)
-    notes: list[str] = []
-    n_wanted = 0 if rows is None else len(rows)
-    names = np.arange(n_wanted) if numbers is None or len(numbers) != n_wanted else numbers
-    if numbers is not None and len(numbers) != n_wanted and is_required:
-        raise ValueError(f"forget_idx names {len(numbers)} rows, but rows has {n_wanted}.")
-    if n_wanted and isinstance(rows, list | tuple) and isinstance(rows[0], str | bytes):
-        copies += _text_copies(rows)
-        is_searched = np.isin(np.arange(n_wanted), [copy.name for copy in copies])
-        notes += _unsearched(names[~is_searched], "they are shorter than 8 characters")
-    elif n_wanted:
-        array = numeric_rows(rows)
-        is_duplicate = _is_among(array, remaining)
-        notes += _unsearched(names[is_duplicate], "equal rows remain, and may be there")
-        forms = row_forms(array[~is_duplicate], mean, std) if not is_duplicate.all() else []
-        names = names[~is_duplicate]
-        searched = {int(row) for pattern in row_patterns(forms) for row in pattern.rows}
-        is_searched = np.isin(np.arange(len(names)), list(searched))
+        remains = _is_among(rows, given.remaining)
+        notes = _unsearched(numbers[remains], "equal rows remain, and may be there")
+        rows, numbers = rows[~remains], numbers[~remains]
+        needles = row_needles(rows, numbers.tolist(), mean, std) if len(rows) else []
         reason = "they hold too little information to tell a match from chance"
-        notes += _unsearched(names[~is_searched], reason)
-    if not copies and not any(len(pattern.rows) for pattern in row_patterns(forms)):
-        warnings.warn(
-            "There is nothing to look for: no row and no weight can be told from chance.",
-            UserWarning,
-            stacklevel=4,
-        )
-    sampler = None
-    if numbers is not None and n_rows is not None:
-        sampler = SamplerWeights(np.asarray(numbers, dtype=np.int64), int(n_rows))
-    return Wanted(forms, np.asarray(names, dtype=np.int64), copies, sampler), notes
+    searched = {owner for needle in needles for owner in needle.owners}
+    return needles, notes + _unsearched(numbers[~np.isin(numbers, list(searched))], reason)
 
 
 def _unsearched(rows: NDArray[np.int64], reason: str) -> list[str]:
     if not len(rows):
         return []
-    listed = ", ".join(str(row) for row in rows[:5].tolist()) + (", ..." if len(rows) > 5 else "")
+    listed = ", ".join(map(str, rows[:5].tolist())) + (", ..." if len(rows) > 5 else "")
     return [f"{len(rows)} rows ({listed}): not searched for, since {reason}"]
 
 
-def _text_copies(rows: Sequence[Any]) -> list[Copy]:
-    copies = []
-    for number, row in enumerate(rows):
-        if not isinstance(row, str | bytes):
-            raise ValueError(f"rows must all be text or all be bytes; row {number} is {row!r}.")
-        forms = {"bytes": row} if isinstance(row, bytes) else _written(row)
-        for encoding, content in forms.items():
-            if len(content) >= _SHORTEST_TEXT and len(set(content)) > 3:
-                copies.append(Copy(number, encoding, content))
-    return copies
+def _are_texts(rows: Any) -> bool:
+    return isinstance(rows, list | tuple) and isinstance(rows[0], str | bytes)
 
 
-def _written(text: str) -> dict[str, bytes]:
-    forms = {"text": text.encode()}
-    escaped = text.encode("ascii", "backslashreplace")
-    if escaped != forms["text"]:
-        forms |= {"escaped text": escaped, "UTF-16": text.encode("utf-16-le")}
-    return forms
+def _numeric(rows: Any, name: str) -> NDArray[Any]:
+    """Return rows as an array of numbers, whatever they came in."""
+    if isinstance(rows, pd.DataFrame):
+        rows = rows.select_dtypes(["number", "bool"]).to_numpy()
+    array = to_array(rows, name)
+    if array.dtype.kind == "O":
+        with suppress(TypeError, ValueError):
+            array = array.astype(np.float64)
+    if array.dtype.kind not in "biuf" or array.ndim < 2 or (len(array) and not array.size):
+        raise ValueError(
+            f"{name} must be numbers of shape (n_rows, ...), a list of texts, or a list of bytes; "
+            f"got an array of shape {array.shape} and dtype {array.dtype}. A single row has to be "
+            f"given as {name}[None]."
+        )
+    return array
 
 
 def _is_among(rows: NDArray[Any], others: Any) -> NDArray[np.bool_]:
     """Mark rows that also occur among others, to single precision."""
     if others is None or not len(others):
         return np.zeros(len(rows), dtype=bool)
-    known = numeric_rows(others, "remaining")
+    known = _numeric(others, "remaining")
     if known.shape[1:] != rows.shape[1:]:
         raise ValueError(
             f"remaining has rows of shape {known.shape[1:]}, but rows are of {rows.shape[1:]}."
@@ -266,6 +408,17 @@ def _is_among(rows: NDArray[Any], others: Any) -> NDArray[np.bool_]:
         wanted = set(keys)  # one row at a time: the others may be many
         present = {key for row in known if (key := row.astype(np.float32).tobytes()) in wanted}
     return np.array([key in present for key in keys])
+
+
+def _held_rows(unlearner: BaseUnlearner, numbers: NDArray[np.int64]) -> Any:
+    """Return the rows that an unlearner holds, other than those that are looked for."""
+    data = getattr(unlearner, "_data", None)
+    if data is None or data.is_lazy:
+        return None
+    held = unlearner.training_rows("remaining")
+    if not isinstance(held.X, np.ndarray | torch.Tensor | pd.DataFrame):
+        return None
+    return _numeric(held.X, "remaining")[~np.isin(held.rows, numbers)]
 
 
 def _weights_of(original: Any) -> dict[str, NDArray[Any]]:
@@ -291,49 +444,109 @@ def _weights_of(original: Any) -> dict[str, NDArray[Any]]:
     return weights
 
 
-# what is known of an unlearner -------------------------------------------------------------------
-
-
-def _known_of(unlearner: BaseUnlearner | None) -> tuple[NDArray[np.int64] | None, int | None]:
-    if unlearner is None or not hasattr(unlearner, "forget_idx_"):
-        return None, None
-    n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
-    return unlearner.forget_idx_, n_rows
-
-
-def _held_rows(unlearner: BaseUnlearner, numbers: NDArray[np.int64] | None, n_wanted: int) -> Any:
-    """Return the rows that an unlearner holds, other than those that are looked for."""
-    data = getattr(unlearner, "_data", None)
-    if data is None or data.is_lazy or numbers is None or len(numbers) != n_wanted:
-        return None
-    held = unlearner.training_rows("remaining")
-    if not isinstance(held.X, np.ndarray | torch.Tensor | pd.DataFrame):
-        return None
-    return numeric_rows(held.X)[~np.isin(held.rows, numbers)]
-
-
-def _find_teachers(scanner: Scanner, walk: ObjectWalk, unlearner: BaseUnlearner) -> None:
+def _find_teachers(
+    search: _Search, modules: Iterable[tuple[str, nn.Module]], unlearner: BaseUnlearner
+) -> None:
     """Report modules of the shapes of the unlearner's own that are neither it nor its recipe."""
     net = getattr(unlearner, "net_", None)
     if net is None:
         return
-    own: set[int] = set()
     recipes = [net.module_, net.module, getattr(unlearner.estimator, "module", None)]
-    for module in recipes:
-        if isinstance(module, nn.Module):
-            own |= {id(part) for part in module.modules()}
+    trained = [recipe for recipe in recipes if isinstance(recipe, nn.Module)]
+    own = {id(part) for recipe in trained for part in recipe.modules()}
     shapes = _shapes(getattr(net.module_, "_orig_mod", net.module_))
-    for place, module in walk.modules:
+    for place, module in modules:
         if shapes and id(module) not in own and _shapes(module) == shapes:
-            scanner.add("teacher copy", place, f"a {type(module).__name__} beside net_")
+            search.add("teacher copy", place, f"a {type(module).__name__} beside net_")
 
 
 def _shapes(module: nn.Module) -> list[tuple[int, ...]]:
     return [tuple(value.shape) for value in module.parameters()]
 
 
-def _note_what_was_given_up(scanner: Scanner) -> None:
-    given_up = scanner.wanted.numbers[sorted(scanner.scattered.gave_up)]
-    reason = "their values occur too often (rows next to each other were)"
-    for note in _unsearched(given_up, f"stored by column {reason}"):
-        scanner.note(note)
+class _Search:
+    """Compares pieces, many small ones at once, with all that is wanted, and keeps what it finds.
+
+    Parameters
+    ----------
+    needles : list of Needle
+        Rows and weights.
+    sampler : SamplerWeights or None
+        How forgotten rows are told in sampling weights.
+    chunk_size : int
+        How many bytes are compared at once.
+    """
+
+    def __init__(
+        self, needles: list[Needle], sampler: SamplerWeights | None, chunk_size: int
+    ) -> None:
+        self.needles, self.scaled, self.sampler = Needles(needles), ScaledWeights(needles), sampler
+        self.chunk_size = chunk_size
+        self.overlap = max(self.needles.overlap, 0 if sampler is None else sampler.overlap)
+        self.found: dict[tuple[Any, str, str], tuple[set[int], set[str], int | None]] = {}
+        self.parts: dict[Any, dict[int, tuple[float, float]]] = defaultdict(dict)
+
+    def all(self, places: Places, pieces: Iterable[Piece]) -> None:
+        """Search all pieces; a long search shows its progress."""
+        waiting, n_waiting = [], 0
+        with tqdm(unit="B", unit_scale=True, delay=2, disable=None, desc="residue") as bar:
+            for piece in pieces:
+                waiting.append(piece)
+                n_waiting += len(piece.raw)
+                if n_waiting >= self.chunk_size:
+                    self._compare(waiting)
+                    waiting, n_waiting = [], 0
+                    bar.update(places.n_bytes - bar.n)
+        self._compare(waiting)
+
+    def _compare(self, pieces: Sequence[Piece]) -> None:
+        buffer = np.concatenate([piece.raw for piece in pieces] or [np.empty(0, np.uint8)])
+        bounds = np.cumsum([0, *(len(piece.raw) for piece in pieces[:-1])])
+        for search in (self.needles, self.scaled):
+            for needle, how, stretches, positions, relation in search.find(buffer, bounds):
+                which = np.searchsorted(bounds, positions, "right") - 1
+                begins = positions - bounds[which]
+                for stretch, number, begin in zip(stretches, which, begins, strict=True):
+                    piece, owner = pieces[number], needle.owners[stretch]
+                    origin = int(piece.offset + begin - needle.starts[stretch])
+                    seen = self.parts[piece.place, id(needle), how, owner, origin]
+                    seen[int(stretch)] = relation
+                    if needle.n_parts == 1 or needle.is_copy(seen):
+                        encoding = needle.name + how + (piece.how if piece.how != how else "")
+                        self.add(needle.kind, piece.place, encoding, owner, origin)
+        for piece in pieces:
+            where = None
+            if self.sampler is not None:
+                where = self.sampler.find(piece.raw, piece.is_whole)
+            if where is not None:
+                place, offset = piece.place, piece.offset + where
+                self.add("sampler weights", place, "floating point", None, offset)
+
+    def add(
+        self, kind: str, place: str, encoding: str, owner: Any = None, offset: int | None = None
+    ) -> None:
+        """Remember a finding; those of a kind, place and encoding become one."""
+        rows, tensors, first = self.found.get((kind, place, encoding), (set(), set(), offset))
+        if owner is not None:
+            (tensors if kind == "original weights" else rows).add(owner)
+        first = offset if first is None or offset is None else min(first, offset)
+        self.found[kind, place, encoding] = (rows, tensors, first)
+
+    def findings(self) -> list[Finding]:
+        """Return what was found, each thing once."""
+        return [
+            Finding(kind, place, encoding, tuple(sorted(rows)), tuple(sorted(tensors)), offset)
+            for (kind, place, encoding), (rows, tensors, offset) in self.found.items()
+            if not self._is_told_elsewhere(kind, place, encoding, rows or tensors)
+        ]
+
+    def _is_told_elsewhere(self, kind: Any, place: str, encoding: str, names: set[Any]) -> bool:
+        """Tell whether another finding says the same of a larger place, or in plainer words."""
+        for (other_kind, other, plainer), (rows, tensors, _) in self.found.items():
+            if other_kind != kind or not names <= (rows or tensors):
+                continue
+            is_part = other == place or any(place.startswith(other + mark) for mark in PART_MARKS)
+            is_plainer = encoding == plainer or encoding.startswith(plainer + ", ")
+            if is_part and is_plainer and (other, plainer) != (place, encoding):
+                return True
+        return False

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..audit import LeakageAudit
-
 COLUMNS = ["attack", "rows", "group", "n_rows", "verdict"] + [
     name for value in ("auc", "power") for name in (value, f"{value}_low", f"{value}_high")
 ]
@@ -73,7 +71,7 @@ class LeakageDisplay:
     @classmethod
     def from_audit(
         cls,
-        audit: LeakageAudit,
+        audit: Any,
         *,
         rows: Literal["forgotten", "remaining"] = "forgotten",
         ax: Axes | None = None,
@@ -101,10 +99,8 @@ class LeakageDisplay:
         ValueError
             If the audit holds nothing about such rows.
         """
-        from ..audit import LeakageAudit
-
         check_types(cls.from_audit, locals())
-        if not isinstance(audit, LeakageAudit):
+        if not hasattr(audit, "findings"):
             raise TypeError(
                 "audit must be a LeakageAudit, as audit_unlearning returns, got a "
                 f"{type(audit).__name__}."

@@ -15,7 +15,7 @@ from grmu_sk.audit import (
     ModelScores,
     ResidueScan,
 )
-from grmu_sk.audit.model_scores import Score
+from grmu_sk.audit.scores import Score
 
 FORGET = [40, 41, 50]
 NO_LEAK = AttackResult("RMIA AUC", "all", 0.5, 0.4, 0.6, 0.8, "no leak found")

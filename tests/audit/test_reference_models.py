@@ -16,8 +16,13 @@ from torch.utils.data import TensorDataset
 
 from grmu_sk import NoOpUnlearner, RetrainUnlearner
 from grmu_sk.audit import ReferenceModels, scan_residue
-from grmu_sk.audit._candidates import KINDS, assign_halves, choose_candidates
-from grmu_sk.audit.reference_models import candidate_rows, check_rows
+from grmu_sk.audit.reference_models import (
+    KINDS,
+    assign_halves,
+    candidate_rows,
+    check_rows,
+    choose_candidates,
+)
 from grmu_sk.utils._description import describe
 
 
@@ -25,11 +30,13 @@ def quick_net(**kwargs):
     return make_net(module__n_features=12, module__hidden=(4,), max_epochs=1, **kwargs)
 
 
-def quick(case, net=None, **kwargs):
+def given_rows(case):
+    return case.forgotten, case.remaining, case.nonmembers
+
+
+def quick(case, net=None, rows=None, **kwargs):
     given = {"n_models": 4, "remaining_per_group": 10, **kwargs}
-    return ReferenceModels(net or quick_net(), **given).fit(
-        case.forgotten, case.remaining, case.nonmembers
-    )
+    return ReferenceModels(net or quick_net(), **given).fit(*(rows or given_rows(case)))
 
 
 @pytest.fixture
@@ -77,56 +84,43 @@ def test_every_row_is_in_half_of_the_models():
     assert not np.array_equal(assign_halves(group, 12, seed=4), is_in)
 
 
-def test_models_train_on_their_half_and_on_all_others_that_stay(case, monkeypatch):
-    seen = []
-    train = RetrainUnlearner.fit
+def test_models_and_what_is_kept_of_them(case, monkeypatch):
+    kept, seen = [], []
+    train, fit = ReferenceModels._train, RetrainUnlearner.fit
 
-    def fit(self, X, y, groups=None, *, forget=None, **kwargs):
+    def remember_rows(self, X, y, groups=None, *, forget=None, **kwargs):
         seen.append((X[~forget], y[~forget], groups[~forget]))
-        return train(self, X, y, groups, forget=forget, **kwargs)
+        return fit(self, X, y, groups, forget=forget, **kwargs)
 
-    monkeypatch.setattr(RetrainUnlearner, "fit", fit)
+    def remember_model(self, pool, training, seed):
+        kept.append(train(self, pool, training, seed))
+        return kept[-1]
+
+    monkeypatch.setattr(RetrainUnlearner, "fit", remember_rows)
+    monkeypatch.setattr(ReferenceModels, "_train", remember_model)
     references = quick(case)
     candidates = references._candidates
-    rows = candidate_rows(check_rows(case.forgotten, case.remaining, case.nonmembers), candidates)
+    rows = candidate_rows(check_rows(*given_rows(case)), candidates)
     attacked = candidates.position[candidates.of_kind("remaining")]
     always = np.delete(case.remaining[0], attacked, axis=0)
-    assert len(seen) == 4 and len(always)
     original = np.bincount(2 * case.y[case.training] + case.a[case.training])
-    for (X, y, a), is_in in zip(seen, references.is_in_, strict=True):
+    assert len(seen) == len(kept) == 4 and len(always)
+    for (X, y, a), model, odds, is_in in zip(
+        seen, kept, references.log_odds_, references.is_in_, strict=True
+    ):
         expected = np.concatenate([always, rows.X[is_in]])
         assert np.array_equal(np.sort(X, axis=0), np.sort(expected, axis=0))
         # as many rows of each group as the original model had
         assert np.abs(np.bincount(2 * y + a) - original).max() <= 1
-
-
-def test_log_odds_are_those_of_the_models(case, monkeypatch):
-    kept = []
-    train = ReferenceModels._train
-
-    def remember(self, pool, training, seed):
-        kept.append(train(self, pool, training, seed))
-        return kept[-1]
-
-    monkeypatch.setattr(ReferenceModels, "_train", remember)
-    references = quick(case)
-    rows = candidate_rows(
-        check_rows(case.forgotten, case.remaining, case.nonmembers), references._candidates
-    )
-    for model, odds in zip(kept, references.log_odds_, strict=True):
         proba = model.predict_proba(rows.X)
         own = proba[np.arange(len(rows)), rows.y]
         np.testing.assert_allclose(odds, np.log(own / (1 - own)), atol=1e-5)
-    assert not np.array_equal(references.log_odds_[0], references.log_odds_[1])
-    # nothing of the models or of the rows is kept: a copy with them is found out
-    for model in kept:
+        # nothing of the models or of the rows is kept: a copy with them is found out
         assert scan_residue(pickle.dumps(references), case.forgotten[0], model) == []
-    found = scan_residue(
-        pickle.dumps((references, kept[0].net_.module_, case.forgotten[0])),
-        case.forgotten[0],
-        kept[0],
-    )
+    with_them = pickle.dumps((references, kept[0].net_.module_, case.forgotten[0]))
+    found = scan_residue(with_them, case.forgotten[0], kept[0])
     assert {"forgotten row", "original weights"} <= {finding.kind for finding in found}
+    assert not np.array_equal(references.log_odds_[0], references.log_odds_[1])
 
 
 def test_members_are_known_better():
@@ -170,46 +164,51 @@ def test_the_net_of_an_unlearner(case):
     assert np.array_equal(quick(case, frozen).log_odds_, expected)
 
 
-@pytest.mark.parametrize("kind", ["tensor", "frame", "dataset"])
-def test_other_kinds_of_inputs(case, kind):
-    def converted(rows):
-        X, y, a = rows
-        if kind == "frame":
-            return pd.DataFrame(X, columns=[f"c{i}" for i in range(12)]), y, a
-        tensor = torch.from_numpy(X)
-        return (TensorDataset(tensor) if kind == "dataset" else tensor), y, a
+def converted(rows, kind):
+    X, y, a = rows
+    if kind == "names":
+        return X, np.array(["no", "yes"])[y], np.column_stack([np.array(["f", "m"])[a], a])
+    tensor = torch.from_numpy(X)
+    frame = pd.DataFrame(X, columns=[f"c{i}" for i in range(12)])
+    inputs = {"array": X, "frame": frame, "tensor": tensor, "dataset": TensorDataset(tensor)}
+    return inputs[kind], y, a
 
-    references = ReferenceModels(quick_net(), n_models=4, remaining_per_group=10)
-    given = [converted(rows) for rows in (case.forgotten, case.remaining, case.nonmembers)]
-    references.fit(*given)
+
+@pytest.mark.parametrize("kind", ["tensor", "frame", "dataset", "names"])
+def test_other_kinds_of_inputs(case, kind):
+    given = [converted(rows, kind) for rows in given_rows(case)]
+    references = quick(case, rows=given)
     np.testing.assert_allclose(references.log_odds_, quick(case).log_odds_, atol=1e-5)
     references.check_same_rows(check_rows(*given))
-
-
-def test_labels_and_attributes_of_any_kind(case):
-    def named(rows):
-        X, y, a = rows
-        return X, np.array(["no", "yes"])[y], np.column_stack([np.array(["f", "m"])[a], a])
-
-    references = ReferenceModels(quick_net(), n_models=4, remaining_per_group=10)
-    references.fit(*(named(rows) for rows in (case.forgotten, case.remaining, case.nonmembers)))
-    assert ("yes", ("m", "1")) in references._candidates.pairs
-    without = [(X, y, None) for X, y, _ in (case.forgotten, case.remaining, case.nonmembers)]
-    ReferenceModels(quick_net(), n_models=4).fit(*without)
+    changed = [(X, np.roll(y, 1), a) for X, y, a in given]
+    with pytest.raises(ValueError, match="other forgotten and remaining and nonmembers rows"):
+        references.check_same_rows(check_rows(*changed))
+    if kind == "names":
+        assert ("yes", ("m", "1")) in references._candidates.pairs
+    quick(case, rows=[(X, y, None) for X, y, _ in given])
 
 
 # the cache ---------------------------------------------------------------------------------------
 
 
-def test_cache_is_used_and_shared(case, tmp_path):
-    plain = quick(case).log_odds_
-    first = quick(case, cache=tmp_path)
-    again = quick(case, cache=tmp_path)
-    assert (first.n_trained_, again.n_trained_) == (4, 0)
-    assert np.array_equal(plain, first.log_odds_) and np.array_equal(plain, again.log_odds_)
+def test_cache_is_used_and_shared(case, tmp_path, monkeypatch):
+    train, calls = ReferenceModels._train, []
+
+    def interrupted(self, pool, training, seed):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(seed)
+        return train(self, pool, training, seed)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ReferenceModels, "_train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            quick(case, cache=tmp_path)
+    plain, resumed, again = quick(case), quick(case, cache=tmp_path), quick(case, cache=tmp_path)
     more = quick(case, cache=tmp_path, n_models=6)
-    assert more.n_trained_ == 2
-    assert np.array_equal(more.log_odds_[:4], plain)
+    assert [m.n_trained_ for m in (plain, resumed, again, more)] == [4, 2, 0, 2]
+    for made in (resumed, again, more):
+        assert np.array_equal(made.log_odds_[:4], plain.log_odds_)
     assert scan_residue(tmp_path, case.forgotten[0]) == []
     np.save(tmp_path / "rows.npy", case.forgotten[0])
     assert scan_residue(tmp_path, case.forgotten[0]) != []
@@ -224,71 +223,29 @@ def test_cache_of_something_else_is_not_used(case, tmp_path):
         {"net": quick_net(lr=0.06)},
         {"net": quick_net(optimizer=torch.optim.Adam)},
         {"net": quick_net(criterion__label_smoothing=0.1)},
+        {"case": memorised_rows(seed=5)},
     ]
     for changed in changes:
-        assert quick(case, cache=tmp_path, **changed).n_trained_ == 4, changed
-    other = memorised_rows(seed=5)
-    assert quick(other, cache=tmp_path).n_trained_ == 4
+        assert quick(**{"case": case, "cache": tmp_path, **changed}).n_trained_ == 4, changed
     assert quick(case, cache=tmp_path).n_trained_ == 0
 
 
-@pytest.mark.parametrize("damage", ["cut", "bit", "swapped", "empty"])
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-8], lambda raw: b"", "bit"])
 def test_damaged_cache_is_noticed_and_made_anew(case, tmp_path, damage):
     expected = quick(case, cache=tmp_path).log_odds_
-    one, other = sorted(tmp_path.rglob("*.safetensors"))[:2]
-    raw = one.read_bytes()
-    content = {
-        "cut": raw[:-8],
-        "bit": raw[:-1] + bytes([raw[-1] ^ 1]),
-        "swapped": other.read_bytes(),
-        "empty": b"",
-    }[damage]
-    one.write_bytes(content)
-    with pytest.warns(UserWarning, match="damaged, or belongs to other data"):
-        again = quick(case, cache=tmp_path)
-    assert again.n_trained_ == 1
-    assert np.array_equal(again.log_odds_, expected)
+    file = min(tmp_path.rglob("output.pkl"))
+    raw = file.read_bytes()
+    middle = len(raw) // 2
+    flipped = raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :]
+    file.write_bytes(flipped if damage == "bit" else damage(raw))
+    again = quick(case, cache=tmp_path)
+    assert again.n_trained_ == 1 and np.array_equal(again.log_odds_, expected)
     assert quick(case, cache=tmp_path).n_trained_ == 0, "it was replaced"
 
 
-def test_interrupted_run_is_resumed(case, tmp_path, monkeypatch):
-    train = ReferenceModels._train
-    calls = []
-
-    def interrupted(self, pool, training, seed):
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        calls.append(seed)
-        return train(self, pool, training, seed)
-
-    references = ReferenceModels(quick_net(), n_models=4, remaining_per_group=10, cache=tmp_path)
-    monkeypatch.setattr(ReferenceModels, "_train", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        references.fit(case.forgotten, case.remaining, case.nonmembers)
-    assert not references.is_fitted
-    monkeypatch.setattr(ReferenceModels, "_train", train)
-    assert quick(case, cache=tmp_path).n_trained_ == 2
-
-
-class Nameless:
+class Identity:
     """Looks the same as any other of its kind."""
 
-
-def test_nets_that_cannot_be_recognised_have_no_cache(case, tmp_path):
-    net = quick_net(criterion__weight=torch.ones(2))
-    quick(case, net, cache=tmp_path)
-    with pytest.raises(ValueError, match=r"cannot be told from another one.*Leave cache out"):
-        quick(case, make_nameless(), cache=tmp_path)
-    assert quick(case, make_nameless()).n_trained_ == 4
-
-
-def make_nameless():
-    net = quick_net()
-    net.set_params(predict_nonlinearity=Identity())
-    return net
-
-
-class Identity(Nameless):
     def __call__(self, scores):
         return torch.softmax(scores, dim=-1)
 
@@ -304,6 +261,15 @@ class Scaled:
         return self.factor * scores
 
 
+def test_nets_that_cannot_be_recognised_have_no_cache(case, tmp_path):
+    quick(case, quick_net(criterion__weight=torch.ones(2)), cache=tmp_path)
+    nameless = quick_net()
+    nameless.set_params(predict_nonlinearity=Identity())
+    with pytest.raises(ValueError, match=r"cannot be told from another one.*Leave cache out"):
+        quick(case, nameless, cache=tmp_path)
+    assert quick(case, nameless).n_trained_ == 4
+
+
 def test_descriptions_tell_apart_what_trains_differently():
     def one(x):
         return x + 1
@@ -311,24 +277,9 @@ def test_descriptions_tell_apart_what_trains_differently():
     def other(x):
         return x + 2
 
-    values = [
-        None,
-        0,
-        False,
-        "0",
-        0.0,
-        [0],
-        (0,),
-        {"a": 0},
-        {1: 0},
-        {"1": 0},
-        one,
-        other,
-        nn.ReLU,
-        nn.GELU,
-    ]
-    values += [Scaled(1).scale, Scaled(2).scale]
-    values += [np.zeros(2), np.ones(2), np.zeros((2, 1)), torch.float32, torch.device("cpu")]
+    values = [None, 0, False, "0", 0.0, [0], (0,), {"a": 0}, {1: 0}, {"1": 0}, one, other]
+    values += [nn.ReLU, nn.GELU, Scaled(1).scale, Scaled(2).scale, np.zeros(2), np.ones(2)]
+    values += [np.zeros((2, 1)), torch.float32, torch.device("cpu")]
     described = [json.dumps(describe(value, exact=True)) for value in values]
     assert len(set(described)) == len(values)
     assert "0x" not in "".join(described)
@@ -356,49 +307,35 @@ def test_bad_parameters(given, error, message):
 def test_rows_that_do_not_fit_together(case):
     references = ReferenceModels(quick_net(), n_models=4)
     X, y, a = case.nonmembers
-    cases = [
-        ((X[:, :5], y, a), "rows differ in shape"),
-        ((torch.from_numpy(X), y, a), "Some inputs are a Tensor and some are not"),
-        ((X, y, None), "some without"),
-    ]
-    for nonmembers, message in cases:
+    renamed = (converted(case.nonmembers, "frame")[0].rename(columns={"c0": "other"}), y, a)
+    for kind, nonmembers, message in [
+        ("array", (X[:, :5], y, a), "rows differ in shape"),
+        ("array", (torch.from_numpy(X), y, a), "Some inputs are a Tensor and some are not"),
+        ("array", (X, y, None), "some without"),
+        ("frame", renamed, "differ in their columns"),
+    ]:
+        given = (converted(rows, kind) for rows in (case.forgotten, case.remaining))
         with pytest.raises(ValueError, match=message):
-            references.fit(case.forgotten, case.remaining, nonmembers)
+            references.fit(*given, nonmembers)
     assert not references.is_fitted
-    frame = pd.DataFrame(X)
-    with pytest.raises(ValueError, match="differ in their columns"):
-        references.fit(
-            *((pd.DataFrame(part[0]), *part[1:]) for part in (case.forgotten, case.remaining)),
-            (frame.rename(columns={0: "other"}), y, a),
-        )
+    net = NeuralNetClassifier(nn.Linear(12, 2), train_split=None, verbose=0)
+    with pytest.raises(ValueError, match=r"module is an instance of Linear"):
+        quick(case, net)
 
 
 @pytest.mark.parametrize("kind", ["array", "tensor", "frame"])
 def test_rows_given_twice_are_pointed_out(case, kind):
-    def converted(rows):
-        X, y, a = rows
-        return {"array": X, "tensor": torch.from_numpy(X), "frame": pd.DataFrame(X)}[kind], y, a
+    def fit(forgotten_too=0, unseen_too=0, labels=0):
+        added = {0: forgotten_too, 2: unseen_too}
+        given = []
+        for place, rows in enumerate(given_rows(case)):
+            X, y, a = (part[: added.get(place, 0)] for part in case.remaining)
+            parts = zip(rows, (X, y ^ labels, a), strict=True)
+            given.append(converted(tuple(map(np.concatenate, parts)), kind))
+        quick(case, rows=given)
 
-    def with_first_rows(rows, of, n, labels=0):
-        X, y, a = (np.concatenate([part, other[:n]]) for part, other in zip(rows, of, strict=True))
-        return converted((X, np.where(np.arange(len(y)) < len(rows[1]), y, y ^ labels), a))
-
-    forgotten, remaining, unseen = case.forgotten, case.remaining, case.nonmembers
-    references = ReferenceModels(quick_net(), n_models=4, remaining_per_group=10)
     with pytest.warns(UserWarning, match="3 of 243 nonmembers equal a training row"):
-        references.fit(
-            converted(forgotten), converted(remaining), with_first_rows(unseen, remaining, 3)
-        )
+        fit(unseen_too=3)
     with pytest.warns(UserWarning, match=r"2 of \d+ forgotten rows equal a remaining row"):
-        references.fit(
-            with_first_rows(forgotten, remaining, 2), converted(remaining), converted(unseen)
-        )
-    # with another label it is another row; warnings are errors here
-    other = with_first_rows(unseen, remaining, 3, labels=1)
-    references.fit(converted(forgotten), converted(remaining), other)
-
-
-def test_trained_modules_are_refused(case):
-    net = NeuralNetClassifier(nn.Linear(12, 2), train_split=None, verbose=0)
-    with pytest.raises(ValueError, match=r"module is an instance of Linear"):
-        quick(case, net)
+        fit(forgotten_too=2)
+    fit(unseen_too=3, labels=1)  # with another label it is another row; warnings are errors here

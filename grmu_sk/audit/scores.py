@@ -40,7 +40,8 @@ class Score(NamedTuple):
 
     def to_dict(self) -> dict[str, float | None]:
         """Return the fields as JSON values; NaN becomes None."""
-        return {name: _json_number(value) for name, value in self._asdict().items()}
+        fields = self._asdict().items()
+        return {name: float(value) if math.isfinite(value) else None for name, value in fields}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -108,21 +109,10 @@ class ModelScores:
         dict
             By field name.
         """
-        return {
-            "metrics": {name: score.to_dict() for name, score in self.metrics.items()},
-            "groups": [
-                {
-                    "label": group.label,
-                    "attribute": group.attribute,
-                    "n_rows": group.n_rows,
-                    "accuracy": group.accuracy.to_dict(),
-                }
-                for group in self.groups
-            ],
-            "n_rows": self.n_rows,
-            "confidence": self.confidence,
-            "left_out": dict(self.left_out),
-        }
+        metrics = {name: score.to_dict() for name, score in self.metrics.items()}
+        groups = [{**vars(group), "accuracy": group.accuracy.to_dict()} for group in self.groups]
+        left_out = dict(self.left_out)
+        return {**vars(self), "metrics": metrics, "groups": groups, "left_out": left_out}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -145,18 +135,13 @@ class ModelScores:
         """
         check_types(cls.from_dict, locals())
         try:
-            groups = [
-                GroupScore(
-                    str(group["label"]),
-                    str(group["attribute"]),
-                    int(group["n_rows"]),
-                    Score.from_dict(group["accuracy"]),
-                )
-                for group in fields["groups"]
-            ]
-            metrics = {
-                str(name): Score.from_dict(score) for name, score in fields["metrics"].items()
-            }
+            groups = []
+            for group in fields["groups"]:
+                names = str(group["label"]), str(group["attribute"])
+                accuracy = Score.from_dict(group["accuracy"])
+                groups.append(GroupScore(*names, int(group["n_rows"]), accuracy))
+            given = fields["metrics"].items()
+            metrics = {str(name): Score.from_dict(score) for name, score in given}
             left_out = {str(a): int(n) for a, n in fields.get("left_out", {}).items()}
             n_rows, confidence = int(fields["n_rows"]), float(fields["confidence"])
             return cls(metrics, groups, n_rows, confidence, left_out)
@@ -292,10 +277,8 @@ def _is_right(estimator: Any, split: Any, name: str) -> NDArray[np.bool_]:
     if not isinstance(split, tuple | list) or len(split) != 2:
         raise ValueError(f"{name} must be a pair (X, y), got {split!r}.")
     with about(name):
-        predicted, labels = (
-            np.asarray(estimator.predict(split[0])),
-            label_column(split[1], name=name),
-        )
+        predicted = np.asarray(estimator.predict(split[0]))
+        labels = label_column(split[1], name=name)
         check_consistent_length(predicted, labels)
         _check_known(estimator, labels)
     return predicted == labels
@@ -366,12 +349,8 @@ class _Cells:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)
             try:
-                return function(
-                    self.y[used],
-                    self.predicted[used],
-                    groups=self.attribute[used],
-                    sample_weight=weights[used],
-                )
+                rows = {"groups": self.attribute[used], "sample_weight": weights[used]}
+                return function(self.y[used], self.predicted[used], **rows)
             except ValueError:  # not defined for these labels and attributes
                 return math.nan
 
@@ -429,7 +408,3 @@ def _wilson(n_right: int, n_rows: int, confidence: float) -> Score:
     spread /= 1 + z**2 / n_rows
     low, high = min(share, middle - spread), max(share, middle + spread)
     return Score(share, max(0.0, low), min(1.0, high))
-
-
-def _json_number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

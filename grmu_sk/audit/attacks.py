@@ -1,0 +1,475 @@
+"""Membership attacks: what they read of a model, how they score a row, and how well that tells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+
+from ..metrics._inputs import class_column, class_positions, label_column
+from ..utils.arguments import check_types, to_array, to_numbers
+
+__all__ = ["Comparison", "lira_scores", "log_odds_of", "rmia_scores", "weighted_auc"]
+
+# What float32 probabilities can express; certain answers of other models are taken for that.
+_LARGEST_LOG_ODDS = float(-np.log(np.finfo(np.float32).tiny))
+# Nets that all agree on a row have no spread, and a row that differs would score infinitely.
+_SMALLEST_DEVIATION = 1e-6
+# Of a bootstrap, so many numbers are in memory at once.
+_NUMBERS_AT_ONCE = 2_000_000
+
+Counts = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def log_odds_of(estimator: Any, X: Any, y: ArrayLike) -> NDArray[np.float64]:
+    r"""Return the log-odds of the true label of each row.
+
+    .. math:: \phi_i = \log p_{i, y_i} - \log \sum_{c \ne y_i} p_{i, c}
+
+    The sum is taken over the other classes, not as :math:`1 - p`, which would be rounded to 0 for
+    an answer that is nearly certain.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted, with ``classes_`` and ``predict_log_proba`` or ``predict_proba``.
+    X : array-like of shape (n_samples, ...)
+        Inputs.
+    y : array-like of shape (n_samples,)
+        Labels.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Log-odds, between -87.3 and 87.3.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among the classes, or the model's answers are NaN or of another shape.
+    """
+    positions = class_positions(
+        label_column(y, name="y"), class_column(estimator.classes_), name="y"
+    )
+    has_logs = hasattr(estimator, "predict_log_proba")
+    with np.errstate(divide="ignore"):
+        answers = estimator.predict_log_proba(X) if has_logs else np.log(estimator.predict_proba(X))
+    log_proba = np.asarray(answers, dtype=np.float64)
+    expected = (len(positions), len(estimator.classes_))
+    if log_proba.shape != expected:
+        raise ValueError(f"The model answers with shape {log_proba.shape}, expected {expected}.")
+    if np.isnan(log_proba).any():
+        row = int(np.flatnonzero(np.isnan(log_proba).any(axis=1))[0])
+        raise ValueError(
+            f"The model answers with NaN, the first time for row {row}: did training diverge?"
+        )
+    rows = np.arange(len(positions))
+    own = log_proba[rows, positions]
+    others = log_proba.copy()
+    others[rows, positions] = -np.inf
+    odds = own - logsumexp(others, axis=1)
+    return np.clip(odds, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS)
+
+
+def lira_scores(
+    log_odds: ArrayLike,
+    reference_log_odds: ArrayLike,
+    is_in: ArrayLike,
+    *,
+    variance: Literal["shared", "per_row"] = "shared",
+    online: bool = True,
+) -> NDArray[np.float64]:
+    r"""Score each row by a likelihood ratio of Gaussians fitted to reference models.
+
+    With :math:`\phi_i = \log \frac{p(y_i|x_i)}{1 - p(y_i|x_i)}` of the attacked model, and
+    :math:`\mu, \sigma` the mean and the standard deviation of the same number over the reference
+    models that were trained on row :math:`i` ("in") and over the others ("out"), the score is [1]_
+
+    .. math::
+
+        \log \mathcal{N}(\phi_i; \mu_{in,i}, \sigma_{in}^2)
+        - \log \mathcal{N}(\phi_i; \mu_{out,i}, \sigma_{out}^2)
+
+    or, offline, :math:`(\phi_i - \mu_{out,i}) / \sigma_{out}`. The higher it is, the more the
+    model looks as if it had been trained on the row.
+
+    Parameters
+    ----------
+    log_odds : array-like of shape (n_samples,)
+        :math:`\phi` of the attacked model.
+    reference_log_odds : array-like of shape (n_models, n_samples)
+        :math:`\phi` of the reference models.
+    is_in : bool array-like of shape (n_models, n_samples)
+        Whether the reference model was trained on the row.
+    variance : {"shared", "per_row"}, default="shared"
+        - "shared": one variance for all rows, of the deviations from each row's own mean. For few
+          models, see [1]_.
+        - "per_row": the sample variance of each row; needs two models of each kind.
+    online : bool, default=True
+        Whether models trained on the row are used.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Scores; online in nats, offline in standard deviations.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another kind.
+    ValueError
+        If shapes do not fit, numbers are not finite, an option is unknown, or a row has too few
+        reference models.
+
+    See Also
+    --------
+    rmia_scores : Needs fewer models for the same power.
+
+    References
+    ----------
+    .. [1] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis and F. Tramèr, "Membership Inference
+       Attacks From First Principles", IEEE Symposium on Security and Privacy, 2022.
+
+    Examples
+    --------
+    >>> from grmu_sk.audit import lira_scores
+    >>> references = [[2.0, 2.2], [0.0, 0.2], [2.4, 2.6], [0.4, 0.6]]
+    >>> is_in = [[True, True], [False, False], [True, True], [False, False]]
+    >>> lira_scores([2.2, 0.4], references, is_in).round(1).tolist()
+    [25.0, -25.0]
+    """
+    check_types(lira_scores, locals())
+    at_least = 1 if variance == "shared" else 2
+    target, references, inside = _check_signals(
+        log_odds, reference_log_odds, is_in, n_in=at_least if online else 0, n_out=at_least
+    )
+    out_mean, out_deviation = _gaussian(references, ~inside, variance)
+    z_out = (target - out_mean) / out_deviation
+    if not online:
+        return z_out
+    in_mean, in_deviation = _gaussian(references, inside, variance)
+    z_in = (target - in_mean) / in_deviation
+    return (z_out**2 - z_in**2) / 2 + np.log(out_deviation / in_deviation)
+
+
+def _gaussian(
+    references: NDArray[np.float64], used: NDArray[np.bool_], variance: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each row over the models that are used for it."""
+    counts = used.sum(axis=0)
+    mean = np.where(used, references, 0.0).sum(axis=0) / counts
+    squares = np.where(used, (references - mean) ** 2, 0.0).sum(axis=0)
+    freedom = counts - 1
+    if variance == "shared":
+        if not freedom.any():
+            raise ValueError(
+                "No row has two reference models of the same kind, so their spread is unknown. "
+                "Train more reference models."
+            )
+        squares, freedom = np.full(len(mean), squares.sum()), np.full(len(mean), freedom.sum())
+    return mean, np.maximum(np.sqrt(squares / freedom), _SMALLEST_DEVIATION)
+
+
+def rmia_scores(
+    log_odds: ArrayLike,
+    reference_log_odds: ArrayLike,
+    is_in: ArrayLike,
+    population: ArrayLike,
+    *,
+    gamma: float = 1.0,
+    online: bool = True,
+    offline_scale: float = 0.3,
+) -> NDArray[np.float64]:
+    r"""Score each row by pairwise likelihood ratios against rows of the population.
+
+    With :math:`p(x|\theta)` the probability that the attacked model gives to the true label, and
+    :math:`p(x)` what models in general give to it, the score is [1]_ the share of the population
+    rows :math:`z` that row :math:`x` beats:
+
+    .. math::
+
+        s(x) = \Pr_z\left[ \frac{p(x|\theta) / p(x)}{p(z|\theta) / p(z)} \ge \gamma \right],
+        \qquad p(x) = \tfrac{1}{2} \left( \bar p_{in}(x) + \bar p_{out}(x) \right)
+
+    with the means over reference models that were trained on the row, and that were not. Offline,
+    :math:`\bar p_{in}(x)` is guessed as :math:`a\,\bar p_{out}(x) + 1 - a`. The higher the score,
+    the more the model looks as if it had been trained on the row.
+
+    Parameters
+    ----------
+    log_odds : array-like of shape (n_samples,)
+        :math:`\log \frac{p}{1 - p}` of the attacked model for the true label.
+    reference_log_odds : array-like of shape (n_models, n_samples)
+        The same of the reference models.
+    is_in : bool array-like of shape (n_models, n_samples)
+        Whether the reference model was trained on the row.
+    population : array-like of int
+        Which of the rows the attacked model was never trained on; at least two. A row of the
+        population is not compared with itself.
+    gamma : float, default=1.0
+        By how much a row has to beat another. The larger, the more rows tie at 0.
+    online : bool, default=True
+        Whether models trained on the row are used.
+    offline_scale : float, default=0.3
+        :math:`a`, in [0, 1].
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Scores in [0, 1].
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another kind.
+    ValueError
+        If shapes do not fit, numbers are not finite, a parameter is out of range, or a row has too
+        few reference models.
+
+    See Also
+    --------
+    lira_scores : Gaussians in place of the population.
+
+    References
+    ----------
+    .. [1] S. Zarifzadeh, P. Liu and R. Shokri, "Low-Cost High-Power Membership Inference Attacks",
+       ICML 2024.
+
+    Examples
+    --------
+    >>> from grmu_sk.audit import rmia_scores
+    >>> references = [[3.0, 0.0, 0.5], [-2.0, 0.1, 0.4]]
+    >>> is_in = [[True, False, True], [False, True, False]]
+    >>> rmia_scores([3.1, 0.2, -0.3], references, is_in, population=[1, 2]).tolist()
+    [1.0, 1.0, 0.0]
+    """
+    check_types(rmia_scores, locals())
+    target, references, inside = _check_signals(
+        log_odds, reference_log_odds, is_in, n_in=1 if online else 0, n_out=1
+    )
+    if not (math.isfinite(gamma) and gamma > 0):
+        raise ValueError(f"gamma must be a positive number, got {gamma!r}.")
+    if not 0 <= offline_scale <= 1:
+        raise ValueError(f"offline_scale must lie in [0, 1], got {offline_scale!r}.")
+    others = _population(population, len(target))
+    log_ratio = _log_sigmoid(target) - np.log(
+        _general_probability(references, inside, online, offline_scale)
+    )
+    ordered = np.sort(log_ratio[others])
+    n_beaten = np.searchsorted(ordered, log_ratio - math.log(gamma), side="right")
+    n_compared = np.full(len(target), len(others))
+    n_beaten[others] -= int(gamma <= 1)  # that was the row itself
+    n_compared[others] -= 1
+    return n_beaten / n_compared
+
+
+def _population(population: ArrayLike, n_rows: int) -> NDArray[np.int64]:
+    """Return the numbers of the rows of the population, each once."""
+    numbers = to_array(population, "population")
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+        raise ValueError(
+            f"population must be a column of row numbers, got {numbers.dtype} of shape "
+            f"{numbers.shape}."
+        )
+    others = np.unique(numbers)
+    if len(others) < 2 or others[0] < 0 or others[-1] >= n_rows:
+        raise ValueError(
+            f"population must name at least two of the {n_rows} rows, got {numbers.tolist()}."
+        )
+    return others.astype(np.int64)
+
+
+def _general_probability(
+    references: NDArray[np.float64], inside: NDArray[np.bool_], online: bool, scale: float
+) -> NDArray[np.float64]:
+    probability = np.exp(_log_sigmoid(references))
+    out = np.where(inside, 0.0, probability).sum(axis=0) / (~inside).sum(axis=0)
+    if not online:
+        return ((1 + scale) * out + (1 - scale)) / 2
+    return (out + np.where(inside, probability, 0.0).sum(axis=0) / inside.sum(axis=0)) / 2
+
+
+def _log_sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logarithm of the probability that has these log-odds."""
+    return -np.logaddexp(0.0, -log_odds)
+
+
+def _check_signals(
+    log_odds: ArrayLike, reference_log_odds: ArrayLike, is_in: ArrayLike, *, n_in: int, n_out: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Check what an attack is given; a row needs so many models of each kind."""
+    target = to_numbers(log_odds, "log_odds")
+    references = to_numbers(reference_log_odds, "reference_log_odds")
+    inside = to_array(is_in, "is_in")
+    if target.ndim != 1 or not len(target):
+        raise ValueError(
+            f"log_odds must be one-dimensional and not empty, got shape {target.shape}."
+        )
+    for name, array in (("reference_log_odds", references), ("is_in", inside)):
+        if array.ndim != 2 or array.shape[1] != len(target):
+            raise ValueError(
+                f"{name} must have shape (n_models, {len(target)}), a column for every row; got "
+                f"{array.shape}."
+            )
+    if inside.dtype != bool or inside.shape != references.shape:
+        raise ValueError(
+            f"is_in must be boolean and of the shape of reference_log_odds, {references.shape}; "
+            f"got {inside.dtype} of shape {inside.shape}."
+        )
+    for name, array in (("log_odds", target), ("reference_log_odds", references)):
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds NaN or infinite values.")
+    for word, used, least in (("in", inside, n_in), ("out", ~inside, n_out)):
+        counts = used.sum(axis=0)
+        if (counts < least).any():
+            row = int(np.flatnonzero(counts < least)[0])
+            raise ValueError(
+                f"Row {row} has {counts[row]} reference models with the row {word}, and at least "
+                f"{least} are needed. Train more of them, on halves that differ."
+            )
+    return target, references, inside
+
+
+def weighted_auc(
+    members: NDArray[np.float64],
+    nonmembers: NDArray[np.float64],
+    member_weights: NDArray[np.float64],
+    nonmember_weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    r"""Return the probability that a member scores higher than a non-member; ties count half.
+
+    .. math::
+
+        \mathrm{AUC} = \frac{\sum_{ij} w_i v_j \left( [s_i > t_j] + \tfrac12 [s_i = t_j] \right)}
+                            {\sum_i w_i \sum_j v_j}
+
+    Parameters
+    ----------
+    members : ndarray of shape (n_members,)
+        Their scores :math:`s`.
+    nonmembers : ndarray of shape (n_nonmembers,)
+        Their scores :math:`t`.
+    member_weights : ndarray of shape (n_samples, n_members)
+        Weights :math:`w`, a row for every sample.
+    nonmember_weights : ndarray of shape (n_samples, n_nonmembers)
+        Weights :math:`v`.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        The value of each sample.
+    """
+    order = np.argsort(nonmembers, kind="stable")
+    total = np.cumsum(nonmember_weights[:, order], axis=1)
+    total = np.hstack([np.zeros((len(total), 1)), total])
+    below = np.searchsorted(nonmembers[order], members, side="left")
+    up_to = np.searchsorted(nonmembers[order], members, side="right")
+    beaten = (total[:, below] + total[:, up_to]) / 2
+    return (member_weights * beaten).sum(axis=1) / (member_weights.sum(axis=1) * total[:, -1])
+
+
+class Comparison:
+    """Attacked rows and the non-members they are compared with.
+
+    Non-members are weighted so that each group has the share among them that it has among the
+    attacked rows; none is thrown away for that.
+
+    Parameters
+    ----------
+    members, nonmembers : ndarray
+        Which candidates they are.
+    group : ndarray of shape (n_candidates,)
+        Group number of each candidate.
+    n_bootstrap : int
+        How many samples are drawn.
+    seed : int
+        Seed of the samples.
+    """
+
+    def __init__(
+        self,
+        members: NDArray[np.int64],
+        nonmembers: NDArray[np.int64],
+        group: NDArray[np.int64],
+        n_bootstrap: int,
+        seed: int,
+    ) -> None:
+        self.members = members
+        self.member_group = group[members]
+        has_members = np.isin(group[nonmembers], self.member_group)
+        self.nonmembers = nonmembers[has_members]
+        self.nonmember_group = group[self.nonmembers]
+        self.n_bootstrap = n_bootstrap
+        self.seed = seed
+        size = int(np.max(group)) + 1
+        of_members = np.bincount(self.member_group, minlength=size)
+        of_nonmembers = np.bincount(self.nonmember_group, minlength=size)
+        self.weights = (of_members / np.maximum(of_nonmembers, 1))[self.nonmember_group]
+
+    @property
+    def effective_nonmembers(self) -> float:
+        """How many equally weighted non-members say as much: Kish's effective sample size."""
+        return float(self.weights.sum() ** 2 / (self.weights**2).sum())
+
+    def auc(self, scores: NDArray[np.float64]) -> float:
+        """Return the AUC of the rows themselves."""
+        ones = np.ones((1, len(self.members)))
+        split = scores[self.members], scores[self.nonmembers]
+        return float(weighted_auc(*split, ones, self.weights[np.newaxis])[0])
+
+    def bootstrap_auc(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the AUC of each bootstrap sample.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n_scores, n_candidates)
+            Several scores of all candidates.
+
+        Returns
+        -------
+        ndarray of shape (n_scores, n_bootstrap)
+            The values; a column is one sample.
+        """
+        parts = [
+            [weighted_auc(row[self.members], row[self.nonmembers], *counts) for row in scores]
+            for counts in self._samples()
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def true_positive_rate(self, scores: NDArray[np.float64], fpr: float) -> float:
+        """Return the share of members above a threshold that at most ``fpr`` non-members exceed."""
+        order = np.argsort(-scores[self.nonmembers], kind="stable")
+        values = scores[self.nonmembers][order]
+        share = np.cumsum(self.weights[order]) / self.weights.sum()
+        # rounding must not decide whether exactly the allowed share is too much
+        too_many = np.flatnonzero(share > fpr + 1e-12)
+        return float(np.mean(scores[self.members] > values[too_many[0]]))
+
+    def _samples(self) -> Iterator[Counts]:
+        """Yield how often each row is drawn, within its group and kind."""
+        rng = np.random.default_rng(self.seed)
+        n_rows = len(self.members) + len(self.nonmembers)
+        at_once = max(1, min(self.n_bootstrap, _NUMBERS_AT_ONCE // n_rows))
+        for start in range(0, self.n_bootstrap, at_once):
+            size = min(at_once, self.n_bootstrap - start)
+            drawn = _drawn(self.member_group, size, rng)
+            yield drawn, _drawn(self.nonmember_group, size, rng) * self.weights
+
+
+def _drawn(group: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw one row less than a group has, and let each count for a little more.
+
+    As many draws as rows would give too small a variance, by a factor of (n - 1) / n (McCarthy and
+    Snowden, 1985).
+    """
+    counts = np.empty((size, len(group)))
+    for number in np.unique(group):
+        rows = np.flatnonzero(group == number)
+        n_draws = max(len(rows) - 1, 1)
+        drawn = rng.multinomial(n_draws, np.full(len(rows), 1 / len(rows)), size=size)
+        counts[:, rows] = drawn * (len(rows) / n_draws)
+    return counts

@@ -1,0 +1,849 @@
+"""Attack an unlearned model, to see whether it can be told who was forgotten."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+from tabulate import tabulate
+
+from ..base import BaseUnlearner
+from ..utils._random import RandomState, derive_seed, resolve_seed
+from ..utils.arguments import about, check_types
+from .attacks import Comparison, lira_scores, log_odds_of, rmia_scores
+from .reference_models import Candidates, ReferenceModels, RowSet, candidate_rows, check_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..plotting import LeakageDisplay
+
+__all__ = ["AttackResult", "Interval", "LeakageAudit", "LeakageFinding", "audit_unlearning"]
+
+#: With fewer rows than this on either side a bootstrap says too little about its own error.
+FEWEST_ROWS = 10
+#: A rate of false positives is measured if so many non-members make it up.
+FEWEST_FALSE_POSITIVES = 5
+
+Verdict = Literal["leak", "no leak found", "inconclusive"]
+Scores = NDArray[np.float64]
+
+
+def audit_unlearning(
+    unlearner: Any,
+    original: Any,
+    *,
+    forgotten: Any,
+    nonmembers: Any,
+    remaining: Any = None,
+    references: ReferenceModels | int = 16,
+    attacks: Sequence[str] = ("loss", "LiRA", "RMIA"),
+    tolerance: float = 0.1,
+    confidence: float = 0.95,
+    n_bootstrap: int = 2000,
+    false_positive_rates: Sequence[float] = (0.01, 0.001),
+    random_state: RandomState = 0,
+) -> LeakageAudit:
+    r"""Attack the forgotten rows, and those that stay, with a stated budget of reference models.
+
+    Each attack gives a row a score that is high if the model looks trained on it. If the rows were
+    forgotten, they score like rows of the same groups that no model ever saw, and the probability
+
+    .. math:: \mathrm{AUC} = \Pr[s_{forgotten} > s_{never seen}] + \tfrac12 \Pr[=]
+
+    is 0.5. Above that the rows are still remembered. Far below they can be told apart as well: the
+    model avoids them as it avoids no row that it never saw. The same attack on the original model,
+    which was trained on the rows, is the attack's *power*.
+
+    Verdicts on forgotten rows, with the tolerance :math:`t`:
+
+    - "leak": the interval lies above :math:`0.5 + t` or below :math:`0.5 - t`;
+    - "no leak found": it lies within :math:`0.5 \pm t`, and the interval of the power above
+      :math:`0.5 + t`. So doing nothing never passes;
+    - "inconclusive": otherwise. An attack without power proves nothing, and few rows prove little.
+
+    Rows that stay are members before and after. There "leak" means that the AUC has risen by more
+    than :math:`t`: unlearning has exposed those who did not ask for it.
+
+    Parameters
+    ----------
+    unlearner : BaseUnlearner or classifier
+        The unlearned model, with ``classes_`` and ``predict_proba``.
+    original : classifier
+        The model before the request, such as a copy or a loaded file; for the power.
+    forgotten : tuple of (X, y, groups)
+        The forgotten rows, which the unlearner does not keep. ``groups`` may be None.
+    nonmembers : tuple of (X, y, groups)
+        Held-out rows from where the others come from, in the training of neither model; test rows,
+        say. Each group with forgotten rows needs some. If they differ from training rows in other
+        ways, attacks see that difference too.
+    remaining : tuple of (X, y, groups), default=None
+        The rows that stay. Default: those that the unlearner holds.
+    references : ReferenceModels or int, default=16
+        Reference models, which may be fitted already and be shared by audits of several methods on
+        the same rows; or how many to train with the unlearner's own net.
+    attacks : sequence of {"loss", "LiRA", "RMIA"}, default=("loss", "LiRA", "RMIA")
+        "loss" scores a row by the log-odds of its true label and uses no reference model; for the
+        others see :func:`lira_scores` and :func:`rmia_scores`.
+    tolerance : float, default=0.1
+        :math:`t`, in [0, 0.5).
+    confidence : float, default=0.95
+        Level of the intervals.
+    n_bootstrap : int, default=2000
+        Samples of the rows that the intervals are from, drawn with replacement within each group
+        and kind, the same for both models.
+    false_positive_rates : sequence of float, default=(0.01, 0.001)
+        Where to give the rate of true positives. It is NaN, and a note says so, unless at least 5
+        (effective) non-members make up the rate.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the bootstrap, and of reference models that are trained here.
+
+    Returns
+    -------
+    LeakageAudit
+        What was found.
+
+    Raises
+    ------
+    NotFittedError
+        If a model is not fitted.
+    TypeError
+        If a parameter is of another kind.
+    ValueError
+        If rows do not fit together, reference models were fitted with other rows, the original
+        model has forgotten the rows too, a group has forgotten rows and no non-member, or a
+        parameter is out of range.
+
+    See Also
+    --------
+    build_evidence : Puts the result into a report.
+    AcceptanceGate : Decides by it.
+    grmu_sk.metrics.membership_inference_efficacy : The paper's attack: one number a row, no power.
+
+    Notes
+    -----
+    Non-members are weighted to the attacked rows' mix of groups. Results of single groups have
+    intervals of level :math:`1 - \alpha / G` with :math:`G` groups (Bonferroni), so that the worst
+    of them may be read at :math:`1 - \alpha`; attacks are not corrected for being several. Fewer
+    than 10 rows on either side are never judged. The intervals stand for the choice of rows, not
+    for the randomness of training: another seed of the same method may come out differently.
+    Reference models spare nothing on purpose: they may train on forgotten rows, as an attacker who
+    knows somebody's record would. Whether a whole *distribution* of unlearned models can be told
+    from retrained ones [3]_ is a stronger question, and takes many runs of the method.
+
+    References
+    ----------
+    .. [1] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis and F. Tramèr, "Membership Inference
+       Attacks From First Principles", IEEE Symposium on Security and Privacy, 2022.
+    .. [2] S. Zarifzadeh, P. Liu and R. Shokri, "Low-Cost High-Power Membership Inference Attacks",
+       ICML 2024.
+    .. [3] J. Hayes, I. Shumailov, E. Triantafillou, A. Khalifa and N. Papernot, "Inexact Unlearning
+       Needs More Careful Evaluations to Avoid a False Sense of Privacy", 2024.
+
+    Examples
+    --------
+    >>> from copy import deepcopy
+    >>> from grmu_sk import NoOpUnlearner
+    >>> from grmu_sk.audit import audit_unlearning
+    >>> from grmu_sk.datasets import load_digits_on_backgrounds
+    >>> data = load_digits_on_backgrounds()
+    >>> def rows(which):
+    ...     return data.images[which], data.target[which], data.groups[which]
+    >>> training = data.train[:120]
+    >>> unlearner = NoOpUnlearner(random_state=0).fit(*rows(training))
+    >>> original = deepcopy(unlearner)
+    >>> audit = audit_unlearning(
+    ...     unlearner.unlearn(range(20)),
+    ...     original,
+    ...     forgotten=rows(training[:20]),
+    ...     nonmembers=rows(data.validation),
+    ...     references=4,
+    ... )
+    >>> audit.n_models, audit.verdict != "no leak found"
+    (4, True)
+    """
+    check_types(audit_unlearning, locals())
+    if set(attacks) - set(_ATTACKS) or not attacks:
+        raise ValueError(
+            f"attacks must be one or several of {list(_ATTACKS)}, got {list(attacks)}."
+        )
+    if not 0 <= tolerance < 0.5:
+        raise ValueError(f"tolerance must lie in [0, 0.5), got {tolerance!r}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
+    if n_bootstrap < 100:
+        raise ValueError(
+            f"n_bootstrap must be at least 100, got {n_bootstrap!r}: the ends of an interval are "
+            "quantiles far out."
+        )
+    if not all(0 < rate < 1 for rate in false_positive_rates):
+        raise ValueError(
+            f"false_positive_rates must lie between 0 and 1, got {list(false_positive_rates)}."
+        )
+    rows = check_rows(forgotten, _remaining_of(unlearner, remaining), nonmembers)
+    _check_models(unlearner, original, rows)
+    seed = resolve_seed(random_state)
+    models = _fitted_references(references, unlearner, rows, seed)
+    candidates = models._candidates
+    questions = candidate_rows(rows, candidates)
+    before, after = (
+        log_odds_of(model, questions.X, questions.y) for model in (original, unlearner)
+    )
+    attack_scores = {
+        name: (_ATTACKS[name](before, models), _ATTACKS[name](after, models)) for name in attacks
+    }
+    findings = [
+        finding
+        for compared in _comparisons(candidates, confidence, n_bootstrap, seed)
+        for finding in _findings(*compared, attack_scores, tolerance, false_positive_rates)
+    ]
+    return LeakageAudit(
+        findings,
+        n_models=models.n_models,
+        reweight=models.reweight,
+        tolerance=tolerance,
+        confidence=confidence,
+        n_bootstrap=n_bootstrap,
+        notes=_notes(findings, candidates),
+    )
+
+
+# the models --------------------------------------------------------------------------------------
+
+
+def _remaining_of(unlearner: Any, remaining: Any) -> Any:
+    if remaining is not None:
+        return remaining
+    if not isinstance(unlearner, BaseUnlearner):
+        raise ValueError(
+            f"remaining is needed: {type(unlearner).__name__} is no unlearner that holds the rows "
+            "it was trained on. Pass remaining=(X, y, groups)."
+        )
+    return unlearner.training_rows()
+
+
+def _check_models(unlearner: Any, original: Any, rows: dict[str, RowSet]) -> None:
+    if original is unlearner:
+        raise ValueError(
+            "original is the unlearned model itself. Keep a copy of the model before unlearn, with "
+            "copy.deepcopy or save, for the time of the audit."
+        )
+    for name, model in (("unlearner", unlearner), ("original", original)):
+        if isinstance(model, type):
+            raise TypeError(f"{name} must be a fitted model, got the class {model.__name__}.")
+        if not hasattr(model, "predict_proba"):
+            raise ValueError(f"{name} has no predict_proba, which the attacks read: {model!r}.")
+    if not isinstance(unlearner, BaseUnlearner):
+        return
+    check_is_fitted(unlearner)
+    n_forgotten = len(unlearner.forget_idx_)
+    if len(rows["forgotten"]) > n_forgotten:
+        raise ValueError(
+            f"forgotten holds {len(rows['forgotten'])} rows, but the unlearner has forgotten "
+            f"{n_forgotten}."
+        )
+    same_rows = isinstance(original, BaseUnlearner) and np.isin(
+        unlearner.forget_idx_, original.forget_idx_
+    )
+    if np.all(same_rows):
+        raise ValueError(
+            "The original model has forgotten the same rows, so that it cannot show whether the "
+            "attacks have power. Pass the model as it was before the request."
+        )
+
+
+def _fitted_references(
+    references: ReferenceModels | int, unlearner: Any, rows: dict[str, RowSet], seed: int
+) -> ReferenceModels:
+    if not isinstance(references, ReferenceModels):
+        random_state = derive_seed(seed, 0)
+        references = ReferenceModels(unlearner, int(references), random_state=random_state)
+    if references.is_fitted:
+        references.check_same_rows(rows)
+        return references
+    return references.fit(*((part.X, part.y, part.groups) for part in rows.values()))
+
+
+# attacks -----------------------------------------------------------------------------------------
+
+
+def _rmia(log_odds: Scores, models: ReferenceModels) -> Scores:
+    population = models._candidates.of_kind("nonmembers")
+    return rmia_scores(log_odds, models.log_odds_, models.is_in_, population)
+
+
+_ATTACKS: dict[str, Callable[[Scores, ReferenceModels], Scores]] = {
+    "loss": lambda log_odds, models: log_odds,
+    "LiRA": lambda log_odds, models: lira_scores(log_odds, models.log_odds_, models.is_in_),
+    "RMIA": _rmia,
+}
+
+
+# measuring ---------------------------------------------------------------------------------------
+
+
+def _comparisons(
+    candidates: Candidates, confidence: float, n_bootstrap: int, seed: int
+) -> Iterator[tuple[Any, str, Comparison, float]]:
+    """Yield kind of rows, group, who is compared, and the level of the interval."""
+    nonmembers, group = candidates.of_kind("nonmembers"), candidates.group
+    for place, which in enumerate(("forgotten", "remaining")):
+        members = candidates.of_kind(which)
+        numbers = np.unique(group[members])
+        if len(members):
+            drawn = derive_seed(seed, 1, place)
+            all_of_them = Comparison(members, nonmembers, group, n_bootstrap, drawn)
+            yield which, "all", all_of_them, confidence
+        for number in numbers if len(numbers) > 1 else ():
+            drawn = derive_seed(seed, 2, place, int(number))
+            of_group = members[group[members] == number]
+            compared = Comparison(of_group, nonmembers, group, n_bootstrap, drawn)
+            yield (
+                which,
+                str(candidates.pairs[number]),
+                compared,
+                1 - (1 - confidence) / len(numbers),
+            )
+
+
+def _findings(
+    which: Any,
+    group: str,
+    comparison: Comparison,
+    level: float,
+    attack_scores: dict[str, tuple[Scores, Scores]],
+    tolerance: float,
+    rates: Sequence[float],
+) -> Iterator[LeakageFinding]:
+    """Yield what each attack found on the rows of one comparison."""
+    both = np.array([scores for pair in attack_scores.values() for scores in pair])
+    is_enough = min(len(comparison.members), comparison.effective_nonmembers) >= FEWEST_ROWS
+    # samples are the same for both models, so that the difference of the two is a paired one
+    drawn = comparison.bootstrap_auc(both) if is_enough else np.full((len(both), 1), np.nan)
+
+    def interval(value: float, samples: Scores) -> Interval:
+        return Interval(value, *np.quantile(samples, [(1 - level) / 2, (1 + level) / 2]).tolist())
+
+    for place, (attack, (before, after)) in enumerate(attack_scores.items()):
+        drawn_before, drawn_after = drawn[2 * place : 2 * place + 2]
+        power = interval(comparison.auc(before), drawn_before)
+        auc = interval(comparison.auc(after), drawn_after)
+        change = interval(auc.value - power.value, drawn_after - drawn_before)
+        is_gone = which == "forgotten"
+        judged = judge_forgotten if is_gone else judge_remaining
+        verdict, reason = judged(auc if is_gone else change, power, tolerance)
+        yield LeakageFinding(
+            attack,
+            which,
+            group,
+            len(comparison.members),
+            comparison.effective_nonmembers,
+            auc,
+            power,
+            change,
+            level,
+            verdict,
+            reason,
+            tpr={rate: _tpr(comparison, after, rate) for rate in rates},
+            power_tpr={rate: _tpr(comparison, before, rate) for rate in rates},
+        )
+
+
+def _tpr(comparison: Comparison, scores: Scores, rate: float) -> float:
+    if comparison.effective_nonmembers * rate < FEWEST_FALSE_POSITIVES:
+        return float("nan")
+    return comparison.true_positive_rate(scores, rate)
+
+
+def _notes(findings: list[LeakageFinding], candidates: Candidates) -> list[str]:
+    notes = []
+    for rate in findings[0].tpr if findings else ():
+        unresolved = [finding for finding in findings if np.isnan(finding.tpr[rate])]
+        if unresolved:
+            most = max(finding.n_nonmembers for finding in unresolved)
+            notes.append(
+                f"TPR at FPR {100 * rate:g}% needs {FEWEST_FALSE_POSITIVES / rate:.0f} effective "
+                f"non-members; {len(unresolved)} of {len(findings)} comparisons have fewer, at "
+                f"most {most:.0f}."
+            )
+    if candidates.left_out:
+        notes.append(
+            "Remaining rows of these groups were not attacked, for want of non-members: "
+            f"{', '.join(map(str, candidates.left_out))}."
+        )
+    return notes
+
+
+# what is told -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """The result of one attack on one group.
+
+    Attributes
+    ----------
+    name : str
+        What the attack is called, with its statistic: ``"RMIA AUC"``.
+    group : str
+        Whose rows were attacked: ``"all"``, or a group (y, a) as text.
+    value : float
+        The attack's statistic on the unlearned model.
+    low, high : float
+        Ends of its confidence interval; NaN if there is none.
+    power : float
+        The same statistic on the original model, which did train on the rows. An attack that
+        finds nothing there proves nothing here. NaN if it was not measured.
+    verdict : {"leak", "no leak found", "inconclusive"}
+        What follows from it. An attack without power is inconclusive.
+
+    Raises
+    ------
+    ValueError
+        If the verdict is none of the three, or says "no leak found" without a measured power.
+
+    Examples
+    --------
+    >>> from grmu_sk.audit import AttackResult
+    >>> AttackResult("RMIA AUC", "all", 0.51, 0.46, 0.56, 0.83, "no leak found").power
+    0.83
+    """
+
+    name: str
+    group: str
+    value: float
+    low: float
+    high: float
+    power: float
+    verdict: Verdict
+
+    def __post_init__(self) -> None:
+        check_types(AttackResult.__init__, vars(self), allow_nan=True)
+        if self.verdict == "no leak found" and math.isnan(self.power):
+            raise ValueError(
+                f"The attack {self.name!r} says 'no leak found', but its power was not measured "
+                "(NaN): attack the original model too, or say 'inconclusive'."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values; NaN becomes None.
+
+        Returns
+        -------
+        dict
+            By field name.
+        """
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` returned.
+
+        Parameters
+        ----------
+        fields : mapping
+            By field name.
+
+        Returns
+        -------
+        AttackResult
+            The result.
+
+        Raises
+        ------
+        TypeError
+            If a field is not of its kind.
+        ValueError
+            If a field is missing, unknown or not a number where one is needed.
+        """
+        check_types(cls.from_dict, locals())
+        names = list(cls.__dataclass_fields__)
+        if not all(isinstance(name, str) for name in fields) or sorted(fields) != sorted(names):
+            raise ValueError(f"An attack result has the fields {names}, got {list(fields)}.")
+        values = dict(fields)
+        for name in ("value", "low", "high", "power"):
+            value = values[name]
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                raise ValueError(f"{name} of an attack result must be a number, got {value!r}.")
+            values[name] = math.nan if value is None else float(value)
+        with about("fields"):
+            return cls(**values)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its confidence interval; NaN where it is not known.
+
+    Attributes
+    ----------
+    value, low, high : float
+        The value, and the ends of the interval.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    def __post_init__(self) -> None:
+        check_types(Interval.__init__, vars(self), allow_nan=True)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an interval."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
+    def __str__(self) -> str:
+        if not self.is_known:
+            return f"{self.value:.3f} [-, -]"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class LeakageFinding:
+    """One attack on the rows of one group.
+
+    Attributes
+    ----------
+    attack : str
+        Such as ``"RMIA"``.
+    rows : {"forgotten", "remaining"}
+        Which rows were attacked.
+    group : str
+        ``"all"``, or a group (y, a) as text.
+    n_rows : int
+        How many rows were attacked.
+    n_nonmembers : float
+        How many equally weighted non-members say as much as those they were compared with.
+    auc : Interval
+        On the unlearned model: how often one of the rows scores above a matched non-member. 0.5
+        is chance; a value far below tells the rows apart as well.
+    power : Interval
+        The same on the original model.
+    change : Interval
+        ``auc`` less ``power``, on the same samples.
+    confidence : float
+        Level of the intervals; that of groups is corrected for their number.
+    verdict : {"leak", "no leak found", "inconclusive"}
+        What follows.
+    reason : str
+        Why.
+    tpr, power_tpr : dict of float to float
+        On the unlearned and the original model, the share of the rows above a threshold that so
+        many non-members exceed; NaN where there are too few of them.
+    """
+
+    attack: str
+    rows: Literal["forgotten", "remaining"]
+    group: str
+    n_rows: int
+    n_nonmembers: float
+    auc: Interval
+    power: Interval
+    change: Interval
+    confidence: float
+    verdict: Verdict
+    reason: str
+    tpr: dict[float, float] = field(default_factory=dict)
+    power_tpr: dict[float, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_types(LeakageFinding.__init__, vars(self))
+
+    def to_row(self) -> dict[str, Any]:
+        """Return everything as columns of a table.
+
+        Returns
+        -------
+        dict
+            By name; an interval becomes three columns.
+        """
+        row: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            if isinstance(getattr(self, name), Interval):
+                row[name] = value["value"]
+                row |= {f"{name}_{end}": value[end] for end in ("low", "high")}
+            elif isinstance(value, dict):
+                row |= {f"{name}_at_{100 * fpr:g}%": share for fpr, share in value.items()}
+            else:
+                row[name] = value
+        return row
+
+
+def judge_forgotten(auc: Interval, power: Interval, tolerance: float) -> tuple[Verdict, str]:
+    """Say whether the model still gives away, or gives away anew, who was forgotten.
+
+    A leak is a leak whatever the attack does elsewhere. That none was found means something only
+    if the attack finds the rows in the original model, and so clearly that doing nothing would
+    have been called a leak.
+
+    Parameters
+    ----------
+    auc, power : Interval
+        On the unlearned and on the original model.
+    tolerance : float
+        How far from 0.5 the AUC may be.
+
+    Returns
+    -------
+    verdict, reason : str
+        What follows, and why.
+    """
+    if not auc.is_known:
+        return "inconclusive", f"fewer than {FEWEST_ROWS} rows on one side"
+    if auc.low > 0.5 + tolerance:
+        return "leak", "the rows still look trained on"
+    if auc.high < 0.5 - tolerance:
+        return "leak", "the rows look less familiar than rows never seen: forgotten too much"
+    if not power.low > 0.5 + tolerance:
+        return "inconclusive", "the attack has no power on the original model"
+    if auc.low >= 0.5 - tolerance and auc.high <= 0.5 + tolerance:
+        return "no leak found", "like rows never seen, within the tolerance"
+    return "inconclusive", "the interval is too wide: more rows are needed"
+
+
+def judge_remaining(change: Interval, power: Interval, tolerance: float) -> tuple[Verdict, str]:
+    """Say whether those who stay are more exposed than they were.
+
+    They are trained on before and after, so being recognised is no news; being recognised more
+    easily is. Less is no harm.
+
+    Parameters
+    ----------
+    change : Interval
+        AUC on the unlearned model less that on the original one.
+    power : Interval
+        AUC on the original model.
+    tolerance : float
+        By how much the AUC may rise.
+
+    Returns
+    -------
+    verdict, reason : str
+        What follows, and why.
+    """
+    if not change.is_known:
+        return "inconclusive", f"fewer than {FEWEST_ROWS} rows on one side"
+    if change.low > tolerance:
+        return "leak", "the rows that stay are more exposed than before"
+    if not power.low > 0.5:
+        return "inconclusive", "the attack has no power on the original model"
+    if change.high <= tolerance:
+        return "no leak found", "not more exposed than before, within the tolerance"
+    return "inconclusive", "the interval is too wide: more rows are needed"
+
+
+@dataclass(frozen=True)
+class LeakageAudit:
+    """What attacks found, with their power and the budget they had.
+
+    Iterating over it gives its :attr:`attacks`, so that it can be passed on as it is:
+    ``build_evidence(..., attacks=audit)``, ``AcceptanceGate().decide(..., attacks=audit)``.
+
+    Attributes
+    ----------
+    findings : list of LeakageFinding
+        One for each attack, kind of rows and group.
+    n_models : int
+        How many reference models the attacks had.
+    reweight : bool
+        Whether they were trained with REWEIGHT.
+    tolerance : float
+        How far from 0.5 the AUC may be.
+    confidence : float
+        Level of the intervals.
+    n_bootstrap : int
+        How many samples they are from.
+    notes : list of str
+        What could not be attacked or resolved.
+
+    See Also
+    --------
+    audit_unlearning : Makes it.
+
+    Examples
+    --------
+    >>> from grmu_sk.audit import LeakageAudit
+    >>> audit = LeakageAudit([], n_models=16)
+    >>> audit.verdict, list(audit)
+    ('inconclusive', [])
+    """
+
+    findings: list[LeakageFinding]
+    n_models: int
+    reweight: bool = False
+    tolerance: float = 0.1
+    confidence: float = 0.95
+    n_bootstrap: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_types(LeakageAudit.__init__, vars(self))
+
+    @property
+    def attacks(self) -> list[AttackResult]:
+        """All findings as an evidence report and an acceptance gate read them."""
+        return [self._result(finding) for finding in self.findings]
+
+    @property
+    def decisive(self) -> list[AttackResult]:
+        """The findings that decide: for each kind of rows and group the most powerful attack.
+
+        A weak attack that finds nothing beside it is no reason to doubt. Power is measured on the
+        original model, so that the choice does not depend on what was found; and any leak is in
+        this list, whichever attack found it.
+        """
+        strongest: dict[tuple[str, str], LeakageFinding] = {}
+        for finding in self.findings:
+            best = strongest.setdefault((finding.rows, finding.group), finding)
+            if finding.power.value > best.power.value:
+                strongest[finding.rows, finding.group] = finding
+        chosen = {id(finding) for finding in strongest.values()}
+        return [
+            self._result(finding)
+            for finding in self.findings
+            if finding.verdict == "leak" or id(finding) in chosen
+        ]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst verdict that is decisive; "inconclusive" if there is none."""
+        verdicts = {result.verdict for result in self.decisive}
+        if "leak" in verdicts:
+            return "leak"
+        return "no leak found" if verdicts == {"no leak found"} else "inconclusive"
+
+    def _result(self, finding: LeakageFinding) -> AttackResult:
+        return AttackResult(
+            name=f"{finding.attack} AUC of {finding.rows} rows ({self.n_models} reference models)",
+            group=finding.group,
+            value=finding.auc.value,
+            low=finding.auc.low,
+            high=finding.auc.high,
+            power=finding.power.value,
+            verdict=finding.verdict,
+        )
+
+    def worst_group(
+        self, attack: str, rows: Literal["forgotten", "remaining"] = "forgotten"
+    ) -> LeakageFinding | None:
+        """Return what an attack found on the group that it tells apart best.
+
+        Parameters
+        ----------
+        attack : str
+            Such as ``"RMIA"``.
+        rows : {"forgotten", "remaining"}, default="forgotten"
+            Which rows. Of remaining ones the worst are those whose AUC has risen most.
+
+        Returns
+        -------
+        LeakageFinding or None
+            Of the group, or of all rows if they are of one group; None if the attack was not run.
+            Its interval allows for its having been picked.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of another kind.
+        ValueError
+            If ``rows`` is something else.
+        """
+        check_types(LeakageAudit.worst_group, locals())
+        found = [item for item in self.findings if (item.attack, item.rows) == (attack, rows)]
+        of_groups = [item for item in found if item.group != "all"] or found
+        known = [item for item in of_groups if item.auc.is_known] or of_groups
+
+        def badness(item: LeakageFinding) -> float:
+            return item.change.value if rows == "remaining" else abs(item.auc.value - 0.5)
+
+        return max(known, key=badness, default=None)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return all findings as a table.
+
+        Returns
+        -------
+        DataFrame
+            One row a finding; the columns are the fields of :class:`LeakageFinding`, an interval
+            being three of them, and ``n_models``.
+        """
+        return pd.DataFrame([finding.to_row() for finding in self.findings]).assign(
+            n_models=self.n_models
+        )
+
+    def plot(
+        self, *, rows: Literal["forgotten", "remaining"] = "forgotten", ax: Axes | None = None
+    ) -> LeakageDisplay:
+        """Draw the AUC before and after, with intervals, by attack and group.
+
+        Parameters
+        ----------
+        rows : {"forgotten", "remaining"}, default="forgotten"
+            Which rows.
+        ax : matplotlib Axes or None, default=None
+            Where to; None makes a figure.
+
+        Returns
+        -------
+        LeakageDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If ``ax`` is no place to draw.
+        ValueError
+            If there is nothing about such rows.
+        """
+        from ..plotting import LeakageDisplay
+
+        return LeakageDisplay.from_audit(self, rows=rows, ax=ax)
+
+    def __iter__(self) -> Iterator[AttackResult]:
+        return iter(self.attacks)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __str__(self) -> str:
+        kind = "with REWEIGHT" if self.reweight else "without REWEIGHT"
+        title = (
+            f"Leakage audit: {self.verdict}. {self.n_models} reference models {kind}; AUC with "
+            f"{100 * self.confidence:g}% intervals; tolerance {self.tolerance:g}"
+        )
+        header = ("attack", "rows", "group", "n", "power (original)", "unlearned", "verdict")
+        lines = [
+            (f.attack, f.rows, f.group, f.n_rows, f.power, f.auc, f"{f.verdict}: {f.reason}")
+            for f in self.findings
+        ]
+        table = tabulate(
+            [tuple(map(str, line)) for line in lines], header, "plain", disable_numparse=True
+        )
+        return "\n".join([title, table, *(f"Note: {note}" for note in self.notes)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values, to be kept beside an evidence report.
+
+        Returns
+        -------
+        dict
+            With the settings, ``notes``, and ``findings`` as rows of :meth:`to_frame`; what is
+            not known is None.
+        """
+        frame = self.to_frame().astype(object)
+        rows = frame.where(frame.notna(), None).to_dict("records")
+        settings = ("n_models", "reweight", "tolerance", "confidence", "n_bootstrap", "notes")
+        return (
+            {"verdict": self.verdict}
+            | {name: getattr(self, name) for name in settings}
+            | {"findings": rows}
+        )

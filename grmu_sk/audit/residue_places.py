@@ -1,0 +1,403 @@
+"""Where a residue scan looks: every byte of files, of what is inside them, and of objects."""
+
+from __future__ import annotations
+
+import array
+import builtins
+import bz2
+import gc
+import gzip
+import io
+import lzma
+import mmap
+import os
+import re
+import stat
+import sys
+import tarfile
+import types
+import weakref
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..utils._files import temporaries
+from .residue_needles import BY_COLUMN
+
+#: What has a structure is read whole up to this size, in bytes.
+LARGEST_WHOLE = 1 << 28
+#: So much is unpacked at most, in bytes: a small archive can hold more than fits on a disk.
+MOST_UNPACKED = 1 << 34
+DEEPEST = 6
+#: What stands in a place's name before a part of it.
+PART_MARKS = ("!", " (storage)", ".base", " (held)")
+
+_COMPRESSED: dict[bytes, tuple[str, Callable[[Any], Any]]] = {
+    b"\x1f\x8b": ("gzip", gzip.open),
+    b"BZh": ("bzip2", bz2.open),
+    b"\xfd7zXZ\0": ("xz", lzma.open),
+    b"\x5d\0\0": ("xz", lzma.open),
+}
+# Their bytes are searched, but what they hold is compressed in a way that is not undone.
+_NOT_OPENED = {
+    "Parquet": b"PAR1", "HDF5": b"\x89HDF", "PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff",
+    "Zstandard": b"(\xb5/\xfd", "LZ4": b"\x04\x22M\x18", "7z": b"7z\xbc\xaf\x27\x1c",
+    "RAR": b"Rar!", "Arrow": b"ARROW1",
+}  # fmt: skip
+_WRITTEN = re.compile(rb"[\t\n\r\x20-\x7e]{16,}")
+_NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?")
+_NUMBER_LENGTH = 26
+_ATOMS = (bool, int, float, complex, type(None), types.ModuleType, types.CodeType, range, slice)
+# Attributes of the classes of these packages are theirs, and the same in every program.
+_FOREIGN = {"numpy", "pandas", "scipy", "skorch", "sklearn", "torch", *sys.stdlib_module_names}
+
+_NUMBERS, _MOST = (int, float, np.floating, np.integer), 3e38
+
+Source = Callable[[], BinaryIO]
+Step = tuple[str, Any]
+
+
+class Piece(NamedTuple):
+    """Some bytes of a place: where they begin in it, if they are all, and how they were read."""
+
+    place: str
+    raw: NDArray[np.uint8]
+    offset: int = 0
+    is_whole: bool = True
+    how: str = ""
+
+
+class Places:
+    """Reads files and objects, piece by piece; nothing is executed, or unpacked to disk.
+
+    Parameters
+    ----------
+    chunk_size : int
+        Bytes of a file that are in memory at once.
+    overlap : int
+        By how many bytes the next piece of a file overlaps the one before.
+    n_values : int
+        How many numbers of a text belong together at most.
+    """
+
+    def __init__(self, chunk_size: int, overlap: int, n_values: int) -> None:
+        self.chunk_size = chunk_size
+        self.overlap = max(overlap, _NUMBER_LENGTH * n_values)
+        self.notes: dict[str, None] = {}
+        self.n_places = self.n_bytes = self.n_unpacked = 0
+        self._read: dict[tuple[int, int], NDArray[np.uint8]] = {}  # memory that was read
+        #: Every module that an object led to, by where.
+        self.modules: list[tuple[str, nn.Module]] = []
+
+    def note(self, reason: str) -> None:
+        """Remember what could not be looked into."""
+        self.notes[reason] = None
+
+    # files ---------------------------------------------------------------------------------------
+
+    def of_path(self, path: Path) -> Iterator[Piece]:
+        """Read a file, or all files of a folder; symbolic links in it are not followed."""
+        if not path.is_dir():
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise OSError(f"{path} is neither a file nor a folder and cannot be scanned.")
+            for found in (path, *temporaries(path)):  # what a save that was killed left beside it
+                yield from self._of_regular(found, found.name)
+            return
+
+        def unreadable(error: OSError) -> None:
+            self.note(f"{error.filename}: cannot be listed ({error.strerror})")
+
+        for folder, folders, files in os.walk(path, onerror=unreadable):
+            folders.sort()
+            links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+            for found in sorted(Path(folder, name) for name in [*files, *links]):
+                place = found.relative_to(path).as_posix()
+                try:
+                    if found.is_symlink():
+                        if not Path(os.path.realpath(found)).is_relative_to(path):
+                            self.note(f"{place}: a symbolic link out of the folder, not followed")
+                    elif stat.S_ISREG(found.stat().st_mode):
+                        yield from self._of_regular(found, place)
+                    else:
+                        self.note(f"{place}: neither file nor folder, not opened")
+                except OSError as error:
+                    self.note(f"{place}: cannot be read ({error.strerror or error})")
+
+    def _of_regular(self, path: Path, place: str) -> Iterator[Piece]:
+        # a file may be exchanged for a link or a pipe after it was looked at
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        handle = os.open(path, flags | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                self.note(f"{place}: changed while it was scanned, not opened")
+                return
+
+            def again() -> BinaryIO:
+                file.seek(0)
+                return file
+
+            yield from self.of_file(place, again)
+
+    def of_file(
+        self, place: str, source: Source, depth: int = 0, was_read: bool = False
+    ) -> Iterator[Piece]:
+        """Read what ``source`` opens, unless its bytes were read, then what is inside of it."""
+        if depth > DEEPEST:
+            self.note(f"{place}: nested more than {DEEPEST} deep, not opened")
+            return
+        self.n_places += 1
+        head, offset, tail = b"", 0, b""
+        file = source()
+        while chunk := file.read(4096 if was_read else self.chunk_size):
+            if was_read:
+                head = chunk
+                break
+            self.n_bytes += len(chunk)
+            self.n_unpacked += len(chunk) if depth else 0
+            if self.n_unpacked > MOST_UNPACKED:
+                self.note(f"{place}: more than {MOST_UNPACKED} bytes unpacked, not read on")
+                return
+            is_whole = not tail and len(chunk) < self.chunk_size
+            head, joined = head or chunk[:4096], tail + chunk if tail else chunk
+            yield Piece(place, np.frombuffer(joined, np.uint8), offset, is_whole)
+            yield from _numbers_as_text(place, joined)
+            tail = joined[max(0, len(joined) - self.overlap) :]
+            offset += len(joined) - len(tail)
+        try:
+            yield from self._inside(place, source, head, depth + 1)
+        except Exception as error:  # of any kind, if a file was made on purpose
+            self.note(f"{place}: what is inside cannot be read ({error})")
+
+    def _inside(self, place: str, source: Source, head: bytes, depth: int) -> Iterator[Piece]:
+        packed: Any = ("zlib", _unpack_zlib) if _is_zlib(head) else None
+        for magic, known in _COMPRESSED.items():
+            packed = known if head.startswith(magic) else packed
+        if packed is not None:
+            yield from self.of_file(f"{place}!{packed[0]}", lambda: packed[1](source()), depth)
+        elif head.startswith(b"PK"):
+            with zipfile.ZipFile(self._whole(source, depth)) as opened:
+                for member in opened.infolist():
+                    name = f"{place}!{member.filename}"
+                    try:
+                        is_stored = member.compress_type == zipfile.ZIP_STORED
+                        content: Any = partial(opened.open, member)
+                        yield from self.of_file(name, content, depth, is_stored)
+                    except Exception as error:
+                        self.note(f"{name}: cannot be read ({error})")
+        elif head[257:262] == b"ustar":
+            with tarfile.open(fileobj=self._whole(source, depth)) as tar:
+                for entry in filter(tarfile.TarInfo.isfile, tar):
+                    content = partial(tar.extractfile, entry)
+                    yield from self.of_file(f"{place}!{entry.name}", content, depth, True)
+        elif head.startswith(b"\x93NUMPY"):
+            file = self._whole(source, 2)
+            with suppress(ValueError):  # objects, or damaged: the bytes have been read
+                yield from self._other_orders(place, np.load(file, allow_pickle=False))
+        for name, magic in _NOT_OPENED.items():
+            if head.startswith(magic):
+                self.note(f"{place}: {name} is not opened, only its bytes were searched")
+
+    def _whole(self, source: Source, depth: int) -> BinaryIO:
+        """Return a file in which to go back and forth."""
+        if depth == 1:
+            return source()
+        content = source().read(LARGEST_WHOLE + 1)
+        if len(content) > LARGEST_WHOLE:
+            raise ValueError(f"larger than {LARGEST_WHOLE} bytes")
+        return io.BytesIO(content)
+
+    # objects -------------------------------------------------------------------------------------
+
+    def of_object(self, root: Any, name: str) -> Iterator[Piece]:
+        """Read all memory that ``root`` leads to, each object once."""
+        seen: dict[int, Any] = {}  # keeps objects alive, so that no id is used twice
+        pending: deque[Step] = deque([(name, root)])
+        while pending:
+            place, found = pending.popleft()
+            if isinstance(found, _ATOMS) or id(found) in seen:
+                continue
+            seen[id(found)] = found
+            if isinstance(found, nn.Module):
+                self.modules.append((place, found))
+            yield from self._memory(place, found)
+            pending.extend(_led_to(place, found))
+
+    def _memory(self, place: str, found: Any) -> Iterator[Piece]:
+        if isinstance(found, torch.Tensor):
+            yield from self._of_tensor(place, found)
+        elif isinstance(found, np.ndarray) and found.dtype.kind in "US":
+            yield from self._memory(place, "\n".join(map(str, found.ravel().tolist())))
+        elif isinstance(found, np.ndarray) and found.dtype.kind != "O":
+            yield from self._once(place, found)
+            yield from self._other_orders(place, found)
+        elif isinstance(found, str | bytes | bytearray | memoryview | mmap.mmap | array.array):
+            content = found.encode(errors="replace") if isinstance(found, str) else found
+            try:
+                raw = bytes(content)
+            except ValueError as error:
+                self.note(f"{place}: memory that cannot be read ({error})")
+                return
+            if len(raw) >= 8:
+                yield from self.of_file(place, lambda: io.BytesIO(raw))
+        elif isinstance(found, io.BytesIO | io.StringIO):
+            yield from self._memory(place, found.getvalue())
+        elif isinstance(found, Mapping | list | tuple | deque | np.ndarray):
+            held = found.ravel().tolist() if isinstance(found, np.ndarray) else found
+            values = list(held.values() if isinstance(held, Mapping) else held)
+            numbers = [float(v) for v in values if isinstance(v, _NUMBERS) and -_MOST < v < _MOST]
+            if len(numbers) > 1:
+                yield from self._once(place, np.array(numbers))
+
+    def _of_tensor(self, place: str, found: torch.Tensor) -> Iterator[Piece]:
+        if found.is_meta:
+            return
+        found = found.detach()
+        if found.layout != torch.strided:
+            found = (found.coalesce() if found.is_sparse else found).values()
+        if not found.is_complex() and not found.is_quantized:
+            plain = found.cpu().view(torch.int16) if found.dtype == torch.bfloat16 else found.cpu()
+            values = plain.resolve_neg().numpy()
+            yield from self._once(place, values)
+            yield from self._other_orders(place, values)
+        memory = torch.empty(0, dtype=torch.uint8, device=found.device)
+        memory.set_(found.untyped_storage())
+        yield from self._once(f"{place} (storage)", memory.cpu().numpy())
+
+    def _once(self, place: str, values: NDArray[Any]) -> Iterator[Piece]:
+        raw = _bytes_of(values)
+        where = (raw.ctypes.data, raw.nbytes)
+        if where not in self._read:
+            self._read[where] = raw
+            self.n_places += 1
+            self.n_bytes += len(raw)
+            for start in range(0, len(raw), self.chunk_size):
+                begin = max(0, start - self.overlap)
+                part, is_whole = raw[begin : start + self.chunk_size], len(raw) <= self.chunk_size
+                yield Piece(place, part, begin, is_whole)
+
+    def _other_orders(self, place: str, values: NDArray[Any]) -> Iterator[Piece]:
+        """Read a table by row where it lies by column, and by column where it lies by row."""
+        orders = [values, np.moveaxis(values, -1, 0)] if values.ndim > 1 and values.size else []
+        for ordered in orders:
+            n_bytes = ordered[0].nbytes
+            if ordered.flags.c_contiguous or n_bytes > self.chunk_size:  # no row is that large
+                continue
+            step, extra = self.chunk_size // n_bytes, -(-self.overlap // n_bytes)
+            for start in range(0, len(ordered), step):
+                begin = max(0, start - extra)
+                part = np.ascontiguousarray(ordered[begin : start + step])
+                yield Piece(place, _bytes_of(part), begin * n_bytes, False, BY_COLUMN)
+
+
+def _bytes_of(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return memory as it lies there, or a copy in C order."""
+    lies = values.T if values.flags.f_contiguous else np.ascontiguousarray(values)
+    return lies.reshape(-1).view(np.uint8) if values.size else np.empty(0, np.uint8)
+
+
+def _numbers_as_text(place: str, raw: bytes) -> Iterator[Piece]:
+    """Read numbers that are written with all their digits, as in CSV, JSON and logs."""
+    runs = (run.span() for run in _WRITTEN.finditer(raw))
+    numbers = [float(number) for run in runs for number in _NUMBER.findall(raw, *run)]
+    if len(numbers) > 1:
+        yield Piece(place, np.array(numbers).view(np.uint8), how=", as text")
+
+
+def _is_zlib(head: bytes) -> bool:
+    if len(head) < 6 or head[0] & 0x0F != 8 or int.from_bytes(head[:2], "big") % 31:
+        return False
+    try:
+        zlib.decompressobj().decompress(head, 64)
+    except zlib.error:
+        return False
+    return True
+
+
+def _unpack_zlib(file: BinaryIO) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(_ZlibFile(file)))
+
+
+class _ZlibFile(io.RawIOBase):
+    """Reads a zlib stream."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.undo = file, zlib.decompressobj()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self.undo.eof:
+            packed = self.undo.unconsumed_tail or self.file.read(1 << 16)
+            part = self.undo.decompress(packed, len(target))
+            target[: len(part)] = part
+            if part:
+                return len(part)
+            if not packed:
+                raise EOFError("the stream ends too early")
+        return 0
+
+
+# where an object leads ---------------------------------------------------------------------------
+
+
+def _led_to(place: str, found: Any) -> Iterator[Step]:
+    """Yield what an object holds: under the names users know, then what else it refers to."""
+    if isinstance(found, str | bytes | bytearray | weakref.ReferenceType):
+        return
+    if isinstance(found, type):
+        for part in filter(_is_users_class, found.__mro__):
+            members = list(vars(part).items())
+            yield from _named(place, (item for item in members if not isinstance(item[1], type)))
+        return
+    if _is_users_class(type(found)):
+        yield f"type({place})", type(found)
+    if isinstance(found, np.ndarray):
+        yield f"{place}.base", found.base
+        yield from _items(place, found.ravel().tolist() if found.dtype.kind == "O" else ())
+    elif isinstance(found, torch.Tensor) and found.is_leaf:
+        yield f"{place}.grad", found.grad
+    elif isinstance(found, nn.Module):
+        yield from _named(place, [*found.named_parameters(), *found.named_buffers()])
+    elif isinstance(found, pd.DataFrame | pd.Series | pd.Index):
+        yield f"{place}.to_numpy()", found.to_numpy()
+    elif isinstance(found, Mapping):
+        for key, value in list(found.items()):
+            shown = repr(key) if isinstance(key, str | int | float) else type(key).__name__
+            yield f"{place}[{shown:.40}]", value
+    elif isinstance(found, list | tuple | deque):
+        yield from _items(place, list(found))
+    elif isinstance(found, types.FunctionType):
+        names = found.__code__.co_freevars
+        for name, cell in zip(names, found.__closure__ or (), strict=True):
+            yield f"{place} (closure {name})", next(iter(gc.get_referents(cell)), None)
+    yield from _named(place, list(getattr(found, "__dict__", {}).items()))
+    # slots, caches of functions, running generators, ... but not the globals of a module
+    unnamed = gc.get_referents(found)
+    if isinstance(found, types.FunctionType):
+        unnamed = [v for v in unnamed if v is not found.__globals__ and v is not vars(builtins)]
+    yield from ((f"{place} (held)", value) for value in unnamed if not isinstance(value, type))
+
+
+def _items(place: str, items: Iterable[Any]) -> Iterator[Step]:
+    for number, value in enumerate(items):
+        yield f"{place}[{number}]", value
+
+
+def _named(place: str, items: Iterable[tuple[str, Any]]) -> Iterator[Step]:
+    return ((f"{place}.{name}", value) for name, value in items)
+
+
+def _is_users_class(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] not in _FOREIGN

@@ -1,0 +1,321 @@
+"""LiRA, RMIA and AUC against slow accounts of their formulas, and known distributions."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from grmu_sk.audit import Interval, lira_scores, rmia_scores
+from grmu_sk.audit.attacks import Comparison, log_odds_of, weighted_auc
+from grmu_sk.audit.leakage import judge_forgotten, judge_remaining
+
+
+def signals(n_models=8, n_rows=12, seed=0):
+    rng = np.random.default_rng(seed)
+    is_in = np.array([rng.permutation(n_models) < n_models // 2 for _ in range(n_rows)]).T
+    references = rng.normal(2 * is_in - 0.5, 1.5)
+    return rng.normal(size=n_rows), references, is_in
+
+
+def slow_lira(log_odds, references, is_in, variance, online):
+    """Row by row, with NumPy's own moments and SciPy's densities."""
+    rows = range(len(log_odds))
+    answers = {side: [references[is_in[:, i] == side, i] for i in rows] for side in (True, False)}
+
+    def gaussian(side, i):
+        used = answers[side] if variance == "shared" else [answers[side][i]]
+        residuals = np.concatenate([row - row.mean() for row in used])
+        deviation = math.sqrt(np.sum(residuals**2) / (len(residuals) - len(used)))
+        return norm(answers[side][i].mean(), deviation)
+
+    if not online:
+        return [norm.ppf(gaussian(False, i).cdf(log_odds[i])) for i in rows]
+    return [
+        gaussian(True, i).logpdf(log_odds[i]) - gaussian(False, i).logpdf(log_odds[i]) for i in rows
+    ]
+
+
+@pytest.mark.parametrize("variance", ["shared", "per_row"])
+@pytest.mark.parametrize("online", [True, False])
+def test_lira_equals_a_slow_account(variance, online):
+    given = signals()
+    expected = slow_lira(*given, variance, online)
+    np.testing.assert_allclose(
+        lira_scores(*given, variance=variance, online=online), expected, rtol=1e-6
+    )
+
+
+def slow_rmia(log_odds, references, is_in, population, gamma, online, a):
+    """Pair by pair, with plain probabilities."""
+
+    def ratio(i):
+        p = 1 / (1 + np.exp(-references[:, i]))
+        out = p[~is_in[:, i]].mean()
+        general = (out + (p[is_in[:, i]].mean() if online else a * out + 1 - a)) / 2
+        return 1 / (1 + math.exp(-log_odds[i])) / general
+
+    rows = range(len(log_odds))
+    return [np.mean([ratio(i) / ratio(z) >= gamma for z in population if z != i]) for i in rows]
+
+
+@pytest.mark.parametrize("gamma", [0.8, 1.0, 1.3])
+@pytest.mark.parametrize("online", [True, False])
+def test_rmia_equals_a_slow_account(gamma, online):
+    given = signals(seed=1)
+    population = [0, 3, 4, 7, 11]
+    expected = slow_rmia(*given, population, gamma, online, 0.6)
+    found = rmia_scores(*given, population, gamma=gamma, online=online, offline_scale=0.6)
+    np.testing.assert_allclose(found, expected)
+    assert 0 < found.mean() < 1
+
+
+def known_distribution(hardness, distance=1.5, n_rows=2000, n_models=64, seed=2):
+    """Log-odds that are normal around each row's own hardness, higher by a distance if trained on.
+
+    Whoever knows the hardness has the AUC Phi(distance / sqrt(2)); who does not has less.
+    """
+    rng = np.random.default_rng(seed)
+    middle = rng.normal(hardness, 3, size=n_rows)
+    is_in = np.zeros((n_models, n_rows), dtype=bool)
+    is_in[::2] = True
+    references = rng.normal(middle + distance * is_in)
+    is_member = np.arange(n_rows) % 2 == 0
+    return rng.normal(middle + distance * is_member), references, is_in, is_member
+
+
+@pytest.mark.parametrize("attack", ["LiRA", "RMIA"])
+def test_power_on_a_known_distribution(attack):
+    # so improbable that a probability is the exponential of the log-odds
+    target, references, is_in, is_member = known_distribution(hardness=-30)
+    scores = (
+        lira_scores(target, references, is_in)
+        if attack == "LiRA"
+        else rmia_scores(target, references, is_in, np.flatnonzero(~is_member))
+    )
+    standard_error = 0.011  # Hanley and McNeil, for 1000 rows of each kind
+    best = norm.cdf(1.5 / math.sqrt(2))
+    assert roc_auc_score(is_member, scores) == pytest.approx(best, abs=3 * standard_error)
+    without_hardness = norm.cdf(1.5 / math.sqrt(2 * (1 + 3**2)))
+    assert roc_auc_score(is_member, target) == pytest.approx(without_hardness, abs=0.04)
+    assert best - without_hardness > 0.2, "else the case could not tell the attacks apart"
+
+
+def test_log_odds_do_not_round_a_certain_answer():
+    class Certain:
+        classes_ = np.array(["a", "b", "c"])
+
+        def predict_log_proba(self, X):
+            return np.array([[-1e-30, -70.0, -71.0], [-np.inf, 0.0, -np.inf]])
+
+    found = log_odds_of(Certain(), np.zeros((2, 1)), ["a", "b"])
+    assert found[0] == pytest.approx(70 - math.log(1 + math.exp(-1)))
+    assert np.isfinite(found).all() and found[1] > 80
+    assert (log_odds_of(Certain(), np.zeros((2, 1)), ["b", "a"]) < -69).all()
+
+
+def test_log_odds_refuse_what_is_no_answer():
+    class Diverged:
+        classes_ = np.array([0, 1])
+
+        def predict_proba(self, X):
+            return np.full((len(X), 2), np.nan)
+
+    with pytest.raises(ValueError, match="NaN, the first time for row 0: did training diverge"):
+        log_odds_of(Diverged(), np.zeros((3, 1)), [0, 1, 0])
+    with pytest.raises(ValueError, match="y"):
+        log_odds_of(Diverged(), np.zeros((3, 1)), [0, 1, 7])
+
+
+@pytest.mark.parametrize(
+    ("attack", "changed", "message"),
+    [
+        ("both", {"log_odds": []}, "not empty"),
+        ("both", {"reference_log_odds": np.zeros((4, 2))}, "a column for every row"),
+        ("both", {"is_in": np.zeros((4, 3), dtype=int)}, "must be boolean"),
+        ("both", {"is_in": np.ones((4, 3), dtype=bool)}, "0 reference models with the row out"),
+        ("both", {"log_odds": [0.0, np.nan, 1.0]}, "log_odds holds NaN"),
+        ("LiRA", {"variance": "global"}, "variance must be"),
+        ("RMIA", {"gamma": 0}, "gamma must be a positive number"),
+        ("RMIA", {"offline_scale": 2}, r"offline_scale must lie in \[0, 1\]"),
+        ("RMIA", {"population": [2]}, "at least two of the 3 rows"),
+    ],
+)
+def test_bad_signals_and_options(attack, changed, message):
+    given = {
+        "log_odds": [0.0, 1.0, 2.0],
+        "reference_log_odds": np.arange(12.0).reshape(4, 3) ** 1.5,
+        "is_in": np.tile([[True], [False]], (2, 3)),
+    }
+    assert np.isfinite(lira_scores(**given)).all()
+    if attack != "RMIA":
+        with pytest.raises(ValueError, match=message):
+            lira_scores(**given | changed)
+    if attack != "LiRA":
+        with pytest.raises(ValueError, match=message):
+            rmia_scores(**given | {"population": [0, 1]} | changed)
+    two = {name: given[name][:2] for name in ("reference_log_odds", "is_in")}
+    with pytest.raises(ValueError, match="spread is unknown"):
+        lira_scores(given["log_odds"], **two)
+
+
+# how well scores tell rows apart -----------------------------------------------------------------
+
+
+def compared(n_members=30, n_nonmembers=50, n_bootstrap=400, seed=0, groups=2):
+    rng = np.random.default_rng(seed)
+    n_rows = n_members + n_nonmembers
+    group = rng.integers(groups, size=n_rows)
+    group[:groups] = group[n_members : n_members + groups] = np.arange(groups)
+    rows = np.arange(n_rows)
+    return Comparison(rows[:n_members], rows[n_members:], group, n_bootstrap, seed), group, rng
+
+
+def sklearn_auc(comparison, scores, **kwargs):
+    chosen = np.concatenate([comparison.members, comparison.nonmembers])
+    is_member = np.repeat([1, 0], [len(comparison.members), len(comparison.nonmembers)])
+    return roc_auc_score(is_member, scores[chosen], **kwargs)
+
+
+@pytest.mark.parametrize("decimals", [8, 0])  # 0: many ties
+def test_auc_equals_sklearns(decimals):
+    comparison, _, rng = compared()
+    scores = rng.normal(size=80).round(decimals)
+    weight = np.concatenate([np.ones(30), comparison.weights])
+    expected = sklearn_auc(comparison, scores, sample_weight=weight)
+    assert comparison.auc(scores) == pytest.approx(expected, abs=1e-12)
+    drawn = rng.integers(0, 3, size=30), rng.integers(0, 3, size=50)
+    again = sklearn_auc(comparison, scores, sample_weight=np.concatenate(drawn))
+    found = weighted_auc(scores[:30], scores[30:], drawn[0][None], drawn[1][None])
+    assert found[0] == pytest.approx(again, abs=1e-12)
+
+
+def test_nonmembers_have_the_mix_of_the_attacked_rows():
+    group = np.repeat([0, 1, 2, 0, 1, 2], [6, 2, 0, 10, 40, 30])
+    comparison = Comparison(np.arange(8), np.arange(8, 88), group, 10, 0)
+    of_group = [comparison.weights[comparison.nonmember_group == g].sum() for g in (0, 1)]
+    assert of_group == pytest.approx([6, 2])
+    assert len(comparison.nonmembers) == 50, "no row of a group that nobody was attacked of"
+    # a group whose rows all score high must not pass for membership
+    scores = np.where(group == 0, 5.0, 0.0)
+    assert comparison.auc(scores) == pytest.approx(0.5)
+    assert sklearn_auc(comparison, scores) > 0.7, "without weights it would"
+    assert comparison.effective_nonmembers == pytest.approx(8**2 / (36 / 10 + 4 / 40))
+
+
+def test_bootstrap_has_the_spread_of_repeated_draws():
+    """The standard error of a bootstrap is that of drawing new rows, over many worlds."""
+    estimates, errors = [], []
+    for seed in range(150):
+        comparison, _, rng = compared(40, 60, 200, seed, groups=1)
+        scores = rng.normal(size=100) + (np.arange(100) < 40)
+        estimates.append(comparison.auc(scores))
+        errors.append(comparison.bootstrap_auc(scores[None]).std())
+    assert np.mean(errors) == pytest.approx(np.std(estimates), rel=0.15)
+    # the AUC of two unit normals one apart
+    assert np.mean(estimates) == pytest.approx(0.7602, abs=0.015)
+
+
+def test_bootstrap_is_paired_and_within_groups():
+    comparison, group, rng = compared()
+    scores = rng.normal(size=80)
+    one, same, shifted = comparison.bootstrap_auc(np.array([scores, scores, scores + 10 * group]))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, shifted)
+    for member_counts, weights in comparison._samples():
+        for number in (0, 1):
+            drawn = member_counts[:, comparison.member_group == number].sum(axis=1)
+            assert drawn == pytest.approx((comparison.member_group == number).sum())
+            share = weights[:, comparison.nonmember_group == number].sum(axis=1)
+            assert share == pytest.approx((comparison.member_group == number).sum())
+
+
+def test_samples_do_not_depend_on_how_many_are_in_memory(monkeypatch):
+    comparison, _, rng = compared(n_bootstrap=50)
+    scores = rng.normal(size=(1, 80))
+    at_once = comparison.bootstrap_auc(scores)
+    monkeypatch.setattr("grmu_sk.audit.attacks._NUMBERS_AT_ONCE", 80 * 7)
+    in_parts = comparison.bootstrap_auc(scores)
+    assert len(list(comparison._samples())) == 8
+    assert in_parts.shape == at_once.shape == (1, 50)
+    assert abs(in_parts.mean() - at_once.mean()) < 0.03
+
+
+def test_true_positive_rate_equals_sklearns_curve():
+    comparison, _, rng = compared(200, 300, groups=1)
+    scores = (rng.normal(size=500) + (np.arange(500) < 200)).round(2)
+    false, true, _ = roc_curve(np.arange(500) < 200, scores, drop_intermediate=False)
+    for rate in (0.01, 0.05, 0.1, 0.5):
+        expected = true[false <= rate + 1e-12].max()
+        assert comparison.true_positive_rate(scores, rate) == pytest.approx(expected)
+
+
+# verdicts -----------------------------------------------------------------------------------------
+
+STRONG, WEAK = Interval(0.85, 0.78, 0.9), Interval(0.6, 0.52, 0.68)
+
+
+@pytest.mark.parametrize(
+    ("auc", "power", "verdict", "reason"),
+    [
+        (Interval(0.8, 0.7, 0.9), STRONG, "leak", "still look trained on"),
+        (Interval(0.2, 0.1, 0.3), STRONG, "leak", "forgotten too much"),
+        (Interval(0.2, 0.1, 0.3), WEAK, "leak", "forgotten too much"),
+        (Interval(0.5, 0.42, 0.58), STRONG, "no leak found", "like rows never seen"),
+        (Interval(0.5, 0.42, 0.58), WEAK, "inconclusive", "no power"),
+        (Interval(0.5, 0.3, 0.7), STRONG, "inconclusive", "too wide"),
+        (Interval(0.65, 0.55, 0.75), STRONG, "inconclusive", "too wide"),
+        (Interval(0.9), Interval(0.9), "inconclusive", "fewer than 10 rows"),
+    ],
+)
+def test_verdict_on_forgotten_rows(auc, power, verdict, reason):
+    found = judge_forgotten(auc, power, 0.1)
+    assert found[0] == verdict and reason in found[1]
+
+
+def test_doing_nothing_never_passes():
+    ends = np.linspace(0.01, 0.99, 29)
+    for low in ends:
+        for high in ends[ends >= low]:
+            same = Interval((low + high) / 2, low, high)
+            for tolerance in (0.0, 0.05, 0.1, 0.3):
+                assert judge_forgotten(same, same, tolerance)[0] != "no leak found"
+
+
+@pytest.mark.parametrize(
+    ("change", "power", "verdict"),
+    [
+        (Interval(0.2, 0.15, 0.25), WEAK, "leak"),
+        (Interval(0.05, 0.0, 0.09), WEAK, "no leak found"),
+        (Interval(-0.3, -0.4, -0.2), WEAK, "no leak found"),
+        (Interval(0.05, 0.0, 0.2), WEAK, "inconclusive"),
+        (Interval(0.0, 0.0, 0.0), Interval(0.5, 0.45, 0.55), "inconclusive"),
+        (Interval(0.2), WEAK, "inconclusive"),
+    ],
+)
+def test_verdict_on_remaining_rows(change, power, verdict):
+    assert judge_remaining(change, power, 0.1)[0] == verdict
+
+
+@pytest.mark.parametrize(("n_members", "n_nonmembers"), [(12, 24), (60, 60)])
+def test_false_alarms_are_as_rare_as_stated(n_members, n_nonmembers):
+    """Rows that are forgotten exactly are exchangeable with rows never seen."""
+    verdicts = {0.0: [], 0.1: []}
+    for seed in range(300):
+        comparison, _, rng = compared(n_members, n_nonmembers, 300, seed)
+        scores = rng.normal(size=n_members + n_nonmembers)
+        interval = Interval(
+            0.5, *np.quantile(comparison.bootstrap_auc(scores[None]), [0.025, 0.975])
+        )
+        for tolerance, found in verdicts.items():
+            found.append(judge_forgotten(interval, STRONG, tolerance)[0] == "leak")
+    # In 1000 worlds it was 5.5 to 6.6%; two standard errors in 300 worlds are 2.5 points.
+    assert 0.01 < np.mean(verdicts[0.0]) <= 0.09
+    assert np.mean(verdicts[0.1]) <= 0.02
+
+
+def test_interval_says_when_it_is_not_known():
+    unknown, known = Interval(0.5), Interval(0.5, 0.4, 0.6)
+    assert (unknown.is_known, str(unknown)) == (False, "0.500 [-, -]")
+    assert (known.is_known, str(known)) == (True, "0.500 [0.400, 0.600]")
