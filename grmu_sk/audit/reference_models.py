@@ -60,8 +60,7 @@ class ReferenceModels:
     ----------
     estimator : BaseUnlearner, skorch net, FrozenEstimator or None
         Whose net is trained: that of an unlearner, or an unfitted net. Only its parameters are used
-        and never its weights; its ``module`` must be a class or a function. None takes the default
-        net.
+        and never its weights: what was trained in place is refused. None takes the default net.
     n_models : int, default=16
         How many models, the budget of the attacks; even and at least 4.
     reweight : bool, default=False

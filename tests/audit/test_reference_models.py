@@ -318,9 +318,11 @@ def test_rows_that_do_not_fit_together(case):
         with pytest.raises(ValueError, match=message):
             references.fit(*given, nonmembers)
     assert not references.is_fitted
-    net = NeuralNetClassifier(nn.Linear(12, 2), train_split=None, verbose=0)
-    with pytest.raises(ValueError, match=r"module is an instance of Linear"):
-        quick(case, net)
+    module = nn.Sequential(nn.Linear(12, 2), nn.Softmax(-1))
+    net = NeuralNetClassifier(module, train_split=None, verbose=0, max_epochs=1)
+    assert quick(case, net).n_trained_ == 4
+    with pytest.raises(ValueError, match="Weights as they were given"):
+        quick(case, net.fit(X, y))
 
 
 @pytest.mark.parametrize("kind", ["array", "tensor", "frame"])
