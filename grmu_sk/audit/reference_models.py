@@ -71,8 +71,9 @@ class ReferenceModels:
         held-out rows.
     cache : str, path-like or None, default=None
         Folder that keeps the answers of each model, so that an interrupted or repeated run trains
-        what is missing. It is found again by a digest of the rows, the net with its code and
-        initial weights, the seed, and the versions of torch and grmu_sk.
+        what is missing. They are found again by a digest of the rows, the net with its code and
+        initial weights, the seed, and the versions of torch and grmu_sk; a damaged file is made
+        anew. Joblib reads it with pickle: take a folder in which nobody else can write.
     random_state : int, RandomState instance or None, default=0
         Seed of the choice of rows and of the models. The caller's random state is never touched.
 
@@ -188,8 +189,7 @@ class ReferenceModels:
         Warns
         -----
         UserWarning
-            If a file of the cache is damaged or belongs to something else; it is replaced. Also
-            if non-members equal training rows, or forgotten rows equal remaining ones.
+            If non-members equal training rows, or forgotten rows equal remaining ones.
         """
         rows = check_rows(forgotten, remaining, nonmembers)
         _warn_of_duplicates(rows)
