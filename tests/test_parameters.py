@@ -2,15 +2,17 @@
 
 import ast
 import inspect
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import make_net
 from numpydoc.validate import validate
 
+from grmu_sk import unlearners
 from grmu_sk.parameters import POSITIVE, parameter
 from grmu_sk.unlearners import all_unlearners
-from grmu_sk.unlearners._approximate import RetainingUnlearner
+from grmu_sk.unlearners.approximate import RetainingUnlearner
 
 METHODS = dict(all_unlearners())
 NAN = float("nan")
@@ -111,3 +113,15 @@ def test_a_class_of_ones_own_inherits_what_it_does_not_say():
     assert Fading.__doc__.index("speed :") < Fading.__doc__.index("max_epochs : int, default=10")
     with pytest.raises(TypeError, match="positional"):
         Fading(None, 2)
+
+
+def test_another_package_registers_a_method(monkeypatch):
+    points = [SimpleNamespace(load=lambda: Fading)]
+    monkeypatch.setattr(
+        unlearners, "entry_points", lambda group: points if group == "grmu_sk.unlearners" else []
+    )
+    monkeypatch.setattr(Fading, "method_name", "fading", raising=False)
+    assert dict(unlearners.all_unlearners())["fading"] is Fading
+    monkeypatch.setattr(Fading, "method_name", "miu")
+    with pytest.raises(ValueError, match="both called 'miu'"):
+        unlearners.all_unlearners()

@@ -14,7 +14,7 @@ from ..base import Request
 from ..parameters import COUNT, parameter
 from ..rows import TrainingRows
 from ..training import Phase
-from ._approximate import RetainingUnlearner
+from .approximate import RetainingUnlearner
 
 # Like scales and shifts, these do not count as layers of their own: each belongs to the part,
 # frozen or trained, in which it runs.

@@ -11,8 +11,8 @@ from ..parameters import POSITIVE, SHARE, parameter
 from ..rows import Rows
 from ..training import Batch, Phase, fresh_net
 from ..utils._random import draw_by_weight
-from ._approximate import RetainingUnlearner
 from ._distillation import frozen_teacher, softened_divergence
+from .approximate import RetainingUnlearner
 
 __all__ = ["BadTeacherUnlearner"]
 

@@ -14,7 +14,7 @@ from ..outputs import is_single_logit, log_probabilities
 from ..parameters import parameter
 from ..rows import TrainingRows
 from ..training import Batch, Phase
-from ._approximate import RetainingUnlearner
+from .approximate import RetainingUnlearner
 
 __all__ = ["BoundaryExpandUnlearner"]
 

@@ -13,7 +13,7 @@ from ..outputs import log_probabilities
 from ..parameters import NOT_NEGATIVE, parameter
 from ..rows import Rows, TrainingRows
 from ..training import Batch, Phase, fresh_net
-from ._approximate import RetainingUnlearner
+from .approximate import RetainingUnlearner
 
 __all__ = ["BoundaryShrinkUnlearner"]
 

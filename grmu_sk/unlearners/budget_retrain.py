@@ -6,7 +6,7 @@ from skorch import NeuralNet
 
 from ..base import Request
 from ..training import Phase, fresh_net
-from ._approximate import RetainingUnlearner
+from .approximate import RetainingUnlearner
 
 __all__ = ["BudgetRetrainUnlearner"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..base import Request
 from ..training import Phase
-from ._approximate import RetainingUnlearner
+from .approximate import RetainingUnlearner
 
 __all__ = ["FineTuneUnlearner"]
 

@@ -7,7 +7,7 @@ import torch
 from ..base import Request
 from ..parameters import POSITIVE, parameter
 from ..training import Batch, Phase
-from ._approximate import ApproximateUnlearner
+from .approximate import ApproximateUnlearner
 
 __all__ = ["GradientAscentUnlearner"]
 

@@ -10,7 +10,7 @@ from torch import nn
 from ..base import Request
 from ..parameters import NOT_NEGATIVE, parameter
 from ..training import Batch, Phase
-from ._approximate import RetainingUnlearner
+from .approximate import RetainingUnlearner
 
 __all__ = ["L1SparseUnlearner"]
 

@@ -20,7 +20,7 @@ from ..parameters import COUNT, LEARNING_RATE, NOT_NEGATIVE, SHARE, Interval, on
 from ..rows import Rows, TrainingRows
 from ..training import Batch, Phase, batch_norm_frozen, forward, fresh_net, same_weights
 from ..utils._random import draw_by_weight
-from ._approximate import RetainingUnlearner
+from .approximate import RetainingUnlearner
 
 __all__ = ["MIUUnlearner"]
 

@@ -12,7 +12,7 @@ from skorch.utils import to_device
 from ..base import Request
 from ..parameters import Interval, parameter
 from ..training import Batch, Phase, batch_norm_frozen, weighted_loss
-from ._approximate import RetainingUnlearner
+from .approximate import RetainingUnlearner
 
 __all__ = ["NegGradPlusUnlearner"]
 

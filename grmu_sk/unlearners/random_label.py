@@ -13,7 +13,7 @@ from ..outputs import log_probabilities
 from ..parameters import parameter
 from ..rows import TrainingRows
 from ..training import Batch, Phase
-from ._approximate import RetainingUnlearner
+from .approximate import RetainingUnlearner
 
 __all__ = ["RandomLabelUnlearner"]
 

@@ -10,8 +10,8 @@ from ..base import Request
 from ..outputs import log_probabilities
 from ..parameters import COUNT, NOT_NEGATIVE, POSITIVE, Interval, parameter
 from ..training import Batch, Phase, fresh_net
-from ._approximate import RetainingUnlearner
 from ._distillation import frozen_teacher, softened_divergence
+from .approximate import RetainingUnlearner
 
 __all__ = ["SCRUBUnlearner"]
 

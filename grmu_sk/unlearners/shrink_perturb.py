@@ -11,8 +11,8 @@ from skorch import NeuralNet
 from ..base import Request
 from ..parameters import NOT_NEGATIVE, Interval, parameter
 from ..training import Phase
-from ._approximate import RetainingUnlearner
 from ._initial_weights import draw_initial_weights
+from .approximate import RetainingUnlearner
 
 __all__ = ["ShrinkPerturbUnlearner"]
 

@@ -10,8 +10,8 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from grmu_sk import CFkUnlearner, EUkUnlearner
 from grmu_sk.nets import MLP, SmallCNN
 from grmu_sk.training import fresh_net
-from grmu_sk.unlearners._approximate import ApproximateUnlearner
 from grmu_sk.unlearners._last_layers import last_layers
+from grmu_sk.unlearners.approximate import ApproximateUnlearner
 
 FORGET = [40, 41, 50, 60, 61]
 both = pytest.mark.parametrize("method", [CFkUnlearner, EUkUnlearner])
@@ -78,7 +78,7 @@ def test_start_of_training(table, instance, monkeypatch):
         starts.append({k: v.clone() for k, v in request.net.module_.state_dict().items()})
         return request.net
 
-    monkeypatch.setattr("grmu_sk.unlearners._approximate.ApproximateUnlearner._unlearn", remember)
+    monkeypatch.setattr("grmu_sk.unlearners.approximate.ApproximateUnlearner._unlearn", remember)
     for method in (CFkUnlearner, EUkUnlearner):
         net = make_net(MLP(4, hidden=(16,))) if instance else make_net()
         unlearner = method(net, random_state=0).fit(table.X, table.y, table.a)

@@ -7,7 +7,7 @@ from test_common import make
 
 from grmu_sk.base import Request
 from grmu_sk.unlearners import all_unlearners
-from grmu_sk.unlearners._approximate import ApproximateUnlearner
+from grmu_sk.unlearners.approximate import ApproximateUnlearner
 
 METHODS = [
     pytest.param(cls, id=name)
