@@ -1,5 +1,6 @@
 """Shared fixtures: a small table with groups, and nets to train on it."""
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,9 @@ from torch import nn
 
 from grmu_sk.nets import MLP, SmallCNN
 from grmu_sk.rows import TrainingRows
+
+#: Set by ``make test-all``: also what one method stands for is tested on every method.
+EVERY_METHOD = bool(os.environ.get("GRMU_TEST_EVERY_METHOD"))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
@@ -75,8 +76,10 @@ _ENCODE = (
 
 def _refuse_other_kinds(X: Any) -> None:
     """Refuse what holds rows in a way that NumPy would misread, and say what to hand over."""
-    # the latter are those of Hugging Face
-    if isinstance(X, DataLoader | Mapping) or type(X).__module__.startswith("datasets."):
+    # the latter are those of Hugging Face; scikit-learn has words of its own for sparse mappings
+    if (isinstance(X, DataLoader | Mapping) and not issparse(X)) or type(X).__module__.startswith(
+        "datasets."
+    ):
         raise TypeError(
             f"X must hold rows, got a {type(X).__name__}: pass a torch Dataset of (inputs, label), "
             "such as X.dataset of a DataLoader, or skorch.dataset.Dataset(dict(X)) of a dictionary."

@@ -4,12 +4,12 @@ The fault is put into the middle of the phase's own operations of torch, whereve
 """
 
 import copy
+import pickle
 from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import make_net, make_table
-from contract import fingerprint
+from conftest import make_net, make_table, weights_of
 from torch.overrides import TorchFunctionMode
 
 from grmu_sk import training
@@ -30,6 +30,13 @@ FAULTS = {
 }
 METHODS = [(name, method) for name, method in all_unlearners() if method._changes_net]
 FORGET = [3, 9, 17]
+#: Every fault in the method with the most phases, and in the others the one that asks for no order.
+TRIED = [("miu", fault) for fault in FAULTS]
+TRIED += [(name, "memory") for name, _ in METHODS if name != "miu"]
+
+
+def bits(unlearner):
+    return [weight.tobytes() for weight in weights_of(unlearner)]
 
 
 class Operations(TorchFunctionMode):
@@ -81,7 +88,7 @@ def start():
             known = {key: value for key, value in SHORT.items() if key in method._get_param_names()}
             net = make_net(module__hidden=(6,), max_epochs=1, batch_size=16)
             fitted = method(net, random_state=0, **known).fit(table.X, table.y, table.a)
-            made[name] = fitted, fingerprint(copy.deepcopy(fitted).unlearn(FORGET).net_.module_)
+            made[name] = fitted, bits(copy.deepcopy(fitted).unlearn(FORGET))
         return made[name]
 
     return get
@@ -94,14 +101,13 @@ def phases_of(unlearner, monkeypatch):
     return {name: operations.count for name, operations in seen.items()}
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize(("name", "method"), METHODS, ids=lambda value: str(value))
-def test_fault_in_a_phase_changes_nothing(name, method, fault, start, monkeypatch):
-    fitted, undisturbed = start(name, method)
+@pytest.mark.parametrize(("name", "fault"), TRIED)
+def test_fault_in_a_phase_changes_nothing(name, fault, start, monkeypatch):
+    fitted, undisturbed = start(name, dict(METHODS)[name])
     for phase, count in phases_of(fitted, monkeypatch).items():
         assert count > 1
         unlearner = copy.deepcopy(fitted)
-        before, random_state = fingerprint(unlearner), torch.get_rng_state()
+        before, random_state = pickle.dumps(unlearner), torch.get_rng_state()
         error = FAULTS[fault]
         with (
             watched(monkeypatch, phase, fault=error, at=count // 2) as seen,
@@ -109,19 +115,19 @@ def test_fault_in_a_phase_changes_nothing(name, method, fault, start, monkeypatc
         ):
             unlearner.unlearn(FORGET)
         assert caught.value is error and list(seen) == [phase]
-        assert fingerprint(unlearner) == before
+        assert pickle.dumps(unlearner) == before
         assert torch.equal(torch.get_rng_state(), random_state)
         # nothing of the broken request is in the way of the next one
-        assert fingerprint(unlearner.unlearn(FORGET).net_.module_) == undisturbed
+        assert bits(unlearner.unlearn(FORGET)) == undisturbed
 
 
-@pytest.mark.parametrize(("name", "method"), METHODS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "method"), METHODS, ids=dict(METHODS))
 def test_nan_in_a_phase_is_found(name, method, start, monkeypatch):
     fitted, _ = start(name, method)
     n_poisoned = 0
     for phase, count in phases_of(fitted, monkeypatch).items():
         unlearner = copy.deepcopy(fitted)
-        before = fingerprint(unlearner)
+        before = pickle.dumps(unlearner)
         with watched(monkeypatch, phase, fault="NaN", at=1 + count // 4) as seen:
             try:
                 unlearner.unlearn(FORGET)
@@ -132,7 +138,7 @@ def test_nan_in_a_phase_is_found(name, method, start, monkeypatch):
                 assert seen[phase].n_poisoned == 0, f"{phase} was poisoned, and nobody noticed"
                 continue
         n_poisoned += 1
-        assert fingerprint(unlearner) == before
+        assert pickle.dumps(unlearner) == before
     assert n_poisoned, "no phase of the method was tried"
 
 
@@ -140,11 +146,11 @@ def test_fault_while_fitting_leaves_it_unfitted(monkeypatch):
     table = make_table(48)
     _, method = METHODS[0]
     unlearner = method(make_net(max_epochs=1), random_state=0)
-    before = fingerprint(unlearner)
+    before = pickle.dumps(unlearner)
     for error in FAULTS.values():
         with watched(monkeypatch, "fit", fault=error, at=20), pytest.raises(type(error)):
             unlearner.fit(table.X, table.y, table.a)
-        assert fingerprint(unlearner) == before and not hasattr(unlearner, "net_")
+        assert pickle.dumps(unlearner) == before and not hasattr(unlearner, "net_")
 
 
 def test_control_operations_without_a_fault_change_nothing(start, monkeypatch):
@@ -152,5 +158,5 @@ def test_control_operations_without_a_fault_change_nothing(start, monkeypatch):
     with watched(monkeypatch) as seen:
         unlearner = copy.deepcopy(fitted).unlearn(FORGET)
     assert all(operations.count > 1 for operations in seen.values())
-    assert fingerprint(unlearner.net_.module_) == undisturbed
-    assert fingerprint(fitted.net_.module_) != undisturbed
+    assert bits(unlearner) == undisturbed
+    assert bits(fitted) != undisturbed
