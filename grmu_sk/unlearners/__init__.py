@@ -8,11 +8,11 @@ from typing import Any
 
 _METHODS = {  # a name, and the file it is loaded from when first asked for
     "BadTeacherUnlearner": "bad_teacher",
-    "BoundaryExpandUnlearner": "boundary_expand",
-    "BoundaryShrinkUnlearner": "boundary_shrink",
-    "BudgetRetrainUnlearner": "budget_retrain",
-    "CFkUnlearner": "cf_k",
-    "EUkUnlearner": "eu_k",
+    "BoundaryExpandUnlearner": "boundary",
+    "BoundaryShrinkUnlearner": "boundary",
+    "BudgetRetrainUnlearner": "retrain",
+    "CFkUnlearner": "last_layers",
+    "EUkUnlearner": "last_layers",
     "FineTuneUnlearner": "fine_tune",
     "GradientAscentUnlearner": "gradient_ascent",
     "GroupDROUnlearner": "group_dro",
@@ -28,7 +28,7 @@ _METHODS = {  # a name, and the file it is loaded from when first asked for
     "SSDUnlearner": "ssd",
     "SalUnUnlearner": "salun",
     "ShrinkPerturbUnlearner": "shrink_perturb",
-    "SubsampleRetrainUnlearner": "subsample_retrain",
+    "SubsampleRetrainUnlearner": "retrain",
 }
 __all__ = [*_METHODS, "all_unlearners"]
 

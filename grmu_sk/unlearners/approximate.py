@@ -65,6 +65,10 @@ class RetainingUnlearner(ApproximateUnlearner):
 
     reweight: bool | str = parameter(False, "boolean", one_of("uniform"))
 
+    def _phases(self, request: Request) -> list[Phase]:
+        weights = request.retain_weights(self.reweight)
+        return [Phase("retain", request.retain, weights=weights)]
+
 
 def _fit_schedule(net: NeuralNet, epochs: int) -> None:
     """Let a schedule that was made to end with training end with unlearning instead."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ..base import Request
-from ..training import Phase
 from .approximate import RetainingUnlearner
 
 __all__ = ["FineTuneUnlearner"]
@@ -58,7 +56,3 @@ class FineTuneUnlearner(RetainingUnlearner):
 
     method_name = "fine_tune"
     search_grid = {"lr": [0.005, 0.01, 0.02, 0.05]}
-
-    def _phases(self, request: Request) -> list[Phase]:
-        weights = request.retain_weights(self.reweight)
-        return [Phase("retain", request.retain, weights=weights)]

@@ -12,7 +12,7 @@ from ..parameters import NOT_NEGATIVE, parameter
 from ..progress import Attributes
 from ..rows import TrainingRows
 from ..training import Batch, Phase, row_losses, row_shares
-from ._from_scratch import FromScratchUnlearner
+from .retrain import FromScratchUnlearner
 
 __all__ = ["GroupDROUnlearner"]
 

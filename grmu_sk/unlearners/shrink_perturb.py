@@ -10,7 +10,6 @@ from skorch import NeuralNet
 
 from ..base import Request
 from ..parameters import NOT_NEGATIVE, Interval, parameter
-from ..training import Phase
 from ._initial_weights import draw_initial_weights
 from .approximate import RetainingUnlearner
 
@@ -89,10 +88,6 @@ class ShrinkPerturbUnlearner(RetainingUnlearner):
 
     shrink: float = parameter(0.4, Interval(Real, 0, 1, closed="both"))
     noise: float = parameter(0.1, NOT_NEGATIVE)
-
-    def _phases(self, request: Request) -> list[Phase]:
-        weights = request.retain_weights(self.reweight)
-        return [Phase("retain", request.retain, weights=weights)]
 
     def _unlearn(self, request: Request) -> NeuralNet:
         sample = request.data.fetch_rows(request.retain[:2])

@@ -42,7 +42,7 @@ from grmu_sk.metrics import (
 )
 from grmu_sk.mutual_information import InformationCritic
 from grmu_sk.nets import SmallCNN
-from grmu_sk.unlearners import _from_scratch, approximate
+from grmu_sk.unlearners import approximate, retrain
 from grmu_sk.unlearners import miu as miu_module
 from grmu_sk.unlearners import random_label as random_label_module
 
@@ -166,7 +166,7 @@ def recording(monkeypatch, row_spy, table):
 
     monkeypatch.setattr(miu_module._Information, "_tuning_batches", tuning_batches)
 
-    for module in (approximate, _from_scratch):
+    for module in (approximate, retrain):
 
         def keep_phases(net, data, phases, train=module.train, **kwargs):
             record.phases = phases

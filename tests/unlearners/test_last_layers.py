@@ -10,8 +10,8 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from grmu_sk import CFkUnlearner, EUkUnlearner
 from grmu_sk.nets import MLP, SmallCNN
 from grmu_sk.training import fresh_net
-from grmu_sk.unlearners._last_layers import last_layers
 from grmu_sk.unlearners.approximate import ApproximateUnlearner
+from grmu_sk.unlearners.last_layers import last_layers
 
 FORGET = [40, 41, 50, 60, 61]
 both = pytest.mark.parametrize("method", [CFkUnlearner, EUkUnlearner])

@@ -35,7 +35,7 @@ def test_new_weights_are_drawn(table, monkeypatch):
         starts.append([p.detach().clone() for p in net.module_.parameters()])
         return original(net, data, phases, **kwargs)
 
-    monkeypatch.setattr("grmu_sk.unlearners._from_scratch.train", spy)
+    monkeypatch.setattr("grmu_sk.unlearners.retrain.train", spy)
     unlearner = RetrainUnlearner(make_net(), random_state=0).fit(table.X, table.y, table.a)
     trained = list(unlearner.net_.module_.parameters())
     unlearner.unlearn(FORGET)

@@ -1,4 +1,4 @@
-"""What CF-k and EU-k share: all but the last k layers are frozen."""
+"""CF-k and EU-k: train the last k layers, as they are or drawn anew; all others are frozen."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from torch.utils._pytree import tree_leaves
 from ..base import Request
 from ..parameters import COUNT, parameter
 from ..rows import TrainingRows
-from ..training import Phase
+from ._initial_weights import draw_initial_weights
 from .approximate import RetainingUnlearner
+
+__all__ = ["CFkUnlearner", "EUkUnlearner"]
+
 
 # Like scales and shifts, these do not count as layers of their own: each belongs to the part,
 # frozen or trained, in which it runs.
@@ -38,10 +41,6 @@ class LastLayersUnlearner(RetainingUnlearner):
     def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
         super()._check_net(net, data)
         last_layers(net, data.fetch_rows(data.rows[:2]), self.k)
-
-    def _phases(self, request: Request) -> list[Phase]:
-        weights = request.retain_weights(self.reweight)
-        return [Phase("retain", request.retain, weights=weights)]
 
     def _unlearn(self, request: Request) -> NeuralNet:
         sample = request.data.fetch_rows(request.retain[:2])
@@ -168,3 +167,127 @@ def _freeze_others(net: NeuralNet, layers: list[str]) -> None:
 
 def _go_to_eval_mode(layer: nn.Module, args: tuple[Any, ...]) -> None:
     layer.training = False  # its own layers are asked by themselves
+
+
+class CFkUnlearner(LastLayersUnlearner):
+    r"""Catastrophic forgetting in the last k layers.
+
+    A net that goes on training without some rows slowly forgets them. CF-k [1]_ does that to the
+    last k layers and freezes all others,
+
+    .. math:: \min_{\theta_{last}} \; E_{i \in D_r}\,[\ell(f_\theta(x_i), y_i)],
+
+    starting from the trained weights, with :math:`\ell` the net's criterion and :math:`D_r` the
+    remaining rows, drawn by REWEIGHT if ``reweight=True``. With k as large as the number of layers
+    it is plain fine-tuning.
+
+    Frozen means to the last bit: neither weight decay nor momentum moves a frozen weight, and
+    frozen BatchNorm layers use their running statistics and leave them alone. Dropout in frozen
+    layers stays on while training. The result is the last epoch's.
+
+    Attributes
+    ----------
+    history_ : skorch.history.History
+        A row for each epoch and phase (``"fit"``, ``"retain"``), over all runs.
+
+    See Also
+    --------
+    EUkUnlearner : Draws these layers anew first.
+    RetrainUnlearner : Exact: trains all layers from new weights.
+
+    Notes
+    -----
+    Approximate: what the frozen layers learned from the forgotten rows stays in them, unchanged.
+
+    The paper presents k as a trade-off and the authors' code makes every user choose it; the
+    default is the cheapest choice.
+
+    References
+    ----------
+    .. [1] Goel et al., "Towards Adversarial Evaluations for Inexact Machine Unlearning",
+       arXiv:2201.06640, 2022.
+
+    Examples
+    --------
+    >>> from grmu_sk import CFkUnlearner
+    >>> from grmu_sk.datasets import load_digits_on_backgrounds
+    >>> data = load_digits_on_backgrounds()
+    >>> X, y, a = (data[name][data.train[:200]] for name in ("images", "target", "groups"))
+    >>> unlearner = CFkUnlearner(random_state=0).fit(X, y, a).unlearn([3, 7])
+    >>> unlearner.history_[-2:, ("epoch", "phase")]
+    [(9, 'retain'), (10, 'retain')]
+    """
+
+    method_name = "cf_k"
+    search_grid = {"k": [1, 2, 3, 4]}
+    _keeps_weights = True
+
+
+class EUkUnlearner(LastLayersUnlearner):
+    r"""Exact unlearning of the last k layers.
+
+    EU-k [1]_ freezes all but the last k layers, draws those anew and trains them on the remaining
+    rows :math:`D_r`,
+
+    .. math:: \min_{\theta_{last}} \; E_{i \in D_r}\,[\ell(f_\theta(x_i), y_i)],
+
+    with :math:`\ell` the net's criterion and rows drawn by REWEIGHT if ``reweight=True``. The last
+    k layers never saw the forgotten rows; the others keep what they learned from them. With k as
+    large as the number of layers it is retraining.
+
+    Frozen means to the last bit: neither weight decay nor momentum moves a frozen weight, and
+    frozen BatchNorm layers use their running statistics and leave them alone. Dropout in frozen
+    layers stays on while training. The result is the last epoch's.
+
+    Parameters
+    ----------
+    estimator : skorch net, FrozenEstimator or None, default=None
+        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
+        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
+        trains nothing. None gives a small default net.
+        Its ``module`` is built again, and what comes out (pretrained weights, if it loads some or
+        was passed as an object that has some) is where the last layers start.
+
+    Attributes
+    ----------
+    history_ : skorch.history.History
+        A row for each epoch and phase (``"fit"``, ``"retain"``), over all runs.
+
+    See Also
+    --------
+    CFkUnlearner : Starts from the trained weights of these layers.
+    RetrainUnlearner : Exact: trains all layers from new weights.
+
+    Notes
+    -----
+    Approximate: exact for the last k layers only, given the others.
+
+    The paper presents k as a trade-off and the authors' code makes every user choose it; the
+    default is the cheapest choice.
+
+    References
+    ----------
+    .. [1] Goel et al., "Towards Adversarial Evaluations for Inexact Machine Unlearning",
+       arXiv:2201.06640, 2022.
+
+    Examples
+    --------
+    >>> from grmu_sk import EUkUnlearner
+    >>> from grmu_sk.datasets import load_digits_on_backgrounds
+    >>> data = load_digits_on_backgrounds()
+    >>> X, y, a = (data[name][data.train[:200]] for name in ("images", "target", "groups"))
+    >>> unlearner = EUkUnlearner(random_state=0).fit(X, y, a).unlearn([3, 7])
+    >>> unlearner.history_[-2:, ("epoch", "phase")]
+    [(9, 'retain'), (10, 'retain')]
+    """
+
+    method_name = "eu_k"
+    search_grid = {"k": [1, 2, 3, 4]}
+    _keeps_weights = True
+    _needs_fresh_weights = True
+
+    def _prepare(self, net: NeuralNet, layers: list[str], X: Any) -> None:
+        for path, value in draw_initial_weights(net, layers, X).items():
+            layer, _, name = path.rpartition(".")
+            # in place, since the optimizer knows these parameters
+            getattr(net.module_.get_submodule(layer), name).data = value
