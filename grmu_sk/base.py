@@ -21,7 +21,7 @@ from skorch.history import History
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
-from .checkpoint import UnlearningCheckpoint
+from .checkpoint import UnlearningCheckpoint, resumable
 from .default_net import default_net
 from .distributed import (
     all_processes,
@@ -35,12 +35,12 @@ from .distributed import (
 from .groups import GroupEncoder, Pair
 from .outputs import first_output, is_single_logit, log_probabilities
 from .parameters import WithParameters, parameter
-from .progress import Progress, request_progress
 from .reweight import group_balance_weights
 from .rows import InputRows, Rows, TrainingRows, encoded, is_memory_mapped
 from .sample_ids import SampleIds
 from .training import (
     Phase,
+    Progress,
     check_fresh_weights,
     copy_net,
     forward,
@@ -114,7 +114,7 @@ class Request:
         Rows of each group in the data of ``fit``.
     pairs : list of tuple
         The pair (y, a) of each group number.
-    progress : Progress or None
+    progress : callable or None
         What to hand to ``grmu_sk.training.train``, so that a killed request can go on.
     """
 
@@ -531,7 +531,7 @@ class BaseUnlearner(
         reason : str, default=""
             Why, for the ledger.
         checkpoint : UnlearningCheckpoint or path-like, default=None
-            A file in which the state of training is kept from time to time. If the process is
+            A file in which the state of training is kept after epochs. If the process is
             killed, the same call with the same model goes on from there, with the same result;
             after success the file is deleted. A path means a checkpoint every 60 seconds.
         X : array-like, tensor or Dataset of length n_samples, default=None
@@ -601,7 +601,7 @@ class BaseUnlearner(
             if len(new):
                 self._require_groups()
                 held = self._data_for_request(**data)
-                with request_progress(checkpoint, lambda: self._identity(new, held)) as progress:
+                with resumable(checkpoint, lambda: self._identity(new, held)) as progress:
                     self._forget_rows(new, held, progress)
                 if not self.store_data:
                     self._data = None

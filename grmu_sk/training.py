@@ -68,7 +68,6 @@ from .distributed import (
     take_over_buffers,
     take_over_weights,
 )
-from .progress import NoProgress, Progress, Stateful
 from .rows import InputRows, Rows, TrainingRows
 from .steps import evaluation_step, run_epoch, train_step
 from .utils._random import draw_by_weight, isolated_rng
@@ -76,6 +75,7 @@ from .utils._random import draw_by_weight, isolated_rng
 __all__ = [
     "Batch",
     "Phase",
+    "Progress",
     "batch_norm_frozen",
     "check_fresh_weights",
     "copy_net",
@@ -183,9 +183,9 @@ class Phase:
         ``work(epoch) -> iterable of losses`` replaces the pass altogether, for a phase that trains
         something other than the net.
     state : sequence of objects
-        What ``loss`` or ``work`` change beside the net (a network of their own and its optimizer,
-        weights of groups), each with ``state_dict`` and ``load_state_dict``, such as
-        :class:`~grmu_sk.progress.Attributes`. A killed request goes on with it.
+        What ``loss`` or ``work`` change beside the net from one epoch to the next (a network of
+        their own and its optimizer, weights of groups), each with ``state_dict`` and
+        ``load_state_dict``. A killed request goes on with it.
     own_order : bool
         Whether the options of the net's own loader (``sampler``, ``shuffle``, ...) say which rows
         come when. They are made for the rows of ``fit``, all of them.
@@ -199,12 +199,18 @@ class Phase:
     first_epoch: int = 1
     last_epoch: int | None = None
     work: Callable[[int], Iterable[float]] | None = None
-    state: Sequence[Stateful] = ()
+    state: Sequence[Any] = ()
     own_order: bool = False
 
     def is_active(self, epoch: int) -> bool:
         """Tell whether the phase runs in this epoch."""
         return self.first_epoch <= epoch and (self.last_epoch is None or epoch <= self.last_epoch)
+
+
+#: Is called with the net, its phases and the best scores of each phase before the first epoch, with
+#: a 0, and with the number of an epoch after it. Returns the number of the last finished epoch,
+#: whose state it may have put back.
+Progress = Callable[[NeuralNet, Sequence[Phase], dict[str, Any], int], int]
 
 
 def fresh_net(
@@ -630,8 +636,8 @@ def train(
         How many times.
     validation : Dataset or None, default=None
         Rows the net's validation callbacks look at, after the last phase of each epoch.
-    progress : Progress or None, default=None
-        The request's progress, where it is stored.
+    progress : callable or None, default=None
+        What is called at the end of each epoch, see :data:`Progress`.
 
     Returns
     -------
@@ -652,15 +658,11 @@ def train(
     for _, callback in net.callbacks_:
         if isinstance(callback, NUMBER_LOGGERS):
             callback.keys_ignored_.add("phase")
-    run = NoProgress() if progress is None else progress.run(net, phases)
-    if run.was_finished():
-        return net
     with _started_together(net, data, phases), _main_process_alone(net):
         net.notify("on_train_begin", X=None, y=None)
-        _run_epochs(net, data, phases, epochs, validation, run)
+        _run_epochs(net, data, phases, epochs, validation, progress)
         _refuse_old_checkpoints(net)
         net.notify("on_train_end", X=None, y=None)
-    run.finish()
     return net
 
 
@@ -722,23 +724,37 @@ def _run_epochs(
     phases: list[Phase],
     epochs: int,
     validation: Any,
-    run: NoProgress,
+    progress: Progress | None,
 ) -> None:
     best_scores = _BestScores(net)
-    run.begin(best_scores)
-    for epoch in range(1, epochs + 1):
-        active = [phase for phase in phases if phase.is_active(epoch) and len(phase.rows)]
-        if active and not run.has_begun(epoch):
-            _map_parameters(net, active[0], epoch)
-        for phase in active:
-            if run.is_done(epoch, phase):
-                continue
-            is_last = phase is active[-1]
-            watched = validation if is_last else None
-            with best_scores.of(phase):
-                if _run_phase(net, data, phase, epoch, is_last, watched, run):
-                    return
-            run.end_phase(epoch, phase)
+    by_phase = best_scores.by_phase
+    done = 0 if progress is None else progress(net, phases, by_phase, 0)
+    for epoch in range(1 + done, epochs + 1):
+        is_over = _run_epoch(net, data, phases, epoch, validation, best_scores)
+        if progress is not None:
+            progress(net, phases, by_phase, epochs if is_over else epoch)
+        if is_over:
+            return
+
+
+def _run_epoch(
+    net: NeuralNet,
+    data: TrainingRows,
+    phases: list[Phase],
+    epoch: int,
+    validation: Any,
+    best_scores: _BestScores,
+) -> bool:
+    """Run the phases of one epoch and return whether a callback asked to stop."""
+    active = [phase for phase in phases if phase.is_active(epoch) and len(phase.rows)]
+    if active:
+        _map_parameters(net, active[0], epoch)
+    for phase in active:
+        is_last = phase is active[-1]
+        with best_scores.of(phase):
+            if _run_phase(net, data, phase, epoch, is_last, validation if is_last else None):
+                return True
+    return False
 
 
 class _BestScores:
@@ -814,7 +830,6 @@ def _run_phase(
     epoch: int,
     is_last: bool,
     validation: Any,
-    run: NoProgress,
 ) -> bool:
     """Run one phase and return whether a callback asked to stop."""
     where = data.positions(phase.rows)
@@ -828,7 +843,7 @@ def _run_phase(
         net.history.record("epoch", epoch)
         net.history.record("phase", phase.name)
         if phase.work is None:
-            _train_on(net, data, where, phase, epoch, run)
+            _train_on(net, data, where, phase, epoch)
         else:
             _record_work(net, phase, epoch)
         take_over_buffers(net)
@@ -883,7 +898,6 @@ def _train_on(
     where: torch.Tensor,
     phase: Phase,
     epoch: int,
-    run: NoProgress,
 ) -> None:
     own_step = train_step(net)
     has_own_loss = phase.loss is None and data.sample_weight is None
@@ -892,8 +906,7 @@ def _train_on(
     def batches() -> Iterator[tuple[Any, torch.Tensor]]:
         nonlocal positions
         order = _training_order(net, where, phase)
-        draw = partial(_batches, net, "iterator_train", data, order)
-        for X, y, fetched in run.batches(draw, len(order)):
+        for X, y, fetched in _batches(net, "iterator_train", data, order):
             positions = fetched
             yield X, y
 
@@ -909,7 +922,6 @@ def _train_on(
 
     with _rest_step(net) if own_step == net.train_step else contextlib.nullcontext():
         run_epoch(net, batches(), checked_step)
-    run.end_pass()
 
 
 @contextlib.contextmanager
@@ -1393,9 +1405,6 @@ class _Order:
         elif self.shuffle:
             where = where[torch.randperm(n_rows)]
         return where.split(self.batch_size) if n_rows else ()
-
-    def __len__(self) -> int:
-        return -(-len(self.where) // self.batch_size)
 
 
 def forward(

@@ -174,7 +174,7 @@ TABLE_OF_REFUSALS = {
     "words as input": (lambda: model().predict([["a"] * 4]), "X|convert"),
     "dropped rows": (lambda: model().training_rows("forgotten"), "keep_forgotten"),
     "unknown id": (lambda: model().unlearn(ids=["x"]), "id"),
-    "checkpoint of nothing": (lambda: grmu_sk.UnlearningCheckpoint("x", every_steps=0), "every"),
+    "checkpoint of nothing": (lambda: grmu_sk.UnlearningCheckpoint("x", every_seconds=-1), "every"),
     "groups of other rows": (
         lambda: kept().fit(pd.DataFrame(X), Y, pd.Series(A[:5])),
         "groups",

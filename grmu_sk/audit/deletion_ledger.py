@@ -659,7 +659,7 @@ def _for_requests(
     if not isinstance(kept, UnlearningCheckpoint):
         kept = UnlearningCheckpoint(kept)
     for name, path in others.items():
-        if Path(os.path.realpath(path)) in (kept.path, kept._previous):
+        if Path(os.path.realpath(path)) == kept.path:
             raise ValueError(
                 f"checkpoint is the file of the {name}, {path}, and would be deleted when the "
                 "requests are done: give it a name of its own."

@@ -126,7 +126,7 @@ def add(
 @click.option(
     "--checkpoint",
     type=PATH,
-    help="A file in which the state of training is kept from time to time: if the command is "
+    help="A file in which the state of training is kept after an epoch: if the command is "
     "killed, the next one goes on from there. Deleted when all is done.",
 )
 @click.option(
@@ -134,8 +134,8 @@ def add(
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    type=click.FloatRange(0, min_open=True),
-    help="How often.",
+    type=click.FloatRange(0),
+    help="How often at most.",
 )
 def run(
     ledger: Path,

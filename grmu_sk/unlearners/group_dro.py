@@ -9,7 +9,6 @@ from skorch import NeuralNet
 
 from ..base import Request
 from ..parameters import NOT_NEGATIVE, parameter
-from ..progress import Attributes
 from ..rows import TrainingRows
 from ..training import Batch, Phase, row_losses, row_shares
 from .retrain import FromScratchUnlearner
@@ -103,7 +102,7 @@ class GroupDROUnlearner(FromScratchUnlearner):
             request.retain,
             loss=robust.loss,
             weights=weights,
-            state=[Attributes(robust, "log_q")],
+            state=[robust],
         )
 
 
@@ -118,6 +117,12 @@ class _RobustLoss:
         self.eta = eta
         # logarithms, since exp(eta L) overflows with a large eta or loss
         self.log_q = torch.where(is_present, 0.0, -torch.inf).to(net.device).log_softmax(0)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"log_q": self.log_q}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.log_q = state["log_q"]
 
     def loss(self, batch: Batch) -> torch.Tensor:
         losses = self._group_means(batch)

@@ -11,7 +11,6 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ..base import BaseUnlearner, Request
 from ..parameters import COUNT, NOT_NEGATIVE, POSITIVE, parameter
-from ..progress import Attributes
 from ..training import Phase
 from ._one_step import (
     evaluation_batch_size,
@@ -141,7 +140,7 @@ class InfluenceUnlearner(BaseUnlearner):
     def _unlearn(self, request: Request) -> NeuralNet:
         step = _InfluenceStep(self, request)
         phases = [
-            Phase("gradient", step.rows, work=step.sum_gradients, state=[Attributes(step, "v")]),
+            Phase("gradient", step.rows, work=step.sum_gradients),
             Phase("step", request.retain, work=step.take),
         ]
         return run_once(request, phases)

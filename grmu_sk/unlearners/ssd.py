@@ -10,7 +10,6 @@ from skorch import NeuralNet
 
 from ..base import BaseUnlearner, Request
 from ..parameters import COUNT, NOT_NEGATIVE, POSITIVE, parameter
-from ..progress import Attributes
 from ..rows import Rows
 from ..training import Phase
 from ._one_step import gradient, row_losses, row_weights, run_once, trained_parameters
@@ -123,10 +122,9 @@ class SSDUnlearner(BaseUnlearner):
 
     def _unlearn(self, request: Request) -> NeuralNet:
         dampening = _Dampening(self, request)
-        sums = [Attributes(dampening, "forget_importance", "train_importance")]
         phases = [
-            Phase("forget", request.forget, work=dampening.measure_forget, state=sums),
-            Phase("train", dampening.train_rows, work=dampening.measure_train, state=sums),
+            Phase("forget", request.forget, work=dampening.measure_forget),
+            Phase("train", dampening.train_rows, work=dampening.measure_train),
             Phase("dampen", request.retain, work=dampening.apply),
         ]
         return run_once(request, phases)

@@ -611,7 +611,7 @@ def check_resumption(name: str, unlearner: BaseUnlearner) -> None:
     ):
         # a method that hands over no progress starts again, which is told and allowed
         warnings.filterwarnings("ignore", "Nothing was stored", UserWarning)
-        checkpoint = UnlearningCheckpoint(Path(folder) / "state", every_steps=1)
+        checkpoint = UnlearningCheckpoint(Path(folder) / "state", every_seconds=0)
         log.reads.clear()
         log.stop_at = n_reads // 2
         with suppress(KeyboardInterrupt):

@@ -6,8 +6,8 @@ random time, and started again, up to a few times, until one is let through. Aft
 at the end it is compared what the ledger and the model's file say with what was acknowledged, and
 with the models of a life without kills.
 
-With ``--checkpoint`` the state of training is kept after every step, so that a process goes on in
-the middle of the request in which the one before was killed.
+With ``--checkpoint`` the state of training is kept after every epoch, so that a process goes on
+with the next one of the request in which the one before was killed.
 
 The processes are forked from this one, which has imported everything and trains nothing.
 """
@@ -32,11 +32,18 @@ import torch
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from grmu_sk import MIUUnlearner, RetrainUnlearner, SISAUnlearner, UnlearningCheckpoint, training
+from grmu_sk import (
+    MIUUnlearner,
+    RetrainUnlearner,
+    SISAUnlearner,
+    UnlearningCheckpoint,
+    checkpoint,
+    training,
+)
 from grmu_sk.audit import DeletionLedger, LedgerBusyError, LedgerError, model_hash
 from grmu_sk.audit._ledger_store import LedgerStore
 from grmu_sk.persistence import PersistenceError, load
-from grmu_sk.progress import Progress, RunProgress
+from grmu_sk.utils._random import random_states
 
 KEY = b"a key of more than sixteen bytes"
 N_ROWS = 80
@@ -60,7 +67,7 @@ POINTS = [
     "model replaced",
 ]
 POINTS_OF_CHECKPOINTS = [
-    "step",
+    "epoch",
     "state half written",
     "state written",
     "state replaced",
@@ -120,23 +127,22 @@ def acknowledge(folder, number):
 
 
 def run(ledger, folder, with_checkpoint):
-    checkpoint = None
+    state = None
     if with_checkpoint:
-        checkpoint = UnlearningCheckpoint(folder / "state", every_steps=1, every_seconds=None)
-    patiently(lambda: ledger.run_file(folder / "model", net(), data=data(), checkpoint=checkpoint))
+        state = UnlearningCheckpoint(folder / "state", every_seconds=0)
+    patiently(lambda: ledger.run_file(folder / "model", net(), data=data(), checkpoint=state))
 
 
 def note_resumptions(folder):
     """Write down that training went on in the middle."""
-    begin = RunProgress.begin
+    put_back = checkpoint._put_back
 
-    def noted(self, best_scores):
-        if self.resumed is not None:
-            with open(folder / "resumed", "ab", buffering=0) as file:
-                file.write(b".")
-        begin(self, best_scores)
+    def noted(*args):
+        with open(folder / "resumed", "ab", buffering=0) as file:
+            file.write(b".")
+        return put_back(*args)
 
-    RunProgress.begin = noted
+    checkpoint._put_back = noted
 
 
 def patiently(action):
@@ -179,7 +185,7 @@ def install_crash_point():
     after(DeletionLedger, "_start", lambda *_: "after started")
     after(DeletionLedger, "_record", lambda _, run, token, event: f"after {event}")
     after(training, "_run_phase", lambda *_: "training")
-    after(Progress, "step", lambda *_: "step")
+    after(checkpoint._Request, "__call__", lambda *_: "epoch")
     after(UnlearningCheckpoint, "delete", lambda *_: "state deleted")
     replace, fsync = os.replace, os.fsync
 
@@ -215,15 +221,15 @@ def sabotage(how):
         acknowledge(self.path.parent, [list(ids) == known for known in REQUESTS].index(True))
         return add(self, ids, **kwargs)
 
-    def put_all_but_random_states_back(self, state, put_back=RunProgress._put_back):
-        put_back(self, {**state, "random": self._state()["random"]})
+    def put_all_but_random_states_back(state, net, *others, put_back=checkpoint._put_back):
+        return put_back({**state, "random": random_states(net.device)}, net, *others)
 
     if how == "done first":
         DeletionLedger._record = done_before_the_model_is_written
     elif how == "acknowledge first":
         DeletionLedger.add = acknowledge_before_it_is_written
     elif how == "no random states":
-        RunProgress._put_back = put_all_but_random_states_back
+        checkpoint._put_back = put_all_but_random_states_back
     elif how:
         raise ValueError(how)
 

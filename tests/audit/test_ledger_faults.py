@@ -430,7 +430,7 @@ def test_chaos_finds_broken_promises(broken, point, figure):
 
 
 def test_killed_processes_go_on_in_the_middle():
-    points = "step,state half written,state replaced,state deleted"
+    points = "epoch,state half written,state replaced,state deleted"
     arguments = ["--checkpoint", "--methods", "miu", "--points", points]
     found, result = chaos("--kills", "4", *arguments)
     assert result.returncode == 0, (found, result.stderr)
@@ -440,7 +440,7 @@ def test_killed_processes_go_on_in_the_middle():
 
 def test_chaos_finds_a_resumption_that_is_not_exact():
     arguments = ["--checkpoint", "--methods", "miu", "--broken", "no random states"]
-    found, result = chaos("--kills", "1", "--points", "step:5", *arguments)
+    found, result = chaos("--kills", "1", "--points", "epoch:3", *arguments)
     assert result.returncode == 1
     assert found["other results"] > 0
 
