@@ -26,8 +26,7 @@ from sklearn.frozen import FrozenEstimator
 
 from grmu_sk import MIUUnlearner, sample_forget_set
 from grmu_sk.base import BaseUnlearner
-from grmu_sk.benchmark.execution import evaluate
-from grmu_sk.benchmark.splits import Splits
+from grmu_sk.comparison import Splits, evaluate
 from grmu_sk.metrics import AVERAGE_GAP_METRICS, average_gap_score
 from grmu_sk.unlearners import RetrainUnlearner
 

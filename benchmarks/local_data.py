@@ -15,7 +15,7 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 from torch import nn
 
-from grmu_sk.benchmark.splits import Split, Splits
+from grmu_sk.comparison import Split, Splits
 from grmu_sk.datasets import load_digits_on_backgrounds
 from grmu_sk.default_net import default_net
 from grmu_sk.nets import MLP, SmallCNN

@@ -26,6 +26,7 @@ from PIL import Image
 from grmu_sk import FineTuneUnlearner
 from grmu_sk.audit import DeletionLedger, LedgerDamagedError, read_evidence, scan_residue
 from grmu_sk.benchmark import get_preset, read_results
+from grmu_sk.benchmark.nets import ResNet18
 from grmu_sk.cli import main
 from grmu_sk.cli._audit_inputs import load_row_numbers, load_rows
 from grmu_sk.cli._data_source import DataSource
@@ -38,7 +39,6 @@ from grmu_sk.datasets import (
     load_waterbirds,
 )
 from grmu_sk.persistence import PersistenceError, load
-from grmu_sk.resnet import resnet18
 
 
 class Payload:
@@ -99,7 +99,7 @@ LOADERS = {
     "get_preset": (get_preset, "preset.toml"),
     "DeletionLedger": (DeletionLedger, "requests.ledger"),
     "key file": (lambda path: DeletionLedger(path.with_name("new"), key_file=path), "key"),
-    "resnet18": (lambda path: resnet18(2, path), "weights.pth"),
+    "resnet18": (lambda path: ResNet18(2, weights=path), "weights.pth"),
     "load_rows": (load_rows, "rows.npz"),
     "load_row_numbers": (load_row_numbers, "rows.npy"),
     "row numbers as text": (load_row_numbers, "rows.txt"),

@@ -16,7 +16,7 @@ from harness import Row, make_net, make_table, processor_seconds
 from sklearn.frozen import FrozenEstimator
 
 from grmu_sk import MIUUnlearner, RetrainUnlearner
-from grmu_sk.benchmark._networks import ChannelsLastCNN
+from grmu_sk.benchmark.nets import ChannelsLastCNN
 
 N_ROWS = 20_000
 N_FORGET = 500  # of one group; in the paper's problems it is 0.4 to 3 percent of the rows

@@ -27,9 +27,8 @@ from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import LRScheduler
 
 from grmu_sk import MIUUnlearner, RetrainUnlearner, sample_forget_set
-from grmu_sk.benchmark.execution import evaluate
-from grmu_sk.benchmark.problem import Problem, get_problem
-from grmu_sk.benchmark.splits import Split, Splits
+from grmu_sk.benchmark import Problem, get_problem
+from grmu_sk.comparison import Split, Splits, evaluate
 from grmu_sk.metrics import AVERAGE_GAP_METRICS, average_gap_score
 
 RESULTS = Path(__file__).parents[1] / "results"

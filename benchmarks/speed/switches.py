@@ -16,7 +16,7 @@ from loop import make_images
 from torch import nn
 from torchvision.models import resnet18
 
-from grmu_sk.benchmark._networks import ChannelsLastCNN
+from grmu_sk.benchmark.nets import ChannelsLastCNN
 from grmu_sk.nets import MLP, SmallCNN
 from grmu_sk.training import Phase, train
 

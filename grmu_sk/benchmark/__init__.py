@@ -1,36 +1,27 @@
-"""Comparing unlearning methods by the paper's protocol."""
+"""The paper's protocol: its problems, settings, jobs, tables and figures."""
 
-from .candidates import Candidate, candidates_for
-from .comparison import compare
+from ..results import Row, read_results
 from .figures import make_figure
-from .forget_sets import ForgetSet, draw_forget_set
+from .jobs import run_jobs
 from .paper import paper_values
-from .problem import Problem, get_problem, problem_names
-from .results import read_results
+from .plan import make_jobs, make_rows
+from .problems import Problem, get_problem, problem_names
 from .settings import Preset, Setting, get_preset
-from .splits import Split, Splits
-from .tables import format_table, make_table, summarize
-from .tuning import tune
+from .tables import make_table
 
 __all__ = [
-    "Candidate",
-    "ForgetSet",
     "Preset",
     "Problem",
+    "Row",
     "Setting",
-    "Split",
-    "Splits",
-    "candidates_for",
-    "compare",
-    "draw_forget_set",
-    "format_table",
     "get_preset",
     "get_problem",
     "make_figure",
+    "make_jobs",
+    "make_rows",
     "make_table",
     "paper_values",
     "problem_names",
     "read_results",
-    "summarize",
-    "tune",
+    "run_jobs",
 ]

@@ -3,84 +3,91 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from ..utils.arguments import check_types
-from .paper import (
-    APPROXIMATE,
+from ..plotting import GroupAccuracyDisplay
+from ..plotting._style import clean, fill_legend, model_styles, panels
+from ..results import (
     AVERAGE_GAP,
     GOLD,
+    METRICS,
+    MODEL,
     PRETRAIN,
     RESEEDED_GOLD,
-    Model,
-    paper_values,
+    RETRAIN,
+    Row,
+    group_name,
+    group_of_metric,
 )
-from .results import (
-    MODEL,
-    add_deltas,
+from .paper import METHODS, WEIGHT, paper_values
+from .problems import DEFINITIONS, Problem
+from .tables import (
     bench_command,
     check_gold,
-    check_results,
-    rows_of,
-    select_runs,
+    is_approximate,
+    missing_notes,
+    require_runs,
+    runs_of,
+    with_deltas,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 FIGURE_NUMBERS = range(2, 9)
-FORMATS = ("png", "svg")
+GROUP_FIGURES = (2, 7)
 PAPER_RATIOS = (0.1, 0.5, 0.9)
 PAPER_GROUP_COUNTS = (1, 9, 25)
 PAIR_SETS = ("pairs-2", "pairs-4")
-#: Average gap of MIU + REWEIGHT by the weight of its calibration, where the paper states it.
-PAPER_LAMBDA = {"celeba": {1.0: 99.2, 10.0: 99.0}}
-LAMBDA_RATIO = 0.5
+RATIO = 0.5  # where a figure is not about it
+MAX_GROUPS = 12
+#: Average gap by weight, for data sets of which the paper states it.
+_WEIGHTS: dict[str, dict[float, float]] = {
+    name: {float(weight): gap for weight, gap in found.items()}
+    for name, found in WEIGHT["printed"].items()
+}
 _IMAGES = ("celeba", "waterbirds", "fairface")
 #: Data sets of which the paper prints or states what a figure shows.
-_PRINTED = {3: _IMAGES, 4: _IMAGES, 5: _IMAGES, 6: ("fairface",), 8: tuple(PAPER_LAMBDA)}
-MAX_GROUPS = 12
+_PRINTED = {3: _IMAGES, 4: _IMAGES, 5: _IMAGES, 6: ("fairface",), 8: tuple(_WEIGHTS)}
+_MIU = Row(WEIGHT["method"], True)
+_WHO = f"{WEIGHT['method'].upper()} + reweight"
 _OURS = "Which quantities it shows is our choice, not the paper's."
-_RETRAIN = Model("retrain", 0)
-_NAMES = {
-    AVERAGE_GAP: "average gap (100 = gold standard)",
-    "UA": "accuracy on forgotten rows (%)",
-    "TA": "test accuracy (%)",
-    "MIA": "forgotten rows taken\nfor non-members (%)",
-    "EO": "equalized odds gap (%)",
-    "GA": "accuracy of the\nforgotten groups (%)",
+_SOURCE = "The paper's numbers: T. De Min et al., TMLR 2025."
+#: Of each figure of curves: its title, its panels, and what stands below them.
+_CURVES = {
+    3: ("retraining without and with reweight against the unlearning ratio", ("GA", "EO", "TA")),
+    4: ("average gap of approximate methods against the unlearning ratio", (AVERAGE_GAP,)),
+    5: (
+        "metrics of approximate methods + reweight against the unlearning ratio",
+        ("GA", "UA", "MIA", "EO"),
+    ),
+    6: (
+        "approximate methods against the number of groups that 50% is forgotten from",
+        (AVERAGE_GAP, "GA"),
+    ),
+    8: (f"average gap of {_WHO} against {WEIGHT['words']}", (AVERAGE_GAP,)),
 }
+_XLABELS = {6: "number of forget groups", 8: "lambda"}
 
 
-class Setting(NamedTuple):
-    """One place on the horizontal axis.
-
-    Parameters
-    ----------
-    position : float
-        Where.
-    label : str
-        What stands there.
-    forget : str
-        Name of the forget set.
-    ratio : float
-        Share that is forgotten.
-    variant : str, default=""
-        Variant of the method.
-    """
+class _Place(NamedTuple):
+    """One place on the horizontal axis: where, what stands there, and which runs belong there."""
 
     position: float
     label: str
     forget: str
     ratio: float
     variant: str = ""
+
+    def of(self, runs: pd.DataFrame) -> pd.Series:
+        return (runs["forget"] == self.forget) & np.isclose(runs["ratio"], self.ratio)
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class PaperFigure:
     notes: tuple[str, ...] = ()
     data: pd.DataFrame = field(default_factory=pd.DataFrame)
 
-    def save(self, folder: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    def save(self, folder: str | Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
         """Write the figure as ``figure_<number>_<dataset>``, the same bytes for the same figure.
 
         Parameters
@@ -126,18 +133,14 @@ class PaperFigure:
         list of Path
             The files.
         """
-        import matplotlib
-
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        written = []
+        paths = [place / f"figure_{self.number}_{self.dataset}.{kind}" for kind in formats]
         with matplotlib.rc_context({"svg.hashsalt": "grmu_sk", "svg.fonttype": "none"}):
-            for kind in formats:
-                path = place / f"figure_{self.number}_{self.dataset}.{kind}"
-                metadata = {"Date": None} if kind == "svg" else None
+            for path in paths:
+                metadata = {"Date": None} if path.suffix == ".svg" else None
                 self.figure.savefig(path, dpi=150, metadata=metadata)
-                written.append(path)
-        return written
+        return paths
 
 
 def make_figure(
@@ -207,28 +210,23 @@ def make_figure(
     Examples
     --------
     >>> from matplotlib import pyplot as plt
-    >>> from grmu_sk.benchmark.figures import make_figure
+    >>> from grmu_sk.benchmark import make_figure
     >>> drawn = make_figure(6, dataset="fairface")
     >>> drawn.caption.split(":")[0]
     'Figure 6, fairface'
     >>> plt.close(drawn.figure)
     """
-    check_types(make_figure, locals())
     if number not in FIGURE_NUMBERS:
         raise ValueError(
             f"There is no Figure {number} to build: choose one from {FIGURE_NUMBERS[0]} to "
             f"{FIGURE_NUMBERS[-1]} (Figure 1 of the paper is a drawing)."
         )
-    runs = None
-    if results is not None:
-        checked = check_results(results)
-        runs = select_runs(checked, dataset=dataset, selection=selection)
-        _check_dataset(runs, checked, dataset, selection)
-    shown = tuple(APPROXIMATE if methods is None else methods)
-    if number in (2, 7):
-        marked = None if forget_groups is None else list(forget_groups)
-        return _group_figure(number, runs, dataset, shown, forget, marked)
-    return _CURVES[number](runs, dataset, shown)
+    runs = None if results is None else runs_of(results, [dataset], selection)
+    if methods is None:
+        methods = [name for name in METHODS if is_approximate(name)]
+    if number in GROUP_FIGURES:
+        return _group_figure(number, runs, dataset, methods, forget, forget_groups)
+    return _curve_figure(number, runs, dataset, methods)
 
 
 def figure_datasets(
@@ -252,216 +250,171 @@ def figure_datasets(
     """
     if results is None:
         return list(_PRINTED.get(number, ()))
-    if number in (2, 7):
+    if number in GROUP_FIGURES:
         serves = results["forget"].isin(PAIR_SETS if forget is None else [forget])
     elif number == 6:
         serves = results["forget"].str.startswith("groups-")
     elif number == 8:
-        serves = results["variant"].str.startswith("lam=")
+        serves = results["variant"].str.startswith(f"{WEIGHT['parameter']}=")
     else:
         serves = results["forget"] == "group"
     return sorted((results[serves] if serves.any() else results)["dataset"].unique())
 
 
-# -- curves: figures 3, 4, 5, 6 and 8
-
-
-def _exact_figure(runs: pd.DataFrame | None, dataset: str, methods: tuple[str, ...]) -> PaperFigure:
-    del methods  # none is approximate here
-    models = [PRETRAIN, _RETRAIN, GOLD, RESEEDED_GOLD]
-    title = "retraining without and with reweight against the unlearning ratio"
-    return _curve_figure(
-        3, title, runs, dataset, ("GA", "EO", "TA"), models, _ratios(runs), own=True
-    )
-
-
-def _gap_figure(runs: pd.DataFrame | None, dataset: str, methods: tuple[str, ...]) -> PaperFigure:
-    models = [*_with_and_without(methods), RESEEDED_GOLD]
-    title = "average gap of approximate methods against the unlearning ratio"
-    return _curve_figure(4, title, runs, dataset, (AVERAGE_GAP,), models, _ratios(runs), own=True)
-
-
-def _metrics_figure(
-    runs: pd.DataFrame | None, dataset: str, methods: tuple[str, ...]
-) -> PaperFigure:
-    models = [GOLD, *(Model(name, 1) for name in methods)]
-    title = "metrics of approximate methods + reweight against the unlearning ratio"
-    return _curve_figure(
-        5, title, runs, dataset, ("GA", "UA", "MIA", "EO"), models, _ratios(runs), own=True
-    )
-
-
-def _groups_figure(
-    runs: pd.DataFrame | None, dataset: str, methods: tuple[str, ...]
-) -> PaperFigure:
-    names = {_group_set(n) for n in PAPER_GROUP_COUNTS}
-    if runs is not None:
-        found = runs.loc[np.isclose(runs["ratio"], 0.5), "forget"].unique()
-        names |= {name for name in found if name == "group" or name.startswith("groups-")}
-    counts = sorted(1 if name == "group" else int(name.removeprefix("groups-")) for name in names)
-    settings = [Setting(k, str(n), _group_set(n), 0.5) for k, n in enumerate(counts)]
-    models = [*_with_and_without(methods), RESEEDED_GOLD]
-    title = "approximate methods against the number of groups that 50% is forgotten from"
-    xlabel = "number of forget groups"
-    metrics = (AVERAGE_GAP, "GA")
-    return _curve_figure(6, title, runs, dataset, metrics, models, settings, xlabel=xlabel)
-
-
-def _lambda_figure(
-    runs: pd.DataFrame | None, dataset: str, methods: tuple[str, ...]
-) -> PaperFigure:
-    del methods  # only MIU has this weight
-    values = set(PAPER_LAMBDA.get(dataset, {}))
-    if runs is not None:
-        of_miu = runs[(runs["method"] == "miu") & (runs["reweight"] == 1)]
-        found = {name for name in of_miu["variant"].unique() if name.startswith("lam=")}
-        if not found:
-            wanted = [Model("miu", 1, f"lam={value:g}") for value in (0.1, 1, 10)]
-            command = bench_command(
-                dataset, "group", LAMBDA_RATIO, wanted, [], runs["selection"].iloc[0]
-            )
-            raise ValueError(
-                f"Figure 8 needs MIU + REWEIGHT with several weights of its calibration (variants "
-                f"'lam=0.1', 'lam=1', ...), and the results hold none for '{dataset}'. Run: "
-                f"{command}"
-            )
-        values |= {_lambda_of(name) for name in found}
-    settings = [
-        Setting(k, f"{value:g}", "group", LAMBDA_RATIO, f"lam={value:g}")
-        for k, value in enumerate(sorted(values))
-    ]
-    models = [Model("miu", 1), RESEEDED_GOLD]
-    title = "average gap of MIU + reweight against the weight lambda of its calibration"
-    return _curve_figure(8, title, runs, dataset, (AVERAGE_GAP,), models, settings, xlabel="lambda")
-
-
-_CURVES: dict[int, Callable[[pd.DataFrame | None, str, tuple[str, ...]], PaperFigure]] = {
-    3: _exact_figure,
-    4: _gap_figure,
-    5: _metrics_figure,
-    6: _groups_figure,
-    8: _lambda_figure,
-}
+# curves: figures 3, 4, 5, 6 and 8 ----------------------------------------------------------------
 
 
 def _curve_figure(
-    number: int,
-    title: str,
-    runs: pd.DataFrame | None,
-    dataset: str,
-    metrics: tuple[str, ...],
-    models: list[Model],
-    settings: list[Setting],
-    *,
-    xlabel: str = "unlearning ratio (%)",
-    own: bool = False,
+    number: int, runs: pd.DataFrame | None, dataset: str, methods: Sequence[str]
 ) -> PaperFigure:
-    """Draw a row of panels for each source, one panel a metric."""
-    sources = {}
-    notes: list[str] = []
+    """Draw a column of panels for each source, one panel a metric."""
+    title, metrics = _CURVES[number]
+    rows, places = _rows(number, methods), _places(number, runs, dataset)
+    caption, notes, sources = f"Figure {number}, {dataset}: {title}.", [], {}
     if runs is not None:
-        used = _runs_of(runs, settings, number, dataset)
-        sources["results"] = _points(add_deltas(used), models, metrics, settings)
-        notes = list(_missing(used, models, settings, dataset))
-    printed = _printed_points(number, dataset, models, metrics, settings)
+        used = _used(runs, places, number, dataset)
+        keys = ["forget", "ratio", *MODEL, "metric"]
+        values = with_deltas(used).groupby(keys, sort=False)["value"]
+        means = values.agg(mean="mean", std=lambda found: found.std(ddof=0)).reset_index()
+        sources["results"] = _points(means, rows, metrics, places)
+        notes = list(_missing(used, rows, places, dataset))
+        caption += " Mean and standard deviation over seeds."
+    caption += f" {_OURS}" if number in (3, 4, 5) else ""
+    printed = _points(_printed(number, dataset), rows, metrics, places)
     if not printed.empty:
         sources["paper"] = printed
+        caption += f" {_SOURCE}"
+        caption += " It states the average gap of these weights alone." if number == 8 else ""
     if not sources:
         raise ValueError(
             f"The paper states no numbers of Figure {number} for '{dataset}': results are needed."
         )
-    caption = f"Figure {number}, {dataset}: {title}."
-    if runs is not None:
-        caption += " Mean and standard deviation over seeds."
-    if own:
-        caption += f" {_OURS}"
-    if "paper" in sources:
-        caption += " The paper's numbers: T. De Min et al., TMLR 2025."
-        if number == 8:
-            caption += " It states the average gap of these weights alone."
-    figure = _draw(sources, models, metrics, settings, xlabel, caption)
+    xlabel = _XLABELS.get(number, "unlearning ratio (%)")
+    figure = _draw(sources, rows, metrics, places, xlabel, caption)
     data = pd.concat([points.assign(source=name) for name, points in sources.items()])
     return PaperFigure(number, dataset, figure, caption, tuple(notes), data.reset_index(drop=True))
 
 
-def _points(
-    runs: pd.DataFrame, models: list[Model], metrics: tuple[str, ...], settings: list[Setting]
-) -> pd.DataFrame:
-    rows = []
-    for setting in settings:
-        of_setting = runs[_is_setting(runs, setting)]
-        for model in models:
-            variant = setting.variant if model.method == "miu" else ""
-            of_model = of_setting[rows_of(of_setting, model._replace(variant=variant))]
-            for metric in metrics:
-                values = of_model.loc[of_model["metric"] == metric, "value"].dropna()
-                if len(values):
-                    std = values.std(ddof=0)
-                    rows.append((metric, model, setting.position, values.mean(), std))
-    return pd.DataFrame(rows, columns=["metric", "model", "position", "mean", "std"])
-
-
-def _printed_points(
-    number: int,
-    dataset: str,
-    models: list[Model],
-    metrics: tuple[str, ...],
-    settings: list[Setting],
-) -> pd.DataFrame:
+def _rows(number: int, methods: Sequence[str]) -> list[Row]:
+    if number == 3:
+        return [PRETRAIN, RETRAIN, GOLD, RESEEDED_GOLD]
     if number == 8:
-        stated = PAPER_LAMBDA.get(dataset, {})
-        rows = [
-            (AVERAGE_GAP, Model("miu", 1), setting.position, stated[value], np.nan)
-            for setting in settings
-            if (value := _lambda_of(setting.variant)) in stated
+        return [_MIU, RESEEDED_GOLD]
+    with_reweight = [Row(name, True) for name in methods]
+    if number == 5:
+        return [GOLD, *with_reweight]
+    return [*(Row(name, False) for name in methods), *with_reweight, RESEEDED_GOLD]
+
+
+def _places(number: int, runs: pd.DataFrame | None, dataset: str) -> list[_Place]:
+    if number == 6:
+        names = {"group" if n == 1 else f"groups-{n}" for n in PAPER_GROUP_COUNTS}
+        if runs is not None:
+            found = runs.loc[np.isclose(runs["ratio"], RATIO), "forget"].unique()
+            names |= {name for name in found if name == "group" or name.startswith("groups-")}
+        counts = {1 if name == "group" else int(name.split("-")[1]): name for name in names}
+        return [_Place(k, str(n), counts[n], RATIO) for k, n in enumerate(sorted(counts))]
+    if number == 8:
+        values = {*_WEIGHTS.get(dataset, {}), *_weights_there(runs, dataset)}
+        return [
+            _Place(k, f"{value:g}", "group", RATIO, f"{WEIGHT['parameter']}={value:g}")
+            for k, value in enumerate(sorted(values))
         ]
-        return pd.DataFrame(rows, columns=["metric", "model", "position", "mean", "std"])
+    found = [] if runs is None else runs.loc[runs["forget"] == "group", "ratio"]
+    ratios = sorted({round(ratio, 6) for ratio in (*PAPER_RATIOS, *found)})
+    return [_Place(100 * ratio, f"{100 * ratio:g}", "group", ratio) for ratio in ratios]
+
+
+def _weights_there(runs: pd.DataFrame | None, dataset: str) -> set[float]:
+    if runs is None:
+        return set()
+    start = f"{WEIGHT['parameter']}="
+    of_miu = runs[(runs["method"] == _MIU.method) & (runs["reweight"] == 1)]
+    found = {name for name in of_miu["variant"].unique() if name.startswith(start)}
+    if not found:
+        wanted = [replace(_MIU, variant=f"{start}{value:g}") for value in WEIGHT["suggested"]]
+        command = bench_command(dataset, "group", RATIO, wanted, [], runs["selection"].iloc[0])
+        raise ValueError(
+            f"Figure 8 needs {_WHO} with several weights of its calibration (variants "
+            f"'{start}0.1', '{start}1', ...), and the results hold none for '{dataset}'. Run: "
+            f"{command}"
+        )
+    try:
+        return {float(name.removeprefix(start)) for name in found}
+    except ValueError as error:
+        raise ValueError(
+            f"The results' column 'variant' holds {sorted(found)}, where Figure 8 expects numbers, "
+            f"as in '{start}0.1': {error}."
+        ) from error
+
+
+def _points(
+    values: pd.DataFrame, rows: list[Row], metrics: tuple[str, ...], places: list[_Place]
+) -> pd.DataFrame:
+    """Return what is drawn of a table with one line a forget set, ratio, model and metric."""
+    lines = []
+    for place in places:
+        of_place = values[place.of(values)]
+        for row in rows:
+            wanted = _at(row, place)
+            cells = of_place[wanted.of(of_place)].dropna(subset="mean").set_index("metric")
+            lines += [
+                (metric, row, place.position, *cells.loc[metric, ["mean", "std"]])
+                for metric in metrics
+                if metric in cells.index
+            ]
+    return pd.DataFrame(lines, columns=["metric", "model", "position", "mean", "std"])
+
+
+def _at(row: Row, place: _Place) -> Row:
+    return replace(row, variant=place.variant) if row.method == _MIU.method else row
+
+
+def _printed(number: int, dataset: str) -> pd.DataFrame:
+    if number == 8:
+        stated = _WEIGHTS.get(dataset, {})
+        of_miu = {"forget": "group", "ratio": RATIO, "method": _MIU.method, "reweight": 1}
+        of_miu |= {"metric": AVERAGE_GAP, "std": np.nan}
+        columns = [*of_miu, "variant", "mean"]
+        names = {f"{WEIGHT['parameter']}={weight:g}": gap for weight, gap in stated.items()}
+        lines = [{**of_miu, "variant": name, "mean": gap} for name, gap in names.items()]
+        return pd.DataFrame(lines, columns=columns)
     values = paper_values()
     # Tables 5 to 16 are all single comparisons, with deviations
-    values = values[values["table"].between(5, 16) & (values["dataset"] == dataset)]
-    values = values.rename(columns={"mean": "value"}).assign(seed=0)
-    points = _points(values, models, metrics, settings).drop(columns="std")
-    printed_std = _points(values.assign(value=values["std"]), models, metrics, settings)
-    keys = ["metric", "model", "position"]
-    return points.merge(
-        printed_std.drop(columns="std").rename(columns={"mean": "std"}), on=keys, how="left"
-    )
+    return values[values["table"].between(5, 16) & (values["dataset"] == dataset)]
 
 
 def _draw(
     sources: dict[str, pd.DataFrame],
-    models: list[Model],
+    rows: list[Row],
     metrics: tuple[str, ...],
-    settings: list[Setting],
+    places: list[_Place],
     xlabel: str,
     caption: str,
 ) -> Figure:
-    from matplotlib.lines import Line2D
-
-    from ..plotting._style import clean, fill_legend, model_styles, panels
-
     # of all models, drawn or not, so that a missing one leaves the colours of the others alone
-    styles = model_styles([_label(model) for model in models])
-    drawn = {_label(model) for points in sources.values() for model in points["model"]}
+    styles = model_styles([row.title for row in rows])
+    drawn = {row.title for points in sources.values() for row in points["model"]}
     handles = [Line2D([], [], label=n, **style) for n, style in styles.items() if n in drawn]
     size = (max(4.2 * len(sources), 6.4), 2.7 * len(metrics) + 0.7)
     labels = [str(handle.get_label()) for handle in handles]
     grid, legend = panels(None, (len(metrics), len(sources)), figsize=size, labels=labels)
     for row, metric in enumerate(metrics):
         for ax, (source, points) in zip(grid[row], sources.items(), strict=True):
-            _draw_panel(ax, points[points["metric"] == metric], styles, settings)
+            _draw_panel(ax, points[points["metric"] == metric], styles, places)
             if row == 0:
                 ax.set_title("these results" if source == "results" else "the paper")
             if row == len(metrics) - 1:
                 ax.set_xlabel(xlabel)
             clean(ax, grid="y")
-        grid[row, 0].set_ylabel(_NAMES.get(metric, metric), fontsize="small")
+        words, unit = METRICS[metric]
+        label = words if metric == AVERAGE_GAP else f"{words} ({unit})"
+        grid[row, 0].set_ylabel(textwrap.fill(label, 34), fontsize="small")
         limits = np.array([ax.get_ylim() for ax in grid[row]])
         for ax in grid[row]:
             ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
     fill_legend(legend, handles, whole_figure=True)
-    figure = legend.get_figure(root=True)
-    assert figure is not None
+    figure: Any = legend.get_figure(root=True)
     _put_caption(figure, caption)
     return figure
 
@@ -474,220 +427,143 @@ def _put_caption(figure: Figure, caption: str) -> None:
 
 
 def _draw_panel(
-    ax: Axes, points: pd.DataFrame, styles: dict[str, dict[str, Any]], settings: list[Setting]
+    ax: Axes, points: pd.DataFrame, styles: dict[str, dict[str, Any]], places: list[_Place]
 ) -> None:
-    positions = np.array([setting.position for setting in settings], dtype=float)
+    positions = np.array([place.position for place in places], dtype=float)
     step = np.diff(positions).min() if len(positions) > 1 else 1.0
     shifts = np.linspace(-0.15, 0.15, len(styles)) * step if len(styles) > 1 else np.zeros(1)
     for shift, (name, style) in zip(shifts, styles.items(), strict=True):
-        line = points[points["model"].map(_label) == name].sort_values("position")
+        line = points[points["model"].map(lambda row, name=name: row.title == name)]
         if line.empty:
             continue
+        line = line.sort_values("position")
         deviation = None if line["std"].isna().all() else line["std"]
         ax.errorbar(line["position"] + shift, line["mean"], yerr=deviation, elinewidth=1, **style)
     if points.empty:
         ax.text(0.5, 0.5, "no runs", ha="center", va="center", transform=ax.transAxes, color="0.4")
-    ax.set_xticks(positions, [setting.label for setting in settings])
+    ax.set_xticks(positions, [place.label for place in places])
     ax.set_xlim(positions.min() - 0.4 * step, positions.max() + 0.4 * step)
 
 
-def _label(model: Model) -> str:
-    from ..plotting._results import model_name
-
-    return model_name(model.method, model.reweight)
-
-
-# -- accuracy of each group: figures 2 and 7
+# accuracy of each group: figures 2 and 7 ----------------------------------------------------------
 
 
 def _group_figure(
     number: int,
     runs: pd.DataFrame | None,
     dataset: str,
-    methods: tuple[str, ...],
+    methods: Sequence[str],
     forget: str | None,
-    forget_groups: list[tuple[Any, Any]] | None,
+    forget_groups: Iterable[tuple[Any, Any]] | None,
 ) -> PaperFigure:
-    from ..plotting import GroupAccuracyDisplay
-
     if runs is None:
         raise ValueError(
             f"Figure {number} needs results (--results): the paper's tables hold none of its "
             "numbers."
         )
-    setting = _pair_setting(number, runs, dataset, forget)
-    used = runs[_is_setting(runs, setting)]
-    check_gold(used, dataset=dataset)
-    models = [PRETRAIN, _RETRAIN, GOLD]
+    place = _pair_place(number, runs, forget)
+    used = runs[place.of(runs)]
+    check_gold(used, dataset)
+    rows = [PRETRAIN, RETRAIN, GOLD]
     if number == 7:
-        models = [PRETRAIN, *(Model(name, 1) for name in methods), GOLD]
-    cells = _group_cells(used, models)
+        rows = [PRETRAIN, *(Row(name, True) for name in methods), GOLD]
+    cells = _group_cells(used, rows)
     if cells.empty:
         raise ValueError(
-            f"The results of '{dataset}' with forget set '{setting.forget}' hold no metric "
+            f"The results of '{dataset}' with forget set '{place.forget}' hold no metric "
             "'group_accuracy[y, a]', which this figure draws. Run the benchmark with a version "
             "that records it."
         )
-    by_model: dict[str, Any] = {"index": "group", "columns": "model", "sort": False}
-    accuracy = cells.pivot_table(values="mean", **by_model)
-    marked = _marked_groups(forget_groups, list(accuracy.index), dataset, setting.forget)
+    accuracy, spread = (
+        cells.pivot_table(values=name, index="group", columns="model", sort=False)
+        for name in ("mean", "std")
+    )
+    marked = _marked_groups(forget_groups, list(accuracy.index), dataset, place.forget)
     shown = _notable_groups(accuracy, marked)
-    labels = [_label(model) for model in models if _label(model) in accuracy]
-    accuracy = accuracy.loc[shown, labels]
-    spread = cells.pivot_table(values="std", **by_model).loc[shown, labels]
-    gold = _label(GOLD)
-    display = GroupAccuracyDisplay(accuracy, spread, marked, gold=gold).plot()
+    titles = [row.title for row in rows if row.title in accuracy]
+    display = GroupAccuracyDisplay(
+        accuracy.loc[shown, titles], spread.loc[shown, titles], marked, gold=GOLD.title
+    ).plot()
     when = "retraining" if number == 2 else "approximate unlearning"
     caption = (
         f"Figure {number}, {dataset}: accuracy of each group before and after {when}, "
-        f"{setting.ratio:.0%} of '{setting.forget}' forgotten. The paper's tables hold no numbers "
+        f"{place.ratio:.0%} of '{place.forget}' forgotten. The paper's tables hold no numbers "
         "of this figure; which models it shows is our choice."
     )
-    n_groups = cells.index.get_level_values("group").nunique()
-    if len(shown) < n_groups:
-        caption += f" Of {n_groups} groups, the {len(shown)} that change most."
+    if len(shown) < len(accuracy):
+        caption += f" Of {len(accuracy)} groups, the {len(shown)} that change most."
     _put_caption(display.figure_, caption)
-    notes = tuple(_missing(used, models, [setting], dataset))
-    data = cells.reset_index().rename(columns={"group": "position"}).assign(source="results")
+    notes = tuple(_missing(used, rows, [place], dataset))
+    data = cells.rename(columns={"group": "position"}).assign(source="results")
     return PaperFigure(number, dataset, display.figure_, caption, notes, data)
 
 
-def _marked_groups(
-    forget_groups: list[tuple[Any, Any]] | None, there: list[str], dataset: str, forget: str
-) -> list[str]:
-    from ..plotting._results import group_name
-
-    if forget_groups is not None:
-        names = [group_name(pair) for pair in forget_groups]
-        unknown = [name for name in names if name not in there]
-        if unknown:
-            raise ValueError(
-                f"There is no group '{unknown[0]}' to mark; the results of '{dataset}' have the "
-                f"groups: {'; '.join(there)}."
-            )
-        return names
-    from .problem import DEFINITIONS
-
-    known = DEFINITIONS[dataset].forget_sets if dataset in DEFINITIONS else {}
-    return [name for name in map(group_name, known.get(forget, [])) if name in there]
-
-
-def _pair_setting(number: int, runs: pd.DataFrame, dataset: str, forget: str | None) -> Setting:
+def _pair_place(number: int, runs: pd.DataFrame, forget: str | None) -> _Place:
     names = PAIR_SETS if forget is None else (forget,)
+    more = " - or choose one of those with --forget (forget=...)."
     there = runs[runs["forget"].isin(names)]
-    if there.empty:
-        wanted = [Model(name, 1) for name in APPROXIMATE]
-        command = bench_command(dataset, names[0], 0.5, wanted, [], runs["selection"].iloc[0])
-        held = ", ".join(sorted(runs["forget"].unique()))
-        raise ValueError(
-            f"Figure {number} needs the forget set {' or '.join(names)}, and the results of "
-            f"'{dataset}' hold: {held}. Run: {command} - or choose one of those with --forget "
-            "(forget=...)."
-        )
+    require_runs(there, runs, f"Figure {number}", names[0], RATIO, more)
     found = there["forget"].iloc[0]
     ratios = there.loc[there["forget"] == found, "ratio"]
-    ratio = 0.5 if np.isclose(ratios, 0.5).any() else float(ratios.iloc[0])
-    return Setting(0, found, found, ratio)
+    return _Place(0, found, found, RATIO if (ratios == RATIO).any() else float(ratios.iloc[0]))
 
 
-def _group_cells(runs: pd.DataFrame, models: list[Model]) -> pd.DataFrame:
-    from ..plotting._results import group_of_metric
-
-    rows = runs[runs["metric"].str.startswith("group_accuracy[")]
-    rows = rows.assign(group=rows["metric"].map(group_of_metric))
-    parts = [rows[rows_of(rows, model)].assign(model=_label(model)) for model in models]
+def _group_cells(runs: pd.DataFrame, rows: list[Row]) -> pd.DataFrame:
+    lines = runs[runs["metric"].str.startswith("group_accuracy[")]
+    lines = lines.assign(group=lines["metric"].map(group_of_metric))
+    parts = [lines[row.of(lines)].assign(model=row.title) for row in rows]
     grouped = pd.concat(parts).groupby(["group", "model"], sort=False)["value"]
-    return grouped.agg(mean="mean", std=lambda values: values.std(ddof=0))
+    return grouped.agg(mean="mean", std=lambda values: values.std(ddof=0)).reset_index()
+
+
+def _marked_groups(
+    forget_groups: Iterable[tuple[Any, Any]] | None, there: list[str], dataset: str, forget: str
+) -> list[str]:
+    if forget_groups is None:
+        known = {}
+        if dataset in DEFINITIONS:
+            known = Problem(dataset, None, "").forget_sets
+        return [name for name in map(group_name, known.get(forget, [])) if name in there]
+    names = [group_name(pair) for pair in forget_groups]
+    unknown = [name for name in names if name not in there]
+    if unknown:
+        raise ValueError(
+            f"There is no group '{unknown[0]}' to mark; the results of '{dataset}' have the "
+            f"groups: {'; '.join(there)}."
+        )
+    return names
 
 
 def _notable_groups(accuracy: pd.DataFrame, marked: list[str]) -> list[str]:
     """Return the groups to draw, all of them unless they are too many to read."""
     if len(accuracy) <= MAX_GROUPS:
         return list(accuracy.index)
-    change = accuracy.max(axis=1) - accuracy.min(axis=1)
-    by_change = [name for name in change.sort_values(ascending=False).index if name not in marked]
-    chosen = {*marked, *by_change[: max(MAX_GROUPS - len(marked), 0)]}
+    change = (accuracy.max(axis=1) - accuracy.min(axis=1)).drop(marked)
+    n_others = max(MAX_GROUPS - len(marked), 0)
+    chosen = {*marked, *change.sort_values(ascending=False).index[:n_others]}
     return [name for name in accuracy.index if name in chosen]
 
 
-# -- what all figures share
+# what all figures share -------------------------------------------------------------------------
 
 
-def _check_dataset(runs: pd.DataFrame, results: pd.DataFrame, dataset: str, selection: str) -> None:
-    if not runs.empty:
-        return
-    there = sorted(results["dataset"].unique())
-    if dataset in there:
-        raise ValueError(f"The results of '{dataset}' hold no runs of the selection '{selection}'.")
-    raise ValueError(
-        f"The results hold no data set '{dataset}'; they hold {', '.join(there)}. Choose one with "
-        "--dataset (dataset=...), or run the benchmark on it first."
-    )
-
-
-def _runs_of(
-    runs: pd.DataFrame, settings: list[Setting], number: int, dataset: str
-) -> pd.DataFrame:
-    chosen = pd.Series(False, index=runs.index)
-    for setting in settings:
-        chosen |= _is_setting(runs, setting)
-    used = runs[chosen]
-    if used.empty:
-        held = runs[["forget", "ratio"]].drop_duplicates().itertuples(index=False)
-        listed = "; ".join(f"{forget}, {ratio:g}" for forget, ratio in held)
-        first, selection = settings[0], runs["selection"].iloc[0]
-        raise ValueError(
-            f"Figure {number} needs the forget set '{first.forget}' and the like, and the results "
-            f"of '{dataset}' hold (forget set, ratio): {listed}. Run: "
-            f"{bench_command(dataset, first.forget, first.ratio, [], [], selection)}"
-        )
-    check_gold(used, dataset=dataset)
+def _used(runs: pd.DataFrame, places: list[_Place], number: int, dataset: str) -> pd.DataFrame:
+    used = runs[np.any([place.of(runs) for place in places], axis=0)]
+    require_runs(used, runs, f"Figure {number}", places[0].forget, places[0].ratio)
+    check_gold(used, dataset)
     return used
 
 
-def _is_setting(runs: pd.DataFrame, setting: Setting) -> pd.Series:
-    return (runs["forget"] == setting.forget) & np.isclose(runs["ratio"], setting.ratio)
-
-
 def _missing(
-    runs: pd.DataFrame, models: list[Model], settings: list[Setting], dataset: str
+    runs: pd.DataFrame, rows: list[Row], places: list[_Place], dataset: str
 ) -> Iterator[str]:
     """Yield which runs of the figure are not there, and the commands that make them."""
     seeds = sorted(runs["seed"].unique())
-    for setting in settings:
-        of_setting = runs[_is_setting(runs, setting)]
-        there = {Model(*key) for key in of_setting[MODEL].drop_duplicates().itertuples(index=False)}
-        needed = [
-            model._replace(variant=setting.variant if model.method == "miu" else "")
-            for model in dict.fromkeys([*models, GOLD])
-        ]
-        lacking = [model for model in needed if model not in there]
-        if lacking:
-            names = "; ".join(model.label for model in lacking)
-            yield f"Missing: {setting.forget}, ratio {setting.ratio:g}: {names}. To get them:"
-            selection = runs["selection"].iloc[0]
-            yield bench_command(dataset, setting.forget, setting.ratio, lacking, seeds, selection)
-
-
-def _ratios(runs: pd.DataFrame | None) -> list[Setting]:
-    found = set() if runs is None else set(runs.loc[runs["forget"] == "group", "ratio"])
-    ratios = sorted({round(ratio, 6) for ratio in (*PAPER_RATIOS, *found)})
-    return [Setting(100 * ratio, f"{100 * ratio:g}", "group", ratio) for ratio in ratios]
-
-
-def _group_set(n_groups: int) -> str:
-    return "group" if n_groups == 1 else f"groups-{n_groups}"
-
-
-def _lambda_of(variant: str) -> float:
-    try:
-        return float(variant.removeprefix("lam="))
-    except ValueError:
-        raise ValueError(
-            f"The results' column 'variant' holds {variant!r}, where Figure 8 expects a number, as "
-            "in 'lam=0.1'."
-        ) from None
-
-
-def _with_and_without(methods: tuple[str, ...]) -> list[Model]:
-    return [Model(name, reweight) for reweight in (0, 1) for name in methods]
+    for place in places:
+        of_place = runs[place.of(runs)]
+        wanted = [_at(row, place) for row in (*rows, GOLD)]
+        needed = [row for row in wanted if not row.of(of_place).any()]
+        cell = (dataset, place.forget, place.ratio)
+        selection = runs["selection"].iloc[0]
+        for note in missing_notes(of_place.iloc[:0], needed, cell, seeds, selection):
+            yield note.replace("Missing: ", f"Missing: {place.forget}, ratio {place.ratio:g}: ", 1)

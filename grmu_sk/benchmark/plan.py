@@ -1,110 +1,129 @@
-"""From what is asked for to the jobs of a benchmark."""
+"""From what is asked for to the jobs of a benchmark, each named by the digest of its settings."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..comparison import Splits, rows_for, unlearner_class
+from ..groups import attribute_column, sample_forget_set
+from ..results import PRETRAIN, Row
 from ..unlearners import all_unlearners
-from .candidates import EXACT
-from .forget_sets import ForgetSet, draw_forget_set
-from .job import (
-    FORMAT,
-    Job,
-    identity_of_data,
-    identity_of_setting,
-    method_class,
-    pretraining_name,
-)
-from .paper import APPROXIMATE
-from .problem import Problem
-from .schema import SELECTIONS
+from .paper import ABLATION, METHODS, WEIGHT
+from .problems import Problem
 from .settings import Preset, Setting
-from .splits import Splits
-from .store import Store
 
-__all__ = ["Line", "Plan", "lines_for", "make_plan"]
+__all__ = ["Job", "draw_forget_set", "make_jobs", "make_rows"]
 
-ABLATIONS = {
-    "no_retaining": {"retaining": False},
-    "no_unlearning": {"unlearning": False},
-    "no_calibration": {"calibration": False},
-}
-# work per training row and epoch, where it is not that of training
-COST_FACTORS = {
-    "miu": 2.5,
-    "scrub": 1.5,
-    "bad_teacher": 1.5,
-    "boundary_expand": 1.5,
-    "boundary_shrink": 1.5,
-    "sisa": 1.0,
-}
-ONE_STEP = ("influence", "no_op", "ssd")
+#: Number of the format of records; raise it when what a job computes changes.
+FORMAT = 2
+SELECTIONS = ("best", "last")
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a table of results.
+class Job:
+    """One piece of work: a training, the evaluation of one, or an unlearning run.
+
+    A *training* makes nets from scratch and keeps them in files: those of its best validation
+    epoch and of its last one. An *evaluation* measures one of these two against one forget set. An
+    *unlearning* job takes a pretrained net, lets a method forget and measures the result.
 
     Parameters
     ----------
-    method : str
-        Name in the results.
-    reweight : bool
-        Whether with REWEIGHT.
-    variant : str, default=""
-        What differs from the method as it is.
-    parameters : dict
-        The same, as parameters of the method.
-    is_optional : bool, default=False
-        Whether it may be left out where the preset has no setting for it.
-    """
-
-    method: str
-    reweight: bool
-    variant: str = ""
-    parameters: dict[str, Any] = field(default_factory=dict)
-    is_optional: bool = False
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The jobs of a benchmark.
-
-    Parameters
-    ----------
+    kind : {"training", "evaluation", "unlearning"}
+        Which of them.
     problem : Problem
-        The problem.
-    jobs : list of Job
-        In the order in which they are best done.
-    left_out : list of str
-        Why lines are missing.
+        Data and net.
+    row : Row
+        The row of the table that it is for.
+    seed : int
+        Of data, forget set, weights and batches.
+    setting : Setting
+        How the net is trained, or the method run.
+    rows : str
+        Digest of the labels and attributes of all rows, and of the rows to forget.
+    forget : str, default=""
+        Name of the forget set; empty for pretraining, which knows of none.
+    ratio : float, default=0
+        Share of the forget set's groups.
+    selection : {"", "best", "last"}, default=""
+        Which of the two nets of the training; empty for a training, which yields both.
+    needs : str, default=""
+        Name of the training whose result it takes.
     """
 
+    kind: Literal["training", "evaluation", "unlearning"]
     problem: Problem
-    jobs: list[Job]
-    left_out: list[str]
+    row: Row
+    seed: int
+    setting: Setting
+    rows: str
+    forget: str = ""
+    ratio: float = 0.0
+    selection: str = ""
+    needs: str = ""
+    name: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        text = json.dumps(self.settings(), sort_keys=True)
+        object.__setattr__(self, "name", hashlib.sha256(text.encode()).hexdigest()[:32])
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything that decides the outcome, as plain values."""
+        return {
+            "format": FORMAT,
+            "kind": self.kind,
+            **self.columns(),
+            "problem": self.problem.identity(),
+            "setting": asdict(self.setting),
+            "rows": self.rows,
+            "needs": self.needs,
+        }
+
+    def columns(self) -> dict[str, Any]:
+        """Return its place in a table of results."""
+        return {
+            "dataset": self.problem.name,
+            "forget": self.forget,
+            "ratio": self.ratio,
+            "seed": self.seed,
+            "selection": self.selection,
+            "method": self.row.method,
+            "reweight": int(self.row.reweight),
+            "variant": self.row.variant,
+        }
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+        where = f"{self.forget} {self.ratio:g}, " if self.forget else ""
+        return f"{self.row.label} ({where}seed {self.seed}, {self.selection or 'training'})"
 
 
-def lines_for(
-    methods: str | Iterable[str], *, ablations: bool = False, lambdas: Sequence[float] = ()
-) -> list[Line]:
-    """Return the lines of a table.
+def make_rows(
+    methods: str | Iterable[str], *, ablations: bool = False, weights: Sequence[float] = ()
+) -> list[Row]:
+    """Return the rows of a table of results.
 
     Parameters
     ----------
     methods : {"all", "paper"} or iterable of str
         All methods of the package, the paper's, or names. ``pretrain``, ``retrain`` without and
-        with REWEIGHT and ``gold_reseeded`` always take part, ``group_dro`` with the first two.
+        with REWEIGHT and ``gold_reseeded`` always take part.
     ablations : bool, default=False
-        Whether MIU is run without each of its terms as well, as in the paper without REWEIGHT.
-    lambdas : sequence of float, default=()
-        Weights of MIU's calibration to try, with REWEIGHT.
+        Whether the paper's method is run without each of its terms as well, without REWEIGHT.
+    weights : sequence of float, default=()
+        Weights of its calibration to try, with REWEIGHT.
 
     Returns
     -------
-    list of Line
+    list of Row
         Without repetition.
 
     Raises
@@ -112,52 +131,109 @@ def lines_for(
     ValueError
         If a name is unknown, or a weight is negative.
     """
-    registry = dict(all_unlearners())
-    is_every = methods == "all"
-    if is_every:
-        names = list(registry)
+    if methods == "all":
+        names = [name for name, _ in all_unlearners()]
     elif methods == "paper":
-        names = ["group_dro", *APPROXIMATE]
+        names = list(METHODS)
     else:
         names = [methods] if isinstance(methods, str) else list(methods)
-    unknown = sorted(set(names) - {*registry, *EXACT})
-    if unknown:
-        raise ValueError(
-            f"Unknown methods {', '.join(unknown)}; there are {', '.join(registry)}, and 'all' and "
-            "'paper' for many of them."
-        )
-    if any(value < 0 for value in lambdas):
-        raise ValueError(f"lambdas must not be negative, got {list(lambdas)}.")
-    lines = [
-        Line("pretrain", False),
-        Line("retrain", False),
-        Line("retrain", True),
-        Line("gold_reseeded", True),
-    ]
-    for name in dict.fromkeys(names):
-        if name not in ("pretrain", "retrain", "gold_reseeded"):
-            has_choice = "reweight" in registry[name]._get_param_names()
-            switches = (False, True) if has_choice else (False,)
-            lines += [Line(name, on, is_optional=is_every) for on in switches]
+    if any(value < 0 for value in weights):
+        raise ValueError(f"Weights must not be negative, got {list(weights)}.")
+    always = {row.method for row in rows_for([])} | {PRETRAIN.method}
+    rows = [PRETRAIN, *rows_for(name for name in names if name not in always)]
     if ablations:
-        lines += [Line("miu", False)]  # which they are compared with
-        lines += [Line("miu", False, name, off) for name, off in ABLATIONS.items()]
-    lines += [Line("miu", True, f"lam={value:g}", {"lam": value}) for value in lambdas]
-    return list({(line.method, line.reweight, line.variant): line for line in lines}.values())
+        method = ABLATION["method"]
+        rows += [Row(method, False)]  # which they are compared with
+        rows += [Row(method, False, name, off) for name, off in ABLATION["switched_off"].items()]
+    parameter = WEIGHT["parameter"]
+    rows += [
+        Row(WEIGHT["method"], True, f"{parameter}={value:g}", {parameter: value})
+        for value in weights
+    ]
+    return list(dict.fromkeys(rows))
 
 
-def make_plan(
+def draw_forget_set(
+    problem: Problem, splits: Splits, forget: str, ratio: float, seed: int
+) -> NDArray[np.int64]:
+    """Draw a forget set from the training rows.
+
+    As in [1]_, the rows of all its groups are pooled and ``int(ratio * n_pool)`` of them are drawn
+    uniformly, without replacement, so that several groups do not lose the same share each.
+
+    Parameters
+    ----------
+    problem : Problem
+        Which knows the groups of its forget sets.
+    splits : Splits
+        Its data; only training rows are looked at.
+    forget : str
+        Name of the forget set.
+    ratio : float
+        Share of the pooled rows, in (0, 1].
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    ndarray of shape (n_forget,)
+        Row numbers, ascending.
+
+    Raises
+    ------
+    ValueError
+        If ``ratio`` is out of range, a group has no rows, or nothing would be drawn.
+
+    References
+    ----------
+    .. [1] T. De Min et al., "Group-robust Machine Unlearning", TMLR 2025.
+    """
+    y, a = splits.train.y, attribute_column(splits.train.groups)
+    every = dict.fromkeys(zip(np.asarray(y).tolist(), a.tolist(), strict=True))
+    pairs = problem.pairs(forget) or list(every)
+    return sample_forget_set(
+        y, splits.train.groups, forget_groups=pairs, ratio=ratio, random_state=seed
+    )
+
+
+def digest_of_rows(splits: Splits, forget: Sequence[int] | NDArray[np.int64] = ()) -> str:
+    """Return what tells data and forget sets apart.
+
+    Parameters
+    ----------
+    splits : Splits
+        The data.
+    forget : sequence of int, default=()
+        Numbers of the training rows to forget.
+
+    Returns
+    -------
+    str
+        SHA-256 of the labels and attributes of every split in their order, and of the rows to
+        forget, in hexadecimal.
+    """
+    digest = hashlib.sha256(json.dumps(splits.name).encode())
+    for split in (splits.train, splits.validation, splits.test):
+        for values in (np.asarray(split.y), attribute_column(split.groups)):
+            names, codes = np.unique(values.astype(str), return_inverse=True)
+            digest.update(json.dumps([len(values), names.tolist()]).encode())
+            digest.update(codes.astype("<i8").tobytes())
+    digest.update(np.asarray(forget).astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def make_jobs(
     problem: Problem,
     preset: Preset,
-    store: Store,
-    lines: Sequence[Line],
+    rows: Sequence[Row],
     *,
     forget: Sequence[str] = ("group",),
     ratios: Sequence[float] = (0.5,),
     seeds: Sequence[int] = (0, 1, 2),
     selections: Sequence[str] = ("best",),
-) -> Plan:
-    """Return the jobs of a benchmark, and write down its forget sets.
+    is_optional: bool = False,
+) -> tuple[list[Job], list[str]]:
+    """Return the jobs of a benchmark.
 
     Parameters
     ----------
@@ -165,10 +241,8 @@ def make_plan(
         Data and net.
     preset : Preset
         Where settings come from.
-    store : Store
-        Where results go.
-    lines : sequence of Line
-        See :func:`lines_for`.
+    rows : sequence of Row
+        See :func:`make_rows`.
     forget : sequence of str, default=("group",)
         Names of the problem's forget sets.
     ratios : sequence of float, default=(0.5,)
@@ -177,184 +251,76 @@ def make_plan(
         One run each: data, forget set, weights and batches.
     selections : sequence of {"best", "last"}, default=("best",)
         Which epoch of nets trained from scratch is kept.
+    is_optional : bool, default=False
+        Whether rows that the preset has no setting for are left out.
 
     Returns
     -------
-    Plan
-        The jobs.
+    jobs : list of Job
+        In the order in which they are best done: what others need comes first.
+    left_out : list of str
+        Why rows are missing.
 
     Raises
     ------
     ValueError
         If a value is unknown or out of range, or the preset lacks a setting.
-    ForgetSetMismatch
-        If the store has other forget sets of the same name.
     """
     for name in forget:
         problem.pairs(name)
-    unknown = [name for name in selections if name not in SELECTIONS]
-    if unknown or not selections:
+    if not selections or not set(selections) <= set(SELECTIONS):
         raise ValueError(f"selections must be of {SELECTIONS}, got {list(selections)}.")
-    jobs: dict[str, Job] = {}
+    chosen: list[tuple[Row, str, float, Setting]] = []
     left_out: dict[str, None] = {}
+    for row, name, ratio in ((r, name, ratio) for name in forget for ratio in ratios for r in rows):
+        try:
+            chosen.append((row, name, ratio, preset.setting(problem, row, name, ratio)))
+        except ValueError as error:
+            if not is_optional:
+                raise
+            left_out[str(error)] = None
+    jobs: dict[str, Job] = {}
     for seed in seeds:
-        splits = problem.load(seed)
-        planner = _Planner(problem, preset, splits, seed, tuple(dict.fromkeys(selections)))
-        for name, ratio in ((name, ratio) for name in forget for ratio in ratios):
-            forget_set = draw_forget_set(splits, problem.pairs(name), ratio, seed)
-            store.keep_forget_set(problem.name, name, forget_set)
-            for line in lines:
-                try:
-                    made = list(planner.jobs(line, name, forget_set))
-                except ValueError as error:
-                    if not line.is_optional:
-                        raise
-                    left_out[str(error)] = None
-                    continue
-                jobs.update({job.name: job for job in made})
-    return Plan(problem, _in_order(jobs.values()), list(left_out))
-
-
-def _in_order(jobs: Iterable[Job]) -> list[Job]:
-    """Pretraining first, since unlearning waits for it; then each seed by itself."""
-    listed = list(jobs)
+        splits, digests = problem.load(seed), dict[tuple[str, float], str]()
+        start = preset.setting(problem, PRETRAIN)
+        pretraining = Job("training", problem, PRETRAIN, seed, start, digest_of_rows(splits))
+        for row, name, ratio, setting in chosen:
+            if (name, ratio) not in digests:
+                drawn = draw_forget_set(problem, splits, name, ratio, seed)
+                digests[name, ratio] = digest_of_rows(splits, drawn)
+            asked = (name, ratio, digests[name, ratio], setting)
+            made = _jobs(problem, row, seed, *asked, pretraining, selections)
+            jobs.update((job.name, job) for job in made)
+    # what others wait for comes first; then each seed by itself
     kinds = ("training", "evaluation", "unlearning")
-    return sorted(
-        listed, key=lambda job: (job.seed, job.method != "pretrain", kinds.index(job.kind))
+    order = sorted(
+        jobs.values(), key=lambda job: (job.kind != "training", job.seed, kinds.index(job.kind))
     )
+    return order, list(left_out)
 
 
-class _Planner:
-    """Makes the jobs of one seed."""
-
-    def __init__(
-        self,
-        problem: Problem,
-        preset: Preset,
-        splits: Splits,
-        seed: int,
-        selections: tuple[str, ...],
-    ) -> None:
-        self.problem, self.preset, self.splits = problem, preset, splits
-        self.seed, self.selections = seed, selections
-        self.data = identity_of_data(splits)
-        self.pretraining = self._pretraining()
-
-    def jobs(self, line: Line, forget: str, forget_set: ForgetSet) -> Iterator[Job]:
-        """Yield the jobs of a line of the table, with the training they need."""
-        setting = self._setting(line, forget, forget_set.ratio)
-        drawn: dict[str, Any] = {"forget": forget, "ratio": forget_set.ratio}
-        if line.method == "pretrain":
-            training = self.pretraining
-        elif method_class(line.method)._needs_trained_net:
-            yield from self._unlearning(line, setting, drawn, forget_set)
-            return
-        else:
-            training = self._training(line, setting, drawn, forget_set)
+def _jobs(
+    problem: Problem,
+    row: Row,
+    seed: int,
+    forget: str,
+    ratio: float,
+    rows: str,
+    setting: Setting,
+    pretraining: Job,
+    selections: Sequence[str],
+) -> Iterator[Job]:
+    """Yield the jobs of one row of one run, with the training they need."""
+    common = (problem, row, seed, setting, rows, forget, ratio)
+    unlearner = unlearner_class(row)
+    kind: Literal["evaluation", "unlearning"] = "evaluation"
+    if row == PRETRAIN:
+        training: Job | None = pretraining
+    elif not unlearner._needs_trained_net:
+        training = Job("training", *common)
+    else:
+        kind, training = "unlearning", pretraining if unlearner._accepts_trained_net else None
+    if training is not None:
         yield training
-        for selection in self.selections:
-            identity = {
-                "format": FORMAT,
-                "training": training.digest,
-                "forget": forget_set.fingerprint,
-                "selection": selection,
-            }
-            yield replace(
-                training,
-                kind="evaluation",
-                **drawn,
-                selection=selection,
-                needs=training.name,
-                identity=identity,
-                expected_cost=self._cost_of_evaluation,
-            )
-
-    def _setting(self, line: Line, forget: str, ratio: float) -> Setting:
-        if line.method in ("pretrain", "retrain", "gold_reseeded"):
-            method = "pretrain" if line.method == "pretrain" else "retrain"
-            return self.preset.training(self.problem, method=method, reweight=line.reweight)
-        setting = self.preset.unlearning(
-            self.problem,
-            forget=forget,
-            ratio=ratio,
-            method=line.method,
-            reweight=line.reweight,
-        )
-        if not method_class(line.method)._accepts_trained_net:
-            training = self.preset.training(self.problem)  # it trains its nets by itself
-            setting = replace(training, unlearner=setting.unlearner)
-        return replace(setting, unlearner={**setting.unlearner, **line.parameters})
-
-    def _pretraining(self) -> Job:
-        setting = self.preset.training(self.problem, method="pretrain")
-        job = Job(
-            kind="training",
-            dataset=self.problem.name,
-            forget="",
-            ratio=0.0,
-            seed=self.seed,
-            method="pretrain",
-            reweight=False,
-            setting=replace(setting, unlearner={}),
-        )
-        assert job.name == pretraining_name(job.dataset, job.seed)
-        return self._with_identity(job, {})
-
-    def _training(
-        self, line: Line, setting: Setting, drawn: dict[str, Any], forget_set: ForgetSet
-    ) -> Job:
-        job = Job(
-            kind="training",
-            dataset=self.problem.name,
-            **drawn,
-            seed=self.seed,
-            method=line.method,
-            reweight=line.reweight,
-            setting=setting,
-            variant=line.variant,
-        )
-        return self._with_identity(job, {"forget": forget_set.fingerprint})
-
-    def _unlearning(
-        self, line: Line, setting: Setting, drawn: dict[str, Any], forget_set: ForgetSet
-    ) -> Iterator[Job]:
-        starts_trained = method_class(line.method)._accepts_trained_net
-        for selection in self.selections:
-            job = Job(
-                kind="unlearning",
-                dataset=self.problem.name,
-                **drawn,
-                seed=self.seed,
-                method=line.method,
-                reweight=line.reweight,
-                setting=setting,
-                variant=line.variant,
-                selection=selection,
-                needs=self.pretraining.name if starts_trained else "",
-            )
-            start = {"training": self.pretraining.digest} if starts_trained else {}
-            yield self._with_identity(
-                job, {"forget": forget_set.fingerprint, "selection": selection, **start}
-            )
-
-    def _with_identity(self, job: Job, more: dict[str, Any]) -> Job:
-        identity = {
-            "format": FORMAT,
-            "data": self.data,
-            "setting": identity_of_setting(self.problem, job.setting, self.splits),
-            "seed": job.seed,
-            "method": job.method,
-            "reweight": job.reweight,
-            "variant": job.variant,
-            **more,
-        }
-        return replace(job, identity=identity, expected_cost=self._cost(job))
-
-    def _cost(self, job: Job) -> float:
-        epochs = 1 if job.method in ONE_STEP else job.epochs
-        work = epochs * len(self.splits.train.y) * COST_FACTORS.get(job.method, 1.0)
-        return work + (0 if job.kind == "training" else self._cost_of_evaluation)
-
-    @property
-    def _cost_of_evaluation(self) -> float:
-        return 1.0 * len(self.splits.train.y)
+    for selection in dict.fromkeys(selections):
+        yield Job(kind, *common, selection, training.name if training else "")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-import weakref
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
@@ -18,10 +17,9 @@ from ..outputs import log_probabilities
 from ..rows import InputRows
 from ..training import forward, fresh_net
 
-__all__ = ["BestEpoch", "KeepBestEpoch", "WarmUpSchedule"]
+__all__ = ["BestEpoch", "WarmUpSchedule"]
 
 SCHEDULES = ("cosine", "constant")
-Unlearner = TypeVar("Unlearner", bound=BaseUnlearner)
 
 
 class WarmUpSchedule(Callback):
@@ -129,27 +127,27 @@ class WarmUpSchedule(Callback):
         epochs = net.max_epochs if self.epochs is None else self.epochs
         epoch = net.history[-1, "epoch"]
         factor = self.factor(epoch, self.batch_, self.n_batches_, epochs)
-        for group, rate in zip(net.optimizer_.param_groups, self.base_rates_, strict=True):
-            group["lr"] = factor * rate
+        self._set_rates(net, factor)
         self.batch_ += 1
 
     def on_train_end(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Put the base rates back, so that a next run does not take the last ones for them."""
+        self._set_rates(net, 1.0)
+
+    def _set_rates(self, net: NeuralNet, factor: float) -> None:
         for group, rate in zip(net.optimizer_.param_groups, self.base_rates_, strict=True):
-            group["lr"] = rate
+            group["lr"] = factor * rate
 
 
-class BestEpoch:
-    """The epoch that does best on validation rows, of one training run.
+class BestEpoch(Callback):
+    """Keeps the epoch that does best on validation rows, of one training run.
 
-    Hand :attr:`callback` to a net. After each epoch the net predicts the validation rows, in eval
-    mode and in one pass; the weights of the epoch with the highest accuracy so far (of equals, the
-    first) are kept *here*, not in the net. The net itself goes on to its last epoch, so one run
-    yields both models: what was trained, and :meth:`best_of` it. The draws of training are not
-    touched.
+    After each epoch the net predicts the validation rows, in eval mode and in one pass; the weights
+    of the epoch with the highest accuracy so far (of equals, the first) are kept here, not in the
+    net. The net itself goes on to its last epoch, so one run yields both models: what was trained,
+    and :meth:`best_of` it. The draws of training are not touched.
 
-    Nothing that leaves with the model leads back: the callback only knows this object as long as
-    somebody else holds it, and its copies in files or other processes do not know it at all.
+    Copies of the net share this object. Nothing of it goes into a file or another process.
 
     Parameters
     ----------
@@ -185,7 +183,7 @@ class BestEpoch:
     >>> y = data.target
     >>> best = BestEpoch(data.data[validation], y[validation], np.unique(y[train]))
     >>> net = default_net(data.data[train], n_classes=2)
-    >>> net = net.set_params(max_epochs=5, callbacks=[("best_epoch", best.callback)])
+    >>> net = net.set_params(max_epochs=5, callbacks=[("best_epoch", best)])
     >>> last = RetrainUnlearner(net, reweight=False, random_state=0).fit(data.data[train], y[train])
     >>> model = best.best_of(last)
     >>> len(best.curve), best.kept_epoch == 1 + int(np.argmax(best.curve))
@@ -194,68 +192,56 @@ class BestEpoch:
     True
     """
 
-    curve: list[float]
-    kept_epoch: int | None
+    # an epoch of several phases is one epoch
+    once_per_epoch = True
 
     def __init__(self, X: Any, y: ArrayLike, classes: ArrayLike) -> None:
-        self._X = X
-        self._labels = _class_numbers(np.asarray(y), np.asarray(classes))
-        if len(X) != len(self._labels) or len(X) == 0:
+        self.X, self.y, self.classes = X, np.asarray(y), np.asarray(classes)
+        if len(self.X) != len(self.y) or len(self.y) == 0:
             raise ValueError(
-                f"Validation rows: X has {len(X)} rows and y has {len(self._labels)}; both must "
+                f"Validation rows: X has {len(self.X)} rows and y has {len(self.y)}; both must "
                 "have the same number, at least one."
             )
-        self._clear()
+        unknown = ~np.isin(self.y, self.classes)
+        if unknown.any():
+            row = int(np.flatnonzero(unknown)[0])
+            raise ValueError(
+                f"Validation row {row} has the label {self.y.tolist()[row]!r}, which is not among "
+                f"the classes {self.classes.tolist()}."
+            )
+        self.on_train_begin()
 
-    def _clear(self) -> None:
-        self.curve, self.kept_epoch = [], None
+    def on_train_begin(
+        self, net: NeuralNet | None = None, X: Any = None, y: Any = None, **kwargs: Any
+    ) -> None:
+        """Begin a new record: an earlier run may have seen rows that are forgotten now."""
+        self.curve: list[float] = []
+        self.kept_epoch: int | None = None
         self._weights: dict[str, torch.Tensor] | None = None
 
-    @property
-    def callback(self) -> KeepBestEpoch:
-        """What to put among a net's callbacks."""
-        return KeepBestEpoch(weakref.ref(self))
-
-    @property
-    def n_epochs(self) -> int:
-        """Epochs of the latest run."""
-        return len(self.curve)
-
-    def record(self, net: NeuralNet) -> float:
-        """Note an epoch's accuracy and, if it is the best so far, keep the weights.
-
-        Parameters
-        ----------
-        net : NeuralNet
-            As the epoch left it.
-
-        Returns
-        -------
-        float
-            Accuracy on the validation rows.
-        """
-        accuracy = self._accuracy(net)
+    def on_epoch_end(
+        self, net: NeuralNet, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
+    ) -> None:
+        """Measure the epoch and, if it is the best so far, keep the weights."""
+        if self.X is None:  # out of a file
+            return
+        rows = InputRows(self.X, *_input_dtype(net))
+        predicted = forward(net, rows, lambda out: log_probabilities(net, out).argmax(dim=1))
+        accuracy = float((self.classes[predicted.cpu().numpy()] == self.y).mean())
         if not self.curve or accuracy > max(self.curve):
             self.kept_epoch = len(self.curve) + 1
-            self._weights = {
-                name: value.detach().to("cpu", copy=True)
-                for name, value in _module(net).state_dict().items()
-            }
+            state = _module(net).state_dict()
+            self._weights = {n: v.detach().to("cpu", copy=True) for n, v in state.items()}
         self.curve.append(accuracy)
-        return accuracy
+        net.history.record("validation_accuracy", accuracy)
 
-    def _accuracy(self, net: NeuralNet) -> float:
-        rows = InputRows(self._X, *_input_dtype(net))
-        predicted = forward(net, rows, lambda out: log_probabilities(net, out).argmax(dim=1))
-        return float((predicted.cpu().numpy() == self._labels).mean())
-
-    def best_of(self, unlearner: Unlearner) -> Unlearner:
+    def best_of(self, unlearner: BaseUnlearner) -> BaseUnlearner:
         """Return a copy of a trained unlearner that has the weights of the best epoch.
 
         Parameters
         ----------
         unlearner : BaseUnlearner
-            Fitted with the callback; it is not changed.
+            Fitted with this callback; it is not changed.
 
         Returns
         -------
@@ -265,12 +251,12 @@ class BestEpoch:
         Raises
         ------
         ValueError
-            If no epoch was seen: the callback was not among those of the net that was trained.
+            If no epoch was seen: this was not among the callbacks of the net that was trained.
         """
         if self._weights is None:
             raise ValueError(
-                "No epoch was recorded. Put this object's callback among the net's callbacks "
-                "before training, in the process that trains."
+                "No epoch was recorded. Put this object among the net's callbacks before training, "
+                "in the process that trains."
             )
         best = copy.copy(unlearner)
         best.net_ = fresh_net(unlearner.net_)
@@ -278,55 +264,17 @@ class BestEpoch:
         best.net_.history = best.history_
         return best
 
+    def __sklearn_clone__(self) -> Self:
+        return self
 
-class KeepBestEpoch(Callback):
-    """Tells a :class:`BestEpoch` about each epoch; made by :attr:`BestEpoch.callback`.
-
-    Parameters
-    ----------
-    record_of : weakref.ref or None, default=None
-        Where to keep the best epoch. With None, or when nobody holds it any more, nothing is done.
-    """
-
-    # an epoch of several phases is one epoch
-    once_per_epoch = True
-
-    def __init__(self, record_of: weakref.ref[BestEpoch] | None = None) -> None:
-        self.record_of = record_of
-
-    def _record(self) -> BestEpoch | None:
-        return None if self.record_of is None else self.record_of()
-
-    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Begin a new record: an earlier run may have seen rows that are forgotten now."""
-        record = self._record()
-        if record is not None:
-            record._clear()
-
-    def on_epoch_end(
-        self, net: NeuralNet, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
-    ) -> None:
-        """Measure the epoch."""
-        record = self._record()
-        if record is not None:
-            net.history.record("validation_accuracy", record.record(net))
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "record_of": None}
+        empty = dict.fromkeys(("X", "y", "classes", "kept_epoch", "_weights"))
+        return {**empty, "curve": []}
 
 
 def _module(net: NeuralNet) -> torch.nn.Module:
     """Return the module that ``torch.compile`` may have wrapped."""
     return getattr(net.module_, "_orig_mod", net.module_)
-
-
-def _class_numbers(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
-    numbers = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-    unknown = classes[numbers] != y
-    if unknown.any():
-        row = int(np.flatnonzero(unknown)[0])
-        raise ValueError(
-            f"Validation row {row} has the label {y.tolist()[row]!r}, which is not among the "
-            f"classes {classes.tolist()}."
-        )
-    return numbers.astype(np.int64)

@@ -1,51 +1,69 @@
-"""Results as the paper prints them."""
+"""Results as the paper prints them, beside its own numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
+from tabulate import tabulate
 
-from ..utils.arguments import check_types
-from ..utils.validation import check_unique_columns
-from .paper import (
-    APPROXIMATE,
+from ..comparison import unlearner_class
+from ..metrics import AVERAGE_GAP_METRICS
+from ..results import (
     AVERAGE_GAP,
     GOLD,
+    MODEL,
     PRETRAIN,
     RESEEDED_GOLD,
-    Layout,
-    Model,
-    paper_values,
-    table_layout,
-)
-from .results import (
-    MODEL,
-    add_deltas,
-    bench_command,
-    check_gold,
+    RETRAIN,
+    Row,
+    aligned,
+    average_gaps,
     check_results,
-    rows_of,
-    select_runs,
+    differences_to,
+    rows_there,
 )
-from .statistics import (
-    LEVEL,
-    MIN_SEEDS,
-    N_DRAWS,
-    SEED,
-    bootstrap_interval,
-    compare_paired,
-)
-from .table_formats import COMMAND, Row, TextTable
+from .paper import ABLATION, WEIGHT, Layout, paper_values, table_layout
 
-TABLE_METRICS = ("RA", "UA", "TA", "MIA", "EO", "GA")
+LEVEL = 0.95
+MIN_SEEDS = 3
 COST, KEPT_EPOCH = "cost", "kept_epoch"
+VALUES = ["mean", "std", "delta_vs_gold", "delta_vs_pretrain"]
 MISSING = "-"
-_KEYS = ["dataset", *MODEL, "metric"]
-_SWITCHES = ("retaining", "unlearning", "calibration")
+COMMAND = "grmu "  # a note that begins so is for the shell
+_SWITCHES = [name.removeprefix("no_") for name in ABLATION["switched_off"]]
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{character: f"${character}$" for character in "<>|"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "\N{MINUS SIGN}": r"$-$",
+}
+_MARKDOWN = {character: f"\\{character}" for character in "\\|*_`<>[]#"}
+#: For each format: what is escaped, and how the best and the quoted stand out.
+_STYLES: dict[str, tuple[dict[str, str], str, str]] = {
+    "text": ({}, "*{}", "{}"),
+    "markdown": (_MARKDOWN, "**{}**", "*{}*"),
+    "latex": (_LATEX, "\\textbf{{{}}}", "\\textit{{{}}}"),
+}
+FORMATS = (*_STYLES, "csv")
+
+
+class _Line(NamedTuple):
+    """A line of a table as text; ``bold`` are the places of the best."""
+
+    cells: Sequence[str]
+    bold: frozenset[int] = frozenset()
+    is_quoted: bool = False
+    starts_block: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,17 +86,14 @@ class PaperTable:
         no value.
     notes : tuple of str
         What has to be said below the table.
-    has_results : bool
-        Whether there are results beside the paper's numbers.
-    n_expected : mapping of str to int
-        Seeds of each data set.
+    n_expected : dict of str to int
+        Seeds of each data set; empty if the paper's numbers stand alone.
     """
 
     layout: Layout
     datasets: tuple[str, ...]
     cells: pd.DataFrame
     notes: tuple[str, ...]
-    has_results: bool
     n_expected: dict[str, int]
 
     def render(self, kind: str = "text") -> str:
@@ -101,100 +116,85 @@ class PaperTable:
         """
         if kind == "csv":
             return self.cells.to_csv(index=False, lineterminator="\n").rstrip("\n")
-        return self.as_text_table().render(kind)
-
-    def as_text_table(self) -> TextTable:
-        """Round and arrange the values.
-
-        Returns
-        -------
-        TextTable
-            Rows and columns of text.
-        """
+        if kind not in _STYLES:
+            raise ValueError(f"Unknown format {kind!r}; there are: {', '.join(FORMATS)}.")
         names = ["method", "reweight", *(_SWITCHES if self.layout.is_ablation else ())]
         header = [*names, *self.layout.metrics]
-        if self.has_results:
+        if self.n_expected:
             header += ["avg gap", f"{LEVEL:.0%} CI", "epochs", "seeds"]
         elif not self.layout.is_fairness:
             header += ["avg gap"]
-        return TextTable(
-            caption=self.layout.caption(self.datasets),
-            header=header,
-            blocks=list(self._blocks()),
-            notes=self.notes,
-            n_left=len(names),
-        )
+        lines = [_Line(header), *self._lines(len(header))]
+        columns = "l" * len(names) + "r" * (len(header) - len(names))
+        table = _written(kind, lines, len(names))
+        return _document(kind, self.layout.caption(self.datasets), table, self.notes, columns)
 
-    def _blocks(self) -> Iterator[tuple[str, list[Row]]]:
+    def _lines(self, n_columns: int) -> list[_Line]:
+        lines = []
         for dataset in self.datasets:
             of_dataset = self.cells[self.cells["dataset"] == dataset]
-            models = [Model(*key) for key in of_dataset[MODEL].drop_duplicates().to_numpy()]
-            title = dataset if len(self.datasets) > 1 else ""
-            for place, block in enumerate(_in_blocks(models, self.layout)):
-                rows = [row for model in block for row in self._rows(of_dataset, dataset, model)]
-                yield title if place == 0 else "", rows
+            has_title = len(self.datasets) > 1
+            if has_title:
+                blank = [""] * (n_columns - 1)
+                lines.append(_Line([dataset, *blank], is_quoted=True, starts_block=True))
+            for number, block in enumerate(_in_blocks(rows_there(of_dataset), self.layout)):
+                made = []
+                for row in block:
+                    cells = of_dataset[row.of(of_dataset)].set_index("metric")
+                    if self.n_expected:
+                        made.append(self._own_line(cells, row, self.n_expected[dataset]))
+                    if cells["paper_mean"].notna().any():
+                        made.append(self._paper_line(cells, row))
+                if number or not has_title:
+                    made[0] = made[0]._replace(starts_block=True)
+                lines += made
+        return lines
 
-    def _rows(self, of_dataset: pd.DataFrame, dataset: str, model: Model) -> Iterator[Row]:
-        cells = of_dataset[rows_of(of_dataset, model)].set_index("metric")
-        is_printed = bool(cells["paper_mean"].notna().any())
-        if self.has_results:
-            yield self._own_row(cells, model, self.n_expected[dataset])
-        if is_printed:
-            yield self._paper_row(cells, model)
-
-    def _own_row(self, cells: pd.DataFrame, model: Model, n_expected: int) -> Row:
-        layout = self.layout
-        reference = PRETRAIN if layout.is_fairness else GOLD
-        texts = [
-            _cell(
-                cell["mean"],
-                _deviation(cell) if layout.has_std else np.nan,
-                np.nan if model == reference or not layout.has_delta else cell[_delta_of(layout)],
-                is_signed=layout.is_fairness,
-            )
-            for _, cell in cells.loc[list(layout.metrics)].iterrows()
-        ]
-        gap = cells.loc[AVERAGE_GAP]
+    def _own_line(self, cells: pd.DataFrame, row: Row, n_expected: int) -> _Line:
+        reference = PRETRAIN if self.layout.is_fairness else GOLD
+        shown = cells.copy()
+        shown.loc[shown["n_seeds"] < 2, "std"] = np.nan  # one seed has none
+        gap = shown.loc[AVERAGE_GAP]
+        has_delta = self.layout.has_delta and row != reference
+        texts = self._texts(shown, "", self.layout.has_std, has_delta)
+        texts += ["gold", ""] if row == GOLD else [_cell(gap["mean"], gap["std"]), _interval(gap)]
         n_seeds = int(gap["n_seeds"])
-        texts += ["gold", ""] if model == GOLD else [_gap_cell(gap), _interval_cell(gap)]
-        texts += [
-            _cell(cells.loc[COST, "mean"]),
-            str(n_seeds) if n_seeds == n_expected else f"{n_seeds}/{n_expected}",
-        ]
-        name = "gold_reseeded (ceiling)" if model == RESEEDED_GOLD else model.method
-        head = [name, *self._switches(model)]
-        return Row([*head, *texts], self._bold(cells["best"], len(head)))
+        seeds = str(n_seeds) if n_seeds == n_expected else f"{n_seeds}/{n_expected}"
+        texts += [_cell(shown.loc[COST, "mean"]), seeds]
+        name = "gold_reseeded (ceiling)" if row == RESEEDED_GOLD else row.method
+        head = [name, *self._switches(row)]
+        return _Line([*head, *texts], self._bold(cells["best"], len(head)))
 
-    def _paper_row(self, cells: pd.DataFrame, model: Model) -> Row:
-        layout = self.layout
-        texts = [
-            _cell(
-                cell["paper_mean"],
-                cell["paper_std"],
-                cell[f"paper_{_delta_of(layout)}"],
-                is_signed=layout.is_fairness,
-            )
-            for _, cell in cells.loc[list(layout.metrics)].iterrows()
-        ]
+    def _paper_line(self, cells: pd.DataFrame, row: Row) -> _Line:
         gap = cells.loc[AVERAGE_GAP]
-        gap_text = "gold" if model == GOLD else _cell(gap["paper_mean"], gap["paper_std"])
-        head = [model.method, *self._switches(model)]
-        if self.has_results:
+        texts, head = self._texts(cells, "paper_", True, True), [row.method, *self._switches(row)]
+        gap_text = "gold" if row == GOLD else _cell(gap["paper_mean"], gap["paper_std"])
+        if self.n_expected:
             head = ["  paper", *[""] * (len(head) - 1)]
-            gap_text = "" if gap_text in (MISSING, "gold") else gap_text
-            texts += [gap_text, "", "", ""]
-        elif not layout.is_fairness:
+            texts += ["" if gap_text in (MISSING, "gold") else gap_text, "", "", ""]
+        elif not self.layout.is_fairness:
             texts.append(gap_text)
         bold = self._bold(cells["paper_best"], len(head))
-        return Row([*head, *texts], bold, is_quoted=self.has_results)
+        return _Line([*head, *texts], bold, is_quoted=bool(self.n_expected))
 
-    def _switches(self, model: Model) -> list[str]:
-        switches = ["yes" if model.reweight else "no"]
-        if self.layout.is_ablation and model != RESEEDED_GOLD:
-            off = model.variant.removeprefix("no_")
-            switches += ["no" if name == off else "yes" for name in _SWITCHES]
-        elif self.layout.is_ablation:
-            switches += [""] * len(_SWITCHES)
+    def _texts(self, cells: pd.DataFrame, of: str, has_std: bool, has_delta: bool) -> list[str]:
+        delta = f"{of}{_delta_of(self.layout)}"
+        return [
+            _cell(
+                cell[f"{of}mean"],
+                cell[f"{of}std"] if has_std else np.nan,
+                cell[delta] if has_delta else np.nan,
+                is_signed=self.layout.is_fairness,
+            )
+            for _, cell in cells.loc[list(self.layout.metrics)].iterrows()
+        ]
+
+    def _switches(self, row: Row) -> list[str]:
+        switches = ["yes" if row.reweight else "no"]
+        if self.layout.is_ablation:
+            off = row.variant.removeprefix("no_")
+            is_other = row == RESEEDED_GOLD
+            switches += ["" if is_other else "no" if name == off else "yes" for name in _SWITCHES]
         return switches
 
     def _bold(self, best: pd.Series, n_before: int) -> frozenset[int]:
@@ -208,8 +208,8 @@ def make_table(
     *,
     dataset: str | None = None,
     selection: str = "best",
-    n_draws: int = N_DRAWS,
-    seed: int = SEED,
+    n_draws: int = 10_000,
+    seed: int = 0,
 ) -> PaperTable:
     """Build one of the paper's tables from results, with the paper's numbers beside them.
 
@@ -252,35 +252,170 @@ def make_table(
 
     Examples
     --------
-    >>> from grmu_sk.benchmark.tables import make_table
+    >>> from grmu_sk.benchmark import make_table
     >>> print(make_table(4).render().splitlines()[2])
     method  reweight  retaining  unlearning  calibration    UA    GA  avg gap
     """
-    check_types(make_table, locals())
     layout = table_layout(number)
     datasets = (dataset,) if dataset is not None else layout.datasets
+    runs: dict[str, pd.DataFrame] = {}
     if results is None:
-        _check_is_printed(layout, datasets)
-        values = pd.concat([_summary(None, layout, name, n_draws, seed) for name in datasets])
-        values = _with_best(_beside_paper(values, layout), layout)
-        notes = ("The paper's own numbers: T. De Min et al., TMLR 2025.", *_mark_notes(layout))
-        return PaperTable(layout, datasets, values, notes, False, {})
-    checked = check_results(results)
-    runs = {
-        name: select_runs(
-            checked, dataset=name, selection=selection, forget=layout.forget, ratio=layout.ratio
-        )
-        for name in datasets
-    }
-    _check_runs(runs, checked, layout, selection)
-    with_deltas = {name: add_deltas(of_name) for name, of_name in runs.items()}
-    summaries = [
-        _summary(of_name, layout, name, n_draws, seed) for name, of_name in with_deltas.items()
-    ]
-    values = _with_best(_beside_paper(pd.concat(summaries), layout), layout)
-    notes = tuple(_notes(with_deltas, values, layout, selection, n_draws, seed))
+        unknown = [name for name in datasets if name not in layout.datasets]
+        if unknown:
+            raise ValueError(
+                f"The paper's Table {number} has no data set {unknown[0]!r}, only "
+                f"{', '.join(layout.datasets)}: for another one, results are needed."
+            )
+    else:
+        there = runs_of(results, datasets, selection)
+        is_cell = (there["forget"] == layout.forget) & np.isclose(there["ratio"], layout.ratio)
+        for name in datasets:
+            runs[name] = with_deltas(there[is_cell & (there["dataset"] == name)])
+        found = require_runs(there[is_cell], there, f"Table {number}", layout.forget, layout.ratio)
+        for name in found["dataset"].unique():
+            check_gold(runs[name], name)
+    values = pd.concat([_summary(runs.get(name), layout, name, n_draws, seed) for name in datasets])
+    printed = paper_values(number)[["dataset", *MODEL, "metric", *VALUES]]
+    printed = printed.rename(columns={name: f"paper_{name}" for name in VALUES})
+    values = values.merge(printed, on=["dataset", *MODEL, "metric"], how="left")
+    values = _with_best(values, layout)
+    notes = ["The paper's own numbers: T. De Min et al., TMLR 2025.", *_mark_notes(layout)]
+    if runs:
+        notes = list(_notes(runs, values, layout, selection, n_draws, seed))
     n_expected = {name: of_name["seed"].nunique() for name, of_name in runs.items()}
-    return PaperTable(layout, datasets, values, notes, True, n_expected)
+    return PaperTable(layout, datasets, values, tuple(notes), n_expected)
+
+
+# what tables and figures ask of results -----------------------------------------------------------
+
+
+def runs_of(results: pd.DataFrame, datasets: Sequence[str], selection: str) -> pd.DataFrame:
+    """Return the lines of some data sets, of which at least one must be there, and a selection."""
+    checked = check_results(results)
+    if selection not in ("best", "last"):
+        raise ValueError(f"selection must be 'best' or 'last', got {selection!r}.")
+    of_datasets = checked[checked["dataset"].isin(datasets)]
+    if of_datasets.empty:
+        wanted = " or ".join(map(repr, datasets))
+        raise ValueError(
+            f"The results hold no data set {wanted}; they hold "
+            f"{', '.join(sorted(checked['dataset'].unique()))}. Choose one with --dataset "
+            "(dataset=...), or run the benchmark on it first."
+        )
+    found = of_datasets[of_datasets["selection"] == selection]
+    if found.empty:
+        raise ValueError(
+            f"The results of {of_datasets['dataset'].iloc[0]!r} hold no runs of the selection "
+            f"{selection!r}. Run the benchmark again, with --selection {selection}."
+        )
+    return found
+
+
+def require_runs(
+    used: pd.DataFrame, there: pd.DataFrame, what: str, forget: str, ratio: float, more: str = ""
+) -> pd.DataFrame:
+    """Return the lines that something is made of; if there are none, say what there is instead."""
+    if used.empty:
+        dataset, selection = there[["dataset", "selection"]].iloc[0]
+        held = there.loc[there["dataset"] == dataset, ["forget", "ratio"]].drop_duplicates()
+        listed = "; ".join(f"{f}, {r:g}" for f, r in held.itertuples(index=False))
+        raise ValueError(
+            f"{what} needs forget set '{forget}', ratio {ratio:g}, and of '{dataset}' the results "
+            f"hold (forget set, ratio): {listed}. Run: "
+            f"{bench_command(dataset, forget, ratio, [], [], selection)}{more}"
+        )
+    return used
+
+
+def with_deltas(results: pd.DataFrame) -> pd.DataFrame:
+    r"""Add each run's average gap, and its deltas to the gold standard and to the original model.
+
+    Everything is computed seed by seed, against the gold standard (retraining with REWEIGHT) of
+    the same data set, forget set, ratio, seed and selection:
+
+    .. math::
+
+        \text{Avg. gap}_s = 100 - \frac{1}{|M|} \sum_{m \in M} |v_{m,s} - v^\star_{m,s}|,
+        \quad M = \{\text{RA, UA, TA, MIA, EO, GA}\}.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Checked results, in percent.
+
+    Returns
+    -------
+    DataFrame
+        The results with the columns ``delta_vs_gold`` (absolute) and ``delta_vs_pretrain``
+        (signed), in percentage points, NaN where there is nothing to compare with; and with rows
+        of the metric ``AVG_GAP``, 100 for the gold standard itself, of each run that has all six
+        metrics. An average gap among the results is replaced.
+    """
+    table = results[results["metric"] != AVERAGE_GAP]
+    to_gold, to_pretrain = differences_to(table, GOLD).abs(), differences_to(table, PRETRAIN)
+    table = table.assign(delta_vs_gold=to_gold, delta_vs_pretrain=to_pretrain)
+    return pd.concat([table, average_gaps(table)], ignore_index=True)
+
+
+def check_gold(runs: pd.DataFrame, dataset: str) -> None:
+    """Refuse runs of a data set, not empty, without a gold standard."""
+    if not GOLD.of(runs).any():
+        forget, ratio, selection = runs[["forget", "ratio", "selection"]].iloc[0]
+        command = bench_command(dataset, forget, ratio, [GOLD], list(runs["seed"]), selection)
+        raise ValueError(
+            f"The results hold no gold standard for '{dataset}', forget set '{forget}', ratio "
+            f"{ratio:g}: no rows of the method retrain with reweight 1, selection "
+            f"'{selection}'. All deltas are taken against it. Run: {command}"
+        )
+
+
+def bench_command(
+    dataset: str,
+    forget: str,
+    ratio: float,
+    rows: Sequence[Row],
+    seeds: Iterable[int] = (),
+    selection: str = "best",
+) -> str:
+    """Return the command that makes results; where data and results lie is left to the reader.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of the data set.
+    forget : str
+        Name of the forget set.
+    ratio : float
+        Share that is forgotten.
+    rows : sequence of Row
+        What is wanted, none for the methods of the paper; a method is run without and with
+        REWEIGHT.
+    seeds : iterable of int, default=()
+        Seeds that must be among those run; none for three.
+    selection : {"best", "last"}, default="best"
+        Which epoch of the gold standard is kept.
+
+    Returns
+    -------
+    str
+        For the shell.
+    """
+    always = (PRETRAIN.method, GOLD.method, RESEEDED_GOLD.method)  # run, whatever is asked for
+    methods = dict.fromkeys(row.method for row in rows if row.method not in always)
+    start = f"{WEIGHT['parameter']}="
+    variants = dict.fromkeys(row.variant for row in rows)
+    weights = [name.removeprefix(start) for name in variants if name.startswith(start)]
+    data = "" if dataset == "digits" else "--data-root DATA "
+    command = f"grmu bench --dataset {dataset} {data}--forget {forget} --ratios {ratio:g} "
+    command += f"--methods {' '.join(methods or ([GOLD.method] if rows else ['paper']))} "
+    command += f"--seeds {max(seeds, default=2) + 1} "
+    command += f"--selection {selection} " if selection != "best" else ""
+    command += "--ablations " if any(name in ABLATION["switched_off"] for name in variants) else ""
+    command += f"--lambdas {' '.join(weights)} " if weights else ""
+    return f"{command}--out RESULTS"
+
+
+# the values -------------------------------------------------------------------------------------
 
 
 def is_approximate(method: str) -> bool:
@@ -294,156 +429,132 @@ def is_approximate(method: str) -> bool:
     Returns
     -------
     bool
-        True for methods that the registry does not know; False for ``no_op``, which changes
-        nothing.
+        True for methods that the registry does not know; False for what changes nothing.
     """
-    if method in APPROXIMATE:
-        return True
-    if method in (PRETRAIN.method, GOLD.method, RESEEDED_GOLD.method, "no_op", "group_dro"):
+    if method in (PRETRAIN.method, RETRAIN.method, RESEEDED_GOLD.method):
         return False
-    from ..unlearners import all_unlearners
-
-    unlearner = dict(all_unlearners()).get(method)
-    if unlearner is None:
+    try:
+        kind = unlearner_class(Row(method, False))
+    except ValueError:
         return True
-    return unlearner._needs_trained_net and unlearner._accepts_trained_net
+    return kind._needs_trained_net and kind._accepts_trained_net and kind._changes_net
 
 
-def _check_is_printed(layout: Layout, datasets: tuple[str, ...]) -> None:
-    unknown = [name for name in datasets if name not in layout.datasets]
-    if unknown:
-        raise ValueError(
-            f"The paper's Table {layout.number} has no data set {unknown[0]!r}, only "
-            f"{', '.join(layout.datasets)}: for another one, results are needed."
-        )
-
-
-def _check_runs(
-    runs: dict[str, pd.DataFrame], results: pd.DataFrame, layout: Layout, selection: str
-) -> None:
-    there = sorted(results["dataset"].unique())
-    found = [name for name, of_name in runs.items() if not of_name.empty]
-    if not found:
-        known = [name for name in runs if name in there]
-        if not known:
-            wanted = " or ".join(f"'{name}'" for name in runs)
-            raise ValueError(
-                f"The results hold no data set {wanted}; they hold {', '.join(there)}. Choose one "
-                "with --dataset (dataset=...), or run the benchmark on it first."
-            )
-        columns = ["forget", "ratio", "selection"]
-        others = results.loc[results["dataset"] == known[0], columns].drop_duplicates()
-        listed = "; ".join(f"{f}, {r:g}, {s}" for f, r, s in others.itertuples(index=False))
-        command = bench_command(known[0], layout.forget, layout.ratio, [], [], selection)
-        raise ValueError(
-            f"Table {layout.number} needs forget set '{layout.forget}', ratio {layout.ratio:g}, "
-            f"selection '{selection}', and of '{known[0]}' the results hold (forget set, ratio, "
-            f"selection): {listed}. Run: {command}"
-        )
-    for name in found:
-        check_gold(runs[name], dataset=name)
-
-
-def _models(runs: pd.DataFrame | None, layout: Layout) -> list[Model]:
+def _rows(runs: pd.DataFrame | None, layout: Layout) -> list[Row]:
     """Return the rows: the paper's, the ceiling, then whatever else there is."""
-    models = list(layout.models)
+    rows = list(layout.rows)
     if runs is None:
-        return models
-    place = models.index(GOLD) + 1 if GOLD in models else len(models)
-    models.insert(place, RESEEDED_GOLD)
-    there = {Model(*key) for key in runs[MODEL].drop_duplicates().itertuples(index=False)}
-    others = sorted(there - set(models), key=lambda m: (m.reweight, m.method, m.variant))
+        return rows
+    rows.insert(rows.index(GOLD) + 1 if GOLD in rows else len(rows), RESEEDED_GOLD)
+    others = set(rows_there(runs)) - set(rows)
+    shown = sorted(others, key=lambda row: (row.reweight, row.method, row.variant))
+    variants = ("", *ABLATION["switched_off"]) if layout.is_ablation else ("",)
+    shown = [row for row in shown if row.variant in variants]
     if layout.is_ablation:
-        names = {model.method for model in layout.models}
-        is_shown = ("", *(f"no_{name}" for name in _SWITCHES))
-        return models + [m for m in others if m.method in names and m.variant in is_shown]
-    return models + [model for model in others if model.variant == ""]
+        shown = [row for row in shown if row.method == ABLATION["method"]]
+    return rows + shown
 
 
-def _in_blocks(models: list[Model], layout: Layout) -> list[list[Model]]:
-    if layout.is_ablation:
-        return [models]
-    if layout.is_fairness:
-        rows = [model for model in models if model in (*layout.models, RESEEDED_GOLD)]
-        others = [model for model in models if model not in rows]
-        return [rows, others] if others else [rows]
-    blocks: list[list[Model]] = [[], [], [], []]
-    for model in models:
-        if model not in layout.models and model != RESEEDED_GOLD:
-            blocks[3].append(model)
-        elif is_approximate(model.method):
-            blocks[1 + model.reweight].append(model)
-        else:
-            blocks[0].append(model)
-    return [block for block in blocks if block]
+def _in_blocks(rows: list[Row], layout: Layout) -> list[list[Row]]:
+    """Separate models to compare with, methods without and with REWEIGHT, and other rows."""
+
+    def block(row: Row) -> int:
+        if layout.is_ablation:
+            return 0
+        if row not in layout.rows and row != RESEEDED_GOLD:
+            return 3
+        return 1 + row.reweight if is_approximate(row.method) and not layout.is_fairness else 0
+
+    blocks = [[row for row in rows if block(row) == number] for number in range(4)]
+    return [found for found in blocks if found]
 
 
 def _summary(
     runs: pd.DataFrame | None, layout: Layout, dataset: str, n_draws: int, seed: int
 ) -> pd.DataFrame:
-    rows = []
-    for model in _models(runs, layout):
-        of_model = None if runs is None else runs[rows_of(runs, model)]
+    lines = []
+    for row in _rows(runs, layout):
+        of_row = None if runs is None else runs[row.of(runs)]
         for metric in (*layout.metrics, AVERAGE_GAP, COST, KEPT_EPOCH):
-            cell = pd.DataFrame() if of_model is None else of_model[of_model["metric"] == metric]
-            row = {"dataset": dataset, **model._asdict(), "metric": metric}
-            rows.append(row | _statistics(cell, metric, n_draws, seed))
-    return pd.DataFrame(rows)
+            line: dict[str, Any] = {"dataset": dataset, "method": row.method}
+            line |= {"reweight": int(row.reweight), "variant": row.variant, "metric": metric}
+            line |= dict.fromkeys([*VALUES, "ci_low", "ci_high"], np.nan)
+            line |= {"n_seeds": 0, "n_diverged": 0}
+            if of_row is not None and (of_row["metric"] == metric).any():
+                cell = of_row[of_row["metric"] == metric]
+                values = cell["value"]
+                line |= {"mean": values.mean(), "std": values.std(ddof=0)}
+                line |= {name: cell[name].mean() for name in VALUES[2:]}
+                line |= {"n_seeds": values.count(), "n_diverged": values.isna().sum()}
+                if metric == AVERAGE_GAP:
+                    line["ci_low"], line["ci_high"] = bootstrap_interval(values, n_draws, seed)
+            lines.append(line)
+    return pd.DataFrame(lines)
 
 
-def _statistics(cell: pd.DataFrame, metric: str, n_draws: int, seed: int) -> dict[str, Any]:
-    names = ("mean", "std", "delta_vs_gold", "delta_vs_pretrain", "ci_low", "ci_high")
-    empty = dict.fromkeys(names, np.nan) | {"n_seeds": 0, "n_diverged": 0}
-    if cell.empty:
-        return empty
-    low, high = np.nan, np.nan
-    if metric == AVERAGE_GAP:
-        low, high = bootstrap_interval(cell["value"], n_draws=n_draws, seed=seed)
-    return {
-        "mean": cell["value"].mean(),
-        "std": cell["value"].std(ddof=0),
-        "delta_vs_gold": cell["delta_vs_gold"].mean(),
-        "delta_vs_pretrain": cell["delta_vs_pretrain"].mean(),
-        "ci_low": low,
-        "ci_high": high,
-        "n_seeds": int(cell["value"].notna().sum()),
-        "n_diverged": int(cell["value"].isna().sum()),
-    }
+def bootstrap_interval(
+    values: pd.Series, n_draws: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval [1]_ of a mean over seeds.
 
+    Parameters
+    ----------
+    values : Series
+        One number a seed. NaN stands for a run that gave none, and is left out.
+    n_draws : int, default=10000
+        How often to draw as many values with replacement.
+    seed : int, default=0
+        Seed of the draws.
 
-def _beside_paper(values: pd.DataFrame, layout: Layout) -> pd.DataFrame:
-    columns = ["mean", "std", "delta_vs_gold", "delta_vs_pretrain"]
-    printed = paper_values(layout.number)[[*_KEYS, *columns]]
-    printed = printed.rename(columns={name: f"paper_{name}" for name in columns})
-    return values.merge(printed, on=_KEYS, how="left", validate="one_to_one")
+    Returns
+    -------
+    low, high : float
+        Both NaN with fewer than three values, of which no interval can be resolved. With three
+        there are ten different draws only: the interval then says little more than the smallest
+        and the largest of them.
+
+    References
+    ----------
+    .. [1] B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap", Chapman & Hall, 1993.
+    """
+    sample = values.dropna().to_numpy()
+    if len(sample) < MIN_SEEDS:
+        return float("nan"), float("nan")
+    found = stats.bootstrap(
+        (sample,),
+        np.mean,
+        n_resamples=n_draws,
+        confidence_level=LEVEL,
+        method="percentile",
+        random_state=np.random.default_rng(seed),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def _with_best(values: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     values = values.assign(best=False, paper_best=False)
     competes = values["method"].map({name: is_approximate(name) for name in set(values["method"])})
     # models that could not finish every run are not compared on the runs they finished
-    failed = values[values["n_diverged"] > 0][["dataset", *MODEL]].drop_duplicates()
-    diverged = values[["dataset", *MODEL]].apply(tuple, axis=1).isin(failed.apply(tuple, axis=1))
+    diverged = values.groupby(["dataset", *MODEL])["n_diverged"].transform("max") > 0
     rivals = ["dataset", "metric", *([] if layout.is_ablation else ["reweight"])]
     for prefix, eligible in (("", competes & ~diverged), ("paper_", competes)):
         for (_, metric, *_), group in values[eligible].groupby(rivals):
             if metric == AVERAGE_GAP:
-                score = _as_printed(group[f"{prefix}mean"])
+                score = group[f"{prefix}mean"]
             elif metric in layout.metrics and not layout.is_fairness:
-                score = -_as_printed(group[f"{prefix}delta_vs_gold"])
+                score = -group[f"{prefix}delta_vs_gold"]
             else:
                 continue
+            score = score.map(lambda value: float(f"{value:.1f}"))  # what looks equal is equal
             values.loc[group.index[score == score.max()], f"{prefix}best"] = True
     return values
 
 
-def _as_printed(values: pd.Series) -> pd.Series:
-    """Round as a cell does, so that what looks equal is equal."""
-    return values.map(lambda value: float(f"{value:.1f}"))
-
-
 def _delta_of(layout: Layout) -> str:
     return "delta_vs_pretrain" if layout.is_fairness else "delta_vs_gold"
+
+
+# the text of a cell -----------------------------------------------------------------------------
 
 
 def _cell(
@@ -451,12 +562,10 @@ def _cell(
 ) -> str:
     if np.isnan(mean):
         return MISSING
-    text = f"{mean:.1f}"
-    if not np.isnan(std):
-        text += f" ±{std:.1f}"
-    if not np.isnan(delta):
-        text += f" ({_signed(delta) if is_signed else f'{delta:.1f}'})"
-    return text
+    text = f"{mean:.1f}" + ("" if np.isnan(std) else f" ±{std:.1f}")
+    if np.isnan(delta):
+        return text
+    return f"{text} ({_signed(delta) if is_signed else f'{delta:.1f}'})"
 
 
 def _signed(delta: float) -> str:
@@ -464,26 +573,17 @@ def _signed(delta: float) -> str:
     return "0.0" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
-def _interval(low: float, high: float) -> str:
-    ends = [_signed(end).removeprefix("+") for end in (low, high)]
-    return f"[{', '.join(ends)}]"
+def _range(low: float, high: float) -> str:
+    return f"[{_signed(low).removeprefix('+')}, {_signed(high).removeprefix('+')}]"
 
 
-def _deviation(cell: pd.Series) -> float:
-    """Return the standard deviation over seeds; one seed has none."""
-    return cell["std"] if cell["n_seeds"] > 1 else np.nan
+def _interval(gap: pd.Series) -> str:
+    if gap["n_seeds"] < MIN_SEEDS:
+        return f"< {MIN_SEEDS} seeds" if gap["n_seeds"] else MISSING
+    return _range(gap["ci_low"], gap["ci_high"])
 
 
-def _gap_cell(gap: pd.Series) -> str:
-    return _cell(gap["mean"], _deviation(gap))
-
-
-def _interval_cell(gap: pd.Series) -> str:
-    if gap["n_seeds"] == 0:
-        return MISSING
-    if np.isnan(gap["ci_low"]):
-        return f"< {MIN_SEEDS} seeds"
-    return _interval(gap["ci_low"], gap["ci_high"])
+# what has to be said ----------------------------------------------------------------------------
 
 
 def _notes(
@@ -497,12 +597,18 @@ def _notes(
     kept = "its best validation epoch" if selection == "best" else "its last epoch"
     yield (
         f"Gold standard: retrain with reweight, {kept}. avg gap: 100 less the mean over "
-        f"{', '.join(TABLE_METRICS)} of the delta to it, seed by seed (100: equal). ±: standard "
-        "deviation over seeds, divided by their number. epochs: cost of the run in epochs of "
-        "pretraining. The row gold_reseeded is the gold standard with another seed: nothing can be "
-        "expected above it."
+        f"{', '.join(AVERAGE_GAP_METRICS)} of the delta to it, seed by seed (100: equal). ±: "
+        "standard deviation over seeds, divided by their number. epochs: cost of the run in epochs "
+        "of pretraining. The row gold_reseeded is the gold standard with another seed: nothing can "
+        "be expected above it."
     )
-    yield _interval_note(values, n_draws, seed)
+    n_seeds = values.loc[(values["metric"] == AVERAGE_GAP) & (values["n_seeds"] > 0), "n_seeds"]
+    few = f"; with fewer than {MIN_SEEDS} seeds it cannot be resolved"
+    some = "; with so few seeds it spans about the worst to the best of them"
+    yield (
+        f"{LEVEL:.0%} CI: percentile bootstrap of the average gap over seeds, {n_draws} draws, "
+        f"seed {seed}{few if n_seeds.min() < MIN_SEEDS else some if n_seeds.min() < 5 else ''}."
+    )
     yield from _mark_notes(layout)
     if layout.is_fairness:
         yield "Bold, or *: highest average gap of the approximate methods, by reweight."
@@ -510,21 +616,9 @@ def _notes(
         yield f"paper: as printed in Table {layout.number} of T. De Min et al., TMLR 2025."
     for dataset, of_dataset in runs.items():
         prefix = f"{dataset}: " if len(runs) > 1 else ""
-        for note in _notes_on(of_dataset, values, layout, dataset, selection, n_draws, seed):
+        own = values[values["dataset"] == dataset]
+        for note in _notes_on(of_dataset, own, layout, dataset, selection, n_draws, seed):
             yield note if note.startswith(COMMAND) else prefix + note
-
-
-def _interval_note(values: pd.DataFrame, n_draws: int, seed: int) -> str:
-    text = (
-        f"{LEVEL:.0%} CI: percentile bootstrap of the average gap over seeds, {n_draws} draws, "
-        f"seed {seed}"
-    )
-    gaps = values[(values["metric"] == AVERAGE_GAP) & (values["n_seeds"] > 0)]
-    if (gaps["n_seeds"] < MIN_SEEDS).any():
-        text += f"; with fewer than {MIN_SEEDS} seeds it cannot be resolved"
-    elif len(gaps) and (gaps["n_seeds"] < 5).any():
-        text += "; with so few seeds it spans about the worst to the best of them"
-    return text + "."
 
 
 def _mark_notes(layout: Layout) -> Iterator[str]:
@@ -533,7 +627,8 @@ def _mark_notes(layout: Layout) -> Iterator[str]:
         return
     if layout.has_delta:
         yield "In brackets: delta to the gold standard, in points."
-    who = "all rows of MIU" if layout.is_ablation else "approximate methods, by reweight"
+    who = f"all rows of {ABLATION['method'].upper()}"
+    who = who if layout.is_ablation else "approximate methods, by reweight"
     yield f"Bold, or *: closest to the gold standard among {who}; equal as printed is equal."
 
 
@@ -547,48 +642,38 @@ def _notes_on(
     seed: int,
 ) -> Iterator[str]:
     """Yield what is special about the runs of one data set."""
+    cell = (dataset, layout.forget, layout.ratio)
     if runs.empty:
-        models = list(layout.models)
-        command = bench_command(dataset, layout.forget, layout.ratio, models, [], selection)
         yield "Missing: all runs. To get them:"
-        yield command
+        yield bench_command(*cell, layout.rows, [], selection)
         return
     seeds = sorted(runs["seed"].unique())
-    yield _kept_epochs(runs, seeds)
+    kept = runs[GOLD.of(runs) & (runs["metric"] == KEPT_EPOCH)].set_index("seed")["value"]
+    epochs = [f"{f'{kept[s]:g}' if s in kept.index else MISSING} (seed {s})" for s in seeds]
+    yield f"Epoch kept by the gold standard: {', '.join(epochs)}."
     yield from _without_value(runs, layout)
-    yield from _ties(runs, values[values["dataset"] == dataset], layout, n_draws, seed)
-    yield from _missing(runs, layout, dataset, seeds)
-
-
-def _kept_epochs(runs: pd.DataFrame, seeds: list[int]) -> str:
-    rows = runs[rows_of(runs, GOLD) & (runs["metric"] == KEPT_EPOCH)]
-    epochs = rows.set_index("seed")["value"]
-    listed = [
-        f"{f'{epochs[seed]:g}' if seed in epochs.index else MISSING} (seed {seed})"
-        for seed in seeds
-    ]
-    return f"Epoch kept by the gold standard: {', '.join(listed)}."
+    yield from _ties(runs, values, layout, n_draws, seed)
+    yield from missing_notes(runs, [*_rows(runs, layout), GOLD], cell, seeds, selection)
 
 
 def _without_value(runs: pd.DataFrame, layout: Layout) -> Iterator[str]:
     """Yield which runs diverged, and which metrics of a run are undefined."""
-    needed = dict.fromkeys((*layout.metrics, *TABLE_METRICS))
-    for key, of_model in runs[runs["metric"] != AVERAGE_GAP].groupby(MODEL, sort=False):
-        there = of_model.pivot_table(
-            values="value", index="seed", columns="metric", aggfunc="first", dropna=False
-        ).reindex(columns=list(needed))
-        name = Model(*key).label
+    needed = list(dict.fromkeys((*layout.metrics, *AVERAGE_GAP_METRICS)))
+    for row in rows_there(runs):
+        there = runs[row.of(runs) & runs["metric"].isin(needed)]
+        there = there.set_index(["seed", "metric"])["value"].unstack("metric")  # noqa: PD010
+        there = there.reindex(columns=needed, index=sorted(runs.loc[row.of(runs), "seed"].unique()))
         # a single metric may be undefined; of a run that diverged nothing is known
         diverged = there.index[there.isna().all(axis=1)]
         if len(diverged):
             yield (
-                f"{name} gave no finite loss with seed {', '.join(map(str, diverged))}: its means "
-                "are over the other seeds, and it is not marked."
+                f"{row.label} gave no finite loss with seed {', '.join(map(str, diverged))}: its "
+                "means are over the other seeds, and it is not marked."
             )
         for metric, values in there.drop(index=diverged).items():
             if values.isna().any():
                 seeds = ", ".join(map(str, values.index[values.isna()]))
-                yield f"{metric} of {name} is undefined with seed {seeds}."
+                yield f"{metric} of {row.label} is undefined with seed {seeds}."
 
 
 def _ties(
@@ -598,21 +683,18 @@ def _ties(
     gaps = values[(values["metric"] == AVERAGE_GAP) & values["best"]]
     if gaps.empty:
         return
-    best = Model(*gaps.loc[gaps["mean"].idxmax(), MODEL])
-    by_seed = {
-        Model(*key): group.set_index("seed")["value"]
-        for key, group in runs[runs["metric"] == AVERAGE_GAP].groupby(MODEL, sort=False)
-    }
+    best = rows_there(gaps.loc[[gaps["mean"].idxmax()]])[0]
+    of_gap = runs[runs["metric"] == AVERAGE_GAP]
+    by_seed = {row: of_gap[row.of(of_gap)].set_index("seed")["value"] for row in rows_there(of_gap)}
     found, n_pairs = [], 0
-    for model in _models(runs, layout):
-        if model == best or model not in by_seed or not is_approximate(model.method):
+    for row in _rows(runs, layout):
+        if row == best or row not in by_seed or not is_approximate(row.method):
             continue
-        first, second = by_seed[best].align(by_seed[model], join="inner")
-        difference = compare_paired(first, second, n_draws=n_draws, seed=seed)
-        n_pairs = max(n_pairs, difference.n_pairs)
-        if difference.n_pairs >= MIN_SEEDS and not difference.told_apart:
-            interval = _interval(difference.low, difference.high)
-            found.append(f"{model.label} ({difference.difference:.1f} points {interval})")
+        difference = (by_seed[best] - by_seed[row]).dropna()
+        n_pairs = max(n_pairs, len(difference))
+        low, high = bootstrap_interval(difference, n_draws, seed)
+        if low <= 0 <= high:
+            found.append(f"{row.label} ({difference.mean():.1f} points {_range(low, high)})")
     intro = f"Highest average gap among approximate methods: {best.label}"
     if n_pairs < MIN_SEEDS:
         yield f"{intro}; too few common seeds ({n_pairs}) to tell it from the others."
@@ -622,121 +704,85 @@ def _ties(
         yield f"{intro}, told apart from all others by the same bootstrap, paired."
 
 
-def _missing(runs: pd.DataFrame, layout: Layout, dataset: str, seeds: list[int]) -> Iterator[str]:
-    """Yield which jobs of the table have not run, and the command for them."""
-    lacking: dict[Model, list[int]] = {}
-    for model in dict.fromkeys([*_models(runs, layout), GOLD]):
-        there = set(runs.loc[rows_of(runs, model), "seed"])
-        absent = [s for s in seeds if s not in there]
-        if absent:
-            lacking[model] = absent
-    if not lacking:
-        return
-    jobs = [
-        model.label
-        if absent == seeds
-        else f"{model.label} (seed {', '.join(str(s) for s in absent)})"
-        for model, absent in lacking.items()
-    ]
-    models, selection = list(lacking), runs["selection"].iloc[0]
-    command = bench_command(dataset, layout.forget, layout.ratio, models, seeds, selection)
-    yield f"Missing: {'; '.join(jobs)}. To get them:"
-    yield command
-
-
-def summarize(results: pd.DataFrame) -> pd.DataFrame:
-    """Return mean, standard deviation and delta to the gold standard over seeds.
-
-    Parameters
-    ----------
-    results : DataFrame
-        As returned by :func:`compare`.
-
-    Returns
-    -------
-    DataFrame
-        One row a method, metric and REWEIGHT setting, in the order of ``results``, with the
-        columns method, reweight, metric, mean, std (over seeds, dividing by their number, as the
-        paper does) and delta (mean over seeds of the absolute difference to the gold standard of
-        the same seed).
-    """
-    if not isinstance(results, pd.DataFrame):
-        raise TypeError(f"results must be a DataFrame, got a {type(results).__name__}.")
-    keys = ["seed", "metric"]
-    missing = {*keys, "method", "reweight", "value"} - set(map(str, results.columns))
-    if missing:
-        raise ValueError(f"results lack the columns {sorted(missing)}; compare makes such tables.")
-    check_unique_columns(results, "results")
-    if results[["method", "reweight", *keys]].duplicated().any():
-        raise ValueError("results have a metric of a method and seed more than once.")
-    is_gold = (results["method"] == "retrain") & (results["reweight"] == 1)
-    gold = results[is_gold].set_index(keys)["value"]
-    index = pd.MultiIndex.from_frame(results[keys])
-    delta = (results["value"] - gold.reindex(index).to_numpy()).abs()
-    return (
-        results.assign(delta=delta)
-        .groupby(["method", "reweight", "metric"], sort=False)
-        .agg(
-            mean=("value", "mean"),
-            std=("value", lambda values: values.std(ddof=0)),
-            delta=("delta", "mean"),
-        )
-        .reset_index()
-    )
-
-
-def format_table(results: pd.DataFrame, *, metrics: tuple[str, ...] = TABLE_METRICS) -> str:
-    """Lay results out as in the paper's tables.
-
-    Parameters
-    ----------
-    results : DataFrame
-        As returned by :func:`compare`.
-    metrics : tuple of str
-        The columns.
-
-    Returns
-    -------
-    str
-        One line a method: mean, standard deviation and, in brackets, delta to the gold standard;
-        then the average gap, and what the run cost in training epochs.
-
-    Raises
-    ------
-    TypeError
-        If ``results`` is no DataFrame.
-    ValueError
-        If ``results`` lack a column or a metric, or have one more than once.
-    """
-    check_types(format_table, locals())
-    lines = []
-    for (method, reweight), rows in summarize(results).groupby(["method", "reweight"], sort=False):
-        of_method = rows.set_index("metric")[["mean", "std", "delta"]]
-        cells = [method, "yes" if reweight else "no"]
-        is_reference = method == "pretrain" or (method == "retrain" and reweight)
-        missing = [name for name in (*metrics, "AVG_GAP", "cost") if name not in of_method.index]
-        if missing:
-            raise ValueError(f"results have no {missing} of {method}; metrics names the columns.")
-        for metric in metrics:
-            mean, std, delta = of_method.loc[metric]
-            cells.append(f"{mean:.1f} ±{std:.1f}" + ("" if is_reference else f" ({delta:.1f})"))
-        gap = of_method.loc["AVG_GAP"]
-        cells.append("-" if is_reference else f"{gap['mean']:.1f} ±{gap['std']:.1f}")
-        cells.append(f"{of_method.loc['cost', 'mean']:.1f}")
-        lines.append(cells)
-    header = ["method", "reweight", *metrics, "avg gap", "epochs"]
-    return _aligned([header, *lines])
-
-
-def _aligned(lines: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = []
-    for number, cells in enumerate(lines):
-        padded = [
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+def missing_notes(
+    runs: pd.DataFrame,
+    rows: Sequence[Row],
+    cell: tuple[str, str, float],
+    seeds: list[int],
+    selection: str,
+) -> Iterator[str]:
+    """Yield which of some rows have not run with all seeds, and the command for them."""
+    lacking: dict[Row, list[int]] = {}
+    for row in dict.fromkeys(rows):
+        there = set(runs.loc[row.of(runs), "seed"])
+        if absent := [seed for seed in seeds if seed not in there]:
+            lacking[row] = absent
+    if lacking:
+        named = [
+            row.label + ("" if absent == seeds else f" (seed {', '.join(map(str, absent))})")
+            for row, absent in lacking.items()
         ]
-        text.append("  ".join(padded).rstrip())
-        if number == 0:
-            text.append("-" * len(text[0]))
-    return "\n".join(text)
+        yield f"Missing: {'; '.join(named)}. To get them:"
+        yield bench_command(*cell, list(lacking), seeds, selection)
+
+
+# formats ----------------------------------------------------------------------------------------
+
+
+def _styled(line: _Line, kind: str) -> list[str]:
+    escapes, bold, quoted = _STYLES[kind]
+    cells = [
+        "".join(escapes.get(character, character) for character in text) for text in line.cells
+    ]
+    for place, text in enumerate(cells):
+        if place in line.bold:
+            cells[place] = bold.format(text)
+        elif line.is_quoted and text:
+            cells[place] = quoted.format(text if kind == "text" else text.strip())
+    return cells
+
+
+def _written(kind: str, lines: list[_Line], n_left: int) -> list[str]:
+    """Return the lines of a table as text, with a rule before each block."""
+    grid = [_styled(line, kind) for line in lines]
+    if kind == "markdown":
+        sides = ["left"] * n_left + ["right"] * (len(grid[0]) - n_left)
+        options: dict[str, Any] = {"tablefmt": "pipe", "disable_numparse": True}
+        return tabulate(grid[1:], grid[0], colalign=sides, **options).splitlines()
+    if kind == "text":
+        rows = aligned(grid, n_left)
+        rule = "-" * max(map(len, rows))
+    else:
+        rows, rule = [f"{' & '.join(cells)} \\\\" for cells in grid], "\\midrule"
+    written = []
+    for line, row in zip(lines, rows, strict=True):
+        written += [rule, row] if line.starts_block else [row]
+    return [*written, rule] if kind == "text" else written
+
+
+def _document(kind: str, caption: str, table: list[str], notes: Sequence[str], columns: str) -> str:
+    """Put the caption above a table and the notes below it."""
+    title, *said = (_styled(_Line([text]), kind)[0] for text in (caption, *notes))
+    both = list(zip(notes, said, strict=True))
+    if kind == "text":
+        wrap = partial(textwrap.fill, width=100, break_long_words=False, break_on_hyphens=False)
+        below = [f"  {note}" if note.startswith(COMMAND) else wrap(note) for note in notes]
+        return "\n".join([title, "", *table, *below])
+    if kind == "markdown":
+        below = [f"- `{note}`" if note.startswith(COMMAND) else f"- {text}" for note, text in both]
+        return "\n".join([f"**{title}**", "", *table, *([""] if below else []), *below])
+    below = [  # two hyphens would become a dash
+        f"\\texttt{{{text.replace('--', '-{}-')}}}" if note.startswith(COMMAND) else text
+        for note, text in both
+    ]
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs,graphicx}",
+            f"\\begin{{table}}\n\\centering\n\\caption{{{title}}}",
+            f"\\resizebox{{\\linewidth}}{{!}}{{%\n\\begin{{tabular}}{{{columns}}}\n\\toprule",
+            *table,
+            "\\bottomrule\n\\end{tabular}}",
+            *(f"\\par\\smallskip\\footnotesize {text}" for text in below),
+            "\\end{table}",
+        ]
+    )

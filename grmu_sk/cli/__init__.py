@@ -1,4 +1,4 @@
-"""The command ``grmu``: one module for each of its commands, found by themselves."""
+"""The command ``grmu``: a module for each of its commands, or for a few that belong together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pkgutil import iter_modules
 from typing import Any
 
 import click
+
+#: Commands that have no module of their own name, and where they are.
+_MODULES = {"table": "bench", "figure": "bench"}
 
 
 class _Printable:
@@ -38,14 +41,14 @@ class _Commands(click.Group):
             return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(
-            module.name for module in iter_modules(__path__) if not module.name.startswith("_")
-        )
+        names = {module.name for module in iter_modules(__path__)} | set(_MODULES)
+        return sorted(name for name in names if not name.startswith("_"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        return getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        module = _MODULES.get(cmd_name, cmd_name)
+        return getattr(import_module(f"{__name__}.{module}"), cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,120 +1,148 @@
-"""``grmu bench``: the paper's protocol on a data set."""
+"""``grmu bench``, ``grmu table`` and ``grmu figure``: the paper's protocol on a data set."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ._multi_value import MultiValueCommand
-
 EXIT_INTERRUPTED = 130
+SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
+FOLDER = click.Path(file_okay=False, path_type=Path)
+SHOWN: dict[str, Any] = {"context_settings": {"show_default": True}}
+RESULTS = click.option(
+    "--results",
+    type=click.Path(exists=True, path_type=Path),
+    help="A CSV file of results, or the folder 'grmu bench' wrote results.csv into. Without it, "
+    "the paper's own numbers are shown, as far as it states them.",
+)
+BEST = click.Choice(["best", "last"])
+SELECTION = click.option(
+    "--selection",
+    type=BEST,
+    default="best",
+    help="Gold standard of its best validation epoch, as the paper's, or of its last epoch.",
+)
 
 
-@click.command(cls=MultiValueCommand)
+class MultiValueCommand(click.Command):
+    """A command whose options with ``multiple=True`` take all values up to the next option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the name of such an option before each of its values."""
+        names = {name for p in self.params if getattr(p, "multiple", False) for name in p.opts}
+        repeated: list[str] = []
+        current, n_values = "", 0
+        for position, argument in enumerate(args):
+            if argument == "--":
+                repeated += args[position:]
+                break
+            if argument.startswith("-"):
+                current, n_values = argument if argument in names else "", 0
+            elif current:
+                n_values += 1
+                repeated += [current] if n_values > 1 else []
+            repeated.append(argument)
+        return super().parse_args(ctx, repeated)
+
+
+def _unique(ctx: click.Context, option: click.Parameter, values: tuple[Any, ...]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+_several = partial(click.option, multiple=True, callback=_unique)
+
+
+@click.command(cls=MultiValueCommand, **SHOWN)
 @click.option(
     "--dataset",
     required=True,
-    help="celeba, celeba_attractive, waterbirds, fairface, multinli, adult_sex, adult_race or "
-    "digits.",
+    help="Of celeba, celeba_attractive, waterbirds, fairface, "
+    "multinli, adult_sex, adult_race or digits.",
 )
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path),
     help="Folder or zip file with the data in their official layout; none for digits.",
 )
-@click.option(
+@_several(
     "--forget",
-    multiple=True,
     default=("group",),
-    show_default=True,
-    help="Where the rows to forget are drawn from: group, groups-9, groups-25, pairs-2, pairs-4 or "
-    "random, as far as the data set has them. Several are possible.",
+    help="Where the rows to forget are drawn from: group, "
+    "groups-9, groups-25, pairs-2, pairs-4 or random, as far as the data set has them. Several are "
+    "possible.",
 )
-@click.option(
+@_several(
     "--ratios",
-    multiple=True,
     default=(0.5,),
-    show_default=True,
     type=click.FloatRange(0, 1, min_open=True),
     help="Shares of those rows: --ratios 0.1 0.5 0.9.",
 )
-@click.option(
+@_several(
     "--methods",
-    multiple=True,
     default=("paper",),
-    show_default=True,
-    help="'all', 'paper', or names, separated by spaces or commas. Retraining, the gold standard "
-    "and its second seed always take part.",
+    help="'all', 'paper', or names, separated by spaces or "
+    "commas. Retraining, the gold standard and its second seed always take part.",
 )
-@click.option(
-    "--seeds", default=3, show_default=True, type=click.IntRange(1), help="How many, from 0."
-)
+@click.option("--seeds", default=3, type=click.IntRange(1), help="How many, from 0.")
 @click.option(
     "--preset",
     default="shared",
-    show_default=True,
-    help="Settings: 'shared' (one for all methods), 'reference' (the reference code's), or a TOML "
-    "file.",
+    help="Settings: 'shared' (one for all methods), "
+    "'reference' (the reference code's), or a TOML file.",
 )
-@click.option(
+@_several(
     "--selection",
-    multiple=True,
     default=("best",),
-    show_default=True,
-    type=click.Choice(["best", "last"]),
-    help="Which epoch is kept of what is trained from scratch: the best on validation rows, as in "
-    "the paper, or the last. Both come from one training.",
+    type=BEST,
+    help="Which epoch is kept of what is trained "
+    "from scratch: the best on validation rows, as in the paper, or the last. Both come from one "
+    "training.",
 )
-@click.option("--ablations", is_flag=True, help="Run MIU without each of its terms as well.")
 @click.option(
+    "--ablations", is_flag=True, help="Run the paper's method without each of its terms as well."
+)
+@_several(
     "--lambdas",
-    multiple=True,
     type=click.FloatRange(0),
-    help="Run MIU with these weights of its calibration as well: --lambdas 0.1 1 10.",
+    help="Run it with these weights of its calibration as well: --lambdas 0.1 1 10.",
 )
 @click.option("--net", help="resnet18, small_cnn, mlp or bert.  [default: the data set's]")
 @click.option("--image-size", type=click.IntRange(8), help="Side of the images in pixels.")
 @click.option("--weights", help="What to start from: 'imagenet', 'none', or a local file.")
 @click.option("--augment/--no-augment", default=None, help="Allow random crops and flips.")
 @click.option(
-    "--cache-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for decoded images.  [default: 'cache' in --out]",
+    "--cache-dir", type=FOLDER, help="Folder for decoded images.  [default: 'cache' in --out]"
 )
 @click.option(
     "--jobs",
     type=click.IntRange(1),
     help="How many jobs at the same time.  [default: one for each GPU, or for each core]",
 )
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Of a job.")
+@click.option("--threads", default=1, type=click.IntRange(1), help="Of a job.")
 @click.option(
     "--backend",
     default="loky",
-    show_default=True,
     type=click.Choice(["loky", "dask", "sequential"]),
     help="Processes of this machine, a Dask cluster, or this process alone.",
 )
 @click.option("--scheduler", help="Address of the Dask scheduler: tcp://host:8786.")
-@click.option("--devices", multiple=True, help="GPUs to use: --devices cuda:0 cuda:2, or cpu.")
+@_several("--devices", help="GPUs to use: --devices cuda:0 cuda:2, or cpu.")
 @click.option(
-    "--jobs-per-device",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1),
-    help="How many jobs may share a GPU.",
+    "--jobs-per-device", default=1, type=click.IntRange(1), help="How many jobs may share a GPU."
 )
 @click.option("--retry-failed", is_flag=True, help="Try again what failed in an earlier run.")
 @click.option("--dry-run", is_flag=True, help="Only list the jobs and what is done of them.")
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     help="Folder for results.csv and everything it is made from.",
 )
 @click.pass_context
-def bench(ctx: click.Context, **options: Any) -> None:
+def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
     """Run the paper's protocol: pretrain, retrain, unlearn and measure.
 
     The jobs of a run are kept one by one in --out. Interrupt it, or lose the machine, and the same
@@ -125,34 +153,35 @@ def bench(ctx: click.Context, **options: Any) -> None:
 
     Exit codes: 0 done, 1 some jobs failed, 2 bad usage, 130 interrupted.
     """
-    from ..benchmark.plan import make_plan
-    from ..benchmark.store import Store
+    from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    problem, preset, lines = _what_to_run(options)
+    from ..benchmark.jobs import read_record, run_jobs
+
     try:
-        store = Store(options["out"])
-        plan = make_plan(
-            problem,
-            preset,
-            store,
-            lines,
-            forget=_unique(options["forget"]),
-            ratios=_unique(options["ratios"]),
-            seeds=range(options["seeds"]),
-            selections=_unique(options["selection"]),
-        )
-        for reason in plan.left_out:
-            click.echo(f"Left out: {reason}", err=True)
-        if options["dry_run"]:
-            _list_jobs(plan, store)
+        jobs = _jobs(out, options)
+        if dry_run:
+            records = [read_record(out, job.name) for job in jobs]
+            for job, record in zip(jobs, records, strict=True):
+                click.echo(f"{'to do' if record is None else record['status']:8}{job.label}")
+            n_done = sum(record is not None for record in records)
+            click.echo(f"{len(jobs)} jobs, {n_done} of them done.")
             return
-        report = _run(plan, store, options)
+        names = ("backend", "scheduler", "threads", "devices", "jobs_per_device", "retry_failed")
+        how = {name: options[name] for name in names}
+        report = run_jobs(jobs, out, n_jobs=options["jobs"], **how)
     except KeyboardInterrupt:
         click.echo("Interrupted. The same command goes on where this one stopped.", err=True)
         ctx.exit(EXIT_INTERRUPTED)
+    except ImportError as error:
+        raise click.ClickException(str(error)) from error
+    except BrokenProcessPool as error:
+        raise click.ClickException(
+            "A worker process was killed, for want of memory perhaps. What is done is kept: run "
+            "the same command again, with a smaller --jobs if it happens again."
+        ) from error
     click.echo(
         f"{report.n_done} jobs done now, {report.n_found} before, {len(report.failed)} failed. "
-        f"Written to {options['out']}: results.csv"
+        f"Written to {out}: results.csv"
     )
     for label, reason in report.failed.items():
         click.echo(f"Failed: {label}: {reason}", err=True)
@@ -161,79 +190,162 @@ def bench(ctx: click.Context, **options: Any) -> None:
         ctx.exit(1)
 
 
-def _what_to_run(options: dict[str, Any]) -> tuple[Any, Any, Any]:
-    from ..benchmark.plan import lines_for
-    from ..benchmark.problem import get_problem
+def _jobs(out: Path, options: dict[str, Any]) -> list[Any]:
+    from ..benchmark.plan import make_jobs, make_rows
+    from ..benchmark.problems import get_problem, options_of, problem_names
     from ..benchmark.settings import get_preset
 
-    named = {
-        name: options[name]
-        for name in ("net", "image_size", "weights", "augment")
-        if options[name] is not None
-    }
     names = [name for entry in options["methods"] for name in entry.split(",") if name]
+    given = {name: options[name] for name in ("net", "image_size", "weights", "augment")}
     try:
-        problem = _with_cache(get_problem, options, named)
+        dataset = options["dataset"]
+        # images are decoded once, into a folder that all processes map
+        has_images = dataset in problem_names() and "cache_dir" in options_of(dataset)
+        given["cache_dir"] = options["cache_dir"] or (out / "cache" if has_images else None)
+        problem = get_problem(dataset, options["data_root"], **given)
         for name in options["forget"]:
             problem.pairs(name)
         preset = get_preset(options["preset"])
-        lines = lines_for(
-            names[0] if len(names) == 1 else names,
-            ablations=options["ablations"],
-            lambdas=_unique(options["lambdas"]),
-        )
+        methods = names[0] if len(names) == 1 else names
+        rows = make_rows(methods, ablations=options["ablations"], weights=options["lambdas"])
     except (ValueError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error
-    return problem, preset, lines
+    jobs, left_out = make_jobs(
+        problem,
+        preset,
+        rows,
+        forget=options["forget"],
+        ratios=options["ratios"],
+        seeds=range(options["seeds"]),
+        selections=options["selection"],
+        is_optional=methods == "all",
+    )
+    for reason in left_out:
+        click.echo(f"Left out: {reason}", err=True)
+    return jobs
 
 
-def _with_cache(get_problem: Any, options: dict[str, Any], named: dict[str, Any]) -> Any:
-    """Return the problem; images are decoded once into a folder that all processes map."""
-    from ..benchmark.problem import DEFINITIONS
+@click.command(**SHOWN)
+@click.argument("number", type=click.IntRange(1, 18))
+@RESULTS
+@click.option(
+    "--dataset",
+    help="The data set to show in the layout of this table.  [default: the table's own]",
+)
+@SELECTION
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["text", "markdown", "latex", "csv"]),
+    help="How to write it.  [default: by the suffix of --out, else text]",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write instead of printing.",
+)
+def table(
+    number: int,
+    results: Path | None,
+    dataset: str | None,
+    selection: str,
+    kind: str | None,
+    out: Path | None,
+) -> None:
+    """Build Table NUMBER (1 to 18) of the paper from results.
 
-    name = options["dataset"]
-    definition = DEFINITIONS.get(name)
-    if options["cache_dir"] is not None:
-        named["cache_dir"] = options["cache_dir"]
-    elif definition is not None and "cache_dir" in definition.options:
-        named["cache_dir"] = options["out"] / "cache"
-    return get_problem(name, options["data_root"], **named)
+    The paper's numbers stand below ours where the data set is the same. Tables 1 to 3 compare
+    methods on CelebA, Waterbirds and FairFace, half of one group forgotten; 4 and 17 switch off
+    parts of MIU; 5 to 13 forget 10%, 50% and 90%; 14 and 15 forget from 9 and 25 groups; 16 is
+    MultiNLI; 18 is about fairness. With --dataset the same layout shows any other data set.
+    """
+    from ..benchmark import make_table, read_results
+
+    found = None if results is None else read_results(results)
+    built = make_table(number, found, dataset=dataset, selection=selection)
+    chosen = kind or SUFFIXES.get("" if out is None else out.suffix.lower(), "text")
+    text = built.render(chosen)
+    if out is None:
+        click.echo(text)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+        click.echo(f"Written: {out}", err=True)
+    if chosen == "csv":  # which has no room for them
+        click.echo("\n".join(built.notes), err=True)
 
 
-def _run(plan: Any, store: Any, options: dict[str, Any]) -> Any:
-    from concurrent.futures.process import BrokenProcessPool
+def _names(ctx: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
+    return [n.strip() for n in value.split(",") if n.strip()] if value else None
 
-    from ..benchmark.runner import run_plan
 
-    try:
-        return run_plan(
-            plan,
-            store,
-            backend=options["backend"],
-            n_jobs=options["jobs"],
-            scheduler=options["scheduler"],
-            threads=options["threads"],
-            devices=options["devices"] or None,
-            jobs_per_device=options["jobs_per_device"],
-            retry_failed=options["retry_failed"],
+def _pairs(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
+    pairs = [tuple(part.strip() for part in value.split(",", 1)) for value in values]
+    for value, pair in zip(values, pairs, strict=True):
+        if len(pair) < 2:
+            raise click.BadParameter(f"{value!r} is no group: write label,attribute.")
+    return pairs or None
+
+
+@click.command(**SHOWN)
+@click.argument("number", type=click.IntRange(2, 8))
+@RESULTS
+@click.option("--dataset", help="The data set to show.  [default: all that there are results of]")
+@SELECTION
+@click.option(
+    "--methods",
+    callback=_names,
+    help="Approximate methods to show, separated by commas.  [default: those of the paper]",
+)
+@click.option(
+    "--forget",
+    help="Forget set of Figures 2 and 7.  [default: the exact pairs, pairs-2 or pairs-4]",
+)
+@click.option(
+    "--mark",
+    "forget_groups",
+    multiple=True,
+    callback=_pairs,
+    metavar="Y,A",
+    help="A group (label,attribute) to mark as forgotten from in Figures 2 and 7; repeatable.  "
+    "[default: those of the forget set, where it is known]",
+)
+@click.option(
+    "--out",
+    default=Path("."),
+    show_default="here",
+    type=FOLDER,
+    help="Folder for figure_NUMBER_DATASET.png and .svg.",
+)
+def figure(
+    number: int, results: Path | None, dataset: str | None, out: Path, **options: Any
+) -> None:
+    """Build Figure NUMBER (2 to 8) of the paper from results, as PNG and SVG.
+
+    2 and 7 show the accuracy of each group before and after exact pairs of groups were forgotten
+    from, by retraining (2) and by approximate unlearning (7); 3, 4 and 5 show exact unlearning,
+    the average gap and single metrics against the unlearning ratio; 6 shows several groups
+    forgotten from; 8 the weight of MIU's calibration. The paper's numbers have panels of their
+    own where its tables or text state them. The caption says where the choice of content is not
+    the paper's.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from ..benchmark import make_figure, read_results
+    from ..benchmark.figures import figure_datasets
+
+    found = None if results is None else read_results(results)
+    datasets = [dataset] if dataset else figure_datasets(number, found, forget=options["forget"])
+    if not datasets:
+        raise click.UsageError(
+            f"The paper's tables hold no numbers of Figure {number}: name your --results."
         )
-    except ImportError as error:
-        raise click.ClickException(str(error)) from error
-    except BrokenProcessPool as error:
-        raise click.ClickException(
-            "A worker process was killed, for want of memory perhaps. What is done is kept: run "
-            "the same command again, with a smaller --jobs if it happens again."
-        ) from error
-
-
-def _list_jobs(plan: Any, store: Any) -> None:
-    n_done = 0
-    for job in plan.jobs:
-        record = store.read(job)
-        n_done += record is not None
-        click.echo(f"{'to do' if record is None else record['status']:8}{job.label}")
-    click.echo(f"{len(plan.jobs)} jobs, {n_done} of them done.")
-
-
-def _unique(values: Any) -> list[Any]:
-    return list(dict.fromkeys(values))
+    for name in datasets:
+        built = make_figure(number, found, dataset=name, **options)
+        files = built.save(out)
+        plt.close(built.figure)
+        click.echo("\n".join([built.caption, *built.notes]))
+        click.echo(f"Written: {', '.join(map(str, files))}", err=True)

@@ -65,8 +65,7 @@ def demo(seeds: int, methods: str, search: int | None, jobs: int, ratio: float, 
     """
     import torch
 
-    from ..benchmark import Splits, candidates_for, compare, format_table, tune
-    from ..benchmark.tuning import settings_of
+    from ..comparison import Splits, compare, format_table, rows_for, settings_of, tune
     from ..datasets import load_digits_on_backgrounds
     from ..default_net import default_net
 
@@ -81,21 +80,21 @@ def demo(seeds: int, methods: str, search: int | None, jobs: int, ratio: float, 
     n_search = search if search is not None else (0 if names == ["miu"] else 3)
     first = load(0)
     net = default_net(first.train.X, n_classes=2)
-    candidates = candidates_for(names, {} if n_search else DEMO_PARAMETERS)
+    rows = rows_for(names, {} if n_search else DEMO_PARAMETERS)
     if n_search:
         searched = range(SEARCH_SEEDS, SEARCH_SEEDS + n_search)
-        n_steps = n_search * (1 + sum(len(settings_of(candidate)) for candidate in candidates))
+        n_steps = n_search * (1 + sum(len(settings_of(row)) for row in rows))
         with _progress(n_steps, "search") as on_step:
-            candidates, report = tune(
-                net, load, candidates, seeds=searched, ratio=ratio, n_jobs=jobs, on_step=on_step
+            rows, report = tune(
+                net, load, rows, seeds=searched, ratio=ratio, n_jobs=jobs, on_step=on_step
             )
         report.to_csv(out / "search.csv", index=False, float_format="%.4f")
         click.echo(_search_report(report, n_search))
-    with _progress(seeds * (1 + len(candidates)), "compare") as on_step:
+    with _progress(seeds * (1 + len(rows)), "compare") as on_step:
         results = compare(
             net,
             load,
-            candidates,
+            rows,
             ratio=ratio,
             seeds=range(seeds),
             n_jobs=jobs,

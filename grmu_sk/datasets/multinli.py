@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 from tqdm import tqdm
 
-from ..bert import load_tokenizer
 from ..utils.arguments import check_types
 from . import labels
+from .pretrained import load_tokenizer
 from .sources import Source
 
 __all__ = ["load_multinli"]

@@ -19,6 +19,7 @@ from grmu_sk.metrics._gap import (
     AVERAGE_GAP_METRICS,
     TUG_OF_WAR_METRICS,
     average_gap_score,
+    difference_to_reference,
     metric_deltas,
     tug_of_war_score,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "SplitPredictions",
     "average_gap_score",
     "demographic_parity_gap",
+    "difference_to_reference",
     "equal_opportunity_gap",
     "equalized_odds_gap",
     "evaluate_predictions",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ __all__ = [
     "AVERAGE_GAP_METRICS",
     "TUG_OF_WAR_METRICS",
     "average_gap_score",
+    "difference_to_reference",
     "metric_deltas",
     "tug_of_war_score",
 ]
@@ -181,6 +182,31 @@ def tug_of_war_score(
     deltas = _deltas_per_seed(values, gold, metrics)
     closeness = 1.0 - np.stack(list(deltas.values()))
     return float(closeness.prod(axis=0).mean())
+
+
+def difference_to_reference(
+    results: pd.DataFrame, is_reference: pd.Series, keys: Sequence[str]
+) -> pd.Series:
+    """Difference of each line of a tidy table to the reference of the same run and metric.
+
+    Parameters
+    ----------
+    results : DataFrame
+        One number a line, in the column ``value``.
+    is_reference : Series of bool
+        Which lines are those of the reference, such as the gold standard; at most one for each
+        combination of ``keys``.
+    keys : sequence of str
+        Columns that a line shares with its reference: those that name run, seed and metric.
+
+    Returns
+    -------
+    Series of float
+        With sign, one entry a line; NaN where there is no reference.
+    """
+    reference = results[is_reference].set_index(list(keys))["value"]
+    index = pd.MultiIndex.from_frame(results[list(keys)])
+    return results["value"] - reference.reindex(index).to_numpy(dtype=float)
 
 
 def _deltas_per_seed(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._results import GOLD_LABEL, RESEEDED_LABEL
+from ..results import GOLD_LABEL, RESEEDED_LABEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..groups import GroupEncoder, Pair, check_pairs
 from ..metrics import group_accuracies
-from ..utils.arguments import check_types
-from ._estimators import unlearner_of
-from ._results import (
+from ..results import (
     GOLD_LABEL,
     check_results,
     choose_methods,
@@ -22,6 +20,8 @@ from ._results import (
     group_of_metric,
     summarize,
 )
+from ..utils.arguments import check_types
+from ._estimators import unlearner_of
 from ._style import YELLOW, check_axes, clean, legend_below, model_styles
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class GroupAccuracyDisplay:
         Parameters
         ----------
         results : DataFrame
-            As returned by :func:`grmu_sk.benchmark.compare`, or results of a benchmark; of one
+            As returned by :func:`grmu_sk.comparison.compare`, or results of a benchmark; of one
             data set, forget set and ratio.
         forget_groups : sequence of tuple, default=()
             The groups (y, a) the requests came from.

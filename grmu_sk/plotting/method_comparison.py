@@ -11,8 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..metrics import AVERAGE_GAP_METRICS
-from ..utils.arguments import check_types
-from ._results import (
+from ..results import (
     GOLD_LABEL,
     METRICS,
     RESEEDED_LABEL,
@@ -21,7 +20,9 @@ from ._results import (
     choose_methods,
     diverged_notes,
     summarize,
+    with_average_gap,
 )
+from ..utils.arguments import check_types
 from ._style import BLUE, FIXED_STYLES, GREY, RED, WITH_REWEIGHT, clean, fill_legend, panels
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class MethodComparisonDisplay:
         Parameters
         ----------
         results : DataFrame
-            As returned by :func:`grmu_sk.benchmark.compare`, or results of a benchmark; of one
+            As returned by :func:`grmu_sk.comparison.compare`, or results of a benchmark; of one
             data set, forget set and ratio.
         metrics : str, sequence of str or None, default=None
             Metrics that have a panel of their own, beside the average gap. None takes those of the
@@ -162,7 +163,9 @@ class MethodComparisonDisplay:
             (with ``show_cost``) ``cost``, or a cost is not positive.
         """
         check_types(cls.from_results, locals())
-        checked = check_results(results, single=("dataset", "forget", "ratio", "selection"))
+        checked = with_average_gap(
+            check_results(results, single=("dataset", "forget", "ratio", "selection"))
+        )
         checked = choose_methods(checked, methods)
         chosen = _metric_names(checked, metrics)
         panels_of = ["AVG_GAP", *chosen, *(["cost"] if show_cost else [])]

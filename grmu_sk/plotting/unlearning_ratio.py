@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..utils.arguments import check_types
-from ._results import (
+from ..results import (
     GOLD_LABEL,
     METRICS,
     RESEEDED_LABEL,
@@ -19,7 +18,9 @@ from ._results import (
     choose_methods,
     diverged_notes,
     summarize,
+    with_average_gap,
 )
+from ..utils.arguments import check_types
 from ._style import clean, fill_legend, model_styles, panels
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class UnlearningRatioDisplay:
         Parameters
         ----------
         results : DataFrame
-            Tables of :func:`grmu_sk.benchmark.compare` for several ratios, one below the other
+            Tables of :func:`grmu_sk.comparison.compare` for several ratios, one below the other
             (:func:`pandas.concat`), or results of a benchmark; of one data set and forget set.
         metrics : str or sequence of str, default=("AVG_GAP", "GA", "UA")
             What to draw, one panel each. The gold standard has no line in ``AVG_GAP``, where it
@@ -133,7 +134,9 @@ class UnlearningRatioDisplay:
         if not len(metrics):
             raise ValueError("metrics is empty: name at least one, such as metrics=['GA'].")
         _check_spread(spread)
-        checked = choose_methods(check_results(results), methods)
+        single = ("dataset", "forget", "selection")
+        checked = with_average_gap(check_results(results, single=single))
+        checked = choose_methods(checked, methods)
         check_metrics(checked, metrics)
         ratios = checked["ratio"].unique().tolist()
         if len(ratios) < 2:

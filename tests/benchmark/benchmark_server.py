@@ -12,28 +12,28 @@ from pathlib import Path
 
 from quick_benchmark import run_quickly
 
-from grmu_sk.benchmark import worker
+from grmu_sk.benchmark import jobs
 
 
 def log_jobs(folder):
-    run = worker._Work.run
+    run = jobs._Work.run
 
     def logged(work):
-        known = work.store.read_by_name(work.job.name)
+        known = jobs.read_record(work.folder, work.job.name)
         line = f"{work.job.name} {'again' if known else 'new'}\n"
         log = os.open(Path(folder) / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(log, line.encode())
         os.close(log)
         return run(work)
 
-    worker._Work.run = logged
+    jobs._Work.run = logged
 
 
 def run(folder):
     warnings.simplefilter("error")
     log_jobs(folder)
     try:
-        _, report = run_quickly(folder)
+        report = run_quickly(folder)
     except BaseException:
         sys.excepthook(*sys.exc_info())
         os._exit(3)
@@ -41,7 +41,7 @@ def run(folder):
 
 
 def main():
-    worker.torch.set_num_threads(1)
+    jobs.torch.set_num_threads(1)
     print("ready", flush=True)
     for line in sys.stdin:
         folder, number = line.split()

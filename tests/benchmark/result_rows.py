@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from grmu_sk.benchmark.paper import GOLD, PRETRAIN, RESEEDED_GOLD, Model
-from grmu_sk.benchmark.schema import RESULT_COLUMNS
+from grmu_sk.benchmark.jobs import RESULT_COLUMNS
+from grmu_sk.results import GOLD, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
 
 PAPER_METHODS = ("l1_sparse", "salun", "scrub", "miu")
 ABLATIONS = ("no_calibration", "no_retaining", "no_unlearning")
@@ -13,8 +13,8 @@ BASE = {"RA": 90, "UA": 40, "TA": 85, "MIA": 8, "EO": 20, "GA": 45, "DP": 30, "E
 
 def models(methods=PAPER_METHODS):
     """The models of a full comparison."""
-    exact = [PRETRAIN, Model("retrain", 0), GOLD, RESEEDED_GOLD, Model("group_dro", 0)]
-    return exact + [Model(name, reweight) for reweight in (0, 1) for name in methods]
+    exact = [PRETRAIN, RETRAIN, GOLD, RESEEDED_GOLD, Row("group_dro", False)]
+    return exact + [Row(name, bool(reweight)) for reweight in (0, 1) for name in methods]
 
 
 def run_rows(
@@ -24,7 +24,8 @@ def run_rows(
     rows = []
     for seed in range(seeds) if isinstance(seeds, int) else seeds:
         for model in chosen:
-            key = [*map(ord, "".join(map(str, (dataset, forget, ratio, selection, *model)))), seed]
+            place = (model.method, int(model.reweight), model.variant)
+            key = [*map(ord, "".join(map(str, (dataset, forget, ratio, selection, *place)))), seed]
             rng = np.random.default_rng(key)
             is_gold = model.method in (GOLD.method, RESEEDED_GOLD.method) and model.reweight
             spread = 1.0 if is_gold else 4.0 - 1.5 * model.reweight
@@ -35,12 +36,12 @@ def run_rows(
             values |= {"seconds": rng.uniform(5, 60), "cost": rng.uniform(3, 30)}
             if model.method in ("pretrain", "retrain", "gold_reseeded"):
                 values["kept_epoch"] = float(rng.integers(4, 30))
-            run = (dataset, forget, ratio, seed, selection, *model)
+            run = (dataset, forget, ratio, seed, selection, *place)
             rows += [(*run, name, value) for name, value in values.items()]
     return pd.DataFrame(rows, columns=RESULT_COLUMNS)
 
 
 def full_results(dataset="celeba", **kwargs):
     """All models, with the ablations of MIU."""
-    ablations = [Model("miu", 0, variant) for variant in ABLATIONS]
+    ablations = [Row("miu", False, variant) for variant in ABLATIONS]
     return run_rows([*models(), *ablations], dataset=dataset, **kwargs)

@@ -1,0 +1,635 @@
+"""Doing the jobs of a benchmark, in parallel and so that a kill loses nothing that is finished.
+
+A folder holds ``jobs/<name>.json``, one record for each finished job: what it was, its numbers,
+where and how long it ran; ``models/<name>-<epoch>.safetensors``, the nets of its trainings; and
+``results.csv``, the numbers of all jobs, built from the records. Every file is written beside its
+place and moved there when it is complete and on disk. A job is done when its record is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import platform
+import re
+import sys
+import tempfile
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic, perf_counter, sleep, time
+from typing import Any, TextIO
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from joblib import Parallel, delayed, parallel_config
+from tqdm import tqdm
+
+from ..comparison import Splits, evaluate, forget_rows, make_unlearner, train_on_all, warm_up
+from ..persistence import load, save
+from ..results import METRICS, MODEL, PRETRAIN
+from ..utils._files import write_atomically
+from .plan import Job, digest_of_rows, draw_forget_set
+from .problems import Problem
+from .recipes import BestEpoch
+
+__all__ = ["BenchmarkError", "Report", "run_jobs"]
+
+BACKENDS = ("loky", "dask", "sequential")
+RESULT_COLUMNS = ["dataset", "forget", "ratio", "seed", "selection", *MODEL, "metric", "value"]
+#: What every model is measured by, in percent.
+MEASURED = [name for name, (_, unit) in METRICS.items() if unit == "%" and name != "AVG_GAP"]
+DONE, FAILED, BUSY = "done", "failed", "busy"
+SECONDS_BETWEEN_RESULTS = 15.0
+SECONDS_FOR_WORKERS = 60
+SECONDS_TO_WRITE = 3600
+SECONDS_BETWEEN_LOOKS = 0.5
+# on a GPU small batches are slow to predict; on a CPU large ones are
+EVALUATION_BATCH_ON_GPU = 256
+
+
+class BenchmarkError(ValueError):
+    """The steps of a benchmark do not belong together: nothing that follows could be trusted."""
+
+
+@dataclass
+class Report:
+    """What a run did.
+
+    Parameters
+    ----------
+    n_found : int
+        Jobs that were done before.
+    n_done : int
+        Jobs done now.
+    failed : dict of str to str
+        Reasons, by the label of the job; those of earlier runs included.
+    """
+
+    n_found: int = 0
+    n_done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+# the folder -------------------------------------------------------------------------------------
+
+
+def read_record(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return the record of a job; None if it is not done, or, with a warning, if it is damaged."""
+    path = folder / "jobs" / f"{name}.json"
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        warnings.warn(f"{path} is damaged; its job is done again.", stacklevel=2)
+        return None
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Return all records that are whole."""
+    names = sorted(path.stem for path in (folder / "jobs").glob("*.json"))
+    return [record for name in names if (record := read_record(folder, name)) is not None]
+
+
+def model_path(folder: Path, training: str, selection: str) -> Path:
+    """Return where a trained net is."""
+    return folder / "models" / f"{training}-{selection}.safetensors"
+
+
+def results_of(folder: Path) -> pd.DataFrame:
+    """Return the numbers of all jobs in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        With the records.
+
+    Returns
+    -------
+    DataFrame
+        A tidy table; metrics in percent, and NaN where a job failed. ``cost`` is the time of a run
+        in epochs of the same seed's pretraining.
+    """
+    records = read_records(folder)
+    epochs = {
+        (r["columns"]["dataset"], r["columns"]["seed"]): r["seconds"] / r["epochs"]
+        for r in records
+        if r["columns"]["method"] == PRETRAIN.method and "epochs" in r and r["status"] == DONE
+    }
+    lines = []
+    for record in records:
+        if record["kind"] == "training":
+            continue
+        columns = record["columns"]
+        numbers = dict.fromkeys(MEASURED, float("nan"))
+        if record["status"] == DONE:
+            numbers = dict(record["metrics"])
+            epoch = epochs.get((columns["dataset"], columns["seed"]))
+            numbers |= {} if epoch is None else {"cost": record["seconds"] / epoch}
+            for name in ("seconds", "kept_epoch", "peak_memory_mb"):
+                numbers |= {} if record.get(name) is None else {name: record[name]}
+        lines += [(*columns.values(), metric, value) for metric, value in numbers.items()]
+    always = (PRETRAIN.method, "retrain", "gold_reseeded")
+    lines.sort(key=lambda line: (*line[:5], line[5] not in always, _place(line[5]), *line[6:8]))
+    return pd.DataFrame(lines, columns=RESULT_COLUMNS)
+
+
+def _place(method: str) -> tuple[int, str]:
+    """Order what methods are compared with by itself, and methods by name."""
+    return {PRETRAIN.method: 0, "retrain": 1, "gold_reseeded": 2}.get(method, 3), method
+
+
+def write_results(folder: Path) -> None:
+    """Build ``results.csv`` from the records."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(RESULT_COLUMNS)
+    writer.writerows(results_of(folder).itertuples(index=False))
+    write_atomically(folder / "results.csv", text.getvalue().encode())
+
+
+def _refuse_other_settings(folder: Path, jobs: Sequence[Job]) -> None:
+    """Refuse a folder with results of the same rows of the table that were made in another way."""
+    there = {(r["kind"], *r["columns"].values()): r["settings"] for r in read_records(folder)}
+    for job in jobs:
+        known = there.get((job.kind, *job.columns().values()))
+        if known is None or known == (own := json.loads(json.dumps(job.settings()))):
+            continue
+        one, other = (pd.json_normalize(given).iloc[0].to_dict() for given in (known, own))
+        differences = [
+            f"{name} ({one.get(name)!r}, now {other.get(name)!r})"
+            for name in sorted({*one, *other})
+            if one.get(name) != other.get(name)
+        ]
+        raise BenchmarkError(
+            f"{folder} holds a result of {job.label} that was made in another way: "
+            f"{'; '.join(differences)}. Use another folder, or the same data, options and preset "
+            "as before."
+        )
+
+
+# a run ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Workplace:
+    """What every job is given."""
+
+    folder: Path
+    devices: tuple[str, ...] = ("cpu",)
+    jobs_per_device: int = 1
+    threads: int = 1
+    parent: int | None = None  # without which worker processes have no reason to go on
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    folder: Path,
+    *,
+    backend: str = "loky",
+    n_jobs: int | None = None,
+    scheduler: str | None = None,
+    threads: int = 1,
+    devices: Sequence[str] | None = None,
+    jobs_per_device: int = 1,
+    retry_failed: bool = False,
+    file: TextIO | None = None,
+) -> Report:
+    """Do the jobs that are not done yet.
+
+    Whatever ends the run, finished jobs stay finished, and the same call goes on where it
+    stopped. Two runs may work in one folder at the same time, and share the jobs.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        What to do, see :func:`~grmu_sk.benchmark.plan.make_jobs`.
+    folder : Path
+        Where results go.
+    backend : {"loky", "dask", "sequential"}, default="loky"
+        Processes of this machine, the workers of a Dask cluster, or none but this process.
+    n_jobs : int or None, default=None
+        Jobs at the same time; None takes one for each place on a GPU, or for each core. A Dask
+        cluster takes as many as it has threads.
+    scheduler : str or None, default=None
+        Address of the Dask scheduler, such as ``"tcp://host:8786"``; None takes the client that
+        is active.
+    threads : int, default=1
+        Of torch, for each job.
+    devices : sequence of str or None, default=None
+        torch's names of what may be used; None takes all GPUs, or the CPU if there is none.
+    jobs_per_device : int, default=1
+        How many jobs may share a GPU.
+    retry_failed : bool, default=False
+        Whether jobs that failed in an earlier run are tried again.
+    file : file or None, default=None
+        Where progress is shown; None takes standard error.
+
+    Returns
+    -------
+    Report
+        What happened.
+
+    Raises
+    ------
+    ValueError
+        If the backend is unknown, or there is no Dask client.
+    BenchmarkError
+        If the folder holds results that were made in another way, or steps of the comparison
+        speak of different rows.
+    ImportError
+        If Dask is asked for and not installed.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}.")
+    if scheduler is not None and backend != "dask":
+        raise ValueError("A scheduler is for the backend 'dask': add backend='dask'.")
+    folder = Path(folder).absolute()
+    for name in ("jobs", "models", "locks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
+    _refuse_other_settings(folder, jobs)
+    report = Report()
+    to_do = _to_do(folder, jobs, report, retry_failed)
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    chosen = tuple(devices or gpus or ["cpu"])
+    places = (os.cpu_count() or 1) if "cpu" in chosen else len(chosen) * jobs_per_device
+    parent = os.getpid() if backend == "loky" else None
+    place = _Workplace(folder, chosen, jobs_per_device, threads, parent)
+    try:
+        if to_do:
+            bar = tqdm(total=len(to_do), unit="job", file=file, disable=None, dynamic_ncols=True)
+            with _parallel(backend, n_jobs or places, scheduler) as parallel, bar:
+                for is_training in (True, False):  # which all others may wait for
+                    wave = [job for job in to_do if (job.kind == "training") == is_training]
+                    _do(parallel, place, wave, report, bar, file or sys.stderr)
+    finally:
+        write_results(folder)
+    return report
+
+
+def _do(
+    parallel: Parallel,
+    place: _Workplace,
+    jobs: list[Job],
+    report: Report,
+    bar: Any,
+    file: TextIO,
+) -> None:
+    written = monotonic()
+    while jobs:
+        busy = []
+        for job, status, reason, seconds in parallel(delayed(perform)(place, job) for job in jobs):
+            if status == BUSY:  # somebody else works on it
+                busy.append(job)
+                continue
+            if status == FAILED:
+                report.failed[job.label] = reason
+            elif seconds:
+                report.n_done += 1
+            else:
+                report.n_found += 1
+            text = f"{job.label}: {status}{reason and f': {reason}'}, {seconds:.1f} s"
+            bar.set_postfix_str(text, refresh=False)
+            bar.update()
+            if bar.disable:  # there is no terminal
+                bar.n += 1
+                print(f"{bar.n}/{bar.total} jobs, {text}", file=file, flush=True)
+            if monotonic() - written > SECONDS_BETWEEN_RESULTS:
+                write_results(place.folder)
+                written = monotonic()
+        if len(busy) == len(jobs):
+            sleep(1)
+        jobs = busy
+
+
+def _to_do(folder: Path, jobs: Sequence[Job], report: Report, retry_failed: bool) -> list[Job]:
+    """Return the jobs that are not done, and drop what has to be done again."""
+    records = {job.name: read_record(folder, job.name) for job in jobs}
+    wanted = {job.needs for job in jobs if records[job.name] is None}
+    to_do = []
+    for job in jobs:
+        record = records[job.name]
+        if record is not None and record["status"] == FAILED and not retry_failed:
+            report.failed[job.label] = record["reason"]
+        elif (
+            record is not None
+            and record["status"] == DONE
+            and (job.name not in wanted or _has_models(folder, job, record))
+        ):
+            report.n_found += 1
+        else:
+            if record is not None:  # else another runner may have written it meanwhile
+                (folder / "jobs" / f"{job.name}.json").unlink(missing_ok=True)
+            to_do.append(job)
+    return to_do
+
+
+def _has_models(folder: Path, job: Job, record: dict[str, Any]) -> bool:
+    for selection, checksum in record.get("models", {}).items():
+        path = model_path(folder, job.name, selection)
+        if not path.is_file() or _checksum(path) != checksum:
+            warnings.warn(f"{path} is missing or damaged; it is trained again.", stacklevel=2)
+            return False
+    return True
+
+
+def _checksum(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes were writing an hour ago or earlier."""
+    for path in folder.glob("*/.*.tmp"):
+        with suppress(FileNotFoundError):  # another runner removes them, too
+            if time() - path.stat().st_mtime > SECONDS_TO_WRITE:
+                path.unlink()
+
+
+@contextmanager
+def _parallel(backend: str, n_jobs: int, scheduler: str | None) -> Iterator[Parallel]:
+    """Yield joblib's Parallel: a job at a time, results as they come."""
+    options: dict[str, Any] = {
+        "batch_size": 1,
+        "return_as": "generator_unordered",
+        "pre_dispatch": "n_jobs",
+    }
+    if backend != "dask":
+        yield Parallel(n_jobs, backend=backend, **options)
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError(
+            "The backend 'dask' needs the package distributed: pip install grmu_sk[dask]."
+        ) from error
+    try:
+        client = Client.current() if scheduler is None else Client(scheduler)
+    except ValueError as error:
+        raise ValueError(
+            "There is no active Dask client: give the address of a scheduler, such as "
+            f"tcp://host:8786 ({error})."
+        ) from error
+    try:
+        with parallel_config(backend="dask", wait_for_workers_timeout=SECONDS_FOR_WORKERS):
+            yield Parallel(n_jobs=-1, **options)
+    finally:
+        if scheduler is not None:
+            client.close()
+
+
+# one job, in whatever process it landed -----------------------------------------------------------
+
+# a process does one job at a time, even where a scheduler gives it several threads: the seeds,
+# torch's number of threads and the peak of memory are the process's
+_one_job = threading.Lock()
+_loaded: dict[tuple[Problem, int], Splits] = {}
+_is_warm = threading.Event()
+_is_watching = threading.Event()
+
+
+def perform(place: _Workplace, job: Job) -> tuple[Job, str, str, float]:
+    """Do a job, unless it is done or somebody else does it.
+
+    Returns
+    -------
+    tuple of (Job, str, str, float)
+        The job, its status (done, failed or busy), why it failed, and the seconds it took; 0 if it
+        was there already.
+    """
+    if place.parent is not None and os.getppid() == place.parent and not _is_watching.is_set():
+        _is_watching.set()
+        threading.Thread(target=_end_with, args=(place.parent,), daemon=True).start()
+    if not place.folder.is_dir():
+        raise BenchmarkError(
+            f"This worker does not see {place.folder}: all workers need the same file system."
+        )
+    with _one_job, _held(place.folder / "locks" / f"{job.name}.lock") as is_ours:
+        if not is_ours:
+            return job, BUSY, "", 0.0
+        record = read_record(place.folder, job.name)  # another runner may have been quicker
+        if record is not None:
+            return job, record["status"], record.get("reason", ""), 0.0
+        start = perf_counter()
+        record = _attempt(place, job)
+        seconds = perf_counter() - start
+        if "needs" not in record:
+            whole: dict[str, Any] = {"kind": job.kind, "label": job.label, "columns": job.columns()}
+            whole |= {"settings": job.settings(), **record, "wall_seconds": seconds}
+            text = json.dumps(whole, indent=1) + "\n"
+            write_atomically(place.folder / "jobs" / f"{job.name}.json", text.encode())
+    return job, record["status"], record.get("reason", ""), seconds
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[bool]:
+    """Try to hold a lock, which the system releases when its owner dies, for a block."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    except NotImplementedError as error:
+        raise OSError(f"{path}: {error}. Use a folder on another file system.") from error
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent was killed; it would wait for jobs for minutes."""
+    while os.getppid() == parent:
+        sleep(SECONDS_BETWEEN_LOOKS)
+    os._exit(1)
+
+
+@contextmanager
+def _device(place: _Workplace) -> Iterator[str]:
+    """Wait for a place on a GPU and hold it for a block, against all processes of this user.
+
+    The CPU is not counted.
+    """
+    if "cpu" in place.devices:
+        yield "cpu"
+        return
+    user = os.environ.get("USER", "user")
+    folder = Path(tempfile.gettempdir()) / f"grmu_sk-{user}" / "devices"
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        # an empty device before the second place of a busy one
+        for number in range(place.jobs_per_device):
+            for device in place.devices:
+                name = re.sub(r"[^\w-]", "_", _identity(device))
+                with _held(folder / f"{name}.{number}.lock") as is_ours:
+                    if is_ours:
+                        yield device
+                        return
+        sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _identity(device: str) -> str:
+    """Return a name that processes with different numberings agree on."""
+    if torch.device(device).type == "cuda" and torch.cuda.is_available():
+        return str(torch.cuda.get_device_properties(device).uuid)
+    return device
+
+
+def _attempt(place: _Workplace, job: Job) -> dict[str, Any]:
+    """Return the record of a job that was done, or that failed by itself."""
+    torch.set_num_threads(place.threads)
+    torch.backends.cudnn.benchmark = False  # would choose among algorithms by their speed today
+    torch.backends.cudnn.deterministic = True
+    training = read_record(place.folder, job.needs) if job.needs else None
+    if job.needs and (training is None or training["status"] != DONE):
+        reason = f"the training it needs failed: {training['label'] if training else job.needs}"
+        return {"status": FAILED, "reason": reason, "needs": job.needs}
+    with _device(place) as device:
+        about = {"status": FAILED, "environment": _environment(device)}
+        try:
+            _reset_peak(device)
+            outcome = _Work(place.folder, job, device, training).run()
+        except BenchmarkError:
+            raise
+        except FloatingPointError as error:
+            return {**about, "reason": str(error)}
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            return {**about, "reason": reason, "traceback": traceback.format_exc()}
+        return {**about, "peak_memory_mb": _peak(device), **outcome, "status": DONE}
+
+
+class _Work:
+    """One job on one device."""
+
+    def __init__(
+        self, folder: Path, job: Job, device: str, training: dict[str, Any] | None
+    ) -> None:
+        self.folder, self.job, self.training = folder, job, training
+        self.splits = splits = load_once(job.problem, job.seed)
+        self.forget = np.empty(0, dtype=np.int64)
+        if job.forget:
+            self.forget = draw_forget_set(job.problem, splits, job.forget, job.ratio, job.seed)
+        if digest_of_rows(splits, self.forget) != job.rows:
+            raise BenchmarkError(
+                f"{job.label} was planned with other rows than those read now ({len(self.forget)} "
+                f"to forget of {len(splits.train.y)}). Were the files changed meanwhile?"
+            )
+        self.mask = np.isin(np.arange(len(splits.train.y)), self.forget)
+        self.row = replace(job.row, parameters=job.setting.parameters)
+        self.net = job.problem.net().set_params(**job.setting.net(), device=device)
+        if device != "cpu":
+            self.net.set_params(iterator_valid__batch_size=EVALUATION_BATCH_ON_GPU)
+        is_augmented = job.setting.augment and splits.augmented is not None
+        self.inputs = splits.augmented if is_augmented else splits.train.X
+
+    def run(self) -> dict[str, Any]:
+        """Return what the record says about the outcome."""
+        if self.job.kind == "evaluation":
+            return self._evaluate_training()
+        if not _is_warm.is_set():
+            warm_up(self.net, self.splits)
+            _is_warm.set()
+        return self._train() if self.job.kind == "training" else self._unlearn()
+
+    def _train(self) -> dict[str, Any]:
+        job, splits, net = self.job, self.splits, self.net
+        best = BestEpoch(splits.validation.X, splits.validation.y, np.unique(splits.train.y))
+        net.set_params(callbacks=[*(net.callbacks or []), ("best_epoch", best)])
+        if job.row == PRETRAIN:
+            last, seconds = train_on_all(net, splits, self.inputs, job.seed)
+        else:
+            last = make_unlearner(self.row, net, None, job.seed).set_params(store_data=False)
+            seconds = forget_rows(last, net, splits, self.inputs, self.mask)
+        checksums = {}
+        for selection, model in (("best", best.best_of(last)), ("last", last)):
+            path = model_path(self.folder, job.name, selection)
+            save(model, path)
+            checksums[selection] = _checksum(path)
+        return {
+            "models": checksums,
+            "kept_epochs": {"best": best.kept_epoch, "last": len(best.curve)},
+            "validation_accuracy": best.curve,
+            "epochs": len(best.curve),
+            "seconds": seconds,
+        }
+
+    def _evaluate_training(self) -> dict[str, Any]:
+        assert self.training is not None
+        kept = self.training["kept_epochs"][self.job.selection]
+        # what the model cost is what its training cost
+        cost = {name: self.training[name] for name in ("seconds", "peak_memory_mb")}
+        return {"metrics": self._metrics(self._trained()), **cost, "kept_epoch": kept}
+
+    def _unlearn(self) -> dict[str, Any]:
+        start = self._trained().net_ if self.training else None
+        unlearner = make_unlearner(self.row, self.net, start, self.job.seed)
+        seconds = forget_rows(unlearner, self.net, self.splits, self.inputs, self.mask)
+        return {"metrics": self._metrics(unlearner), "seconds": seconds}
+
+    def _trained(self) -> Any:
+        return load(model_path(self.folder, self.job.needs, self.job.selection), self.net)
+
+    def _metrics(self, model: Any) -> dict[str, float]:
+        job = self.job
+        if job.row != PRETRAIN and not np.array_equal(model.forget_idx_, self.forget):
+            raise BenchmarkError(
+                f"The model of {job.label} forgot other rows than those of its forget set "
+                f"({len(model.forget_idx_)} instead of {len(self.forget)}, or others)."
+            )
+        scores = evaluate(model, self.splits, self.mask, job.problem.pairs(job.forget))
+        return {name: 100 * float(value) for name, value in scores.items()}
+
+
+def load_once(problem: Problem, seed: int) -> Splits:
+    """Return the data of a seed; those used last are kept for the process's next job."""
+    if (problem, seed) not in _loaded:
+        _loaded.clear()  # before loading: two data sets may not fit into memory
+        _loaded[problem, seed] = problem.load(seed)
+    return _loaded[problem, seed]
+
+
+def _environment(device: str) -> dict[str, Any]:
+    is_gpu = torch.device(device).type == "cuda"
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "process": os.getpid(),
+        "device": device,
+        "device_name": torch.cuda.get_device_name(device) if is_gpu else None,
+        "versions": {name: version(name) for name in ("torch", "skorch", "scikit-learn", "numpy")},
+    }
+
+
+def _reset_peak(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):  # see proc(5); elsewhere there is no such number
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak(device: str) -> float | None:
+    """Return the most memory since then, in MB: of tensors on a GPU, or of the process."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    with suppress(OSError):
+        found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
+        return int(found[1]) / 1024 if found else None
+    return None

@@ -1,0 +1,226 @@
+"""The paper's networks, ResNet-18 and BERT, and a small one that is quick on a CPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torchvision.models import ResNet18_Weights
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from ..datasets.pretrained import from_pretrained, import_transformers
+from ..nets import SmallCNN
+
+__all__ = ["BertClassifier", "ChannelsLastCNN", "ResNet18"]
+
+IMAGENET = ResNet18_Weights.IMAGENET1K_V1
+HEAD = ("fc.weight", "fc.bias")
+COUNTER = "num_batches_tracked"  # which files of old versions of torch lack
+
+
+class ChannelsLastCNN(SmallCNN):
+    """A :class:`~grmu_sk.nets.SmallCNN` whose activations lie in memory with channels last.
+
+    Quicker on a CPU; outputs differ by rounding only. The weights stay as they are, since what
+    reads them (files, methods that rank them) expects the usual order.
+    """
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a batch of images."""
+        return super().forward(X.contiguous(memory_format=torch.channels_last))
+
+
+class ResNet18(ResNet):
+    """ResNet-18 [1]_ for square colour images, with a head of its own.
+
+    The features are the 512 numbers that enter the head, ``fc``. Images are to be scaled to
+    [-1, 1], as the paper [2]_ does with pretrained weights too.
+
+    Parameters
+    ----------
+    n_classes : int, default=2
+        Number of target labels, hence of logits.
+    weights : {"imagenet"}, str or Path or None, default=None
+        None gives random weights. A file (``.pth``, ``.pt`` or ``.safetensors``) gives the weights
+        in it, whether torchvision's or timm's, whose names are the same. ``"imagenet"`` gives
+        torchvision's, from its cache, or else downloaded once. The head is always new: its weights
+        in the file are left out.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist, or the weights cannot be downloaded; says which file to get and
+        where to put it.
+    ValueError
+        If the file holds other things than weights, or those of another network.
+
+    References
+    ----------
+    .. [1] K. He, X. Zhang, S. Ren and J. Sun. "Deep Residual Learning for Image Recognition". CVPR
+       2016.
+    .. [2] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from grmu_sk.benchmark.nets import ResNet18
+    >>> ResNet18(n_classes=9)(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 9])
+    """
+
+    def __init__(
+        self, n_classes: int = 2, *, weights: str | os.PathLike[str] | None = None
+    ) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=n_classes)
+        if weights is not None:
+            path = _imagenet() if weights == "imagenet" else Path(weights).expanduser()
+            _load_body(self, path)
+
+
+def _where_to_get(place: str) -> str:
+    return (
+        f"Get {IMAGENET.url} (45 MB, torchvision's weights trained on ImageNet) and put it {place} "
+        "and give its path as weights=..."
+    )
+
+
+def _imagenet() -> Path:
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(IMAGENET.url).name)
+    if not path.is_file():
+        try:
+            torch.hub.load_state_dict_from_url(
+                IMAGENET.url, model_dir=str(path.parent), check_hash=True, weights_only=True
+            )
+        except (OSError, RuntimeError) as error:
+            raise FileNotFoundError(
+                "The weights trained on ImageNet are not on this machine and could not be "
+                f"downloaded ({error}). {_where_to_get(f'at {path}, or anywhere else')}"
+            ) from error
+    return path
+
+
+def _load_body(net: nn.Module, path: Path) -> None:
+    """Load all weights but the head's, which must be there by name and shape."""
+    state = _read(path)
+    try:
+        body = {name: value for name, value in state.items() if name not in HEAD}
+        found = net.load_state_dict(body, strict=False)
+        missing = [n for n in found.missing_keys if n not in HEAD and not n.endswith(COUNTER)]
+        if missing or found.unexpected_keys:
+            raise ValueError(
+                f"{len(missing)} missing ({', '.join(missing[:3])}), "
+                f"{len(found.unexpected_keys)} unknown ({', '.join(found.unexpected_keys[:3])})"
+            )
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds the weights of another network than ResNet-18: {error}. "
+            f"{_where_to_get('anywhere')}"
+        ) from error
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no file {path} with weights of ResNet-18. {_where_to_get('anywhere')}"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's unpickler has a class of its own for what it refuses
+        raise ValueError(
+            f"{path} cannot be read as weights, and nothing else is loaded from a file: {error}. "
+            f"{_where_to_get('anywhere')}"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
+        raise ValueError(f"{path} does not hold weights by name. {_where_to_get('anywhere')}")
+    return state
+
+
+class BertClassifier(nn.Module):
+    """BERT with a linear head, on inputs of shape (n, length, 3): numbers, mask, segments.
+
+    The features, input of the head, are the pooled output after dropout: 768 numbers a row for
+    ``bert-base-uncased``. Needs the optional dependency ``transformers``.
+
+    Parameters
+    ----------
+    n_classes : int, default=2
+        Number of target labels, hence of logits.
+    weights : str or Path or None, default="bert-base-uncased"
+        A folder with pretrained weights as ``transformers`` saves them (``config.json`` and
+        ``model.safetensors``), or the name of a model, which is downloaded once. None gives random
+        weights.
+    config : mapping or None, default=None
+        Settings of ``transformers.BertConfig``: sizes with random weights, dropout with pretrained
+        ones.
+
+    Raises
+    ------
+    ImportError
+        If ``transformers`` is not installed.
+    FileNotFoundError
+        If the weights are neither in a local folder nor to be had from the network.
+    ValueError
+        If they are those of another network.
+
+    References
+    ----------
+    J. Devlin, M.-W. Chang, K. Lee and K. Toutanova. "BERT: Pre-training of Deep Bidirectional
+    Transformers for Language Understanding". NAACL 2019.
+    """
+
+    def __init__(
+        self,
+        n_classes: int = 2,
+        *,
+        weights: str | os.PathLike[str] | None = "bert-base-uncased",
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.bert = _bert(weights, dict(config or {}))
+        found = self.bert.config
+        rate = found.classifier_dropout
+        self.dropout = nn.Dropout(found.hidden_dropout_prob if rate is None else rate)
+        self.head = nn.Linear(found.hidden_size, n_classes)
+        nn.init.normal_(self.head.weight, std=found.initializer_range)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a batch of texts.
+
+        Parameters
+        ----------
+        X : torch.Tensor of shape (n_samples, length, 3)
+            For each token its number, 1 if it counts (0 for padding), and its segment.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples, n_classes)
+            Logits.
+        """
+        numbers, mask, segments = X.long().unbind(dim=-1)
+        output = self.bert(input_ids=numbers, attention_mask=mask, token_type_ids=segments)
+        return self.head(self.dropout(output.pooler_output))
+
+
+def _bert(weights: str | os.PathLike[str] | None, settings: dict[str, Any]) -> Any:
+    if weights is None:
+        transformers = import_transformers()
+        return transformers.BertModel(transformers.BertConfig(**settings))
+    files = "config.json and model.safetensors"
+    body, info = from_pretrained("BertModel", weights, files, output_loading_info=True, **settings)
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{weights} does not hold all weights of BERT: {len(missing)} are missing, "
+            f"{missing[0]} for one. It belongs to another network."
+        )
+    return body

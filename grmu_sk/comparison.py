@@ -1,0 +1,563 @@
+"""Compare unlearning methods in memory: train, let each forget, measure; and tune them first."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import ParameterGrid
+from sklearn.utils import Bunch
+from skorch import NeuralNet
+from torch.utils.data import Dataset, Subset
+
+from .base import BaseUnlearner
+from .groups import Pair, sample_forget_set
+from .metrics import (
+    AVERAGE_GAP_METRICS,
+    SplitPredictions,
+    average_gap_score,
+    evaluate_predictions,
+    group_accuracies,
+)
+from .results import (
+    AVERAGE_GAP,
+    COLUMNS,
+    GOLD,
+    PRETRAIN,
+    RESEEDED_GOLD,
+    RETRAIN,
+    Row,
+    format_table,
+    summarize,
+)
+from .unlearners import RetrainUnlearner, all_unlearners
+
+__all__ = [
+    "Row",
+    "Split",
+    "Splits",
+    "compare",
+    "evaluate",
+    "format_table",
+    "make_unlearner",
+    "rows_for",
+    "settings_of",
+    "summarize",
+    "tune",
+]
+
+RESEED = 1_000_003  # added to the seed of the second gold model
+NOT_PERCENT = ("seconds", "cost")
+N_WARM_UP_BATCHES = 2
+Scores = dict[str, float]
+
+
+# data -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs, labels and protected attribute of some rows."""
+
+    X: Any
+    y: NDArray[Any]
+    groups: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set cut for a comparison.
+
+    Parameters
+    ----------
+    name : str
+        What tables call the data set.
+    train, validation, test : Split
+        Disjoint rows. Validation rows are the membership attack's non-members; test rows are only
+        ever evaluated.
+    forget_groups : list of tuple
+        The groups (y, a) the requests come from.
+    augmented : Dataset or None, default=None
+        Inputs of the training rows as a net is to be trained on them, where a row comes out
+        differently each time. None if there is no such choice. What is evaluated is always
+        ``train.X``.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    forget_groups: list[Pair]
+    augmented: Any = None
+
+    @classmethod
+    def from_bunch(cls, name: str, bunch: Bunch) -> Splits:
+        """Cut a data set of :mod:`grmu_sk.datasets`, with names in place of numbers.
+
+        Parameters
+        ----------
+        name : str
+            What tables call the data set.
+        bunch : Bunch
+            As returned by a loader, for example
+            :func:`~grmu_sk.datasets.load_digits_on_backgrounds`. Its ``data`` must be an array or
+            a tensor.
+
+        Returns
+        -------
+        Splits
+            The forget group is the one that the paper forgets, where the data say so; else the
+            smallest group of the training rows.
+        """
+        y, a = bunch.get("forget_group") or bunch.smallest_group
+        labels, attributes = np.asarray(bunch.target_names), np.asarray(bunch.group_names)
+        train, validation, test = (
+            Split(bunch.data[rows], labels[bunch.target[rows]], attributes[bunch.groups[rows]])
+            for rows in (bunch.train, bunch.validation, bunch.test)
+        )
+        pair = (bunch.target_names[y], bunch.group_names[a])
+        return cls(name, train, validation, test, [pair])
+
+
+Load = Callable[[int], Splits]
+
+
+# the rows of a table ----------------------------------------------------------------------------
+
+
+def rows_for(
+    names: Iterable[str], parameters: Mapping[str, dict[str, Any]] | None = None
+) -> list[Row]:
+    """Return the rows of a table: what every comparison needs, and the methods asked for.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of the registry (:func:`grmu_sk.unlearners.all_unlearners`). Each method takes part
+        without and with REWEIGHT if it has that choice.
+    parameters : mapping of str to dict or None, default=None
+        Parameters of methods, by name, where they are not the class's defaults.
+
+    Returns
+    -------
+    list of Row
+        First retraining, the gold standard (retraining with REWEIGHT) and the gold standard with
+        another seed, then the methods.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
+    """
+    registry, names = dict(all_unlearners()), list(dict.fromkeys(names))
+    unknown = [name for name in names if name not in registry]
+    if unknown:
+        raise ValueError(f"Unknown methods {unknown}; there are: {', '.join(registry)}.")
+    asked = [
+        Row(name, reweight, parameters=(parameters or {}).get(name, {}))
+        for name in names
+        for reweight in ((False, True) if _has_reweight(registry[name]) else (False,))
+    ]
+    return list(dict.fromkeys([RETRAIN, GOLD, RESEEDED_GOLD, *asked]))
+
+
+@cache
+def unlearner_class(row: Row) -> type[BaseUnlearner]:
+    """Return the class behind a row; the models that are compared with are retrained ones."""
+    if row.method in (PRETRAIN.method, RESEEDED_GOLD.method):
+        return RetrainUnlearner
+    registry = dict(all_unlearners())
+    if row.method not in registry:
+        raise ValueError(f"There is no method {row.method!r}; there are {', '.join(registry)}.")
+    return registry[row.method]
+
+
+def _has_reweight(unlearner: type[BaseUnlearner]) -> bool:
+    return "reweight" in unlearner._get_param_names()
+
+
+def make_unlearner(row: Row, net: Any, pretrained: Any, seed: int) -> BaseUnlearner:
+    """Return the unfitted unlearner of a row.
+
+    Parameters
+    ----------
+    row : Row
+        Which.
+    net : NeuralNet
+        For methods that train from scratch.
+    pretrained : BaseUnlearner or NeuralNet
+        The trained one, for methods that start from it.
+    seed : int
+        Of its weights and batches.
+
+    Returns
+    -------
+    BaseUnlearner
+        The unlearner.
+    """
+    unlearner = unlearner_class(row)
+    needs_it = unlearner._needs_trained_net and unlearner._accepts_trained_net
+    return unlearner(
+        FrozenEstimator(pretrained) if needs_it else net,
+        random_state=seed + RESEED * (row.method == RESEEDED_GOLD.method),
+        **({"reweight": row.reweight} if _has_reweight(unlearner) else {}) | row.parameters,
+    )
+
+
+# the steps --------------------------------------------------------------------------------------
+
+
+def train_on_all(net: Any, splits: Splits, inputs: Any, seed: int) -> tuple[BaseUnlearner, float]:
+    """Return an unlearner without data, trained on all training rows, and the seconds it took."""
+    unlearner = RetrainUnlearner(net, random_state=seed, store_data=False)
+    start = _clock(net)
+    unlearner.fit(inputs, splits.train.y, splits.train.groups)
+    return unlearner, _clock(net) - start
+
+
+def forget_rows(
+    unlearner: BaseUnlearner, net: Any, splits: Splits, inputs: Any, forget: NDArray[np.bool_]
+) -> float:
+    """Fit an unlearner, let it forget rows, and return the seconds of the unlearning alone.
+
+    For a method that trains from scratch these are the seconds of its training.
+    """
+    train = splits.train
+    if not unlearner._needs_trained_net:
+        start = _clock(net)
+        unlearner.fit(inputs, train.y, train.groups, forget=forget)
+        return _clock(net) - start
+    unlearner.fit(inputs, train.y, train.groups)
+    start = _clock(net)
+    unlearner.unlearn(np.flatnonzero(forget))
+    return _clock(net) - start
+
+
+def evaluate(
+    unlearner: BaseUnlearner,
+    splits: Splits,
+    forget: NDArray[np.bool_],
+    forget_groups: list[Pair] | None = None,
+) -> Scores:
+    """Compute all metrics of a model from one forward pass a split.
+
+    Parameters
+    ----------
+    unlearner : BaseUnlearner
+        A fitted unlearner.
+    splits : Splits
+        The data.
+    forget : ndarray of bool
+        Mask of the training rows that count as forgotten.
+    forget_groups : list of tuple or None, default=None
+        The groups (y, a) that they come from; None or empty takes those of ``splits``.
+
+    Returns
+    -------
+    dict of str to float
+        Fractions in [0, 1]. What is undefined for want of test rows is left out.
+    """
+    y, proba = splits.train.y, unlearner.predict_proba(splits.train.X)
+    test, holdout = (
+        SplitPredictions(split.y, unlearner.predict_proba(split.X), split.groups)
+        for split in (splits.test, splits.validation)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        scores = evaluate_predictions(
+            classes=unlearner.classes_,
+            remaining=SplitPredictions(y[~forget], proba[~forget]),
+            forget=SplitPredictions(y[forget], proba[forget]),
+            test=test,
+            holdout=holdout,
+            forget_groups=forget_groups or splits.forget_groups,
+            empty="nan",
+            n_jobs=1,
+        )
+    predicted = unlearner.classes_[np.asarray(test.proba).argmax(axis=1)]
+    by_group = group_accuracies(splits.test.y, predicted, groups=splits.test.groups)
+    scores |= {f"group_accuracy[{y}, {a}]": accuracy for (y, a), accuracy in by_group.items()}
+    return {name: value for name, value in scores.items() if not np.isnan(value)}
+
+
+def warm_up(net: Any, splits: Splits) -> None:
+    """Let a new process do what is done only once, so that it is not counted."""
+    train = splits.train
+    size = net.batch_size if net.batch_size > 0 else len(train.y)
+    _, of_each_class = np.unique(train.y, return_index=True)
+    rows = np.union1d(of_each_class, np.arange(min(N_WARM_UP_BATCHES * size, len(train.y))))
+    X = Subset(train.X, rows.tolist()) if isinstance(train.X, Dataset) else train.X[rows]
+    once = RetrainUnlearner(clone(net).set_params(max_epochs=1, callbacks=[]), store_data=False)
+    once.fit(X, train.y[rows], train.groups[rows])
+
+
+def _clock(net: Any) -> float:
+    """Return seconds: of work on a CPU, whatever else runs there, and of waiting on a GPU."""
+    device = torch.device(net.device or "cpu")
+    if device.type == "cpu":
+        return process_time()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter()
+
+
+# the comparison ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all rows of one seed share."""
+
+    seed: int
+    net: Any
+    load: Load
+    ratio: float
+
+    def data(self) -> tuple[Splits, NDArray[np.bool_]]:
+        torch.set_num_threads(1)  # in worker processes too: small nets gain nothing from more
+        splits = self.load(self.seed)
+        rows = sample_forget_set(
+            splits.train.y,
+            splits.train.groups,
+            forget_groups=splits.forget_groups,
+            ratio=self.ratio,
+            random_state=self.seed,
+        )
+        return splits, np.isin(np.arange(len(splits.train.y)), rows)
+
+    def pretrain(self) -> tuple[int, BaseUnlearner, Scores]:
+        splits, mask = self.data()
+        warm_up(self.net, splits)
+        unlearner, seconds = train_on_all(self.net, splits, splits.train.X, self.seed)
+        return self.seed, unlearner, evaluate(unlearner, splits, mask) | {"seconds": seconds}
+
+    def unlearn(self, row: Row, pretrained: BaseUnlearner) -> tuple[int, Row, Scores | None]:
+        """Let one method forget; None stands for a loss that was not finite."""
+        splits, mask = self.data()
+        unlearner = make_unlearner(row, self.net, pretrained, self.seed)
+        try:
+            seconds = forget_rows(unlearner, self.net, splits, splits.train.X, mask)
+        except FloatingPointError:
+            return self.seed, row, None
+        return self.seed, row, evaluate(unlearner, splits, mask) | {"seconds": seconds}
+
+
+def compare(
+    net: Any,
+    load: Load,
+    rows: Sequence[Row],
+    *,
+    ratio: float = 0.5,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    n_jobs: int = 1,
+    on_step: Callable[[str], None] = lambda label: None,
+) -> pd.DataFrame:
+    """Compare unlearning methods against the gold standard.
+
+    For each seed a forget set is drawn, the net is trained on all training rows (``pretrain``),
+    and every method forgets. The gold standard of a seed is ``retrain`` with REWEIGHT; the average
+    gap is computed per seed.
+
+    Parameters
+    ----------
+    net : skorch net
+        What is trained; not modified.
+    load : callable
+        ``load(seed) -> Splits``, the data of one run. Data that is drawn at random is best drawn
+        anew for each seed, or all runs share the luck of one draw.
+    rows : sequence of Row
+        Who takes part; see :func:`rows_for`. The gold standard must be among them.
+    ratio : float, default=0.5
+        Share of the forget group that is to be forgotten.
+    seeds : sequence of int, default=(0, 1, 2, 3, 4)
+        One run each: forget set, initial weights and batches.
+    n_jobs : int, default=1
+        Processes to use.
+    on_step : callable, default does nothing
+        Called with a label after each training or unlearning run.
+
+    Returns
+    -------
+    DataFrame
+        Columns dataset, ratio, seed, method, reweight, metric, value. Metrics are in percent;
+        ``seconds`` is the time of the unlearning run, and ``cost`` that time in training epochs
+        of the same seed's pretraining. ``group_accuracy`` rows carry the group in their metric:
+        ``group_accuracy[even, orange]``. A method whose loss was not finite has NaN.
+
+    Raises
+    ------
+    TypeError
+        If the net is none.
+    ValueError
+        If the gold standard is not among the rows, or seeds are missing or repeated; if ``ratio``
+        is out of range, or nothing can be forgotten.
+    FloatingPointError
+        If the loss of pretraining or of the gold standard is not finite.
+    """
+    results = _compare(net, load, rows, ratio, seeds, n_jobs, on_step)
+    dataset, names = load(seeds[0]).name, list(results[seeds[0], PRETRAIN] or {})
+    lines = [
+        (dataset, ratio, seed, row.method, int(row.reweight), name, _in_percent(name, value))
+        for seed in seeds
+        for row in (PRETRAIN, *rows)
+        for name, value in (results[seed, row] or dict.fromkeys(names, float("nan"))).items()
+    ]
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def _in_percent(metric: str, value: float) -> float:
+    return value if metric in NOT_PERCENT else 100 * value
+
+
+def _compare(
+    net: Any,
+    load: Load,
+    rows: Sequence[Row],
+    ratio: float,
+    seeds: Sequence[int],
+    n_jobs: int,
+    on_step: Callable[[str], None],
+) -> dict[tuple[int, Row], Scores | None]:
+    if not isinstance(net, NeuralNet):
+        raise TypeError(f"net must be a skorch net, got {net!r}.")
+    if GOLD not in rows:
+        raise ValueError(
+            "rows lack the gold standard, retrain with REWEIGHT, which all others are compared "
+            "with: see rows_for."
+        )
+    if len(seeds) == 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must name at least one seed, and none twice; got {seeds!r}.")
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    runs = {seed: _Run(seed, net, load, ratio) for seed in seeds}
+    results: dict[tuple[int, Row], Scores | None] = {}
+    pretrained: dict[int, BaseUnlearner] = {}
+    for seed, unlearner, scores in parallel(delayed(run.pretrain)() for run in runs.values()):
+        pretrained[seed], results[seed, PRETRAIN] = unlearner, scores
+        on_step(PRETRAIN.label)
+    jobs = (
+        delayed(run.unlearn)(row, pretrained[seed]) for seed, run in runs.items() for row in rows
+    )
+    for seed, row, found in parallel(jobs):
+        results[seed, row] = found
+        on_step(row.label)
+    _add_gap_and_cost(results, net.max_epochs)
+    return results
+
+
+def _add_gap_and_cost(results: dict[tuple[int, Row], Scores | None], epochs: int) -> None:
+    for (seed, _), scores in results.items():
+        gold, pretrain = results[seed, GOLD], results[seed, PRETRAIN]
+        if gold is None:
+            raise FloatingPointError(
+                f"The loss of the gold standard became NaN or infinite with seed {seed}, so that "
+                "nothing can be compared with it. Lower the net's learning rate."
+            )
+        if scores is not None and pretrain is not None:  # pretraining raises by itself
+            scores[AVERAGE_GAP] = average_gap_score(
+                {metric: [scores[metric]] for metric in AVERAGE_GAP_METRICS},
+                {metric: [gold[metric]] for metric in AVERAGE_GAP_METRICS},
+            )
+            scores["cost"] = scores["seconds"] * epochs / pretrain["seconds"]
+
+
+# tuning -----------------------------------------------------------------------------------------
+
+
+def settings_of(row: Row) -> list[Row]:
+    """Return a row with each setting of the method's own documented grid.
+
+    Parameters
+    ----------
+    row : Row
+        A row of the table.
+
+    Returns
+    -------
+    list of Row
+        At least one; the row itself where there is nothing to choose.
+    """
+    settings = list(ParameterGrid(unlearner_class(row).search_grid))
+    return [
+        replace(row, variant=str(number) if setting else "", parameters=row.parameters | setting)
+        for number, setting in enumerate(settings)
+    ]
+
+
+def tune(
+    net: Any,
+    load: Load,
+    rows: Sequence[Row],
+    *,
+    seeds: Sequence[int],
+    ratio: float = 0.5,
+    n_jobs: int = 1,
+    on_step: Callable[[str], None] = lambda label: None,
+) -> tuple[list[Row], pd.DataFrame]:
+    """Choose the setting with the best average gap on validation rows, for each row of a table.
+
+    Test rows are not read: validation rows stand in for them.
+
+    Parameters
+    ----------
+    net : skorch net
+        What is trained; not modified.
+    load : callable
+        ``load(seed) -> Splits``.
+    rows : sequence of Row
+        Who takes part, the gold standard among them.
+    seeds : sequence of int
+        Runs to average over; other ones than those to be reported.
+    ratio : float, default=0.5
+        Share of the forget group that is to be forgotten.
+    n_jobs : int, default=1
+        Processes to use.
+    on_step : callable, default does nothing
+        Called with a label after each run.
+
+    Returns
+    -------
+    chosen : list of Row
+        The rows with their chosen parameters.
+    report : DataFrame
+        One row a method and setting: method, reweight, setting, avg_gap (mean over seeds, in
+        percent; NaN if a run failed), seconds (of all runs), chosen.
+    """
+    tried = [setting for row in rows for setting in settings_of(row)]
+    results = _compare(net, _OnValidation(load), tried, ratio, seeds, n_jobs, on_step)
+    lines = []
+    for row in tried:
+        found = [results[seed, row] or {} for seed in seeds]
+        gap, seconds = (
+            np.array([scores.get(name, np.nan) for scores in found])
+            for name in (AVERAGE_GAP, "seconds")
+        )
+        values = (100 * gap.mean(), np.nansum(seconds))
+        lines.append((row.method, row.reweight, row.parameters, *values))
+    report = pd.DataFrame(lines, columns=["method", "reweight", "setting", "avg_gap", "seconds"])
+    best = report.fillna({"avg_gap": -1}).groupby(["method", "reweight"])["avg_gap"].idxmax()
+    report["chosen"] = report.index.isin(best)
+    chosen = [replace(tried[number], variant="") for number in np.flatnonzero(report["chosen"])]
+    return chosen, report
+
+
+class _OnValidation:
+    """Data in which validation rows stand in for test rows."""
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+
+    def __call__(self, seed: int) -> Splits:
+        splits = self.load(seed)
+        return replace(splits, test=splits.validation)

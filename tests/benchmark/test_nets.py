@@ -1,0 +1,207 @@
+import sys
+
+import official_trees as trees
+import pytest
+import torch
+import transformers
+from conftest import make_net
+from safetensors.torch import save_file
+from torchvision import models
+
+from grmu_sk.benchmark.nets import BertClassifier, ChannelsLastCNN, ResNet18
+from grmu_sk.datasets import load_multinli
+from grmu_sk.datasets.multinli import tokenize
+from grmu_sk.datasets.pretrained import load_tokenizer
+from grmu_sk.features import find_feature_layer
+from grmu_sk.nets import SmallCNN
+
+TINY = {
+    "vocab_size": 60,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 32,
+}
+
+
+@pytest.fixture(scope="module")
+def imagenet():
+    """Random weights of torchvision's own network with its thousand classes."""
+    torch.manual_seed(0)
+    return models.resnet18(weights=None)
+
+
+def check_body(net, imagenet, n_classes):
+    images, kept = torch.randn(2, 3, 64, 64), []
+    for module in (net.eval(), imagenet.eval()):
+        module.fc.register_forward_pre_hook(lambda layer, inputs: kept.append(inputs[0]))
+        module(images)
+    assert torch.equal(*kept[:2])
+    assert net(images).shape == (2, n_classes)
+    assert not torch.equal(net.fc.weight, imagenet.fc.weight[:n_classes])
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_classes"),
+    [("torch", 1000), ("safetensors", 9), ("nested", 9), ("without counters", 9), ("headless", 9)],
+)
+def test_weights_from_a_file(imagenet, tmp_path, kind, n_classes):
+    state = dict(imagenet.state_dict())
+    path = tmp_path / ("weights.safetensors" if kind == "safetensors" else "weights.pth")
+    if kind == "without counters":  # as files of old versions of torch
+        state = {name: value for name, value in state.items() if "num_batches" not in name}
+    if kind == "headless":
+        state = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"state_dict": state, "epoch": 90} if kind == "nested" else state, path)
+    check_body(ResNet18(n_classes, weights=path), imagenet, n_classes)
+    net = make_net(ResNet18, module__n_classes=3, module__weights=path).initialize()
+    assert find_feature_layer(net, torch.zeros(2, 3, 32, 32)) == ("fc", "input")
+
+
+def test_imagenet_weights_are_taken_from_the_cache_or_it_says_where_to_put_them(
+    imagenet, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def refuse(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    with pytest.raises(FileNotFoundError, match="no route to host") as caught:
+        ResNet18(2, weights="imagenet")
+    place = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    assert str(place) in str(caught.value)
+    assert models.ResNet18_Weights.IMAGENET1K_V1.url in str(caught.value)
+    torch.save(imagenet.state_dict(), place)
+    check_body(ResNet18(4, weights="imagenet"), imagenet, 4)
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (self.path.touch, ())
+
+
+def test_other_files_are_refused(imagenet, tmp_path):
+    path, touched = tmp_path / "weights.pth", tmp_path / "touched"
+    grey = {**imagenet.state_dict(), "conv1.weight": torch.zeros(64, 1, 7, 7)}
+    for content, message in [
+        (b"not a pickle", "cannot be read as weights"),
+        ([1, 2], "does not hold weights by name"),
+        ({"weights": Malicious(touched)}, "nothing else is loaded"),
+        (models.resnet34(weights=None).state_dict(), r"0 missing .*unknown \(layer1.2"),
+        (models.squeezenet1_1(weights=None).state_dict(), r"missing \(conv1.weight"),
+        (grey, r"size mismatch for conv1.weight"),
+    ]:
+        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+        with pytest.raises(ValueError, match=message):
+            ResNet18(2, weights=path)
+    assert not touched.exists()
+    with pytest.raises(FileNotFoundError, match=r"no file .*none.pth .*download.pytorch.org"):
+        ResNet18(2, weights=tmp_path / "none.pth")
+
+
+def test_channels_last_computes_the_same_as_the_plain_network():
+    torch.manual_seed(0)
+    net, plain = ChannelsLastCNN(9, width=8, depth=4), SmallCNN(9, width=8, depth=4)
+    plain.load_state_dict(net.state_dict())
+    X, y, seen, gradients = torch.randn(20, 3, 32, 32), torch.randint(9, (20,)), [], []
+    net.features[0].register_forward_pre_hook(lambda layer, args: seen.append(args[0]))
+    for module in (plain, net):
+        loss = torch.nn.functional.cross_entropy(module(X), y)
+        loss.backward()
+        gradients.append([loss, *(p.grad for p in module.parameters())])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert all(p.is_contiguous() for p in net.parameters())
+    assert seen[0].is_contiguous(memory_format=torch.channels_last) and not seen[0].is_contiguous()
+
+
+def make_inputs(n_rows=6, length=8):
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randint(5, 60, (n_rows, length), generator=generator)
+    mask, segments = torch.ones_like(numbers), torch.zeros_like(numbers)
+    mask[:3, 6:] = 0
+    segments[:, 4:] = 1
+    return torch.stack([numbers, mask, segments], dim=2).int()
+
+
+def test_logits_are_those_of_transformers(tmp_path):
+    torch.manual_seed(0)
+    original = transformers.BertForSequenceClassification(transformers.BertConfig(**TINY)).eval()
+    original.save_pretrained(tmp_path)
+    net = BertClassifier(2, weights=tmp_path).eval()
+    net.head.load_state_dict(original.classifier.state_dict())
+    X = make_inputs()
+    with torch.no_grad():
+        expected = original(
+            input_ids=X[..., 0], attention_mask=X[..., 1], token_type_ids=X[..., 2]
+        ).logits
+        assert torch.equal(net(X), expected)
+        # padding counts for nothing, what is not padding counts
+        other = X.clone()
+        other[:3, 7, 0] = 5
+        torch.testing.assert_close(net(other), expected)
+        other[3:, 7, 0] = (X[3:, 7, 0] + 1) % 60
+        assert not torch.allclose(net(other)[3:], expected[3:])
+    net = make_net(BertClassifier, module__n_classes=3, module__weights=tmp_path).initialize()
+    assert find_feature_layer(net, X) == ("head", "input")
+
+
+def test_bert_without_weights_or_with_others(tmp_path):
+    random = BertClassifier(3, weights=None, config=TINY | {"hidden_dropout_prob": 0.3})
+    assert random.dropout.p == 0.3
+    assert random(make_inputs()).shape == (6, 3)
+    transformers.BertForMaskedLM(transformers.BertConfig(**TINY)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"2 are missing, pooler.dense.bias for one"):
+        BertClassifier(2, weights=tmp_path)
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "sentence", "never", "number", "one", "two"]
+WORDS += [",", *(str(number) for number in range(20))]
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    transformers.BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def test_sentences_are_tokenized(tokenizer, tmp_path):
+    root = trees.multinli_tree(tmp_path / "multinli", n_each=1, inputs="sentences")
+    bunch = load_multinli(root, tokenizer=tokenizer, max_length=16)
+    row = int(bunch.test[1])  # contradiction with a negation
+    assert bunch.groups[row] == 1
+    text = f"[CLS] sentence {row} , number one [SEP] never sentence {row} two [SEP]".split()
+    expected = [WORDS.index(word) for word in text]
+    pad = 16 - len(expected)
+    assert bunch.data[row, :, 0].tolist() == expected + [0] * pad
+    assert bunch.data[row, :, 1].tolist() == [1] * len(expected) + [0] * pad
+    assert bunch.data[row, :, 2].tolist() == [0] * 7 + [1] * (len(expected) - 7) + [0] * pad
+
+
+def test_long_pairs_are_cut(tokenizer):
+    X = tokenize(load_tokenizer(tokenizer), ["one " * 30, "two"], ["two", "one " * 30], 12)
+    assert X[:, :, 1].all()
+    one, two = WORDS.index("one"), WORDS.index("two")
+    assert X[0, :, 0].tolist() == [2, *[one] * 8, 3, two, 3]
+    assert X[1, :, 0].tolist() == [2, two, 3, *[one] * 8, 3]
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, lambda name: BertClassifier(2, weights=name)])
+def test_neither_folder_nor_network_nor_package(load, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=r"not a folder here.*put them into a folder"):
+        load("bert-base-uncased")
+    with pytest.raises(FileNotFoundError, match="does not hold what is needed"):
+        load(tmp_path)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"pip install 'grmu_sk\[text\]'"):
+        load(tmp_path)

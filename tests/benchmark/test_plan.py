@@ -1,0 +1,173 @@
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from quick_benchmark import UNLEARNING, job_of, preset, quick_jobs
+
+from grmu_sk.benchmark import Preset, Row, get_preset, get_problem, make_jobs, make_rows
+from grmu_sk.benchmark.plan import digest_of_rows, draw_forget_set
+from grmu_sk.comparison import RESEED, Split, Splits, make_unlearner, unlearner_class
+from grmu_sk.groups import sample_forget_set
+from grmu_sk.results import GOLD, PRETRAIN, RESEEDED_GOLD, RETRAIN
+from grmu_sk.unlearners import all_unlearners
+
+EXACT = [PRETRAIN, RETRAIN, GOLD, RESEEDED_GOLD]
+
+
+def test_which_rows_take_part():
+    assert make_rows(["miu"]) == [*EXACT, Row("miu", False), Row("miu", True)]
+    assert make_rows("retrain") == EXACT
+    approximate = {Row(n, on) for n in ("l1_sparse", "salun", "scrub", "miu") for on in (0, 1)}
+    assert set(make_rows("paper")) == {*EXACT, Row("group_dro", False), *approximate}
+    rows = make_rows("all")
+    for name, unlearner in all_unlearners():
+        switches = {row.reweight for row in rows if row.method == name}
+        assert switches == ({0, 1} if "reweight" in unlearner._get_param_names() else {0}), name
+    assert len(rows) == len(set(rows))
+    rows = make_rows(["no_op"], ablations=True, weights=[0.1, 10])
+    assert [row.label for row in rows[4:]] == [
+        "no_op",
+        "miu",
+        "miu, no retaining",
+        "miu, no unlearning",
+        "miu, no calibration",
+        "miu + reweight, lam=0.1",
+        "miu + reweight, lam=10",
+    ]
+    for row in rows:
+        assert set(row.parameters) <= set(unlearner_class(row)._get_param_names())
+    with pytest.raises(ValueError, match=r"Unknown methods \['magic'\]; there are: bad_teacher"):
+        make_rows(["miu", "magic"])
+    with pytest.raises(ValueError, match="must not be negative"):
+        make_rows("paper", weights=[-1])
+
+
+def test_pretraining_is_shared_and_retraining_is_not():
+    jobs = quick_jobs(seeds=[0, 1], ratios=[0.2, 0.5], forget=["group", "random"])
+    trainings = Counter(job.row for job in jobs if job.kind == "training")
+    assert trainings == {PRETRAIN: 2, RETRAIN: 8, GOLD: 8, RESEEDED_GOLD: 8}
+    assert len({job.name for job in jobs}) == len(jobs)
+    done = set()
+    for job in jobs:  # whatever is needed comes before
+        assert not job.needs or job.needs in done
+        done.add(job.name)
+
+
+def test_settings_reach_the_jobs():
+    settings = preset(unlearning={**UNLEARNING, "lam": 3.0, "forget_epochs": 1})
+    rows = make_rows(["miu", "sisa"], ablations=True, weights=[7])
+    problem = get_problem("digits", device="cpu")
+    jobs, _ = make_jobs(problem, settings, rows, seeds=[0])
+    of = {job.row: job for job in jobs if job.kind != "evaluation"}
+    miu = of[Row("miu", True)].setting
+    assert (miu.lr, miu.parameters["lam"], miu.parameters["reweight"]) == (0.01, 3.0, True)
+    assert of[Row("miu", True, "lam=7")].setting.parameters["lam"] == 7
+    off = of[Row("miu", False, "no_retaining")].setting.parameters
+    assert (off["retaining"], off["lam"], off["reweight"]) == (False, 3.0, False)
+    sisa = of[Row("sisa", False)]
+    assert (sisa.setting.lr, sisa.needs) == (0.05, ""), "it trains its nets by itself"
+    net = problem.net()
+    built = make_unlearner(replace(RESEEDED_GOLD, parameters={}), net, None, seed=5)
+    assert (built.random_state, built.reweight, built.estimator) == (5 + RESEED, True, net)
+    built = make_unlearner(Row("miu", False, "x", {"calibration": False}), net, net, seed=5)
+    assert (built.calibration, built.reweight, built.random_state) == (False, False, 5)
+
+
+def test_rows_without_a_setting_are_left_out_or_refused():
+    own = {name: {"lr": 0.1, "batch_size": 8, "epochs": 1} for name in ("pretrain", "retrain")}
+    own["retrain + reweight"] = own["retrain"]
+    table = {"digits/small_cnn": {"training": own, "unlearning": {"scrub": own["retrain"]}}}
+    problem, settings = get_problem("digits", device="cpu"), Preset("partial", table)
+    rows = make_rows(["scrub"])
+    jobs, left_out = make_jobs(problem, settings, rows, seeds=[0], is_optional=True)
+    assert {job.row for job in jobs} == {*EXACT, Row("scrub", False)}
+    assert len(left_out) == 1 and "no setting of scrub + reweight" in left_out[0]
+    with pytest.raises(ValueError, match=r"no setting of scrub \+ reweight"):
+        make_jobs(problem, settings, rows, seeds=[0])
+    for options, message in [
+        ({"selections": ["first"]}, "selections must be of"),
+        ({"selections": []}, "selections must be of"),
+        ({"forget": ["groups-9"]}, "no forget set 'groups-9'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            quick_jobs(**options)
+    jobs, left_out = make_jobs(problem, get_preset("shared"), make_rows("all"), seeds=[0])
+    assert not left_out and len({job.name for job in jobs}) == len(jobs)
+
+
+def test_everything_that_decides_the_outcome_and_nothing_else_is_in_the_name():
+    jobs = quick_jobs(("miu", "group_dro"))
+    script = (
+        "import json; from quick_benchmark import quick_jobs; "
+        "print(json.dumps([job.name for job in quick_jobs(('miu', 'group_dro'))]))"
+    )
+    places = [str(Path(__file__).parent), *sys.path]
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONHASHSEED": "12345"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(found.stdout) == [job.name for job in jobs], "the same in another process"
+    job = job_of(jobs, "unlearning", "miu", True, "best")
+    setting = job.setting
+    others = [
+        replace(job, seed=1),
+        replace(job, ratio=0.4),
+        replace(job, rows="f" * 64),
+        replace(job, selection="last"),
+        replace(job, needs="other"),
+        replace(job, row=Row("miu", True, "x")),
+        replace(job, problem=replace(job.problem, weights="imagenet")),
+        replace(job, problem=replace(job.problem, image_size=8)),
+        *(
+            replace(job, setting=replace(setting, **change))
+            for change in (
+                {"lr": 0.06},
+                {"batch_size": 32},
+                {"epochs": 3},
+                {"schedule": "constant"},
+                {"momentum": 0.8},
+                {"parameters": {**setting.parameters, "lam": 7.0}},
+            )
+        ),
+    ]
+    assert len({job.name, *(other.name for other in others)}) == 1 + len(others)
+    elsewhere = replace(job.problem, root=Path("x"), device="cuda", num_workers=3)
+    assert replace(job, problem=elsewhere).name == job.name, "where it runs decides nothing"
+
+
+def test_forget_sets_are_drawn_from_the_pool_of_their_groups():
+    problem = get_problem("digits", device="cpu")
+    splits = problem.load(0)
+    rows = draw_forget_set(problem, splits, "group", 0.5, 3)
+    y, a = splits.train.y, splits.train.groups
+    again = sample_forget_set(y, a, forget_groups=[("even", "orange")], ratio=0.5, random_state=3)
+    assert rows.tolist() == again.tolist()
+    every = draw_forget_set(problem, splits, "random", 0.4, 0)
+    assert len(every) == int(0.4 * len(y)) and (np.diff(every) > 0).all()
+    assert len(set(zip(y[every], a[every], strict=True))) == 4
+
+
+@pytest.mark.parametrize("change", ["order", "name", "labels", "attributes", "test", "forgotten"])
+def test_other_rows_have_another_digest(change):
+    y, a = np.array(["m", "k", "m", "k"]), np.array([5, 5, 7, 7])
+    train, test = Split(None, y, a), Split(None, y[:2], a[:2])
+    splits = Splits("tiny", train, test, test, [("m", 5)])
+    assert digest_of_rows(splits, [0]) == digest_of_rows(replace(splits, augmented=1), [0])
+    other, forget = {
+        "order": (replace(splits, train=Split(None, y[::-1], a[::-1])), [0]),
+        "name": (replace(splits, name="other"), [0]),
+        "labels": (replace(splits, train=Split(None, y[::-1], a)), [0]),
+        "attributes": (replace(splits, train=Split(None, y, a[::-1])), [0]),
+        "test": (replace(splits, test=train), [0]),
+        "forgotten": (splits, [1]),
+    }[change]
+    assert digest_of_rows(other, forget) != digest_of_rows(splits, [0])

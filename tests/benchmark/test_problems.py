@@ -1,0 +1,239 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from conftest import same_weights
+from official_trees import adult_tree, celeba_tree, fairface_tree, multinli_tree, waterbirds_tree
+from sklearn.frozen import FrozenEstimator
+from torch import nn
+
+from grmu_sk import MIUUnlearner, RetrainUnlearner
+from grmu_sk.benchmark import Row, get_preset, get_problem, problem_names
+from grmu_sk.benchmark.plan import draw_forget_set
+from grmu_sk.datasets import ImageRows, load_adult, load_fairface
+from grmu_sk.nets import SmallCNN
+from grmu_sk.results import GOLD, PRETRAIN
+from grmu_sk.training import fresh_net
+
+TREES = {
+    "celeba": celeba_tree,
+    "celeba_attractive": celeba_tree,
+    "waterbirds": waterbirds_tree,
+    "fairface": fairface_tree,
+    "multinli": multinli_tree,
+    "adult_sex": adult_tree,
+    "adult_race": adult_tree,
+}
+IMAGES = ("celeba", "celeba_attractive", "waterbirds", "fairface")
+
+
+class TinyText(nn.Module):
+    """Stands in for BERT: it embeds token numbers."""
+
+    def __init__(self, n_classes, weights=None):
+        super().__init__()
+        self.embedding = nn.Embedding(2000, 4)
+        self.head = nn.Linear(4, n_classes)
+
+    def forward(self, X):
+        numbers, mask, _ = X.long().unbind(dim=-1)
+        return self.head((self.embedding(numbers) * mask[:, :, None]).mean(dim=1))
+
+
+class TinyImages(SmallCNN):
+    """Stands in for ResNet-18 where the network does not matter: it is quicker."""
+
+    def __init__(self, n_classes, weights=None):
+        super().__init__(n_classes, width=4)
+
+
+STAND_INS = {"bert": TinyText, "resnet18": TinyImages}
+
+
+@pytest.fixture(scope="session")
+def roots(tmp_path_factory):
+    """A tiny tree of each data set, written once."""
+    trees = {}
+    for write in set(TREES.values()):
+        more = {"n_each": 12} if write is adult_tree else {}
+        trees[write] = write(tmp_path_factory.mktemp(write.__name__), **more)
+    return {name: trees[write] for name, write in TREES.items()}
+
+
+def problem_of(name, roots, **options):
+    if name in IMAGES:
+        options = {"image_size": 16, **options}
+        if options.get("net") != "small_cnn":
+            options.setdefault("weights", "none")
+    return get_problem(name, roots.get(name), device="cpu", **options)
+
+
+@pytest.mark.parametrize("name", problem_names())
+def test_splits_and_forget_sets_of_every_problem(name, roots):
+    problem = pickle.loads(pickle.dumps(problem_of(name, roots)))
+    splits = problem.load(0)
+    assert splits.name == name
+    assert splits.forget_groups == problem.forget_sets["group"]
+    for part in (splits.train, splits.validation, splits.test):
+        assert len(part.X) == len(part.y) == len(part.groups) > 0
+    y, a = splits.train.y, splits.train.groups
+    for forget, pairs in problem.forget_sets.items():
+        rows = draw_forget_set(problem, splits, forget, 0.5, 0)
+        drawn = set(zip(y[rows].tolist(), a[rows].tolist(), strict=True))
+        pool = [
+            (label, group) in pairs for label, group in zip(y.tolist(), a.tolist(), strict=True)
+        ]
+        assert len(rows) == int(0.5 * (sum(pool) if pairs else len(y)))
+        assert drawn <= set(pairs) if pairs else len(drawn) > 1, forget
+    with pytest.raises(ValueError, match="has no forget set 'pairs-7'; it has 'group'"):
+        problem.pairs("pairs-7")
+    net = problem.net()
+    assert (net.train_split, net.verbose, net.device) == (None, 0, "cpu")
+    assert net.criterion is nn.CrossEntropyLoss
+
+
+def test_the_papers_forget_sets_of_fairface(roots):
+    forget_sets = problem_of("fairface", roots).forget_sets
+    ages, races = ["20-29", "50-59", "3-9"], ["Black", "Latino_Hispanic", "White"]
+    assert forget_sets["groups-9"] == [(age, race) for age in ages for race in races]
+    twenty_five = set(forget_sets["groups-25"])
+    assert len(twenty_five) == 25 and set(forget_sets["groups-9"]) < twenty_five
+    assert {age for age, _ in twenty_five} == {*ages, "more than 70", "30-39"}
+    assert {race for _, race in twenty_five} == {*races, "East Asian", "Middle Eastern"}
+    # the figures' pairs are exact: four groups, not sixteen
+    assert forget_sets["pairs-4"][1:3] == [
+        ("more than 70", "Middle Eastern"),
+        ("30-39", "Southeast Asian"),
+    ]
+    assert len(forget_sets["pairs-4"]) == 4 and forget_sets["random"] == []
+
+
+def test_rows_are_those_of_the_reader_and_cuts_follow_the_seed(roots):
+    bunch = load_fairface(roots["fairface"], random_state=5)
+    splits = problem_of("fairface", roots, net="small_cnn").load(5)
+    for split in ("train", "validation", "test"):
+        part, rows = getattr(splits, split), bunch[split]
+        assert part.y.tolist() == [bunch.target_names[code] for code in bunch.target[rows]]
+        assert part.groups.tolist() == [bunch.group_names[code] for code in bunch.groups[rows]]
+        # the reader's photographs are as large as these, so they are only cropped and scaled
+        first = ImageRows(bunch.data, rows=rows[:1]).batch([0])
+        both = torch.stack([first.mean((2, 3))[0], part.X[0].mean((1, 2))])
+        assert torch.corrcoef(both)[0, 1] == pytest.approx(1, abs=0.05)
+    for name, differs in (("fairface", True), ("adult_sex", True), ("digits", True), ("celeba", 0)):
+        problem = problem_of(name, roots)
+        one, again, other = (problem.load(seed).train.y.tolist() for seed in (0, 0, 1))
+        assert one == again and (one != other) == differs
+
+
+def test_images_come_from_the_cache_and_augmented_ones_differ(roots, tmp_path):
+    plain = problem_of("celeba", roots).load(0)
+    cached = problem_of("celeba", roots, cache_dir=tmp_path).load(0)
+    assert sorted(path.name for path in tmp_path.glob("*.npy")) == [
+        "celeba-16.npy",
+        "celeba-full.npy",
+    ]
+    rows = torch.stack([cached.train.X[k] for k in range(3)])
+    torch.testing.assert_close(rows, torch.stack([plain.train.X[k] for k in range(3)]))
+    assert plain.augmented[0].shape == plain.train.X[0].shape
+    assert not torch.equal(plain.augmented[0], plain.train.X[0])
+    assert problem_of("celeba", roots, augment=False).load(0).augmented is None
+
+
+def test_a_table_has_the_same_columns_with_every_seed(tmp_path):
+    root = adult_tree(tmp_path, n_each=12)
+    lines = (root / "adult.data").read_text().splitlines()
+    lines[0] = lines[0].replace("Sales", "Armed-Forces").replace("?", "Armed-Forces")
+    (root / "adult.data").write_text("\n".join(lines) + "\n")
+    problem = get_problem("adult_race", root, device="cpu")
+    n_own = {load_adult(root, random_state=seed).data.shape[1] for seed in range(30)}
+    assert len(n_own) == 2, "otherwise the test shows nothing"
+    splits = [problem.load(seed) for seed in range(30)]
+    assert {part.X.shape[1] for s in splits for part in (s.train, s.test)} == {max(n_own)}
+    assert problem.net().module__n_features == max(n_own)
+    # a column that only one category has is the same whatever else there is
+    bunch = load_adult(root, attribute="race", random_state=3)
+    rich = bunch.data[bunch.train][:, bunch.feature_names.index("education-num")]
+    assert any(np.array_equal(column, rich) for column in splits[3].train.X.T)
+
+
+COMBINATIONS = [
+    ("shared", name, {"net": "small_cnn"} if name == "fairface" else {}) for name in problem_names()
+]
+COMBINATIONS += [
+    ("reference", name, {}) for name in ("celeba", "waterbirds", "fairface", "multinli")
+]
+
+
+@pytest.mark.parametrize(("preset", "name", "options"), COMBINATIONS)
+def test_every_problem_trains_and_unlearns_with_every_preset(preset, name, options, roots):
+    problem = problem_of(name, roots, **options)
+    splits, preset = problem.load(0), get_preset(preset)
+    rows, train = draw_forget_set(problem, splits, "group", 0.5, 0), splits.train
+
+    def net_and_inputs(setting):
+        net = problem.net()
+        if problem.net_name in STAND_INS:
+            net.set_params(module=STAND_INS[problem.net_name])
+        is_augmented = setting.augment and splits.augmented is not None
+        inputs = splits.augmented if is_augmented else train.X
+        return net.set_params(**setting.net()).set_params(max_epochs=1), inputs
+
+    net, X = net_and_inputs(preset.setting(problem, PRETRAIN))
+    pretrained = RetrainUnlearner(net, reweight=False, random_state=0)
+    pretrained.fit(X, train.y, train.groups)
+    assert np.isfinite(pretrained.history_[-1, "train_loss"])
+
+    setting = preset.setting(problem, GOLD)
+    net, X = net_and_inputs(setting)
+    gold = RetrainUnlearner(net, random_state=0, **setting.parameters)
+    gold.fit(X, train.y, train.groups, forget=np.isin(np.arange(len(train.y)), rows))
+    assert gold.forget_idx_.tolist() == rows.tolist()
+
+    setting = preset.setting(problem, Row("miu", True), "group", 0.5)
+    _, X = net_and_inputs(setting)
+    net = fresh_net(pretrained.net_, **setting.net())
+    parameters = setting.parameters | {"max_epochs": 1}
+    unlearner = MIUUnlearner(FrozenEstimator(net), random_state=0, **parameters)
+    unlearner.fit(X, train.y, train.groups).unlearn(rows)
+    assert not same_weights(unlearner, pretrained)
+    assert unlearner.predict(splits.test.X).shape == splits.test.y.shape
+
+
+def test_weights_devices_and_workers(roots, tmp_path, monkeypatch):
+    assert get_problem("celeba", roots["celeba"]).net().module__weights == "imagenet"
+    assert get_problem("multinli", roots["multinli"]).net().module__weights == "bert-base-uncased"
+    assert problem_of("celeba", roots).net().module__weights is None
+    for name, content in [("a", b"one"), ("b", b"one"), ("c", b"other")]:
+        (tmp_path / name).write_bytes(content)
+    same, copied, other = (
+        problem_of("celeba", roots, weights=tmp_path / name).identity() for name in "abc"
+    )
+    assert same == copied != other, "told by their content"
+    net = problem_of("celeba", roots, num_workers=2).net()
+    assert (net.iterator_train__num_workers, net.iterator_valid__num_workers) == (2, 2)
+    for there, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert get_problem("digits").net().device == device
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("cifar10", {}, "no problem 'cifar10'; there are celeba, "),
+        ("digits", {"data_root": "."}, "come with the package"),
+        ("adult_sex", {"data_root": None}, r"needs data_root.*grmu_sk.datasets.load_adult"),
+        ("adult_sex", {"data_root": "gone"}, "nothing at gone"),
+        ("celeba", {"size": 32}, "'size' does not apply to celeba, which takes net, image_size"),
+        ("adult_sex", {"image_size": 32}, "'image_size' does not apply to adult_sex"),
+        ("celeba", {"net": "bert"}, r"net for celeba must be one of \('resnet18', 'small_cnn'\)"),
+        ("celeba", {"image_size": 2}, "image_size must be a whole number of at least 8, got 2"),
+        ("celeba", {"net": "small_cnn", "weights": "imagenet"}, "leave weights out"),
+        ("celeba", {"weights": "gone.pth"}, "no file of weights at gone.pth"),
+        ("celeba", {"device": "gpu9"}, "device must be a device of torch, got 'gpu9'"),
+        ("celeba", {"num_workers": -1}, "num_workers must be a whole number from 0"),
+    ],
+)
+def test_bad_options_are_refused(name, options, message, roots):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        get_problem(name, **{"data_root": roots.get(name), **options})
