@@ -1006,33 +1006,6 @@ class BaseUnlearner(
 
     # files -------------------------------------------------------------------------------------
 
-    def report(
-        self, path: str | os.PathLike[str], *test_rows: Any, **evidence: Any
-    ) -> dict[str, Any]:
-        """Write the evidence about this model: a page, and the same as JSON beside it.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The page, such as ``"report.html"``.
-        *test_rows : array-like
-            X, y and groups of test rows; without them nothing is measured.
-        **evidence : dict
-            Further arguments of :func:`grmu_sk.audit.build_evidence`.
-
-        Returns
-        -------
-        dict
-            The evidence.
-
-        See Also
-        --------
-        grmu_sk.audit.write_report : What it holds.
-        """
-        from .audit import write_report
-
-        return write_report(self, path, *test_rows, **evidence)
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted unlearner to one file, without training rows.
 

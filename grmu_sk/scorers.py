@@ -39,6 +39,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest
 from sklearn.utils.validation import check_memory
 
@@ -59,7 +60,7 @@ from .metrics import (
 )
 from .metrics._inputs import attribute_of_rows, is_in, label_column, label_pair, row_weights
 from .rows import InputRows, map_tensors
-from .utils._inner import inputs_of_unlearner, unlearner_of
+from .utils._inner import inputs_of_unlearner, unlearner_of, with_unlearner
 from .utils._predictions import decision_threshold
 from .utils._random import resolve_seed
 from .utils.arguments import check_types, to_array
@@ -95,6 +96,7 @@ class ScoredRows:
     y: Any
     groups: Any = None
     sample_weight: Any = None
+    has_steps: bool = False  # before the unlearner, in a pipeline
 
     def labels(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return true labels, which ``fit`` has all seen, and predicted ones."""
@@ -302,7 +304,8 @@ class UnlearningScorer:
                 'cross_validate(..., params={"groups": a, "forget": mask}).'
             )
         X = inputs_of_unlearner(estimator, X)
-        return float(self._function(ScoredRows(unlearner, X, y, groups, sample_weight)))
+        has_steps = with_unlearner(estimator, unlearner) is not unlearner
+        return float(self._function(ScoredRows(unlearner, X, y, groups, sample_weight, has_steps)))
 
     # metadata routing --------------------------------------------------------------------------
 
@@ -498,9 +501,7 @@ def get_unlearning_scorer(name: str) -> UnlearningScorer:
 # the average gap ---------------------------------------------------------------------------------
 
 
-def avg_gap_scorer(
-    gold: BaseUnlearner, memory: str | joblib.Memory | None = None
-) -> UnlearningScorer:
+def avg_gap_scorer(gold: Any, memory: str | joblib.Memory | None = None) -> UnlearningScorer:
     r"""Make a scorer of the average gap to a gold standard.
 
     In each fold a clone of ``gold`` learns the training rows the scored unlearner was given and
@@ -522,9 +523,10 @@ def avg_gap_scorer(
 
     Parameters
     ----------
-    gold : BaseUnlearner
-        What is trained for comparison, usually ``RetrainUnlearner(net, random_state=0)``. Not
-        modified. With ``random_state=None`` one seed is drawn here and used for every fold.
+    gold : BaseUnlearner or Pipeline
+        What is trained for comparison, usually ``RetrainUnlearner(net, random_state=0)``; of a
+        pipeline, its last step. Not modified. With ``random_state=None`` one seed is drawn here
+        and used for every fold.
     memory : str, joblib.Memory or None, default=None
         Where to keep the metrics of gold standards between sessions and processes. Fix the
         ``random_state`` of ``gold`` then. A change in the code of the net's module is not seen:
@@ -575,15 +577,10 @@ def avg_gap_scorer(
     >>> bool(0 < scorer(unlearner, X[150:], y[150:], groups=a[150:]) <= 1)
     True
     """
-    if not isinstance(gold, BaseUnlearner):
-        raise TypeError(
-            "gold must be an unlearner, such as RetrainUnlearner(net, random_state=0); got "
-            f"{gold!r}. A pipeline's earlier steps are not needed: the gold standard gets the rows "
-            "as the scored pipeline puts them out."
-        )
-    seed = resolve_seed(gold.random_state)
-    own = clone(gold).set_params(random_state=seed, store_data=True, keep_forgotten=True)
-    gap = _AverageGap(own, check_memory(memory))
+    unlearner = unlearner_of(gold, fitted=False)
+    seed = resolve_seed(unlearner.random_state)
+    own = clone(unlearner).set_params(random_state=seed, store_data=True, keep_forgotten=True)
+    gap = _AverageGap(own, check_memory(memory), isinstance(gold, Pipeline))
     return UnlearningScorer("avg_gap_scorer", gap, uses_weights=False)
 
 
@@ -595,8 +592,9 @@ _gold_metrics: dict[tuple[str, str], dict[str, float]] = {}
 class _AverageGap:
     """The average gap of scored rows to a gold standard."""
 
-    def __init__(self, gold: BaseUnlearner, memory: joblib.Memory) -> None:
+    def __init__(self, gold: BaseUnlearner, memory: joblib.Memory, has_steps: bool) -> None:
         self.gold = gold
+        self.has_steps = has_steps
         self.memory = memory
         # stands for the gold standard, which never changes: copies and pickles share it
         self.token = uuid.uuid4().hex
@@ -604,6 +602,11 @@ class _AverageGap:
     def __call__(self, scored: ScoredRows) -> float:
         _check_forgot(scored.unlearner)
         _check_has_groups(scored.unlearner)
+        if self.has_steps and not scored.has_steps:
+            raise ValueError(
+                "gold is a pipeline, and what is scored is none: its earlier steps would be left "
+                "out. Score a pipeline with the same steps, or pass the last step as gold."
+            )
         return average_gap_score(_metrics_of(scored), self._metrics_of_gold(scored))
 
     def _metrics_of_gold(self, scored: ScoredRows) -> dict[str, float]:

@@ -24,7 +24,13 @@ from conftest import make_net, make_table
 from PIL import Image
 
 from grmu_sk import FineTuneUnlearner
-from grmu_sk.audit import DeletionLedger, LedgerDamagedError, read_evidence, scan_residue
+from grmu_sk.audit import (
+    DeletionLedger,
+    LedgerDamagedError,
+    read_evidence,
+    scan_residue,
+    write_report,
+)
 from grmu_sk.benchmark import get_preset, read_results
 from grmu_sk.benchmark.nets import ResNet18
 from grmu_sk.cli import main
@@ -338,7 +344,8 @@ def test_pages_show_hostile_names_as_text(tmp_path):
     model = FineTuneUnlearner(make_net(max_epochs=1), max_epochs=1, random_state=0)
     model.fit(table.X, labels, groups).unlearn([3])
     page = tmp_path / "page.html"
-    model.report(page, table.X, labels, groups, n_bootstrap=2, title=HOSTILE, reason=HOSTILE)
+    rows = (table.X, labels, groups)
+    write_report(model, page, *rows, n_bootstrap=2, title=HOSTILE, reason=HOSTILE)
     text = page.read_text()
     assert "alert(1)" in text, "the names are there"
     for tag in ("<script", "<img", '</style>">'):

@@ -470,6 +470,15 @@ def test_other_kinds_of_inputs(scene, kind, tmp_path):
     assert scorer(other, X_test, test.y, groups=test.a) == pytest.approx(reference, abs=1e-3)
 
 
-def test_gold_must_be_an_unlearner():
-    with pytest.raises(TypeError, match="gold must be an unlearner"):
-        avg_gap_scorer(make_pipeline(StandardScaler(), make()))
+def test_gold_is_the_last_step_of_a_pipeline(table, scene, _routing):
+    with pytest.raises(TypeError, match="needs an unlearner"):
+        avg_gap_scorer(make_pipeline(StandardScaler(), LogisticRegression()))
+    unlearner, _, test = scene
+    pipe = make_pipeline(StandardScaler(), make(RetrainUnlearner))
+    rows = (test.X, test.y)
+    with pytest.raises(ValueError, match="what is scored is none"):
+        avg_gap_scorer(pipe)(unlearner, *rows, groups=test.a)
+    scored = make_pipeline(StandardScaler(), make())
+    scored.fit(table.X, table.y, groups=table.a, forget=one_group(table))
+    one, other = (avg_gap_scorer(gold)(scored, *rows, groups=test.a) for gold in (pipe, pipe[-1]))
+    assert one == other

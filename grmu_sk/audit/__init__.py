@@ -2,19 +2,16 @@
 
 from ._errors import LedgerBusyError, LedgerDamagedError, LedgerError, LedgerWriteError
 from ._ledger_key import create_key_file
-from .acceptance_gate import AcceptanceGate, GateError
 from .attacks import lira_scores, rmia_scores
 from .deletion_ledger import DeletionLedger
 from .deletion_request import DeletionRequest
-from .evidence import build_evidence, evidence_schema
-from .gate_result import GateCheck, GateResult
+from .evidence import build_evidence, evidence_schema, read_evidence, write_report
+from .gate import AcceptanceGate, GateCheck, GateError, GateResult
 from .leakage import AttackResult, Interval, LeakageAudit, LeakageFinding, audit_unlearning
 from .ledger_entry import LedgerEntry
 from .model_hash import model_hash
-from .preflight import preflight
-from .preflight_report import PreflightReport
+from .preflight import PreflightReport, preflight
 from .reference_models import ReferenceModels
-from .report import read_evidence, write_report
 from .residue import Finding, ResidueScan, scan_residue
 from .scores import ModelScores, measure
 

@@ -1,30 +1,35 @@
-"""Collect the evidence about an unlearned model in one document."""
+"""Evidence about an unlearned model: one document for programs, and the same as a page to read."""
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import platform
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
+from markupsafe import Markup, escape
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
-from ..base import BaseUnlearner
 from ..persistence import PACKAGES
-from ..utils.arguments import check_types
-from ._group_mix import group_mix
-from .acceptance_gate import AcceptanceGate
-from .gate_result import GateResult
+from ..utils._files import require_replaceable, write_atomically
+from ..utils._inner import unlearner_of
+from ..utils.arguments import about
+from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
 from .leakage import AttackResult
 from .model_hash import model_hash
+from .preflight import group_mix
 from .residue import ResidueScan
 from .scores import ModelScores, scores_of
 
-__all__ = ["build_evidence", "evidence_schema"]
+__all__ = ["build_evidence", "evidence_schema", "read_evidence", "write_report"]
 
 FORMAT = "grmu_sk evidence"
 FORMAT_VERSION = 1
@@ -33,8 +38,6 @@ STATEMENT = (
     "and with the attacks named here. It does not prove that nothing about the forgotten rows can "
     "be learned from the model, and another test may find what these did not."
 )
-SCHEMA = "evidence.schema.json"
-_LONGEST_VALUE = 400
 
 
 def evidence_schema() -> str:
@@ -52,11 +55,11 @@ def evidence_schema() -> str:
     >>> json.loads(evidence_schema())["title"]
     'Evidence about an unlearned model'
     """
-    return files("grmu_sk.audit").joinpath("data", SCHEMA).read_text(encoding="utf-8")
+    return files("grmu_sk.audit").joinpath("data", "evidence.schema.json").read_text("utf-8")
 
 
 def build_evidence(
-    unlearner: BaseUnlearner,
+    unlearner: Any,
     X: Any = None,
     y: ArrayLike | None = None,
     groups: Any = None,
@@ -83,8 +86,8 @@ def build_evidence(
 
     Parameters
     ----------
-    unlearner : BaseUnlearner
-        Fitted, after the request.
+    unlearner : BaseUnlearner or Pipeline
+        Fitted, after the request; a pipeline ends in the unlearner.
     X : array-like of shape (n_samples, ...), default=None
         Test inputs. Without them nothing is measured, and the report says so.
     y : array-like of shape (n_samples,), default=None
@@ -140,40 +143,23 @@ def build_evidence(
     >>> evidence["request"]["n_forgotten"], evidence["gate"]["passed"]
     (1, False)
     """
-    check_types(build_evidence, locals())
-    check_is_fitted(unlearner)
     given = [value is not None for value in (X, y, groups)]
     if any(given) and not all(given):
         raise ValueError("Test rows need all of X, y and groups; some are missing.")
-    measuring: dict[str, Any] = {
-        "forget_groups": unlearner.forget_groups_ or None,
-        "n_bootstrap": n_bootstrap,
-        "confidence": confidence,
-        "random_state": random_state,
-        "remaining": remaining,
-        "forgotten": forgotten,
-        "fitted": unlearner,
-    }
-
-    def scores(name: str, model: Any) -> ModelScores | None:
+    model, inside, attacks = unlearner, unlearner_of(unlearner), list(attacks)
+    drawn = {"n_bootstrap": n_bootstrap, "confidence": confidence, "random_state": random_state}
+    rows = {"remaining": remaining, "forgotten": forgotten, "fitted": inside}
+    found: dict[str, ModelScores | None] = {}
+    for name, scored in (("after", model), ("before", before), ("gold", gold)):
         if X is None or y is None:
-            return model if isinstance(model, ModelScores) else None
-        return scores_of(name, model, X, y, groups, **measuring)
-
-    found = {
-        "after": scores("unlearner", unlearner),
-        "before": scores("before", before),
-        "gold": scores("gold", gold),
-    }
-    attacks = list(attacks)
+            found[name] = scored if isinstance(scored, ModelScores) else None
+        else:
+            asked = inside.forget_groups_ or None
+            found[name] = scores_of(
+                name, scored, X, y, groups, forget_groups=asked, **rows, **drawn
+            )
     if not isinstance(gate, GateResult):
-        gate = (gate or AcceptanceGate()).decide(
-            found["after"],
-            before=found["before"],
-            gold=found["gold"],
-            attacks=attacks,
-            residue=residue,
-        )
+        gate = (gate or AcceptanceGate()).decide(**found, attacks=attacks, residue=residue)
     moment = (created or datetime.now(UTC)).astimezone(UTC)
     return {
         "format": FORMAT,
@@ -186,62 +172,41 @@ def build_evidence(
             "id": request_id,
             "received": received,
             "reason": reason,
-            **_request(unlearner),
+            "n_rows": len(inside.forget_idx_) + len(inside.remaining_idx_),
+            "n_forgotten": len(inside.forget_idx_),
+            "n_remaining": len(inside.remaining_idx_),
+            "n_requests": int(inside._n_requests),
+            "groups": [
+                {"label": str(label), "attribute": str(value) if inside._has_groups else ""}
+                for label, value in inside.forget_groups_
+            ],
         },
-        "group_mix": _mix(unlearner, training),
-        "method": _method(unlearner),
-        "model": {"hash_before": hash_before, "hash_after": model_hash(unlearner)},
-        "environment": _environment(),
-        "measuring": {
-            "n_test_rows": 0 if found["after"] is None else found["after"].n_rows,
-            "n_bootstrap": n_bootstrap,
-            "confidence": confidence,
-            "random_state": random_state,
+        "group_mix": _mix(inside, training or (None, None)),
+        "method": _method(inside),
+        "model": {"hash_before": hash_before, "hash_after": model_hash(inside)},
+        "environment": {
+            "python": platform.python_version(),
+            "system": platform.system(),
+            "machine": platform.machine(),
+            "packages": {name: version(package) for name, package in PACKAGES.items()},
         },
-        "scores": {
-            name: None if value is None else value.to_dict() for name, value in found.items()
-        },
+        "measuring": {"n_test_rows": found["after"].n_rows if found["after"] else 0, **drawn},
+        "scores": {name: scores and scores.to_dict() for name, scores in found.items()},
         "attacks": [attack.to_dict() for attack in attacks],
         "residue": None if residue is None else residue.to_dict(),
     }
 
 
-def _request(unlearner: BaseUnlearner) -> dict[str, Any]:
-    n_forgotten, n_remaining = len(unlearner.forget_idx_), len(unlearner.remaining_idx_)
-    return {
-        "n_rows": n_forgotten + n_remaining,
-        "n_forgotten": n_forgotten,
-        "n_remaining": n_remaining,
-        "n_requests": int(unlearner._n_requests),
-        "groups": [_pair(unlearner, pair) for pair in unlearner.forget_groups_],
-    }
-
-
-def _pair(unlearner: BaseUnlearner, pair: Any) -> dict[str, str]:
-    attribute = str(pair[1]) if unlearner._has_groups else ""
-    return {"label": str(pair[0]), "attribute": attribute}
-
-
-def _mix(
-    unlearner: BaseUnlearner, training: tuple[ArrayLike, Any] | None
-) -> list[dict[str, Any]] | None:
-    labels, attributes = (None, None) if training is None else training
-    mix = group_mix(unlearner, unlearner.forget_idx_, labels, attributes)
+def _mix(unlearner: Any, training: tuple[Any, Any]) -> list[dict[str, Any]] | None:
+    mix = group_mix(unlearner, unlearner.forget_idx_, *training)
     if mix is None:
         return None
-    return [
-        {
-            "label": str(row.label),
-            "attribute": str(row.attribute),
-            "trained": int(row.trained),
-            "forgotten": int(row.requested),
-            "remaining": int(row.remaining),
-        }
-        for row in mix.itertuples()
-    ]
+    mix = mix.astype({"label": str, "attribute": str})
+    kept = ["label", "attribute", "trained", "requested", "remaining"]
+    return mix[kept].rename(columns={"requested": "forgotten"}).to_dict("records")
 
 
-def _method(unlearner: BaseUnlearner) -> dict[str, Any]:
+def _method(unlearner: Any) -> dict[str, Any]:
     net = unlearner.net_
     parameters = unlearner.get_params(deep=False)
     del parameters["estimator"]
@@ -264,34 +229,205 @@ def _method(unlearner: BaseUnlearner) -> dict[str, Any]:
     }
 
 
-def _history(unlearner: BaseUnlearner) -> list[dict[str, Any]]:
-    """Return what each phase of each run did."""
+def _history(unlearner: Any) -> list[dict[str, Any]]:
+    """Return what each phase of each run did; phases may take turns within an epoch."""
     runs: list[dict[str, Any]] = []
     for row in unlearner.history_.to_list():
         phase, epoch = str(row.get("phase", "fit")), int(row.get("epoch", 0))
-        last = runs[-1] if runs else None
-        same = [run for run in runs if run["phase"] == phase and run["last_epoch"] < epoch]
-        target = same[-1] if same else None
-        if target is None:
-            last = {"phase": phase, "first_epoch": epoch, "last_epoch": epoch, "last_loss": None}
-            runs.append(last)
-            target = last
-        target["last_epoch"] = epoch
-        loss = row.get("train_loss")
-        if isinstance(loss, int | float) and np.isfinite(loss):
-            target["last_loss"] = float(loss)
+        open_runs = [run for run in runs if run["phase"] == phase and run["last_epoch"] < epoch]
+        if not open_runs:
+            open_runs = [{"phase": phase, "first_epoch": epoch, "last_loss": None}]
+            runs += open_runs
+        open_runs[-1]["last_epoch"] = epoch
+        if _is_known(row.get("train_loss")):
+            open_runs[-1]["last_loss"] = float(row["train_loss"])
     return runs
 
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "..."
+    return text if len(text) <= 400 else text[:400] + "..."
 
 
-def _environment() -> dict[str, Any]:
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "packages": {name: version(package) for name, package in PACKAGES.items()},
-    }
+def write_report(
+    unlearner: Any,
+    path: str | os.PathLike[str],
+    X: Any = None,
+    y: Any = None,
+    groups: Any = None,
+    **evidence: Any,
+) -> dict[str, Any]:
+    """Write one self-contained HTML page, and the same as JSON beside it.
+
+    The page needs no network, prints, and runs no script; whatever comes from outside (labels,
+    attribute values, reasons, places of findings) is shown as text. What failed or could not be
+    decided stands first. The JSON has the page's name with the suffix ``.json``.
+
+    Parameters
+    ----------
+    unlearner : BaseUnlearner, Pipeline or mapping
+        Fitted, after the request; or evidence that was built or read before.
+    path : str or path-like
+        The page; an existing one is replaced, in one step.
+    X, y, groups : array-like, default=None
+        Test rows.
+    **evidence : dict
+        Further arguments of :func:`build_evidence`: ``before``, ``gold``, ``attacks``,
+        ``residue``, ``gate``, ``title``, ``reason``, ...
+
+    Returns
+    -------
+    dict
+        The evidence, as in the JSON.
+
+    Raises
+    ------
+    NotFittedError
+        If the unlearner is not fitted.
+    OSError
+        If the files cannot be written.
+    ValueError
+        If the path ends in ``.json``, or arguments do not fit.
+
+    See Also
+    --------
+    evidence_schema : The schema of the JSON.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from grmu_sk import FineTuneUnlearner
+    >>> from grmu_sk.audit import write_report
+    >>> from grmu_sk.datasets import load_digits_on_backgrounds
+    >>> data = load_digits_on_backgrounds()
+    >>> X, y, a = (data[name][data.train[:100]] for name in ("images", "target", "groups"))
+    >>> model = FineTuneUnlearner(random_state=0).fit(X, y, a).unlearn([3, 7])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     evidence = write_report(model, Path(folder) / "report.html", reason="erasure request")
+    ...     sorted(file.name for file in Path(folder).iterdir())
+    ['report.html', 'report.json']
+    """
+    page = Path(path)
+    for place in (page, page.with_suffix(".json") if page.name else page):
+        require_replaceable(place)
+    if page.suffix.lower() == ".json":
+        raise ValueError(f"{page} is the name of the JSON beside the page: give the page's own.")
+    if not isinstance(unlearner, Mapping):
+        content = build_evidence(unlearner, X, y, groups, **evidence)
+    elif evidence or X is not None:
+        raise ValueError("Evidence that was built already takes no further arguments.")
+    else:
+        content = dict(unlearner)
+    with about("unlearner"):
+        document = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    html = _page(content)
+    for place, text in ((page.with_suffix(".json"), document), (page, html)):
+        # a label may hold half of a surrogate pair, which no encoding can write
+        write_atomically(place, text.encode("utf-8", errors="replace"))
+    return content
+
+
+def read_evidence(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the JSON that :func:`write_report` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The JSON file.
+
+    Returns
+    -------
+    dict
+        The evidence.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is something else, or of a newer format.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from grmu_sk.audit import read_evidence
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     try:
+    ...         read_evidence(file.name)
+    ...     except ValueError as error:
+    ...         print("is not evidence" in str(error))
+    True
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not evidence that write_report wrote: {error}.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is not evidence that write_report wrote: it has another format.")
+    found = content.get("format_version")
+    if type(found) is not int or not 1 <= found <= FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {found!r}; this version of grmu_sk reads up to "
+            f"{FORMAT_VERSION}. Update grmu_sk."
+        )
+    return content
+
+
+# the page ----------------------------------------------------------------------------------------
+
+_UNKNOWN = "\u2013"
+# Joiners that some scripts and symbols need.
+_HARMLESS = {"\n", "\t", "\u200c", "\u200d", "\u00ad"}
+
+
+def _page(evidence: dict[str, Any]) -> str:
+    """Return one page of HTML that needs no other file."""
+    environment = Environment(
+        loader=PackageLoader("grmu_sk.audit", "data"),
+        autoescape=True,
+        finalize=_as_text,
+        undefined=StrictUndefined,
+    )
+    environment.filters.update(
+        plain=lambda value: escape(_visible(value)),
+        percent=lambda value, digits=1: _shown(value, f".{digits}%"),
+        fixed=lambda value, digits=3: _shown(value, f".{digits}f"),
+        place=lambda share: round(8 + 384 * min(1.0, max(0.0, share)), 1),
+        worst_first=lambda found, key: sorted(
+            found, key=lambda item: ORDER.index(STATUS_OF[item[key]])
+        ),
+    )
+    environment.tests["known"] = _is_known
+    environment.globals.update(unknown=_UNKNOWN, kinds=STATUS_OF, most_listed=200)
+    try:
+        return environment.get_template("page.html").render(evidence)
+    except (AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
+        raise ValueError(f"The evidence is incomplete or damaged: {error!r}.") from error
+
+
+def _as_text(value: Any) -> Any:
+    """Return what stands for a value on the page, in a writing direction of its own."""
+    if isinstance(value, Markup):  # a piece of the template
+        return value
+    shown = _visible(value)
+    return shown if shown.isascii() else Markup("<bdi>{}</bdi>").format(shown)
+
+
+def _visible(value: Any) -> str:
+    """Spell out what may reorder or hide the text around it."""
+    return "".join(
+        f"\\u{{{ord(letter):x}}}"
+        if unicodedata.category(letter) in ("Cc", "Cf", "Cs") and letter not in _HARMLESS
+        else letter
+        for letter in str(value)
+    )
+
+
+def _is_known(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _shown(value: Any, form: str) -> str:
+    return format(value, form) if _is_known(value) else _UNKNOWN

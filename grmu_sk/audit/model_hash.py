@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
-from ..base import BaseUnlearner
 from ..utils._digest import add, add_weights
-from ..utils.arguments import check_types
+from ..utils._inner import unlearner_of
 
 __all__ = ["model_hash"]
 
 
-def model_hash(unlearner: BaseUnlearner) -> str:
+def model_hash(unlearner: Any) -> str:
     """Return SHA-256 of a fitted unlearner's weights and of which rows it has forgotten.
 
     Models with the same hash predict the same and have forgotten the same rows. Unlike the hash
@@ -22,8 +21,8 @@ def model_hash(unlearner: BaseUnlearner) -> str:
 
     Parameters
     ----------
-    unlearner : BaseUnlearner
-        Fitted.
+    unlearner : BaseUnlearner or Pipeline
+        Fitted; of a pipeline its last step counts.
 
     Returns
     -------
@@ -33,7 +32,7 @@ def model_hash(unlearner: BaseUnlearner) -> str:
     Raises
     ------
     TypeError
-        If it is not an unlearner.
+        If it holds no unlearner.
     NotFittedError
         If the unlearner is not fitted.
 
@@ -48,8 +47,7 @@ def model_hash(unlearner: BaseUnlearner) -> str:
     >>> model_hash(one) == model_hash(other), model_hash(one) == model_hash(other.unlearn([3]))
     (True, False)
     """
-    check_types(model_hash, locals())
-    check_is_fitted(unlearner)
+    unlearner = unlearner_of(unlearner)
     digest = hashlib.sha256()
     add(digest, "class", type(unlearner).__name__.encode())
     add(digest, "forgotten", np.asarray(unlearner.forget_idx_, dtype="<i8").tobytes())

@@ -2,35 +2,106 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Iterable
-from time import perf_counter
+from dataclasses import dataclass
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 
 from ..base import BaseUnlearner
 from ..rows import TrainingRows
+from ..training import fresh_net
 from ..unlearners import all_unlearners
-from ..utils.arguments import check_types
+from ..utils._inner import by_method, inputs_of_unlearner, unlearner_of
+from ..utils._random import isolated_rng
 from ..utils.validation import check_forget_rows
-from ._cost_probe import parameters_of, predicted_seconds
-from ._group_mix import group_mix
-from .preflight_report import PreflightReport, as_range
 
-__all__ = ["preflight"]
+__all__ = ["PreflightReport", "group_mix", "preflight"]
 
-_FIRST = ("retrain", "miu", "fine_tune")
+# A cost is printed as the range from the prediction over this to the prediction times this.
+_UNCERTAINTY = 1.5
 # Beyond this a request counts as spread unevenly.
 _SKEWED = 1.5
 # Retraining is exact: an approximation has to save at least this much to be worth its risk.
 _WORTH_IT = 0.5
 
 
+@dataclass(frozen=True)
+class PreflightReport:
+    """What a deletion request would do to groups, and what methods would cost.
+
+    Attributes
+    ----------
+    n_requested, n_present : int
+        Rows of the request that are still there, and all rows that are.
+    groups : DataFrame
+        A row for each group (y, a): rows of ``fit`` (``trained``), still there (``present``), of
+        the request, and ``remaining`` after it; ``share_before`` and ``share_after`` of all rows,
+        ``share_of_request``, ``skew`` (its share of the request over its share of the rows, 1 for
+        a request that is spread evenly) and ``risk``.
+    costs : DataFrame
+        A row for each method: predicted ``seconds`` (printed as a range), the ``ratio`` to
+        retraining, and a ``note`` where it could not be timed.
+    recommendation : str
+        The short name of a method, with ``+ reweight`` where it has that option; empty if the
+        request cannot be carried out at all.
+    reasons : list of str
+        Why.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from grmu_sk.audit import PreflightReport
+    >>> report = PreflightReport(0, 10, pd.DataFrame(), pd.DataFrame(), "", ["nothing to do"])
+    >>> report.reasons
+    ['nothing to do']
+    """
+
+    n_requested: int
+    n_present: int
+    groups: pd.DataFrame
+    costs: pd.DataFrame
+    recommendation: str
+    reasons: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values.
+
+        Returns
+        -------
+        dict
+            By name.
+        """
+        groups = self.groups.astype({"label": str, "attribute": str})
+        tables = {"groups": groups, "costs": self.costs}
+        as_json: Any = {"orient": "records", "double_precision": 15}
+        return vars(self) | {k: json.loads(v.to_json(**as_json)) for k, v in tables.items()}
+
+    def __str__(self) -> str:
+        share = self.n_requested / self.n_present if self.n_present else 0.0
+        shares: Any = dict.fromkeys(("share_before", "share_after"), "{:.1%}".format)
+        hidden = ["trained", "share_of_request"]
+        table = self.groups.drop(columns=hidden).to_string(
+            index=False, formatters={**shares, "skew": "{:.2f}".format}
+        )
+        lines = [f"Request: {self.n_requested} of {self.n_present} rows ({share:.1%})", "", table]
+        if len(self.costs):
+            shown: Any = {"seconds": _range, "ratio": "{:.0%}".format}
+            lines += ["", "Predicted cost, and its ratio to that of retraining"]
+            lines += [self.costs.to_string(index=False, formatters=shown)]
+        lines += ["", f"Recommended: {self.recommendation or 'none'}"]
+        return "\n".join(lines + [f"  - {reason}" for reason in self.reasons])
+
+
 def preflight(
-    unlearner: BaseUnlearner,
+    unlearner: Any,
     forget_idx: ArrayLike,
     *,
     X: Any = None,
@@ -56,8 +127,8 @@ def preflight(
 
     Parameters
     ----------
-    unlearner : BaseUnlearner
-        Fitted.
+    unlearner : BaseUnlearner or Pipeline
+        Fitted; a pipeline ends in the unlearner, and rows are given as it takes them.
     forget_idx : array-like
         Row numbers of ``fit`` to forget, or a boolean mask of that length.
     X : array-like, tensor or Dataset of length n_samples, default=None
@@ -98,10 +169,9 @@ def preflight(
 
     Notes
     -----
-    Costs are rough, and printed as a range: they assume that an epoch costs as much as in the short
-    run, without callbacks, and as many epochs as the parameters say; a method that does not train
-    in epochs passes over the rows once. Phases that run in part of the epochs are counted in all of
-    them.
+    Costs are rough, and printed as a range. Two short runs on copies, without callbacks, give the
+    terms of :math:`T = c_0 + e \, c \, n` for e epochs over n rows; e is 1 for a method that does
+    not train in epochs. Phases that run in part of the epochs are counted in all of them.
 
     References
     ----------
@@ -115,76 +185,119 @@ def preflight(
     >>> data = load_digits_on_backgrounds()
     >>> X, y, a = (data[name][data.train[:200]] for name in ("images", "target", "groups"))
     >>> report = preflight(FineTuneUnlearner(random_state=0).fit(X, y, a), [3, 7], methods=[])
-    >>> report.n_requested, int(report.to_frame()["remaining"].sum())
+    >>> report.n_requested, int(report.groups["remaining"].sum())
     (2, 198)
     """
-    check_types(preflight, locals())
-    check_is_fitted(unlearner)
-    n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
-    forget = np.intersect1d(
-        check_forget_rows(forget_idx, n_rows, name="forget_idx"), unlearner.remaining_idx_
-    )
-    chosen = _methods(unlearner, methods)
-    data = unlearner._data if X is None else unlearner._data_for_request(X, y, groups, None)
-    mix = group_mix(unlearner, forget, y, groups)
-    if mix is None:
+    model = unlearner_of(unlearner)
+    n_rows = len(model.forget_idx_) + len(model.remaining_idx_)
+    asked = check_forget_rows(forget_idx, n_rows, name="forget_idx")
+    forget = np.intersect1d(asked, model.remaining_idx_)
+    registered = dict(all_unlearners())
+    own = getattr(type(model), "method_name", type(model).__name__)
+    if methods is None:  # what is most likely to be wanted comes before the budget is used up
+        names = sorted(registered, key=lambda name: [name != n for n in (own, "retrain", "miu")])
+        methods = [name for name in names if registered[name]._changes_net]
+    if unknown := sorted(set(chosen := list(methods)) - set(registered)):
+        raise ValueError(f"Unknown methods {unknown}; there are {list(registered)}.")
+    data = model._data
+    if X is not None:
+        data = model._data_for_request(inputs_of_unlearner(unlearner, X), y, groups, None)
+    table = group_mix(model, forget, y, groups)
+    if table is None:
         raise ValueError(
             "The training rows are not stored: pass y (and groups) as they were given to fit."
         )
-    if len(forget) == 0:  # those rows are gone already
-        mix["requested"] = 0
-    table = _with_risks(mix, len(forget), min_rows, min_share)
+    _add_risks(table, min_rows, min_share)
     obstacle = _obstacle(table, forget)
-    can_reweight = unlearner._has_groups and bool((table["remaining"] > 0).all())
-    costs = _costs(unlearner, data, forget, {} if obstacle else chosen, budget, can_reweight)
-    name, reasons = _recommend(unlearner, table, costs, obstacle, short_enough, can_reweight)
-    return PreflightReport(len(forget), len(unlearner.remaining_idx_), table, costs, name, reasons)
+    can_reweight = model._has_groups and bool((table["remaining"] > 0).all())
+    timed = {} if obstacle else {name: registered[name] for name in chosen}
+    costs = _costs(model, data, forget, timed, budget, can_reweight)
+    name, reasons = "", [obstacle]
+    if not obstacle:
+        name, reason = _recommend(model, own, costs, short_enough, can_reweight)
+        unknown_groups = "fit was given no groups: what the request does to them cannot be said."
+        reasons = _reasons_of_groups(table) if model._has_groups else [unknown_groups]
+        reasons.append(reason)
+    return PreflightReport(len(forget), len(model.remaining_idx_), table, costs, name, reasons)
 
 
-def _methods(
-    unlearner: BaseUnlearner, methods: Iterable[str] | None
-) -> dict[str, type[BaseUnlearner]]:
-    registered = dict(all_unlearners())
-    own = getattr(type(unlearner), "method_name", None)
-    if methods is None:
-        order = [own, *_FIRST, *registered]
-        names = list(dict.fromkeys(name for name in order if name in registered))
-        return {name: registered[name] for name in names if registered[name]._changes_net}
-    names = list(methods)
-    unknown = sorted(set(names) - set(registered))
-    if unknown:
-        raise ValueError(f"Unknown methods {unknown}; there are {list(registered)}.")
-    return {name: registered[name] for name in names}
+# groups ------------------------------------------------------------------------------------------
 
 
-def _with_risks(
-    mix: pd.DataFrame, n_requested: int, min_rows: int, min_share: float
-) -> pd.DataFrame:
-    table = mix.copy()
-    share_before = table["present"] / max(1, table["present"].sum())
-    share_of_request = table["requested"] / max(1, n_requested)
-    table["share_before"] = share_before
-    table["share_after"] = table["remaining"] / max(1, table["remaining"].sum())
-    table["share_of_request"] = share_of_request
-    table["skew"] = np.where(share_before > 0, share_of_request / share_before.clip(1e-12), 0.0)
-    table["risk"] = [
-        _risk(row.present, row.requested, row.remaining, min_rows, min_share)
-        for row in table.itertuples()
-    ]
-    return table
+def group_mix(
+    unlearner: BaseUnlearner, forget: NDArray[np.int64], y: Any = None, groups: Any = None
+) -> pd.DataFrame | None:
+    """Count the rows of each group that occurs.
+
+    Parameters
+    ----------
+    unlearner : BaseUnlearner
+        Fitted.
+    forget : ndarray
+        Row numbers that are to be forgotten, or were.
+    y, groups : array-like of shape (n_samples,), default=None
+        As given to ``fit``, if the rows are not stored.
+
+    Returns
+    -------
+    DataFrame or None
+        A row for each group (y, a) with the rows of ``fit``, those still present, those of the
+        request, and those that remain after it. None if the rows are not known.
+
+    Raises
+    ------
+    ValueError
+        If rows are given, and are not those that ``fit`` was given.
+    """
+    n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
+    if y is not None:
+        if len(np.asarray(y)) != n_rows:
+            raise ValueError(
+                f"The training labels have {len(np.asarray(y))} rows, but fit was given {n_rows}."
+            )
+        if unlearner._has_groups and groups is None:
+            raise ValueError("The labels were passed without groups, which fit was given.")
+        numbers = unlearner._encoder.transform(y, groups if unlearner._has_groups else None)
+        unlearner._check_same_columns(numbers)
+        rows = np.arange(n_rows)
+    elif unlearner._data is not None:
+        rows, numbers = unlearner._data.rows, unlearner._data.g.numpy()
+    else:
+        return None
+    pairs = unlearner._encoder.pairs_
+    trained, still_there = np.asarray(unlearner._group_counts), unlearner.remaining_idx_
+
+    def count(which: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.bincount(numbers[np.isin(rows, which)], minlength=len(pairs))
+
+    present, remaining = count(still_there), count(np.setdiff1d(still_there, forget))
+    # rows that are forgotten already have been dropped, and are known by what is missing
+    is_done = len(forget) > 0 and np.isin(forget, unlearner.forget_idx_).all()
+    mix = pd.DataFrame(
+        {"label": [y for y, _ in pairs], "attribute": [a for _, a in pairs]}, dtype=object
+    )
+    if not unlearner._has_groups:
+        mix["attribute"] = ""
+    mix["trained"], mix["present"] = trained, present
+    mix["requested"] = trained - present if is_done else present - remaining
+    mix["remaining"] = remaining
+    return mix[mix["trained"] > 0].reset_index(drop=True)
 
 
-def _risk(present: int, requested: int, remaining: int, min_rows: int, min_share: float) -> str:
-    if requested == 0:
-        return ""
-    if remaining == 0:
-        return "vanishes"
-    risks = []
-    if remaining < min_rows:
-        risks.append(f"fewer than {min_rows} rows left")
-    if remaining < min_share * present:
-        risks.append(f"{requested / present:.0%} of it goes")
-    return ", ".join(risks)
+def _add_risks(table: pd.DataFrame, min_rows: int, min_share: float) -> None:
+    for name, column in (
+        ("before", "present"),
+        ("after", "remaining"),
+        ("of_request", "requested"),
+    ):
+        table[f"share_{name}"] = table[column] / max(1, table[column].sum())
+    table["skew"] = (table["share_of_request"] / table["share_before"]).fillna(0.0)
+    table["risk"] = ""
+    for at, row in table[table["requested"] > 0].iterrows():
+        few = [f"fewer than {min_rows} rows left"] * (row["remaining"] < min_rows)
+        much = [f"{row['requested'] / row['present']:.0%} of it goes"]
+        much *= row["remaining"] < min_share * row["present"]
+        table.loc[at, "risk"] = ", ".join(few + much) if row["remaining"] else "vanishes"
 
 
 def _obstacle(table: pd.DataFrame, forget: NDArray[np.int64]) -> str:
@@ -193,13 +306,72 @@ def _obstacle(table: pd.DataFrame, forget: NDArray[np.int64]) -> str:
     left = table.groupby("label", sort=False)["remaining"].sum()
     if left.sum() == 0:
         return "Nothing would remain to train on. To drop the model altogether, delete it."
-    lost = left[left == 0].index.tolist()
-    if lost:
+    if lost := left[left == 0].index.tolist():
         return (
             f"Every row of the class(es) {lost} would go. A classifier keeps an output for each "
             "class: fit a new one without that class instead."
         )
     return ""
+
+
+def _reasons_of_groups(table: pd.DataFrame) -> list[str]:
+    reasons = []
+    for row in table.itertuples():
+        pair = f"({row.label}, {row.attribute})"
+        if row.risk == "vanishes":
+            reasons.append(
+                f"The group {pair} vanishes: no method can keep the accuracy of a group without "
+                "rows, and REWEIGHT refuses. Collect new rows for it first."
+            )
+        elif row.risk:
+            reasons.append(f"The group {pair} is at risk: {row.risk}, {row.remaining} remain.")
+        elif row.skew > _SKEWED:
+            reasons.append(
+                f"The request is skewed: {row.share_of_request:.0%} of it comes from {pair}, "
+                f"which is {row.share_before:.0%} of the rows."
+            )
+    if not reasons:
+        return ["The request is spread over the groups about as the training rows are."]
+    if (table["remaining"] > 0).all():
+        reasons.append("REWEIGHT keeps each group's share of what is trained on as it was.")
+    return reasons
+
+
+def _recommend(
+    unlearner: BaseUnlearner, own: str, costs: pd.DataFrame, short_enough: float, can_reweight: bool
+) -> tuple[str, str]:
+    """Return a method, and why."""
+    seconds = costs.set_index("method")["seconds"].dropna()
+    reweight = " + reweight" if can_reweight else ""
+    candidate = "miu" if can_reweight and "miu" in seconds else own
+    cost, retraining = (float(seconds.get(name, np.inf)) for name in (candidate, "retrain"))
+    exact = f"Retraining takes about {_range(retraining)} s and is exact: "
+    if unlearner._keeps_unaffected_weights:
+        return own, f"{own} is exact: it retrains only the parts that saw these rows."
+    if np.isinf(retraining):
+        exact = "Retraining was not timed. It is exact: the choice unless it takes too long."
+    elif retraining <= short_enough:
+        exact += "an approximation would save little."
+    elif candidate == "retrain" or cost > _WORTH_IT * retraining:
+        exact += f"{candidate} would not save half of that."
+    else:
+        return f"{candidate}{reweight}", (
+            f"{candidate} takes about {_range(cost)} s, retraining {_range(retraining)} s. It is "
+            "approximate: attack the result and compare it with the model before, by "
+            "AcceptanceGate."
+        )
+    return f"retrain{reweight}", exact
+
+
+# costs -------------------------------------------------------------------------------------------
+
+
+def _range(seconds: float) -> str:
+    """Return a predicted cost as the range that it stands for."""
+    if np.isnan(seconds):
+        return "-"
+    low, high = (float(f"{s:.2g}") for s in (seconds / _UNCERTAINTY, seconds * _UNCERTAINTY))
+    return f"{low:g} to {high:g}"
 
 
 def _costs(
@@ -221,79 +393,86 @@ def _costs(
             note = "not timed: it has to be fitted anew"
         else:
             try:
-                params = parameters_of(unlearner, method, can_reweight)
-                seconds = predicted_seconds(unlearner, data, method, params, forget)
+                params = _params(unlearner, method, can_reweight)
+                seconds = _predicted_seconds(unlearner, data, method, params, forget)
             except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
                 note = f"not possible here: {error}"
         rows.append({"method": name, "seconds": seconds, "note": note})
     costs = pd.DataFrame(rows, columns=["method", "seconds", "note"])
-    retraining = costs.loc[costs["method"] == "retrain", "seconds"]
-    base = float(retraining.iloc[0]) if len(retraining) else np.nan
-    costs.insert(2, "ratio", costs["seconds"] / base if base > 0 else np.nan)
+    retraining = costs.loc[costs["method"] == "retrain", "seconds"].sum(min_count=1)
+    costs.insert(2, "ratio", costs["seconds"] / retraining)
     return costs
 
 
-def _recommend(
+def _params(
+    unlearner: BaseUnlearner, method: type[BaseUnlearner], can_reweight: bool
+) -> dict[str, Any]:
+    """Return the parameters to time a method with: the unlearner's own, if it is that method."""
+    names = method._get_param_names()
+    own = clone(unlearner).get_params(deep=False)
+    kept = names if type(unlearner) is method else {"feature_layer"} & set(names) & set(own)
+    params = {name: own[name] for name in kept if name != "estimator"}
+    if "reweight" in names and not can_reweight:
+        params["reweight"] = False
+    return {**params, "random_state": 0}
+
+
+def _predicted_seconds(
     unlearner: BaseUnlearner,
-    table: pd.DataFrame,
-    costs: pd.DataFrame,
-    obstacle: str,
-    short_enough: float,
-    can_reweight: bool,
-) -> tuple[str, list[str]]:
-    if obstacle:
-        return "", [obstacle]
-    reasons = _reasons_of_groups(unlearner, table)
-    reweight = " + reweight" if can_reweight else ""
-    seconds = costs.set_index("method")["seconds"]
-    retraining = float(seconds.get("retrain", np.nan))
-    own = str(getattr(type(unlearner), "method_name", type(unlearner).__name__))
-    if unlearner._keeps_unaffected_weights:
-        return own, [*reasons, f"{own} is exact: it retrains only the parts that saw these rows."]
-    if np.isnan(retraining):
-        reason = "Retraining was not timed. It is exact: the choice unless it takes too long."
-        return f"retrain{reweight}", [*reasons, reason]
-    if retraining <= short_enough:
-        reason = (
-            f"Retraining takes about {as_range(retraining)} s and is exact: an approximation would "
-            "save little."
-        )
-        return f"retrain{reweight}", [*reasons, reason]
-    approximate = seconds.drop("retrain").dropna()
-    candidate = "miu" if can_reweight and "miu" in approximate.index else own
-    cost = float(approximate.get(candidate, np.nan))
-    if np.isnan(cost) or cost > _WORTH_IT * retraining:
-        reason = f"{candidate} would not save half of the {as_range(retraining)} s of retraining."
-        return f"retrain{reweight}", [*reasons, reason]
-    reasons.append(
-        f"{candidate} takes about {as_range(cost)} s, retraining {as_range(retraining)} s. It is "
-        "approximate: attack the result and compare it with the model before, by AcceptanceGate."
+    data: TrainingRows,
+    method: type[BaseUnlearner],
+    params: dict[str, Any],
+    forget: NDArray[np.int64],
+) -> float:
+    """Return about how long a method would take for a request, from short runs on copies."""
+    present, rest = unlearner.remaining_idx_, np.setdiff1d(unlearner.remaining_idx_, forget)
+    batch = unlearner.net_.batch_size
+    _, one_a_group = np.unique(data.g[data.positions(rest)].numpy(), return_index=True)
+    # a request of one row would be missed by picking evenly
+    needed = np.concatenate([rest[one_a_group], rest[:2], forget[:1]])
+
+    def run(n_batches: int, epochs: int) -> tuple[float, int, int]:
+        wanted = len(present) if batch == -1 else min(len(present), n_batches * batch)
+        evenly = present[np.linspace(0, len(present) - 1, wanted).astype(np.int64)]
+        rows = np.union1d(evenly, needed)
+        return (*_run(unlearner, data, method, params, rows, forget, epochs), len(rows))
+
+    run(2, 1)  # the first run of anything pays for what is set up once
+    # other work on the machine only ever adds time
+    (t_small, n_small, small), (t_large, n_large, large) = (
+        min(run(*size) for _ in range(2)) for size in ((2, 1), (6, 2))
     )
-    return f"{candidate}{reweight}", reasons
+    in_epochs = n_large > n_small  # if not, it passes over the rows once, whatever the net's are
+    per_row = max(0.0, t_large - t_small) / max(1, (2 if in_epochs else 1) * large - small)
+    epochs = getattr(method(**params), "max_epochs", unlearner.net_.max_epochs) if in_epochs else 1
+    return max(0.0, t_small - per_row * small) + epochs * per_row * len(present)
 
 
-def _reasons_of_groups(unlearner: BaseUnlearner, table: pd.DataFrame) -> list[str]:
-    if not unlearner._has_groups:
-        return [
-            "fit was given no groups: what the request does to protected groups cannot be said."
-        ]
-    reasons = []
-    for row in table.itertuples():
-        pair = f"({row.label}, {row.attribute})"
-        if row.risk == "vanishes":
-            reasons.append(
-                f"The group {pair} vanishes: no method can keep the accuracy of a group without "
-                "rows, and REWEIGHT refuses. Collect new rows for it first."
-            )
-        elif row.risk:
-            reasons.append(f"The group {pair} is at risk: {row.risk}, {row.remaining} remain.")
-        elif row.skew > _SKEWED:
-            reasons.append(
-                f"The request is skewed: {row.share_of_request:.0%} of it comes from {pair}, "
-                f"which is {row.share_before:.0%} of the rows."
-            )
-    if reasons and (table["remaining"] > 0).all():
-        reasons.append("REWEIGHT keeps each group's share of what is trained on as it was.")
-    elif not reasons:
-        reasons.append("The request is spread over the groups about as the training rows are.")
-    return reasons
+def _run(
+    unlearner: BaseUnlearner,
+    data: TrainingRows,
+    method: type[BaseUnlearner],
+    params: dict[str, Any],
+    rows: NDArray[np.int64],
+    forget: NDArray[np.int64],
+    epochs: int,
+) -> tuple[float, int]:
+    """Return what a run takes, and of how many epochs its history tells."""
+    counts = {"max_epochs", "forget_epochs"} & set(method._get_param_names())
+    probe = by_method(unlearner, method, **{**params, **dict.fromkeys(counts, epochs)})
+    probe._check_parameters()
+    with isolated_rng(0, unlearner.net_.device), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # callbacks may write files; what they cost is not counted
+        quiet: dict[str, Any] = {"callbacks": "disable", "verbose": 0, "train_split": None}
+        probe.net_ = fresh_net(unlearner.net_, **quiet, max_epochs=epochs)
+        probe.estimator = FrozenEstimator(probe.net_)
+        probe.remaining_idx_, probe.forget_idx_ = rows, rows[:0]
+        numbers = data.g[data.positions(rows)].numpy()
+        probe._group_counts = np.bincount(numbers, minlength=len(unlearner._group_counts))
+        part, before = data.keep(rows), len(probe.history_)
+        clocks = [perf_counter, process_time] if unlearner.net_.device == "cpu" else [perf_counter]
+        start = [clock() for clock in clocks]
+        probe._forget_rows(np.intersect1d(rows, forget), part)
+        seconds = [clock() - began for clock, began in zip(clocks, start, strict=True)]
+    return min(seconds), len(probe.history_) - before

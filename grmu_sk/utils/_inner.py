@@ -1,7 +1,11 @@
-"""Reaching the unlearner inside what the user holds: a pipeline, a search, a frozen estimator."""
+"""Reaching the unlearner inside what the user holds: a pipeline, a search, a frozen estimator.
+
+Whatever takes a fitted unlearner takes a Pipeline that ends in one, by these functions.
+"""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from sklearn.frozen import FrozenEstimator
@@ -77,3 +81,55 @@ def inputs_of_unlearner(estimator: Any, X: Any) -> Any:
         else:
             step = _wrapped(step, fitted=True)
     return X
+
+
+def with_unlearner(estimator: Any, unlearner: BaseUnlearner) -> Any:
+    """Return what a fitted estimator predicts with, with another unlearner at its end.
+
+    Parameters
+    ----------
+    estimator : estimator
+        As :func:`unlearner_of` takes it.
+    unlearner : BaseUnlearner
+        What stands in the place of the one inside.
+
+    Returns
+    -------
+    estimator
+        The unlearner, or pipelines of the same steps before it.
+    """
+    if isinstance(estimator, BaseUnlearner):
+        return unlearner
+    if not isinstance(estimator, Pipeline):
+        return with_unlearner(_wrapped(estimator, fitted=True), unlearner)
+    *before, (name, last) = estimator.steps
+    pipeline = copy.copy(estimator)
+    pipeline.steps = [*before, (name, with_unlearner(last, unlearner))]
+    return pipeline
+
+
+def by_method(
+    unlearner: BaseUnlearner, method: type[BaseUnlearner], **params: Any
+) -> BaseUnlearner:
+    """Return a copy of a fitted unlearner whose next request another method carries out.
+
+    Parameters
+    ----------
+    unlearner : BaseUnlearner
+        Fitted.
+    method : type
+        The class of the copy.
+    **params : dict
+        Its parameters.
+
+    Returns
+    -------
+    BaseUnlearner
+        What was fitted is shared; attributes are replaced by requests, never changed in place.
+    """
+    other = method(**params)
+    own = {*unlearner.get_params(deep=False), *other.get_params(deep=False)}
+    other.__dict__.update(
+        {name: value for name, value in vars(unlearner).items() if name not in own}
+    )
+    return other

@@ -6,23 +6,32 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
 from ..training import check_fresh_weights
 from ..unlearners import RetrainUnlearner
-from ..utils.arguments import check_types
-from .gate_result import ORDER, GateCheck, GateResult
+from ..utils._inner import by_method, inputs_of_unlearner, unlearner_of, with_unlearner
 from .leakage import AttackResult
 from .residue import ResidueScan
 from .scores import ModelScores, Score, scores_of
 
-__all__ = ["AcceptanceGate", "GateError"]
+__all__ = ["ORDER", "STATUS_OF", "AcceptanceGate", "GateCheck", "GateError", "GateResult"]
 
-Attacks = Iterable[AttackResult] | Callable[[BaseUnlearner], Iterable[AttackResult]]
+Status = Literal["failed", "inconclusive", "passed"]
+ORDER: tuple[Status, ...] = ("failed", "inconclusive", "passed")
+#: What a condition is, by the verdict of an attack or of a scan.
+STATUS_OF: dict[str, Status] = {
+    "leak": "failed",
+    "residue": "failed",
+    "no leak found": "passed",
+    "clean": "passed",
+    **{status: status for status in ORDER},
+}
+Attacks = Iterable[AttackResult] | Callable[[Any], Iterable[AttackResult]]
 
 # name, attribute of the gate, metric, whether more is better
 _TOLERANCES = (
@@ -33,6 +42,76 @@ _TOLERANCES = (
 )
 #: The attribute that says why an unlearner must not predict.
 _MARK = "_out_of_service"
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """One condition.
+
+    Attributes
+    ----------
+    name : str
+        What was checked.
+    status : {"failed", "inconclusive", "passed"}
+        How it went.
+    detail : str
+        The figures, or what is missing.
+
+    Examples
+    --------
+    >>> from grmu_sk.audit import GateCheck
+    >>> print(GateCheck("Test accuracy", "passed", "fell by 0.4 points, 2 are allowed"))
+    passed        Test accuracy: fell by 0.4 points, 2 are allowed
+    """
+
+    name: str
+    status: Status
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.status:13} {self.name}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The outcome of all conditions.
+
+    Attributes
+    ----------
+    checks : list of GateCheck
+        Failed ones first, then those that could not be decided.
+    passed : bool
+        Whether the model may be used.
+    action : {"checked", "accepted", "kept", "retrained"}
+        What was done about it.
+    first_attempt : list of GateCheck
+        Of the model that was replaced by one trained anew.
+
+    Examples
+    --------
+    >>> from grmu_sk.audit import GateResult
+    >>> GateResult([], passed=True).action
+    'checked'
+    """
+
+    checks: list[GateCheck]
+    passed: bool
+    action: Literal["checked", "accepted", "kept", "retrained"] = "checked"
+    first_attempt: list[GateCheck] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        title = f"{'Passed' if self.passed else 'Not passed'} ({self.action})"
+        return "\n".join([title, *(f"  {check}" for check in self.checks)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values.
+
+        Returns
+        -------
+        dict
+            By name.
+        """
+        return asdict(self)
 
 
 class GateError(ValueError):
@@ -51,13 +130,9 @@ class GateError(ValueError):
     """
 
     def __init__(self, result: GateResult) -> None:
-        check_types(GateError.__init__, locals())
         self.result = result
-        reasons = "; ".join(
-            f"{check.status}: {check.name} ({check.detail})"
-            for check in result.checks
-            if check.status != "passed"
-        )
+        missed = [check for check in result.checks if check.status != "passed"]
+        reasons = "; ".join(f"{check.status}: {check.name} ({check.detail})" for check in missed)
         super().__init__(
             f"The unlearned model was refused, and the one before is unchanged. {reasons}"
         )
@@ -137,7 +212,6 @@ class AcceptanceGate:
         rule: Literal["point", "interval"] = "point",
         allow_inconclusive: bool = False,
     ) -> None:
-        check_types(AcceptanceGate.__init__, locals())
         self.test_accuracy = test_accuracy
         self.worst_group = worst_group
         self.forgotten_groups = forgotten_groups
@@ -149,14 +223,12 @@ class AcceptanceGate:
         self.allow_inconclusive = allow_inconclusive
         for _, name, _, _ in _TOLERANCES:
             tolerance = getattr(self, name)
-            if tolerance is not None and not (math.isfinite(tolerance) and tolerance >= 0):
+            if tolerance is not None and not 0 <= tolerance < math.inf:
                 raise ValueError(f"{name} must be a fraction of at least 0, got {tolerance!r}.")
         if compare_to not in ("before", "gold"):
             raise ValueError(f"compare_to must be 'before' or 'gold', got {compare_to!r}.")
         if rule not in ("point", "interval"):
             raise ValueError(f"rule must be 'point' or 'interval', got {rule!r}.")
-
-    # deciding ------------------------------------------------------------------------------------
 
     def decide(
         self,
@@ -185,65 +257,60 @@ class AcceptanceGate:
         GateResult
             The decision.
         """
-        check_types(AcceptanceGate.decide, locals())
         reference = before if self.compare_to == "before" else gold
         checks = [
-            self._compare(name, getattr(self, attribute), metric, is_better_high, after, reference)
-            for name, attribute, metric, is_better_high in _TOLERANCES
-            if getattr(self, attribute) is not None
+            GateCheck(name, *self._compare(getattr(self, own), metric, is_better, after, reference))
+            for name, own, metric, is_better in _TOLERANCES
+            if getattr(self, own) is not None
         ]
         if self.leakage:
-            checks += _check_attacks(list(attacks))
+            checks += [_attack_check(attack) for attack in attacks] or [
+                GateCheck("Leakage", "inconclusive", "no attack was run")
+            ]
         if self.residue:
-            checks.append(_check_residue(residue))
+            checks.append(_residue_check(residue))
         checks.sort(key=lambda check: ORDER.index(check.status))
         accepted = {"passed", "inconclusive"} if self.allow_inconclusive else {"passed"}
         return GateResult(checks, passed=all(check.status in accepted for check in checks))
 
     def _compare(
         self,
-        name: str,
         tolerance: float,
         metric: str,
         is_better_high: bool,
         after: ModelScores | None,
         reference: ModelScores | None,
-    ) -> GateCheck:
-        missing = "the unlearned model was not measured" if after is None else None
-        if missing is None and reference is None:
-            missing = f"the reference ({self.compare_to}) was not measured"
-        if after is None or reference is None:
-            return GateCheck(name, "inconclusive", str(missing))
+    ) -> tuple[Status, str]:
+        """Return how a metric did, and the figures."""
+        if after is None:
+            return "inconclusive", "the unlearned model was not measured"
+        if reference is None:
+            return "inconclusive", f"the reference ({self.compare_to}) was not measured"
         undefined = Score(math.nan, math.nan, math.nan)
         score, base = after.metrics.get(metric, undefined), reference.metrics.get(metric, undefined)
-        value = score.value
+        value, end = score.value, ""
         if self.rule == "interval":
             value = score.low if is_better_high else score.high
-        change = (base.value - value) if is_better_high else (value - base.value)
-        if math.isnan(change):
-            return GateCheck(name, "inconclusive", f"{metric} is undefined on these test rows")
-        # a change that is a sum of rounded numbers may miss the limit by their last bit
-        is_within = change <= tolerance + 1e-9
-        verb = (
-            ("fell" if change > 0 else "rose")
-            if is_better_high
-            else ("rose" if change > 0 else "fell")
-        )
-        moved = f"{verb} by {abs(100 * change):.1f} points"
-        if abs(change) < 5e-4:
-            moved = "did not change"
-        end = " at the unfavourable end of its interval" if self.rule == "interval" else ""
+            end = " at the unfavourable end of its interval"
+        rise = value - base.value
+        if math.isnan(rise):
+            return "inconclusive", f"{metric} is undefined on these test rows"
+        moved = "did not change"
+        if abs(rise) >= 5e-4:
+            moved = f"{'rose' if rise > 0 else 'fell'} by {abs(100 * rise):.1f} points"
         detail = (
             f"{metric} {moved} ({100 * base.value:.1f}% {self.compare_to}, {100 * value:.1f}% now"
             f"{end}); to {'fall' if is_better_high else 'rise'} by {100 * tolerance:.1f} is allowed"
         )
         if after.left_out:
             detail += f"; without the rows of attributes that fit has not seen ({after.left_out})"
-        return GateCheck(name, "passed" if is_within else "failed", detail)
+        # a change that is a sum of rounded numbers may miss the limit by their last bit
+        is_within = (-rise if is_better_high else rise) <= tolerance + 1e-9
+        return "passed" if is_within else "failed", detail
 
     def check(
         self,
-        unlearner: BaseUnlearner,
+        unlearner: Any,
         *,
         X: Any,
         y: ArrayLike,
@@ -258,8 +325,8 @@ class AcceptanceGate:
 
         Parameters
         ----------
-        unlearner : BaseUnlearner
-            Fitted, after the request.
+        unlearner : BaseUnlearner or Pipeline
+            Fitted, after the request; a pipeline ends in the unlearner.
         X : array-like of shape (n_samples, ...)
             Test inputs.
         y : array-like of shape (n_samples,)
@@ -281,40 +348,30 @@ class AcceptanceGate:
         GateResult
             The decision.
         """
-        check_types(AcceptanceGate.check, locals())
-        check_is_fitted(unlearner)
-        measuring.setdefault("forget_groups", unlearner.forget_groups_ or None)
-        measuring.setdefault("fitted", unlearner)
-
-        def scores(name: str, model: Any) -> ModelScores | None:
-            return scores_of(name, model, X, y, groups, **measuring)
-
+        inside = unlearner_of(unlearner)
+        measuring = {
+            "forget_groups": inside.forget_groups_ or None,
+            "fitted": inside,
+            **measuring,
+        }
+        references = {"before": before} if self.compare_to == "before" else {"gold": gold}
+        scores = {
+            name: scores_of(name, model, X, y, groups, **measuring)
+            for name, model in {"unlearner": unlearner, **references}.items()
+        }
         found = attacks(unlearner) if callable(attacks) else attacks
-        needs_gold = self.compare_to == "gold"
-        return self.decide(
-            scores("unlearner", unlearner),
-            before=None if needs_gold else scores("before", before),
-            gold=scores("gold", gold) if needs_gold else None,
-            attacks=found,
-            residue=residue,
-        )
-
-    # acting --------------------------------------------------------------------------------------
+        return self.decide(scores.pop("unlearner"), **scores, attacks=found, residue=residue)
 
     def enforce(
         self,
-        unlearner: BaseUnlearner,
+        unlearner: Any,
         idx: ArrayLike,
         on_failure: Literal["refuse", "keep", "retrain"] = "refuse",
         *,
-        X: Any,
-        y: ArrayLike,
-        groups: Any,
-        gold: Any = None,
         attacks: Attacks = (),
-        residue: ResidueScan | Callable[[BaseUnlearner], ResidueScan] | None = None,
+        residue: ResidueScan | Callable[[Any], ResidueScan] | None = None,
         training: dict[str, Any] | None = None,
-        **measuring: Any,
+        **checking: Any,
     ) -> GateResult:
         """Carry out a request, and let the result stand only if it passes.
 
@@ -323,8 +380,8 @@ class AcceptanceGate:
 
         Parameters
         ----------
-        unlearner : BaseUnlearner
-            Fitted.
+        unlearner : BaseUnlearner or Pipeline
+            Fitted; of a pipeline, the last step takes the request.
         idx : array-like
             Row numbers of ``fit`` to forget, or a boolean mask.
         on_failure : {"refuse", "keep", "retrain"}, default="refuse"
@@ -336,19 +393,14 @@ class AcceptanceGate:
               to predict until a request passes. (The old model still knows the rows.)
             - "retrain" falls back to RETRAIN with REWEIGHT on what remains, and lets that stand,
               being exact; the result says whether it met the conditions.
-        X, y, groups : array-like
-            Test rows.
-        gold : estimator, ModelScores or None, default=None
-            With ``compare_to="gold"``, the reference.
         attacks : iterable of AttackResult, or callable, default=()
-            A function of the unlearner that attacks it; results made before do not tell about the
-            new model.
+            A function of the new model that attacks it; results made before do not tell about it.
         residue : callable, ResidueScan or None, default=None
-            A function of the unlearner that scans it.
+            A function of the new model that scans it.
         training : dict or None, default=None
             ``X``, ``y``, ``groups``, ``sample_weight`` as given to ``fit``, if they are not stored.
-        **measuring : dict
-            Further arguments of :func:`measure`.
+        **checking : dict
+            Further arguments of :meth:`check`: test rows ``X``, ``y``, ``groups``, and ``gold``.
 
         Returns
         -------
@@ -362,116 +414,80 @@ class AcceptanceGate:
         ValueError
             If an argument is unknown, or falling back is impossible for this method.
         """
-        check_types(AcceptanceGate.enforce, locals())
         if on_failure not in ("refuse", "keep", "retrain"):
             raise ValueError(
                 f"on_failure must be 'refuse', 'keep' or 'retrain', got {on_failure!r}."
             )
-        check_is_fitted(unlearner)
+        inside, given = unlearner_of(unlearner), dict(training or {})
+        if on_failure == "retrain" and inside._keeps_unaffected_weights:
+            raise ValueError(
+                f"{type(inside).__name__} trains several nets, each on its own rows, and is exact "
+                "already: there is nothing to fall back to. Use on_failure='refuse' or 'keep'."
+            )
         if on_failure == "retrain":
-            _check_can_retrain(unlearner)
-        before, candidate = _in_service(unlearner), _in_service(unlearner)
-        candidate.unlearn(idx, **(training or {}))
+            check_fresh_weights(inside.net_)
+        if given.get("X") is not None:
+            given["X"] = inputs_of_unlearner(unlearner, given["X"])
+        before, candidate = _in_service(inside), _in_service(inside)
 
-        def decide(model: BaseUnlearner) -> GateResult:
-            measuring.setdefault("forget_groups", model.forget_groups_ or None)
+        def decide(changed: BaseUnlearner) -> GateResult:
+            model = with_unlearner(unlearner, changed)
             return self.check(
                 model,
-                X=X,
-                y=y,
-                groups=groups,
-                before=before,
-                gold=gold,
+                before=with_unlearner(unlearner, before),
                 attacks=attacks,
                 residue=residue(model) if callable(residue) else residue,
-                **measuring,
+                **checking,
             )
 
-        with _modes_kept(unlearner):
+        candidate.unlearn(idx, **given)
+        with _modes_kept(inside):
             result = decide(candidate)
         if result.passed:
-            _take_over(unlearner, candidate)
+            _take_over(inside, candidate)
             return GateResult(result.checks, True, "accepted")
         if on_failure == "refuse":
             raise GateError(result)
         if on_failure == "keep":
             failed = "; ".join(c.name for c in result.checks if c.status != "passed")
-            setattr(unlearner, _MARK, f"a deletion request did not pass: {failed}")
+            setattr(inside, _MARK, f"a deletion request did not pass: {failed}")
             return GateResult(result.checks, False, "kept")
-        retrained = _retrained(before, idx, training or {})
-        with _modes_kept(unlearner):
+        retrained = _retrained(before, idx, given)
+        with _modes_kept(inside):
             second = decide(retrained)
-        _take_over(unlearner, retrained)
+        _take_over(inside, retrained)
         return GateResult(second.checks, second.passed, "retrained", result.checks)
 
 
-def _check_attacks(attacks: list[AttackResult]) -> list[GateCheck]:
-    if not all(isinstance(attack, AttackResult) for attack in attacks):
-        raise TypeError(f"attacks must be AttackResult objects, got {attacks!r}.")
-    if not attacks:
-        return [GateCheck("Leakage", "inconclusive", "no attack was run")]
-    statuses: dict[str, Any] = {
-        "leak": "failed",
-        "inconclusive": "inconclusive",
-        "no leak found": "passed",
-    }
-    return [
-        GateCheck(
-            f"Leakage: {attack.name}, group {attack.group}",
-            statuses[attack.verdict],
-            f"{attack.verdict}; {attack.value:.3f} [{attack.low:.3f}, {attack.high:.3f}], on the "
-            f"original model {_power(attack.power)}",
-        )
-        for attack in attacks
-    ]
+def _attack_check(attack: AttackResult) -> GateCheck:
+    power = "not measured" if math.isnan(attack.power) else f"{attack.power:.3f}"
+    return GateCheck(
+        f"Leakage: {attack.name}, group {attack.group}",
+        STATUS_OF[attack.verdict],
+        f"{attack.verdict}; {attack.value:.3f} [{attack.low:.3f}, {attack.high:.3f}], on the "
+        f"original model {power}",
+    )
 
 
-def _power(power: float) -> str:
-    return "not measured" if math.isnan(power) else f"{power:.3f}"
-
-
-def _check_residue(residue: ResidueScan | None) -> GateCheck:
+def _residue_check(residue: ResidueScan | None) -> GateCheck:
     name = "Residue in the object and its files"
     if residue is None:
         return GateCheck(name, "inconclusive", "no scan was run")
-    searched = f"{residue.n_places} places, {residue.n_bytes} bytes searched"
+    detail = f"nothing found; {residue.n_places} places, {residue.n_bytes} bytes searched"
     if residue:
-        return GateCheck(name, "failed", f"found {len(residue)}, the first: {residue[0]}")
-    if residue.not_searched:
-        missing = f"{len(residue.not_searched)} things could not be looked into"
-        return GateCheck(name, "inconclusive", f"{missing}; {searched}, nothing found")
-    return GateCheck(name, "passed", f"nothing found; {searched}")
-
-
-def _check_can_retrain(unlearner: BaseUnlearner) -> None:
-    if unlearner._keeps_unaffected_weights:
-        raise ValueError(
-            f"{type(unlearner).__name__} trains several nets, each on its own rows, and is exact "
-            "already: there is nothing to fall back to. Use on_failure='refuse' or 'keep'."
-        )
-    check_fresh_weights(unlearner.net_)
+        detail = f"found {len(residue)}, the first: {residue[0]}"
+    elif residue.not_searched:
+        detail += f"; {len(residue.not_searched)} things could not be looked into"
+    return GateCheck(name, STATUS_OF[residue.verdict], detail)
 
 
 def _retrained(unlearner: BaseUnlearner, idx: ArrayLike, training: dict[str, Any]) -> BaseUnlearner:
     """Return a copy of the unlearner with the net that RETRAIN + REWEIGHT trains."""
-    worker = RetrainUnlearner(
-        unlearner.estimator,
-        reweight=unlearner._has_groups,
-        random_state=unlearner.seed_,
-        store_data=unlearner.store_data,
-        keep_forgotten=unlearner.keep_forgotten,
-    )
-    # not all that a constructor sets is a parameter
-    own = {*unlearner.get_params(deep=False), *vars(worker)}
-    state = {name: value for name, value in vars(unlearner).items() if name not in own}
-    worker.__dict__.update(state)
-    worker.unlearn(idx, **training)
-    retrained = copy.copy(unlearner)
-    retrained.estimator = worker.estimator
-    retrained.__dict__.update(
-        {name: value for name, value in vars(worker).items() if name in state}
-    )
-    return retrained
+    params = unlearner.get_params(deep=False)
+    shared = {name: params[name] for name in ("estimator", "store_data", "keep_forgotten")}
+    options = {"reweight": unlearner._has_groups, "random_state": unlearner.seed_}
+    worker = by_method(unlearner, RetrainUnlearner, **shared, **options).unlearn(idx, **training)
+    return by_method(worker, type(unlearner), **{**params, "estimator": worker.estimator})
 
 
 @contextmanager
@@ -496,6 +512,5 @@ def _in_service(unlearner: BaseUnlearner) -> BaseUnlearner:
 
 def _take_over(unlearner: BaseUnlearner, candidate: BaseUnlearner) -> None:
     """Let the unlearner be what the candidate is, in one step."""
-    state = {name: value for name, value in vars(candidate).items() if name != _MARK}
-    unlearner.__dict__.update(state)
+    unlearner.__dict__.update(vars(candidate))
     unlearner.__dict__.pop(_MARK, None)

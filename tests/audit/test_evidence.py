@@ -1,0 +1,368 @@
+"""The evidence says what was done, and its page cannot be turned against its reader."""
+
+import copy
+import json
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_net, make_table
+from json_schema import errors
+from sklearn import config_context
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from grmu_sk import FineTuneUnlearner, MIUUnlearner
+from grmu_sk.audit import (
+    AcceptanceGate,
+    AttackResult,
+    Finding,
+    ModelScores,
+    ResidueScan,
+    build_evidence,
+    evidence_schema,
+    measure,
+    model_hash,
+    read_evidence,
+    write_report,
+)
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'&\u202e</style><script>alert(2)</script>{{ 711*11 }}"
+ATTACKS = [
+    AttackResult("RMIA AUC", "all", 0.5, 0.4, 0.6, 0.8, "no leak found"),
+    AttackResult("LiRA", "(1, 0)", 0.7, 0.6, 0.8, 0.9, "leak"),
+    AttackResult("LiRA", "(0, 0)", 0.5, 0.4, 0.6, 0.51, "inconclusive"),
+]
+TABLE = make_table(320)
+TRAIN = TABLE.X[:200], TABLE.y[:200], TABLE.a[:200]
+TEST = TABLE.X[200:], TABLE.y[200:], TABLE.a[200:]
+FORGET = np.flatnonzero((TRAIN[1] == 1) & (TRAIN[2] == 0))[:6]
+
+
+@pytest.fixture(scope="module")
+def model():
+    unlearner = MIUUnlearner(make_net(), max_epochs=1, tune_updates=(2, 1), random_state=0)
+    return unlearner.fit(*TRAIN).unlearn(FORGET)
+
+
+@pytest.fixture(scope="module")
+def evidence(model):
+    return full(model)
+
+
+def full(model, **changed):
+    before = measure(model, *TEST, forget_groups=[(1, 0)], n_bootstrap=5)
+    given = {"before": before, "gold": before, "attacks": ATTACKS, "n_bootstrap": 50}
+    given |= {"residue": ResidueScan(n_places=3, n_bytes=9), "hash_before": "0" * 64}
+    return build_evidence(model, *TEST, **{**given, **changed})
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page."""
+
+    VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+    def __init__(self, html):
+        super().__init__()
+        self.html, self.tags, self.attributes, self.words, self.open = html, [], [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == [], "every element is closed"
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.words.append(data)
+
+    def check_harmless(self):
+        assert not {"script", "img", "link", "iframe", "object", "form"} & set(self.tags)
+        assert not [name for name, _ in self.attributes if name.startswith("on")]
+        assert not {"src", "href", "action", "data"} & {name for name, _ in self.attributes}
+        assert self.tags.count("style") == 1 and "\u202e" not in self.html
+        return self
+
+
+def page_of(evidence, tmp_path):
+    write_report(evidence, tmp_path / "report.html")
+    return Page((tmp_path / "report.html").read_text(encoding="utf-8")).check_harmless()
+
+
+# content -----------------------------------------------------------------------------------------
+
+
+def test_schema(model, evidence):
+    schema = json.loads(evidence_schema())
+    for right in (evidence, build_evidence(model)):
+        assert list(errors(json.loads(json.dumps(right, allow_nan=False)), schema, schema)) == []
+    for change in (
+        lambda e: e.pop("statement"),
+        lambda e: e["request"].update(n_rows=-1),
+        lambda e: e.update(more=1),
+        lambda e: e["scores"]["after"]["metrics"]["TA"].update(value=81.0),
+        lambda e: e["gate"]["checks"][0].update(status="fine"),
+    ):
+        wrong = copy.deepcopy(evidence)
+        change(wrong)
+        assert list(errors(wrong, schema, schema))
+
+
+def test_request_and_method(model, evidence, tmp_path):
+    request, method = evidence["request"], evidence["method"]
+    assert (request["n_rows"], request["n_forgotten"], request["n_remaining"]) == (200, 6, 194)
+    assert request["groups"] == [{"label": "1", "attribute": "0"}]
+    counts = pd.Series(list(zip(*TRAIN[1:], strict=True))).value_counts()
+    for row in evidence["group_mix"]:
+        pair = (int(row["label"]), int(row["attribute"]))
+        expected = counts[pair], 6 if pair == (1, 0) else 0
+        assert (row["trained"], row["forgotten"]) == expected
+        assert row["remaining"] == row["trained"] - row["forgotten"]
+    assert (method["name"], method["seed"], method["parameters"]["max_epochs"]) == ("miu", 0, "1")
+    phases = [run["phase"] for run in method["history"]]
+    assert phases[0] == "fit" and len(phases) > 1
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model", make_net())
+    assert build_evidence(loaded)["group_mix"] is None
+    again = build_evidence(loaded, training=TRAIN[1:])
+    assert again["group_mix"] == evidence["group_mix"]
+    assert again["model"]["hash_after"] == evidence["model"]["hash_after"] == model_hash(model)
+
+
+def test_pipeline(tmp_path):
+    """Its rows go through the steps, and what was done is that of its last one."""
+    X, y, a = TEST
+    unlearner = FineTuneUnlearner(make_net(), max_epochs=1, random_state=0)
+    pipe = make_pipeline(StandardScaler(), unlearner)
+    with config_context(enable_metadata_routing=True):
+        pipe.fit(100 * TRAIN[0], TRAIN[1], groups=TRAIN[2])
+    before, hash_before = copy.deepcopy(pipe), model_hash(pipe)
+    pipe[-1].unlearn(FORGET)
+    options = {
+        "n_bootstrap": 5,
+        "hash_before": hash_before,
+        "created": datetime(2026, 1, 2, tzinfo=UTC),
+    }
+    whole = write_report(pipe, tmp_path / "a.html", 100 * X, y, a, before=before, **options)
+    inside = build_evidence(
+        pipe[-1], pipe[0].transform(100 * X), y, a, before=before[-1], **options
+    )
+    assert whole["scores"]["before"]["metrics"]["TA"]["value"] == before.score(100 * X, y)
+    assert whole == inside and whole["model"]["hash_before"] == model_hash(before[-1])
+
+
+# scores ------------------------------------------------------------------------------------------
+
+
+def test_scores_against_plain_computation(model, evidence):
+    X, y, a = TEST
+    right, found = model.predict(X) == y, evidence["scores"]["after"]
+    assert found["metrics"]["TA"]["value"] == pytest.approx(right.mean())
+    by_group = {(int(g["label"]), int(g["attribute"])): g for g in found["groups"]}
+    for pair, group in by_group.items():
+        inside = (y == pair[0]) & (a == pair[1])
+        assert group["n_rows"] == inside.sum()
+        assert group["accuracy"]["value"] == pytest.approx(right[inside].mean())
+    worst = min(group["accuracy"]["value"] for group in by_group.values())
+    assert found["metrics"]["WG"]["value"] == pytest.approx(worst)
+    assert found["metrics"]["GA"]["value"] == pytest.approx(right[(y == 1) & (a == 0)].mean())
+    assert all(s["low"] <= s["value"] <= s["high"] for s in found["metrics"].values())
+    rest = np.setdiff1d(np.arange(200), FORGET)
+    splits = {
+        n: (TRAIN[0][r], TRAIN[1][r]) for n, r in (("remaining", rest), ("forgotten", FORGET))
+    }
+    scores = measure(model, *TEST, **splits, n_bootstrap=5)
+    for name, split in (("RA", "remaining"), ("UA", "forgotten")):
+        assert scores.metrics[name].value == pytest.approx(model.score(*splits[split]))
+    again = ModelScores.from_dict(json.loads(json.dumps(scores.to_dict())))
+    assert again.metrics["RA"] == scores.metrics["RA"]
+    one = build_evidence(model, X[y == 1], y[y == 1], a[y == 1], n_bootstrap=5)
+    assert one["scores"]["after"]["metrics"]["EO"]["value"] is None, "undefined"
+
+
+class Known:
+    """A model that is right on these rows."""
+
+    forget_groups_ = ((1, 0),)
+
+    def __init__(self, right):
+        self.right = right
+
+    def predict(self, X):
+        return np.where(self.right, X[:, 0], 1 - X[:, 0])
+
+
+def test_interval_of_the_test_accuracy_is_that_of_a_proportion():
+    rng = np.random.default_rng(0)
+    y, a = rng.integers(2, size=400), rng.integers(2, size=400)
+    right = rng.random(400) < 0.8
+    scores = measure(Known(right), y[:, None], y, a, n_bootstrap=800, random_state=1)
+    score, share = scores.metrics["TA"], right.mean()
+    half = 1.96 * np.sqrt(share * (1 - share) / 400)
+    assert score == pytest.approx((share, share - half, share + half), abs=0.01)
+    perfect = measure(Known(np.ones(400, bool)), y[:, None], y, a, n_bootstrap=20)
+    assert all(group.accuracy.value == 1 > group.accuracy.low for group in perfect.groups)
+
+
+# the page ----------------------------------------------------------------------------------------
+
+
+def test_page_shows_what_failed_first_and_the_figures(model, tmp_path):
+    scan = ResidueScan([Finding("forgotten row", "cache.npy", "float32", rows=(3,))])
+    evidence = full(model, residue=scan, reason="Art. 17", request_id="2026-17")
+    statuses = [check["status"] for check in evidence["gate"]["checks"]]
+    assert list(dict.fromkeys(statuses)) == ["failed", "inconclusive", "passed"]
+    evidence["gate"]["checks"].reverse()
+    evidence["attacks"].sort(key=lambda attack: attack["power"])
+    page = page_of(evidence, tmp_path)
+    order = "Not accepted", "✕ Failed", "? Not", "✓ Passed", "What was asked"
+    places = [page.text.index(word) for word in order]
+    assert places == sorted(places)
+    assert page.text.index(" leak ") < page.text.index(" no leak found ")
+    score = evidence["scores"]["after"]["metrics"]["TA"]
+    interval = f"[{100 * score['low']:.1f}%, {100 * score['high']:.1f}%]"
+    facts = f"{100 * score['value']:.1f}%", interval, "6 rows of 200", "0.800", "max_epochs = 1"
+    for fact in (*facts, "Art. 17", "2026-17", "cache.npy", evidence["model"]["hash_after"]):
+        assert fact in page.text
+    addresses = set(re.findall(r"https?://[^\s\"']+", page.html))
+    assert addresses == {"http://www.w3.org/2000/svg"}
+    assert "url(" not in page.html and "@import" not in page.html
+    policy = next(v for n, v in page.attributes if n == "content" and v.startswith("default-src"))
+    assert "default-src 'none'" in policy and "script" not in policy
+    assert ("content", "width=device-width, initial-scale=1") in page.attributes
+
+
+def test_page_says_what_is_not_known(model, tmp_path):
+    shown = page_of(build_evidence(model), tmp_path).text
+    assert "This is empirical evidence and not a certificate" in shown and "Accepted" not in shown
+    for missing in ("Not measured", "No attack was run", "No scan was run", "Not decided"):
+        assert missing in shown
+
+
+def test_hostile_text_stays_text(tmp_path):
+    y = np.array(["ok", HOSTILE], dtype=object)[TABLE.y]
+    a = np.array(["fine", HOSTILE + "2"], dtype=object)[TABLE.a]
+    unlearner = FineTuneUnlearner(make_net(), max_epochs=1, random_state=0)
+    unlearner.fit(TRAIN[0], y[:200], a[:200])
+    unlearner.unlearn(np.flatnonzero((TRAIN[1] == 1) & (TRAIN[2] == 1))[:5])
+    finding = Finding("forgotten row", HOSTILE, HOSTILE, rows=(1,))
+    evidence = build_evidence(
+        *(unlearner, TEST[0], y[200:], a[200:]),
+        attacks=[AttackResult(HOSTILE, HOSTILE, 0.5, 0.4, 0.6, 0.8, "leak")],
+        residue=ResidueScan([finding], not_searched=[HOSTILE]),
+        **dict.fromkeys(("title", "request_id", "received"), HOSTILE),
+        reason=HOSTILE + "broken \ud800 text",
+        n_bootstrap=5,
+    )
+    page = page_of(evidence, tmp_path)
+    # a text is shown in one piece, or as part of a longer one
+    assert page.text.count("<img src=x onerror=alert(1)>") > 12 and "7821" not in page.text
+    assert r"\u{d800}" in page.html and r"\u{202e}" in page.html
+    assert json.loads((tmp_path / "report.json").read_text())["title"] == HOSTILE
+
+
+def test_every_text_of_the_document_is_escaped(evidence, tmp_path):
+    """Also one that was changed in the JSON, in places that are not ours to fill."""
+
+    def poisoned(value):
+        if isinstance(value, dict):
+            return {key: poisoned(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [poisoned(item) for item in value]
+        return HOSTILE if isinstance(value, str) else value
+
+    changed = poisoned(evidence)
+    with pytest.raises(ValueError, match="incomplete or damaged"):
+        page_of(changed, tmp_path)
+    for check in changed["gate"]["checks"]:
+        check["status"] = "failed"
+    for attack in changed["attacks"]:
+        attack["verdict"] = "leak"
+    changed["residue"]["verdict"] = "clean"
+    page_of(changed, tmp_path)
+
+
+# files -------------------------------------------------------------------------------------------
+
+
+def test_files(model, tmp_path, monkeypatch):
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+    options = {"n_bootstrap": 5, "created": moment}
+    evidence = write_report(model, tmp_path / "a.html", *TEST, **options)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.html", "a.json"]
+    assert read_evidence(tmp_path / "a.json") == json.loads(json.dumps(evidence))
+    for path, more, message in (
+        ("a.json", {}, "beside the page"),
+        ("a.html", {"reason": "x"}, "no further arguments"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_report(evidence, tmp_path / path, **more)
+    with pytest.raises(ValueError, match="incomplete or damaged"):
+        write_report({"title": "x"}, tmp_path / "b.html")
+    assert not (tmp_path / "b.json").exists()
+    old = {suffix: (tmp_path / f"a.{suffix}").read_bytes() for suffix in ("html", "json")}
+    write_report(model, tmp_path / "a.html", *TEST, **options)
+    assert old == {suffix: (tmp_path / f"a.{suffix}").read_bytes() for suffix in old}
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        write_report(model, tmp_path / "a.html")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.html", "a.json"]
+    assert old == {suffix: (tmp_path / f"a.{suffix}").read_bytes() for suffix in old}
+
+
+NEWER = json.dumps({"format": "grmu_sk evidence", "format_version": 99})
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": "x"}', "{" * 20000, NEWER])
+def test_foreign_json(content, tmp_path):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ValueError, match="Update grmu_sk" if content is NEWER else "is not evid"):
+        read_evidence(tmp_path / "a.json")
+
+
+def test_gate_and_bad_input(model):
+    X, y, a = TEST
+    gate = AcceptanceGate(test_accuracy=1, worst_group=1, forgotten_groups=1, eo=1, leakage=False)
+    assert full(model, gate=gate)["gate"]["passed"]
+    with pytest.raises(ValueError, match="all of X, y and groups"):
+        build_evidence(model, X, y)
+    with pytest.raises(NotFittedError):
+        build_evidence(MIUUnlearner(make_net()))
+    for options, message in (
+        ({"n_bootstrap": 1}, "n_bootstrap"),
+        ({"confidence": 95}, "confidence"),
+        ({"groups": None}, "groups is None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            measure(model, **{"X": X, "y": y, "groups": a, **options})
+    with pytest.raises(ValueError, match=r"not scores as ModelScores\.to_dict"):
+        ModelScores.from_dict({"metrics": []})
+
+
+def test_attack_result():
+    nan = float("nan")
+    fields = AttackResult("a", "all", 0.5, 0.4, nan, nan, "inconclusive").to_dict()
+    assert fields["high"] is None and np.isnan(AttackResult.from_dict(fields).power)
+    for changed, message in (
+        ({"verdict": "passed"}, "verdict must be one of"),
+        ({"verdict": "no leak found"}, "power was not measured"),
+        ({"more": 1}, "has the fields"),
+        ({"value": "0.5"}, "must be a number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            AttackResult.from_dict({**fields, **changed})

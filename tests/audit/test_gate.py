@@ -1,0 +1,234 @@
+"""A model that breaks its promises is not taken into service, and the old one is not damaged."""
+
+import pickle
+
+import pytest
+from conftest import make_net, make_table, same_weights
+from sklearn import config_context
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from grmu_sk import FineTuneUnlearner, GradientAscentUnlearner, RetrainUnlearner, SISAUnlearner
+from grmu_sk.audit import (
+    AcceptanceGate,
+    AttackResult,
+    Finding,
+    GateError,
+    ModelScores,
+    ResidueScan,
+    preflight,
+    scan_residue,
+)
+from grmu_sk.audit.scores import Score
+
+FORGET = [40, 41, 50]
+NO_LEAK = AttackResult("RMIA AUC", "all", 0.5, 0.4, 0.6, 0.8, "no leak found")
+LEAK = AttackResult("RMIA AUC", "(1, 0)", 0.8, 0.7, 0.9, 0.8, "leak")
+UNSURE = AttackResult("RMIA AUC", "(0, 0)", 0.5, 0.4, 0.6, 0.5, "inconclusive")
+OPEN = {"test_accuracy": None, "worst_group": None, "forgotten_groups": None, "eo": None}
+ONLY_ACCURACY = {**OPEN, "leakage": False, "residue": False}
+RESIDUE = ResidueScan([Finding("forgotten row", "a", "float32", rows=(1,))])
+TABLE = make_table(320)
+TRAINING = {"X": TABLE.X[:200], "y": TABLE.y[:200], "groups": TABLE.a[:200]}
+TEST = {"X": TABLE.X[200:], "y": TABLE.y[200:], "groups": TABLE.a[200:], "n_bootstrap": 5}
+
+
+def scores(TA=0.8, WG=0.6, GA=0.7, EO=0.1, spread=0.05):
+    values = {"TA": TA, "WG": WG, "GA": GA, "EO": EO}
+    return ModelScores({name: Score(v, v - spread, v + spread) for name, v in values.items()})
+
+
+def fitted(method=FineTuneUnlearner, **kwargs):
+    return method(make_net(), random_state=0, **kwargs).fit(**TRAINING)
+
+
+def statuses(result):
+    return [check.status for check in result.checks]
+
+
+@pytest.mark.parametrize(
+    ("metric", "option", "sign"),
+    [
+        ("TA", "test_accuracy", -1),
+        ("WG", "worst_group", -1),
+        ("GA", "forgotten_groups", -1),
+        ("EO", "eo", 1),
+    ],
+)
+def test_tolerances(metric, option, sign):
+    gate = AcceptanceGate(**{**ONLY_ACCURACY, option: 0.03})
+    start = scores().metrics[metric].value
+    for change, status in ((0, "passed"), (0.03, "passed"), (0.031, "failed"), (-0.2, "passed")):
+        result = gate.decide(scores(**{metric: start + sign * change}), before=scores())
+        assert (statuses(result), result.passed) == ([status], status == "passed")
+    for unknown in (scores(**{metric: float("nan")}), ModelScores({}), None):
+        assert statuses(gate.decide(unknown, before=scores())) == ["inconclusive"]
+
+
+def test_rule_and_reference():
+    options = {**ONLY_ACCURACY, "test_accuracy": 0.03, "eo": 0.03}
+    assert AcceptanceGate(**options).decide(scores(), before=scores()).passed
+    strict = AcceptanceGate(**options, rule="interval")
+    assert statuses(strict.decide(scores(), before=scores())) == ["failed", "failed"]
+    assert strict.decide(scores(spread=0.02), before=scores()).passed
+    gate = AcceptanceGate(**{**ONLY_ACCURACY, "test_accuracy": 0.01}, compare_to="gold")
+    assert gate.decide(scores(TA=0.7), before=scores(), gold=scores(TA=0.7)).passed
+    (check,) = gate.decide(scores(), before=scores()).checks
+    assert check.status == "inconclusive" and "gold" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        ({"attacks": [NO_LEAK]}, "passed"),
+        ({"attacks": [NO_LEAK, LEAK]}, "failed"),
+        ({"attacks": [NO_LEAK, UNSURE]}, "inconclusive"),
+        ({"attacks": []}, "inconclusive"),
+        ({"residue": ResidueScan()}, "passed"),
+        ({"residue": RESIDUE}, "failed"),
+        ({"residue": ResidueScan(not_searched=["b"])}, "inconclusive"),
+        ({"residue": None}, "inconclusive"),
+    ],
+)
+def test_leakage_and_residue(found, status):
+    asked = {"leakage": "attacks" in found, "residue": "residue" in found}
+    result = AcceptanceGate(**OPEN, **asked).decide(None, **found)
+    assert statuses(result)[0] == status, "the worst stands first"
+    assert result.passed == (status == "passed")
+    lenient = AcceptanceGate(**OPEN, **asked, allow_inconclusive=True)
+    assert lenient.decide(None, **found).passed == (status != "failed")
+
+
+def test_check_measures():
+    unlearner = fitted()
+    before = pickle.loads(pickle.dumps(unlearner))
+    unlearner.unlearn(FORGET)
+    gate = AcceptanceGate(test_accuracy=1, worst_group=1, forgotten_groups=1, eo=1, residue=False)
+    seen = []
+    result = gate.check(
+        unlearner, **TEST, before=before, attacks=lambda model: [seen.append(model), NO_LEAK][1:]
+    )
+    assert result.passed and seen == [unlearner] and len(result.checks) == 5
+    assert str(result).startswith("Passed (checked)\n  passed ")
+    assert not gate.check(unlearner, **TEST, attacks=[NO_LEAK]).passed
+
+
+# acting ------------------------------------------------------------------------------------------
+
+
+def ruin():
+    """A method that destroys the model, and a gate that notices."""
+    unlearner = fitted(GradientAscentUnlearner, lr=5.0, max_epochs=2)
+    return unlearner, AcceptanceGate(**{**ONLY_ACCURACY, "test_accuracy": 0.05})
+
+
+def test_accepted_is_as_unlearned():
+    unlearner, other = fitted(), fitted().unlearn(FORGET)
+    seen = []
+
+    def scan(model):
+        seen.append(model.forget_idx_.tolist())
+        return ResidueScan()
+
+    gate = AcceptanceGate(**{**OPEN, "test_accuracy": 1}, leakage=False)
+    result = gate.enforce(unlearner, FORGET, residue=scan, **TEST)
+    assert (result.passed, result.action, seen) == (True, "accepted", [FORGET])
+    assert same_weights(unlearner, other) and vars(unlearner).keys() == vars(other).keys()
+    assert unlearner.training_rows().rows.tolist() == other.training_rows().rows.tolist()
+
+
+def test_failures_leave_everything_as_it_was():
+    unlearner, gate = ruin()
+    before, names = pickle.dumps(unlearner), list(vars(unlearner))
+    with pytest.raises(GateError, match="Test accuracy") as caught:
+        gate.enforce(unlearner, FORGET, **TEST)
+    assert not caught.value.result.passed
+    assert pickle.dumps(unlearner) == before and list(vars(unlearner)) == names
+    assert unlearner.unlearn(FORGET).forget_idx_.tolist() == FORGET, "it can still be carried out"
+    for method, action, error, message in (
+        (SISAUnlearner, "retrain", ValueError, "exact already"),
+        (GradientAscentUnlearner, "refuse", FloatingPointError, None),
+        (FineTuneUnlearner, "ignore", ValueError, "on_failure"),
+    ):
+        unlearner = fitted(method, **({"lr": 1e30} if method is GradientAscentUnlearner else {}))
+        before = pickle.dumps(unlearner)
+        with pytest.raises(error, match=message):
+            AcceptanceGate(**ONLY_ACCURACY).enforce(unlearner, FORGET, action, **TEST)
+        assert pickle.dumps(unlearner) == before
+
+
+def test_kept_out_of_service_until_a_request_passes(tmp_path):
+    unlearner, gate = ruin()
+    before = dict(vars(unlearner))
+    result = gate.enforce(unlearner, FORGET, "keep", **TEST)
+    assert (result.passed, result.action) == (False, "kept")
+    after = dict(vars(unlearner))
+    assert "Test accuracy" in after.pop("_out_of_service")
+    assert after.keys() == before.keys() and all(after[name] is before[name] for name in before)
+    unlearner.save(tmp_path / "model")
+    loaded = type(unlearner).load(tmp_path / "model", make_net())
+    for copy in (unlearner, pickle.loads(pickle.dumps(unlearner)), loaded):
+        for use in (copy.predict, copy.predict_proba):
+            with pytest.raises(RuntimeError, match="out of service"):
+                use(TABLE.X)
+    preflight(unlearner, [40], methods=["retrain"])
+    with pytest.raises(ValueError, match="inconsistent"):
+        unlearner.fit(TABLE.X, TABLE.y[:3], TABLE.a)
+    with pytest.raises(RuntimeError, match="out of service"):  # a failed fit changes nothing
+        unlearner.predict(TABLE.X)
+    again = pickle.loads(pickle.dumps(unlearner))
+    assert AcceptanceGate(**ONLY_ACCURACY).enforce(unlearner, FORGET, **TEST).passed
+    for back in (unlearner, again.fit(TABLE.X, TABLE.y, TABLE.a)):
+        assert "_out_of_service" not in vars(back)
+        back.predict(TABLE.X)
+
+
+def test_fallback_is_retraining_with_reweight():
+    unlearner, gate = ruin()
+    gold = fitted(RetrainUnlearner).unlearn(FORGET)
+    original = {k: v.clone() for k, v in unlearner.net_.module_.state_dict().items()}
+    assert scan_residue(unlearner, TABLE.X[FORGET], original)
+    result = gate.enforce(unlearner, FORGET, "retrain", **TEST)
+    assert (result.action, result.first_attempt[0].status) == ("retrained", "failed")
+    assert type(unlearner) is GradientAscentUnlearner and unlearner.lr == 5.0
+    assert same_weights(unlearner, gold) and unlearner.forget_idx_.tolist() == FORGET
+    assert unlearner.training_rows().rows.tolist() == gold.remaining_idx_.tolist()
+    assert [row["phase"] for row in unlearner.history_.to_list()] == ["fit"] * 3 + ["retrain"] * 3
+    assert scan_residue(unlearner, TABLE.X[FORGET], original) == []
+    assert unlearner.unlearn([60]).forget_idx_.tolist() == [*FORGET, 60]
+
+
+@pytest.mark.parametrize("store_data", [True, False])
+@pytest.mark.parametrize("action", ["refuse", "retrain"])
+def test_pipeline_is_judged_as_a_whole(action, store_data):
+    ascent = GradientAscentUnlearner(make_net(), lr=5.0, random_state=0, store_data=store_data)
+    moved = {**TRAINING, "X": 100 * TRAINING["X"]}  # nobody predicts that without the first step
+    test = {**TEST, "X": 100 * TEST["X"]}
+    pipe = make_pipeline(StandardScaler(), ascent)
+    with config_context(enable_metadata_routing=True):
+        pipe.fit(**moved)
+    accuracy = pipe.score(test["X"], test["y"])
+    gate = AcceptanceGate(**{**ONLY_ACCURACY, "test_accuracy": 0.1 if action == "retrain" else 1})
+    seen, training = [], None if store_data else moved
+
+    def attack(model):
+        seen.append(model.score(test["X"], test["y"]))
+        return []
+
+    if not store_data:
+        with pytest.raises(ValueError, match="was not stored"):
+            gate.enforce(pipe, FORGET, **test)
+    result = gate.enforce(pipe, FORGET, action, attacks=attack, training=training, **test)
+    assert result.passed and pipe[-1].forget_idx_.tolist() == FORGET
+    assert seen[-1] == pipe.score(test["X"], test["y"])
+    if action == "retrain":
+        assert result.action == "retrained" and seen[-1] > accuracy - 0.1 > seen[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"test_accuracy": -0.1}, {"eo": float("nan")}, {"compare_to": "after"}, {"rule": "both"}],
+)
+def test_bad_options(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        AcceptanceGate(**options)
