@@ -12,14 +12,9 @@ inside the file, whatever types are listed as trusted.
 
 Layout
 ------
-The header's metadata has four entries, all strings:
-
-``format``, ``format_version``
-    ``"grmu_sk"`` and a whole number.
-``content``
-    One JSON document: versions, method, parameters, labels, attributes, history, flags.
-``sha256``
-    Of the whole file, with these 64 digits themselves read as zeros.
+The header's metadata has one entry, ``grmu_sk``: 64 digits of SHA-256, of all that follows and of
+every tensor, and one JSON document with the format, versions, method, labels, attributes,
+history, and what else the object holds that is not an array of numbers: parameters and flags.
 
 The tensors are called ``state/<attribute>`` (row numbers, counts),
 ``weights/<component>/<name>`` (entries of the component's ``state_dict``) and, if ``fit`` was given
@@ -28,14 +23,14 @@ ids, ``sample_ids`` (bytes of one JSON document).
 
 from __future__ import annotations
 
-import copy
+import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -43,33 +38,29 @@ import pandas as pd
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from sklearn import config_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from skorch.history import History
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.parameter import is_lazy
 
 from .base import BaseUnlearner
 from .groups import GroupEncoder
 from .sample_ids import SampleIds
 from .training import copy_net, parts_of
 from .unlearners import all_unlearners
+from .utils import _digest
 from .utils._files import write_atomically
 from .utils._random import derive_seed, isolated_rng
-from .utils._whole_file import (
-    NO_DIGEST,
-    digest_is_right,
-    end_of_header,
-    with_digest,
-    with_sorted_header,
-)
-from .utils.arguments import check_types
+from .utils.arguments import to_array
 
 __all__ = ["PersistenceError", "load", "save"]
 
 FORMAT = "grmu_sk"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PACKAGES = {
     "grmu_sk": "grmu_sk",
     "torch": "torch",
@@ -84,35 +75,18 @@ LARGEST_HEADER = 100_000_000
 _TENSOR_DTYPES = [np.dtype(name) for name in ("bool", "int32", "int64", "float32", "float64")]
 # saved in a form of their own, or not at all
 _NOT_PLAIN_STATE = {
-    "_data",
-    "_encoder",
-    "_metadata_request",
-    "_sample_ids",
-    "classes_",
-    "forget_groups_",
-    "history_",
-    "net_",
+    *("estimator", "_data", "_encoder", "_metadata_request", "_sample_ids"),
+    *("classes_", "forget_groups_", "history_", "net_"),
 }
 _REQUIRED_STATE: dict[str, Any] = {
-    "seed_": int,
-    "forget_idx_": np.ndarray,
-    "remaining_idx_": np.ndarray,
-    "_group_counts": np.ndarray,
-    "_n_requests": int,
-    "_has_groups": bool,
-    "_has_weights": bool,
+    **dict.fromkeys(("seed_", "_n_requests"), int),
+    **dict.fromkeys(("_has_groups", "_has_weights"), bool),
+    **dict.fromkeys(("forget_idx_", "remaining_idx_", "_group_counts"), np.ndarray),
 }
 _ROUTED_METHODS = ("fit", "score")
-# what unpacking JSON of the wrong shape may raise
-_MALFORMED = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+_LAZY = "not known"  # it takes its shape from the file
+# NumPy's codes of what JSON can hold: truth values, whole numbers, doubles and text
+_SIMPLE = "?bBhHiIlLqQefdU"
 
 
 class PersistenceError(ValueError):
@@ -126,7 +100,7 @@ class PersistenceError(ValueError):
     ...     try:
     ...         load(file.name)
     ...     except PersistenceError as error:
-    ...         print("ends too early" in str(error))
+    ...         print("was not written by" in str(error))
     True
     """
 
@@ -171,9 +145,9 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     Notes
     -----
     A ``random_state`` that is a RandomState instance is saved as the seed drawn from it in
-    ``fit``. Numbers in the history come back as Python's, its tuples and arrays as lists. Tensors
-    that share memory (tied weights) are written once for each name. Of the attributes, those that
-    scikit-learn's convention marks as fitted or private are saved (``name_``, ``_name``).
+    ``fit``. Tensors in the history come back as arrays. Tensors that share memory (tied weights)
+    are written once for each name. Of the attributes, those that scikit-learn's convention marks as
+    fitted or private are saved (``name_``, ``_name``).
 
     Examples
     --------
@@ -191,7 +165,6 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     >>> again.forget_idx_.tolist(), bool((again.predict(X) == unlearner.predict(X)).all())
     ([3, 7], True)
     """
-    check_types(save, locals())
     if not isinstance(unlearner, BaseUnlearner):
         raise TypeError(f"Only unlearners can be saved, got a {type(unlearner).__name__}.")
     check_is_fitted(unlearner)
@@ -230,8 +203,8 @@ def load(
     ------
     PersistenceError
         If the file is foreign, damaged or of a newer format; if it does not hold what
-        ``expected`` says; if the net has other weights than the file (the message names the first
-        that does not match).
+        ``expected`` says; if the net has other weights than the file (the message names those
+        that do not match).
     TypeError
         If ``estimator`` is something other than a skorch net.
     OSError
@@ -258,22 +231,19 @@ def load(
     --------
     See :func:`save`.
     """
-    check_types(load, locals())
-    raw = Path(path).read_bytes()
-    metadata = _read_metadata(raw, path)
-    tensors = _read_tensors(raw, path)
+    content, tensors = _read(path)
+    n_saved = sum(tensor.numel() for tensor in tensors.values())
     with _malformed(path):
-        content = json.loads(metadata["content"])
         unlearner = _without_net(content, tensors, expected)
-        history = _history(content["history"])
-        inferred = _decode(content["net"]["classes_inferred"])
-    net = _matching_net(unlearner, content["net"], tensors, estimator, path)
+        unlearner.history_ = History(map(dict, _decode(content["history"])))
+        names = ("row_shape", "is_double", "is_frozen", "classes_inferred")
+        described = {name: _decode(content["net"][name]) for name in names}
+    net = _net_for(unlearner, described, n_saved, estimator, path)
     _fill_in_weights(net, tensors, path)
-    if inferred is not None:
-        net.classes_inferred_ = inferred
-    net.history = unlearner.history_ = history
-    unlearner.net_ = net
-    if content["net"]["kind"] == "frozen":
+    if described["classes_inferred"] is not None:
+        net.classes_inferred_ = described["classes_inferred"]
+    net.history, unlearner.net_ = unlearner.history_, net
+    if described["is_frozen"]:
         unlearner.estimator = FrozenEstimator(net)
     return unlearner
 
@@ -282,18 +252,18 @@ def load(
 
 
 def _to_bytes(unlearner: BaseUnlearner) -> bytes:
-    method = _registered_name(type(unlearner))
     plain, arrays = _plain_state(unlearner)
+    pairs = unlearner._encoder.pairs_
     content = {
+        "format": FORMAT_VERSION,
         "versions": {name: version(package) for name, package in PACKAGES.items()},
-        "method": method,
-        "parameters": _parameters(unlearner),
+        "method": _registered_name(type(unlearner)),
         "routing": _routing(unlearner),
         "classes": _encode(unlearner.classes_, "classes_"),
         "attributes": _encode(unlearner._encoder.attributes_, "the attribute values"),
-        "forget_groups": _group_numbers(unlearner),
+        "forget_groups": [pairs.index(pair) for pair in unlearner.forget_groups_],
         "state": plain,
-        "history": _plain(list(unlearner.history_), "history_"),
+        "history": _encode(list(unlearner.history_), "history_"),
         "net": _describe_net(unlearner),
     }
     tensors = {f"state/{name}": torch.from_numpy(array) for name, array in arrays.items()}
@@ -301,46 +271,35 @@ def _to_bytes(unlearner: BaseUnlearner) -> bytes:
     ids = unlearner._sample_ids.to_json()
     if ids is not None:  # too long for the header
         tensors["sample_ids"] = torch.frombuffer(bytearray(ids.encode()), dtype=torch.uint8)
-    metadata = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "content": json.dumps(content),
-        "sha256": NO_DIGEST,
-    }
-    _check_header_size(metadata)
+    text = json.dumps(content)
+    metadata = {FORMAT: _digest_of(text, tensors) + text}
+    if len(json.dumps(metadata)) > LARGEST_HEADER:
+        raise PersistenceError(
+            f"The history is too long for a header of {LARGEST_HEADER} bytes. Drop the batches "
+            "from it: for row in unlearner.history_: row['batches'].clear()."
+        )
     try:
-        raw = safetensors.torch.save(tensors, metadata)
+        return safetensors.torch.save(tensors, metadata)
     except (SafetensorError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise PersistenceError(f"The weights cannot be written: {error}") from error
-    return with_digest(with_sorted_header(raw))
 
 
-def _check_header_size(metadata: dict[str, str]) -> None:
-    n_bytes = len(json.dumps(metadata))
-    if n_bytes > LARGEST_HEADER:
-        raise PersistenceError(
-            f"The history is too long to be saved: with it the header has {n_bytes} bytes, and "
-            f"{LARGEST_HEADER} are possible. Drop the batches from it: for row in "
-            "unlearner.history_: row['batches'].clear()."
-        )
+def _digest_of(text: str, tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    _digest.add(digest, "content", text.encode())
+    for name in sorted(tensors):
+        _digest.add(digest, name, _digest.content(tensors[name]))
+    return digest.hexdigest()
 
 
 def _registered_name(cls: type[BaseUnlearner]) -> str:
     name = getattr(cls, "method_name", None)
     if name is None or dict(all_unlearners()).get(name) is not cls:
         raise PersistenceError(
-            f"{cls.__name__} is not a method of this package, so that load could not find it. Use "
+            f"{cls.__name__} is not a registered method, so that load could not find it. Use "
             "joblib.dump for classes of your own, and load such files only if you trust them."
         )
     return str(name)
-
-
-def _parameters(unlearner: BaseUnlearner) -> dict[str, Any]:
-    parameters = unlearner.get_params(deep=False)
-    del parameters["estimator"]
-    if isinstance(parameters["random_state"], np.random.RandomState):
-        parameters["random_state"] = unlearner.seed_
-    return {name: _encode(value, f"parameter {name}") for name, value in parameters.items()}
 
 
 def _routing(unlearner: BaseUnlearner) -> dict[str, Any]:
@@ -352,43 +311,38 @@ def _routing(unlearner: BaseUnlearner) -> dict[str, Any]:
 
 
 def _plain_state(unlearner: BaseUnlearner) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return the fitted attributes as JSON values and as numeric arrays."""
+    """Return parameters and fitted attributes as JSON values and as numeric arrays."""
     plain, arrays = {}, {}
-    parameters = unlearner.get_params(deep=False)
     for name, value in vars(unlearner).items():
-        if name in parameters or name in _NOT_PLAIN_STATE or not _is_state(name):
+        if name in _NOT_PLAIN_STATE or not _is_state(unlearner, name):
             continue
+        if isinstance(value, np.random.RandomState):
+            value = unlearner.seed_
         if isinstance(value, np.ndarray) and value.dtype in _TENSOR_DTYPES:
             arrays[name] = np.array(value, order="C")
         else:
-            plain[name] = _encode(value, f"attribute {name}")
+            plain[name] = _encode(value, name)
     return plain, arrays
 
 
-def _is_state(name: str) -> bool:
+def _is_state(unlearner: BaseUnlearner, name: str) -> bool:
     is_marked = name.startswith("_") or name.endswith("_")
-    return name.isidentifier() and is_marked and not name.startswith("__")
-
-
-def _group_numbers(unlearner: BaseUnlearner) -> list[int]:
-    pairs = unlearner._encoder.pairs_
-    return [pairs.index(pair) for pair in unlearner.forget_groups_]
+    is_fitted = name.isidentifier() and is_marked and not name.startswith("__")
+    return is_fitted or name in unlearner._get_param_names()
 
 
 def _describe_net(unlearner: BaseUnlearner) -> dict[str, Any]:
-    net = unlearner.net_
-    description: dict[str, Any] = {
-        "classes_inferred": _encode(getattr(net, "classes_inferred_", None), "classes_inferred_")
+    """Return what there is to know of the net before it is built."""
+    estimator, net = unlearner.estimator, unlearner.net_
+    sizes = net.get_params_for("module") if estimator is None else {"n_features": None}
+    return {
+        "is_frozen": isinstance(estimator, FrozenEstimator),
+        # of a row, for the default net; a net of the caller's needs none
+        "row_shape": [sizes[name] for name in ("n_channels", "n_features") if name in sizes]
+        + [1, 1] * ("n_channels" in sizes),
+        "is_double": estimator is None and sizes.get("dtype") is not None,
+        "classes_inferred": _encode(getattr(net, "classes_inferred_", None), "classes_inferred_"),
     }
-    if unlearner.estimator is not None:
-        kind = "frozen" if isinstance(unlearner.estimator, FrozenEstimator) else "own"
-        return {"kind": kind, **description}
-    parameters = net.get_params_for("module")
-    if "n_channels" in parameters:
-        row_shape, is_double = [parameters["n_channels"], 1, 1], False
-    else:
-        row_shape, is_double = [parameters["n_features"]], parameters["dtype"] is not None
-    return {"kind": "default", "row_shape": row_shape, "is_double": is_double, **description}
 
 
 def _weights(net: NeuralNet) -> dict[str, torch.Tensor]:
@@ -397,8 +351,7 @@ def _weights(net: NeuralNet) -> dict[str, torch.Tensor]:
         for name, value in module.state_dict().items():
             if not isinstance(value, torch.Tensor):
                 raise PersistenceError(
-                    f"The {component}'s state_dict holds a {type(value).__name__} as {name!r}; "
-                    "only tensors can be saved without pickle."
+                    f"The {component}'s {name!r} is no tensor, and pickle is not used."
                 )
             # a copy of its own, since safetensors takes neither views nor shared memory
             copied = value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -414,22 +367,23 @@ def _encode(value: Any, what: str) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, list):
-        return [_encode(item, what) for item in value]
+        return [_encode(item, f"{what}[{place}]") for place, item in enumerate(value)]
     if isinstance(value, tuple):
-        return {"tuple": [_encode(item, what) for item in value]}
+        return {"tuple": _encode(list(value), what)}
     if isinstance(value, dict):
-        return {"dict": [[_encode(k, what), _encode(v, what)] for k, v in value.items()]}
-    if isinstance(value, np.generic) and _is_simple(value.dtype):
+        items = [[_encode(k, what), _encode(v, f"{what}[{k!r}]")] for k, v in value.items()]
+        return {"dict": items}
+    if isinstance(value, torch.Tensor):
+        value = to_array(value, what)
+    if isinstance(value, np.generic) and value.dtype.char in _SIMPLE:
         return {"scalar": [value.dtype.str, value.item()]}
-    if isinstance(value, np.ndarray) and value.ndim == 1 and _is_simple(value.dtype, "O"):
-        items = [_encode(item, what) for item in value.tolist()]
-        return {"array": [value.dtype.str, items]}
+    if isinstance(value, np.ndarray) and value.dtype.char in _SIMPLE + "O":
+        return {"array": [value.dtype.str, value.shape, _encode(value.ravel().tolist(), what)]}
     if isinstance(value, pd.Interval):
-        ends = [_encode(value.left, what), _encode(value.right, what)]
-        return {"interval": [*ends, value.closed]}
+        return {"interval": _encode([value.left, value.right, value.closed], what)}
     raise PersistenceError(
         f"{what} cannot be saved without pickle: {value!r} is of type {type(value).__name__}. Use "
-        "numbers, text, and lists or tuples of these."
+        "numbers, text, and lists, tuples or arrays of these."
     )
 
 
@@ -439,120 +393,66 @@ def _decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = value.items()
-    return _DECODERS[kind](inner)
+    return _DECODERS[kind](*_decode(inner))
 
 
-def _decode_scalar(inner: Any) -> Any:
-    dtype, item = inner
-    return _simple_dtype(dtype).type(item)
+def _array(name: str, shape: list[int], items: list[Any]) -> NDArray[Any]:
+    if name == "|O":
+        array = np.empty(len(items), dtype=object)
+        array[:] = items
+        return array.reshape(shape)
+    kind = _simple_dtype(name)
+    if kind.kind == "U":  # as wide as the longest text, whatever it says of itself
+        lengths = [len(item) for item in items]
+        kind = np.dtype(f"<U{max(lengths, default=1)}")
+        if kind.itemsize * len(items) > 1000 * (1000 + sum(lengths)):
+            raise ValueError("the array takes far more memory than its text")
+    return np.array(items, dtype=kind).reshape(shape)
 
 
-def _decode_array(inner: Any) -> NDArray[Any]:
-    dtype, items = inner[0], [_decode(item) for item in inner[1]]
-    if dtype != "|O":
-        kind = _simple_dtype(dtype)
-        if kind.kind == "U":  # as wide as the longest text, whatever it says of itself
-            lengths = [len(item) for item in items]
-            kind = np.dtype(f"<U{max(lengths, default=1)}")
-            if kind.itemsize * len(items) > 1000 * (1000 + sum(lengths)):
-                raise ValueError("the array takes far more memory than its text")
-        return np.array(items, dtype=kind)
-    array = np.empty(len(items), dtype=object)
-    array[:] = items
-    return array
-
-
-def _decode_interval(inner: Any) -> pd.Interval:
-    left, right, closed = inner
-    return pd.Interval(_decode(left), _decode(right), closed=closed)
-
-
-_DECODERS: dict[str, Callable[[Any], Any]] = {
-    "tuple": lambda inner: tuple(_decode(item) for item in inner),
-    "dict": lambda inner: {_decode(key): _decode(item) for key, item in inner},
-    "scalar": _decode_scalar,
-    "array": _decode_array,
-    "interval": _decode_interval,
+_DECODERS: dict[str, Callable[..., Any]] = {
+    "tuple": lambda *items: items,
+    "dict": lambda *items: dict(items),
+    "scalar": lambda name, item: _simple_dtype(name).type(item),
+    "array": _array,
+    "interval": pd.Interval,
 }
-
-
-def _is_simple(dtype: np.dtype[Any], also: str = "") -> bool:
-    """Tell whether JSON can hold such values: truth values, whole numbers, doubles and text."""
-    is_too_precise = dtype.kind == "f" and dtype.itemsize > 8
-    return dtype.kind in "biufU" + also and not is_too_precise
 
 
 def _simple_dtype(name: Any) -> np.dtype[Any]:
     dtype = np.dtype(str(name))
-    if not _is_simple(dtype):
+    if dtype.char not in _SIMPLE:
         raise ValueError(f"values of type {name!r} are not expected here")
     return dtype
-
-
-def _plain(value: Any, what: str) -> Any:
-    """Return JSON as anyone would write it, which keeps values and not their types."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    elif isinstance(value, torch.Tensor):
-        value = value.detach().cpu().tolist()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{what}[{position}]") for position, item in enumerate(value)]
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _plain(item, f"{what}[{key!r}]") for key, item in value.items()}
-    raise PersistenceError(
-        f"{what} cannot be saved without pickle: it is a {type(value).__name__}. Let callbacks "
-        "record numbers and text, or delete the entry."
-    )
 
 
 # reading -----------------------------------------------------------------------------------------
 
 
-def _read_metadata(raw: bytes, path: Any) -> dict[str, str]:
-    """Return the metadata of a file of ours that is whole and not too new."""
-    end = end_of_header(raw)
-    if len(raw) < 8 or (raw[8:9] == b"{" and end > len(raw)):
-        raise PersistenceError(f"{path} ends too early: it is damaged, or was never complete.")
-    header: Any = None
-    if end <= len(raw):
-        with suppress(ValueError, RecursionError):
-            header = json.loads(raw[8:end])
-    metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+def _read(path: str | os.PathLike[str]) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Return content and tensors of a file of ours that is whole and not too new."""
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            text = (file.metadata() or {})[FORMAT]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, LookupError, RuntimeError) as error:
         raise PersistenceError(
-            f"{path} was not written by grmu_sk.persistence.save, or is damaged. (A pickle is "
-            "opened with joblib.load or pickle.load, and only if you trust its author.)"
-        )
-    _check_format_version(metadata, path)
-    _check_digest(raw, path)
-    return metadata
-
-
-def _check_format_version(metadata: dict[str, Any], path: Any) -> None:
-    found = str(metadata.get("format_version"))
-    if not (found.isascii() and found.isdigit() and len(found) < 10 and int(found) > 0):
-        raise PersistenceError(f"{path} is damaged: its format version reads {found!r}.")
-    if int(found) > FORMAT_VERSION:
-        raise PersistenceError(
-            f"{path} has format {found}, but grmu_sk {version('grmu_sk')} reads formats up to "
-            f"{FORMAT_VERSION}. Update grmu_sk, or save the model again with this version."
-        )
-
-
-def _check_digest(raw: bytes, path: Any) -> None:
-    if not digest_is_right(raw):
+            f"{path} was not written by grmu_sk.persistence.save, or is damaged ({error}). (A "
+            "pickle is opened with joblib.load or pickle.load, and only if you trust its author.)"
+        ) from error
+    digest, text = text[:64], text[64:]
+    if digest != _digest_of(text, tensors):
         raise PersistenceError(
             f"{path} is damaged: its content does not match its SHA-256. Fetch or save it again."
         )
-
-
-def _read_tensors(raw: bytes, path: Any) -> dict[str, torch.Tensor]:
-    try:
-        return safetensors.torch.load(raw)
-    except (SafetensorError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise PersistenceError(f"{path} is damaged: {error}") from error
+    with _malformed(path):
+        content = json.loads(text)
+        if int(content["format"]) > FORMAT_VERSION:
+            raise PersistenceError(
+                f"it has format {content['format']}, but grmu_sk {version('grmu_sk')} reads "
+                f"formats up to {FORMAT_VERSION}. Update grmu_sk."
+            )
+    return content, tensors
 
 
 @contextmanager
@@ -560,93 +460,61 @@ def _malformed(path: Any) -> Iterator[None]:
     """Say of anything unexpected in the content that the file is to blame."""
     try:
         yield
-    except PersistenceError as error:
-        raise PersistenceError(f"{path}: {error}") from error
-    except _MALFORMED as error:
-        raise PersistenceError(
-            f"{path} does not hold what grmu_sk {version('grmu_sk')} expects "
-            f"({type(error).__name__}: {error})."
-        ) from error
+    except Exception as error:  # whatever unpacking JSON of the wrong shape may raise
+        what = f"{error}"
+        if not isinstance(error, PersistenceError):
+            what = f"it does not hold what is expected ({type(error).__name__}: {error})."
+        raise PersistenceError(f"{path}: {what}") from error
 
 
 def _without_net(
     content: Any, tensors: dict[str, torch.Tensor], expected: type[BaseUnlearner]
 ) -> BaseUnlearner:
     """Return the unlearner with all of its state but the net."""
-    cls = _registered_class(content)
+    name, classes = content["method"], dict(all_unlearners())
+    if not isinstance(name, str) or name not in classes:
+        raise PersistenceError(
+            f"{name!r} is none of the methods {list(classes)}. It says that it was written by "
+            f"grmu_sk {content['versions']['grmu_sk']}."
+        )
+    cls = classes[name]
     if not issubclass(cls, expected):
         raise PersistenceError(f"it holds a {cls.__name__}, not a {expected.__name__}.")
-    parameters = {name: _decode(value) for name, value in content["parameters"].items()}
-    unknown = sorted(set(parameters) - (set(cls._get_param_names()) - {"estimator"}))
-    if unknown:
-        raise PersistenceError(
-            f"{cls.__name__} has no parameter {unknown[0]!r}. {_written_by(content)}"
-        )
-    unlearner = cls(**parameters)
-    unlearner._check_parameters()
-    _restore_routing(unlearner, content["routing"])
-    encoder = GroupEncoder()
-    encoder.classes_ = _labels(content, "classes")
-    encoder.attributes_ = _labels(content, "attributes")
-    unlearner.classes_, unlearner._encoder = encoder.classes_, encoder
+    unlearner = cls()
+    with config_context(enable_metadata_routing=True):
+        for method in set(_ROUTED_METHODS) & set(content["routing"]):
+            getattr(unlearner, f"set_{method}_request")(**content["routing"][method])
+    encoder = unlearner._encoder = GroupEncoder()
+    encoder.classes_ = unlearner.classes_ = _labels(content["classes"])
+    encoder.attributes_ = _labels(content["attributes"])
     state = {name: _decode(value) for name, value in content["state"].items()}
     for key, tensor in tensors.items():
         if key.startswith("state/"):
             state[key.removeprefix("state/")] = tensor.clone().numpy()
-    _check_state(cls, parameters, state, encoder.n_groups_)
+    _check_state(unlearner, state)
     unlearner.__dict__.update(state)
+    unlearner._check_parameters()
     ids = tensors.get("sample_ids")
-    n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
-    unlearner._sample_ids = SampleIds.from_json(
-        None if ids is None else ids.numpy().tobytes(), n_rows
-    )
+    document = None if ids is None else ids.numpy().tobytes()
+    unlearner._sample_ids = SampleIds.from_json(document, _n_rows(unlearner))
     pairs = dict(enumerate(encoder.pairs_))
     unlearner.forget_groups_ = [pairs[number] for number in content["forget_groups"]]
     unlearner._data = None
-    if content["net"]["kind"] not in ("default", "own", "frozen"):
-        raise PersistenceError("the kind of net is unknown.")
     return unlearner
 
 
-def _registered_class(content: Any) -> type[BaseUnlearner]:
-    name = content["method"]
-    classes = dict(all_unlearners())
-    if not isinstance(name, str) or name not in classes:
-        raise PersistenceError(
-            f"the method {name!r} is none of this package's ({', '.join(classes)}). "
-            f"{_written_by(content)}"
-        )
-    return classes[name]
-
-
-def _written_by(content: Any) -> str:
-    return (
-        f"The file says it was written by grmu_sk {content['versions']['grmu_sk']}; this is "
-        f"{version('grmu_sk')}."
-    )
-
-
-def _restore_routing(unlearner: BaseUnlearner, routing: dict[str, Any]) -> None:
-    with config_context(enable_metadata_routing=True):
-        for method in _ROUTED_METHODS:
-            if method in routing:
-                getattr(unlearner, f"set_{method}_request")(**routing[method])
-
-
-def _labels(content: Any, name: str) -> NDArray[Any]:
-    labels = _decode(content[name])
+def _labels(value: Any) -> NDArray[Any]:
+    labels = _decode(value)
     if not isinstance(labels, np.ndarray) or len(set(labels.tolist())) != len(labels):
-        raise PersistenceError(f"the {name} are not an array of distinct values.")
+        raise PersistenceError("labels or attributes are not an array of distinct values.")
     return labels
 
 
-def _check_state(
-    cls: type[BaseUnlearner], parameters: Any, state: dict[str, Any], n_groups: int
-) -> None:
+def _check_state(unlearner: BaseUnlearner, state: dict[str, Any]) -> None:
     for name in state:
-        is_known = hasattr(cls, name) or name in parameters or name in _NOT_PLAIN_STATE
-        if is_known or not _is_state(name):
-            raise PersistenceError(f"{name!r} is not the name of a saved attribute.")
+        is_taken = hasattr(type(unlearner), name) and name not in unlearner._get_param_names()
+        if is_taken or name in _NOT_PLAIN_STATE or not _is_state(unlearner, name):
+            raise PersistenceError(f"{name!r} is not the name of a saved attribute or parameter.")
     for name, kind in _REQUIRED_STATE.items():
         if type(state.get(name)) is not kind:
             raise PersistenceError(f"{name} is missing or is not of type {kind.__name__}.")
@@ -658,136 +526,81 @@ def _check_state(
         raise PersistenceError("forget_idx_ and remaining_idx_ are not row numbers of one data set")
     if not isinstance(state.get("_digests", {}), dict):
         raise PersistenceError("_digests is not a mapping.")
-    if state["_group_counts"].shape != (n_groups,):
-        raise PersistenceError(f"there are not {n_groups} group counts.")
+    if state["_group_counts"].shape != (unlearner._encoder.n_groups_,):
+        raise PersistenceError("there is not one count for each group.")
 
 
-def _history(rows: Any) -> History:
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise PersistenceError("the history is not a list of rows.")
-    return History(rows)
+def _n_rows(unlearner: BaseUnlearner) -> int:
+    return len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
 
 
-def _matching_net(
-    unlearner: BaseUnlearner,
-    description: dict[str, Any],
-    tensors: dict[str, torch.Tensor],
-    estimator: Any,
-    path: Any,
+def _net_for(
+    unlearner: BaseUnlearner, described: dict[str, Any], n_saved: int, estimator: Any, path: Any
 ) -> NeuralNet:
     """Return an initialised net, ready to take the weights."""
-    n_saved = sum(tensor.numel() for tensor in tensors.values())
-    if description["kind"] == "default":
-        if estimator is not None:
-            raise PersistenceError(
-                f"{path} was saved with estimator=None and brings its net along: leave estimator "
-                "out."
-            )
-        with _malformed(path):
-            X = _inputs_like(unlearner, description, n_saved)
-            _check_parts(unlearner, X, n_saved)
-            return _initialized(unlearner, X)
-    if estimator is None:
-        raise PersistenceError(
-            f"{path} holds the weights of a net but not the net itself, which is code. Pass the "
-            "unfitted net the unlearner was made with: load(path, estimator=net)."
+    row_shape, is_default = described["row_shape"], described["row_shape"] != [None]
+    if is_default != (estimator is None):
+        advice = (
+            "saved with estimator=None and brings its net along: leave estimator out"
+            if is_default
+            else "not saved with the net itself, which is code. Pass the unfitted net the "
+            "unlearner was made with: load(path, estimator=net)"
         )
+        raise PersistenceError(f"{path} was {advice}.")
     if isinstance(estimator, FrozenEstimator):
-        raise TypeError(
-            "estimator must be the bare skorch net, not a FrozenEstimator: its weights are taken "
-            "from the file."
-        )
-    unlearner.estimator = estimator
+        raise TypeError("estimator must be the bare skorch net: the file holds its weights.")
     if getattr(estimator, "initialized_", False):  # it may know rows that were to be forgotten
-        if description["kind"] == "frozen":
-            unlearner.estimator = FrozenEstimator(estimator)  # for its layers; the file has weights
-        else:
-            unlearner.estimator = copy_net(estimator)
-    X = _no_inputs(unlearner, 1)
-    _check_parts(unlearner, X, n_saved)
-    return _initialized(unlearner, X)
+        # a frozen one for its layers: the file has the weights
+        estimator = FrozenEstimator(estimator) if described["is_frozen"] else copy_net(estimator)
+    unlearner.estimator = estimator
+    with _malformed(path) if is_default else nullcontext():
+        shape = (_n_rows(unlearner), *(row_shape if is_default else [1]))
+        dtype = torch.float64 if described["is_double"] else torch.float32
+        net = unlearner._new_net(torch.empty(shape, dtype=dtype, device="meta"))
+        with (
+            _no_more_weights(8 * n_saved, path),
+            isolated_rng(derive_seed(unlearner.seed_, 0), net.device),
+        ):
+            return unlearner._initialized(net)
 
 
-def _check_parts(unlearner: BaseUnlearner, X: torch.Tensor, n_saved: int) -> None:
-    """See, by one of them, that a forged number of nets in one would not fill the memory."""
-    if (n_parts := getattr(unlearner, "n_shards", 1)) > 1:
-        one = copy.copy(unlearner)
-        one.n_shards = 1
-        weights = [
-            w for _, part in parts_of(_initialized(one, X)).items() for w in part.parameters()
-        ]
-        n_weights = sum(w.numel() for w in weights if not torch.nn.parameter.is_lazy(w))
-        if n_parts * n_weights > n_saved:
-            raise PersistenceError(f"{n_parts} nets have more weights than the file that was read.")
+@contextmanager
+def _no_more_weights(limit: int, path: Any) -> Iterator[None]:
+    """Stop as soon as a net gets more weights: a forged size would fill the memory."""
+    thread, n_weights = get_ident(), 0
 
+    def count(module: Any, name: str, weight: Any) -> None:
+        nonlocal n_weights
+        if get_ident() == thread and weight is not None and not is_lazy(weight):
+            n_weights += weight.numel()
+            if n_weights > limit:
+                raise PersistenceError(f"{path} asks for a net with more weights than the file.")
 
-def _inputs_like(
-    unlearner: BaseUnlearner, description: dict[str, Any], n_saved: int
-) -> torch.Tensor:
-    shape = description["row_shape"]
-    if len(shape) not in (1, 3) or not all(type(size) is int and size > 0 for size in shape):
-        raise PersistenceError(f"{shape!r} is not the shape of a row.")
-    if math.prod(shape) > n_saved:  # a forged size could fill the memory
-        raise PersistenceError(f"a net for rows of shape {shape!r} has more weights than the file.")
-    dtype = torch.float64 if description["is_double"] else torch.float32
-    return _no_inputs(unlearner, *shape).to(dtype)
-
-
-def _no_inputs(unlearner: BaseUnlearner, *row_shape: int) -> torch.Tensor:
-    """Return inputs that have a shape and no values."""
-    n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
-    return torch.empty((n_rows, *row_shape), device="meta")
-
-
-def _initialized(unlearner: BaseUnlearner, X: torch.Tensor) -> NeuralNet:
-    net = unlearner._new_net(X)
-    with isolated_rng(derive_seed(unlearner.seed_, 0), net.device):
-        return unlearner._initialized(net)
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _fill_in_weights(net: NeuralNet, tensors: dict[str, torch.Tensor], path: Any) -> None:
-    components = parts_of(net)
+    parts = {f"weights/{component}/": module for component, module in parts_of(net).items()}
     expected = {
-        f"weights/{component}/{name}": value
-        for component, module in components.items()
-        for name, value in module.state_dict().items()
+        p + name: value for p, part in parts.items() for name, value in part.state_dict().items()
     }
     saved = {name: value for name, value in tensors.items() if name.startswith("weights/")}
-    _check_same_weights(expected, saved, path)
-    for component, module in components.items():
-        prefix = f"weights/{component}/"
-        module.load_state_dict(
-            {
-                name.removeprefix(prefix): value
-                for name, value in saved.items()
-                if name.startswith(prefix)
-            }
-        )
-
-
-def _check_same_weights(expected: dict[str, Any], saved: dict[str, Any], path: Any) -> None:
-    advice = "Pass the net that the unlearner was made with, with the same sizes."
-    for name, value in expected.items():
-        _, component, weight = name.split("/", 2)
-        if name not in saved:
+    for name in {**expected, **saved}:
+        ours, theirs = _kind(expected.get(name)), _kind(saved.get(name))
+        if ours != theirs and (ours != _LAZY or name not in saved):
             raise PersistenceError(
-                f"{path} has no weight {weight!r}, which the net's {component} has. {advice}"
+                f"{path}: {name} is {theirs} in the file and {ours} in the net. Pass the net that "
+                "the unlearner was made with, with the same sizes."
             )
-        if torch.nn.parameter.is_lazy(value):
-            continue  # it takes its shape from the file
-        if _kind(value) != _kind(saved[name]):
-            raise PersistenceError(
-                f"{path}: the weight {weight!r} is {_kind(saved[name])} in the file but "
-                f"{_kind(value)} in the net's {component}. {advice}"
-            )
-    for name in saved:
-        if name in expected:
-            continue
-        component, _, weight = name.removeprefix("weights/").partition("/")
-        raise PersistenceError(
-            f"{path} has a weight {weight!r} that the net's {component} does not have. {advice}"
-        )
+    for prefix, module in parts.items():
+        module.load_state_dict({name: saved[prefix + name] for name in module.state_dict()})
 
 
-def _kind(tensor: torch.Tensor) -> str:
-    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+def _kind(weight: Any) -> str:
+    if weight is None or is_lazy(weight):
+        return "missing" if weight is None else _LAZY
+    return f"{tuple(weight.shape)} {weight.dtype}".replace("torch.", "")

@@ -32,4 +32,6 @@ def content(value: Any) -> bytes:
         return repr(value).encode()
     plain = value.detach().cpu().contiguous()
     kind = f"{plain.dtype} {tuple(plain.shape)}".encode()
+    if plain.numel() == 0:  # of which torch gives no view
+        return kind
     return kind + plain.reshape(-1).view(torch.uint8).numpy().tobytes()
