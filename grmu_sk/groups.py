@@ -18,7 +18,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from .utils.arguments import about, as_random_state, check_types, to_array
+from .utils.arguments import about, as_random_state, to_array
 
 Pair = tuple[Hashable, Hashable]
 
@@ -69,6 +69,17 @@ def attribute_column(groups: Any, *, name: str = "groups") -> NDArray[Any]:
         column[:] = list(frame.itertuples(index=False, name=None))
     _check_hashable(column, name)
     return column
+
+
+def attribute_of_rows(groups: Any, n_rows: int, of: str) -> NDArray[Any]:
+    """Return the protected attribute, one value for each of the rows of ``of``."""
+    attribute = attribute_column(groups)
+    if len(attribute) != n_rows:
+        raise ValueError(
+            f"groups has {len(attribute)} rows but {of} has {n_rows}: give one attribute value for "
+            "every row."
+        )
+    return attribute
 
 
 def _check_hashable(column: NDArray[Any], name: str) -> None:
@@ -216,13 +227,7 @@ class GroupEncoder:
     def _attribute(groups: Any, n_rows: int) -> NDArray[Any]:
         if groups is None:
             return np.zeros(n_rows, dtype=np.int64)
-        attribute = attribute_column(groups)
-        if len(attribute) != n_rows:
-            raise ValueError(
-                f"groups has {len(attribute)} rows but y has {n_rows}: give one attribute value "
-                "for every row."
-            )
-        return attribute
+        return attribute_of_rows(groups, n_rows, "y")
 
     def _warn_if_groups_hold_labels(self, labels: NDArray[Any], attribute: NDArray[Any]) -> None:
         n_pairs = len(np.unique(self.transform(labels, attribute)))
@@ -399,7 +404,6 @@ def sample_forget_set(
     >>> len(rows), set(rows.tolist()) <= {3, 4, 5}
     (2, True)
     """
-    check_types(sample_forget_set, locals())
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio must lie in (0, 1], got {ratio!r}.")
     labels, attribute = label_column_or_1d(y), attribute_column(groups)

@@ -44,7 +44,7 @@ from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest
 from sklearn.utils.validation import check_memory
 
 from .base import BaseUnlearner
-from .groups import attribute_column, codes_of, count_unknown
+from .groups import attribute_column, attribute_of_rows, codes_of, count_unknown
 from .metrics import (
     SplitPredictions,
     average_gap_score,
@@ -58,7 +58,7 @@ from .metrics import (
     split_accuracy_score,
     worst_group_accuracy_score,
 )
-from .metrics._inputs import attribute_of_rows, is_in, label_column, label_pair, row_weights
+from .metrics.inputs import is_in, label_column, label_pair, row_weights
 from .rows import InputRows, map_tensors
 from .utils._inner import inputs_of_unlearner, unlearner_of, with_unlearner
 from .utils._predictions import decision_threshold
@@ -113,7 +113,7 @@ class ScoredRows:
 
     def attribute(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Return the attribute of the rows that count, and which these are."""
-        attribute = attribute_of_rows(self.groups, len(to_array(self.y, "y")))
+        attribute = attribute_of_rows(self.groups, len(to_array(self.y, "y")), "y")
         counts = ~is_in(attribute, count_unknown(attribute, self.unlearner.attributes_))
         return attribute[counts], counts
 

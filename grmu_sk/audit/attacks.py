@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from ..metrics._inputs import class_column, class_positions, label_column
+from ..groups import codes_of
+from ..metrics.inputs import class_column, label_column
 from ..utils.arguments import check_types, to_array, to_numbers
 
 __all__ = ["Comparison", "lira_scores", "log_odds_of", "rmia_scores", "weighted_auc"]
@@ -52,9 +53,7 @@ def log_odds_of(estimator: Any, X: Any, y: ArrayLike) -> NDArray[np.float64]:
     ValueError
         If a label is not among the classes, or the model's answers are NaN or of another shape.
     """
-    positions = class_positions(
-        label_column(y, name="y"), class_column(estimator.classes_), name="y"
-    )
+    positions = codes_of(label_column(y, name="y"), class_column(estimator.classes_), "y")
     has_logs = hasattr(estimator, "predict_log_proba")
     with np.errstate(divide="ignore"):
         answers = estimator.predict_log_proba(X) if has_logs else np.log(estimator.predict_proba(X))

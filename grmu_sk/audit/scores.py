@@ -25,7 +25,7 @@ from ..metrics import (
     split_accuracy_score,
     worst_group_accuracy_score,
 )
-from ..metrics._inputs import is_in, label_column
+from ..metrics.inputs import is_in, label_column
 from ..utils.arguments import about, as_random_state, check_types
 
 __all__ = ["GroupScore", "ModelScores", "Score", "measure", "scores_of"]

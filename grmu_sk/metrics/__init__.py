@@ -3,19 +3,19 @@
 Every metric is a fraction in [0, 1]; only printed tables turn them into percent.
 """
 
-from grmu_sk.metrics._accuracy import (
+from .accuracy import (
     group_accuracies,
     group_accuracy_score,
     split_accuracy_score,
     worst_group_accuracy_score,
 )
-from grmu_sk.metrics._evaluate import SplitPredictions, evaluate_predictions
-from grmu_sk.metrics._fairness import (
+from .evaluate import SplitPredictions, evaluate_predictions
+from .fairness import (
     demographic_parity_gap,
     equal_opportunity_gap,
     equalized_odds_gap,
 )
-from grmu_sk.metrics._gap import (
+from .gap import (
     AVERAGE_GAP_METRICS,
     TUG_OF_WAR_METRICS,
     average_gap_score,
@@ -23,7 +23,7 @@ from grmu_sk.metrics._gap import (
     metric_deltas,
     tug_of_war_score,
 )
-from grmu_sk.metrics._membership import (
+from .membership import (
     MembershipAttack,
     fit_membership_attack,
     membership_inference_efficacy,

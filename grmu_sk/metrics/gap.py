@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from grmu_sk.utils.arguments import is_iterable, to_numbers
+from ..utils.arguments import to_numbers
 
 __all__ = [
     "AVERAGE_GAP_METRICS",
@@ -212,68 +212,46 @@ def difference_to_reference(
 def _deltas_per_seed(
     values: Values, gold: Values, metrics: Iterable[str] | None
 ) -> dict[str, NDArray[np.float64]]:
-    gold = _match_seeds(values, gold)
-    deltas: dict[str, NDArray[np.float64]] = {}
-    for metric in _metric_names(values, gold, metrics):
-        value, ideal = _seed_values(values, metric, "values"), _seed_values(gold, metric, "gold")
-        if len(value) != len(ideal):
+    if isinstance(values, pd.DataFrame) and isinstance(gold, pd.DataFrame):
+        seeds, others = values.index, gold.index
+        is_repeated = seeds.has_duplicates or others.has_duplicates
+        if not seeds.equals(others) and (set(seeds) != set(others) or is_repeated):
             raise ValueError(
-                f"{metric} has {len(value)} seeds in values but {len(ideal)} in gold: every seed "
-                "is compared with the gold standard of the same seed."
+                "values and gold do not have the same seeds: their indexes are "
+                f"{seeds.tolist()} and {others.tolist()}."
             )
-        deltas[metric] = np.abs(value - ideal)
-    lengths = {metric: len(delta) for metric, delta in deltas.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"Metrics differ in their number of seeds: {lengths}.")
-    return deltas
-
-
-def _match_seeds(values: Values, gold: Values) -> Values:
-    if not (isinstance(values, pd.DataFrame) and isinstance(gold, pd.DataFrame)):
-        return gold
-    if values.index.equals(gold.index):
-        return gold
-    same = set(values.index) == set(gold.index)
-    if not same or values.index.has_duplicates or gold.index.has_duplicates:
-        raise ValueError(
-            "values and gold do not have the same seeds: their indexes are "
-            f"{values.index.tolist()} and {gold.index.tolist()}."
-        )
-    return gold.loc[values.index]
-
-
-def _metric_names(values: Values, gold: Values, metrics: Iterable[str] | None) -> list[str]:
-    for name, given in (("values", values), ("gold", gold)):
-        if not isinstance(given, Mapping | pd.DataFrame):
-            raise TypeError(f"{name} must be a mapping of metrics or a DataFrame, got {given!r}.")
-    sides: dict[str, list[str]] = {"values": list(values), "gold": list(gold)}
-    if metrics is None:
-        names = sides["values"] + [name for name in sides["gold"] if name not in sides["values"]]
-    else:
-        if not is_iterable(metrics) or not all(isinstance(name, str) for name in metrics):
-            raise TypeError(f"metrics must be names of metrics, got {metrics!r}.")
-        names = [metrics] if isinstance(metrics, str) else list(metrics)
+        gold = gold if seeds.equals(others) else gold.loc[seeds]
+    sides: dict[str, Values] = {"values": values, "gold": gold}
+    metrics = [metrics] if isinstance(metrics, str) else metrics
+    names = list(dict.fromkeys([*values, *gold]) if metrics is None else metrics)
     if not names:
         raise ValueError("There are no metrics to compare.")
     for side, there in sides.items():
-        missing = [name for name in names if name not in there]
-        if missing:
-            raise ValueError(f"{side} lacks the metrics {missing}; it has {there}.")
-    return names
+        if missing := [name for name in names if name not in there]:
+            raise ValueError(f"{side} lacks the metrics {missing}; it has {list(there)}.")
+    columns = {
+        (side, name): _seed_values(there[name], f"{side}[{name!r}]")
+        for name in names
+        for side, there in sides.items()
+    }
+    if len({len(column) for column in columns.values()}) > 1:
+        lengths = {f"{side}[{name!r}]": len(column) for (side, name), column in columns.items()}
+        raise ValueError(
+            f"Metrics differ in their number of seeds: {lengths}. Every seed is compared with the "
+            "gold standard of the same seed."
+        )
+    return {name: np.abs(columns["values", name] - columns["gold", name]) for name in names}
 
 
-def _seed_values(side: Values, metric: str, name: str) -> NDArray[np.float64]:
-    column = np.atleast_1d(to_numbers(side[metric], f"{name}[{metric!r}]"))
+def _seed_values(given: Any, name: str) -> NDArray[np.float64]:
+    column = np.atleast_1d(to_numbers(given, name))
     if column.ndim != 1 or len(column) == 0:
         raise ValueError(
-            f"{name}[{metric!r}] must be a number or one number a seed, got an array of shape "
-            f"{column.shape}."
+            f"{name} must be a number or one number a seed, got an array of shape {column.shape}."
         )
-    if np.isnan(column).any():
-        raise ValueError(f"{name}[{metric!r}] holds NaN: {column.tolist()}.")
-    if (column < 0).any() or (column > 1).any():
+    if not ((column >= 0) & (column <= 1)).all():
         raise ValueError(
-            f"{name}[{metric!r}] must hold fractions in [0, 1], got {column.tolist()}. Divide "
-            "percentages by 100."
+            f"{name} must hold fractions in [0, 1], got {column.tolist()}. Divide percentages by "
+            "100, and leave out what is undefined (NaN)."
         )
     return column

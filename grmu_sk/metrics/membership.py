@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from grmu_sk.metrics._inputs import (
-    check_option,
-    class_column,
-    class_positions,
-    label_column,
-)
-from grmu_sk.utils.arguments import check_types, to_numbers
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import RandomForestClassifier
+from ..groups import codes_of
+from ..utils.arguments import to_numbers
+from .inputs import check_option, class_column, label_column
 
 __all__ = [
     "MembershipAttack",
@@ -89,8 +82,7 @@ def per_sample_cross_entropy(
     """
     labels, columns = label_column(y_true, name="y_true"), class_column(classes)
     probabilities = check_probabilities(proba, len(labels), len(columns), name="proba")
-    positions = class_positions(labels, columns, name="y_true")
-    return losses_of(probabilities, positions)
+    return losses_of(probabilities, codes_of(labels, columns, "y_true"))
 
 
 def losses_of(
@@ -134,11 +126,11 @@ def check_probabilities(
             f"{name} must have shape ({n_rows}, {n_classes}), a row for every label and a column "
             f"for every class; got {probabilities.shape}."
         )
-    if np.isnan(probabilities).any():
-        row = int(np.flatnonzero(np.isnan(probabilities).any(axis=1))[0])
+    sums = probabilities @ np.ones(n_classes)  # ten times as fast as summing short rows
+    if np.isnan(sums).any():
+        row = int(np.flatnonzero(np.isnan(sums))[0])
         raise ValueError(f"{name} holds NaN, the first in row {row}: did training diverge?")
     out_of_range = np.min(probabilities) < 0 or np.max(probabilities) > 1 + _SUM_TOLERANCE
-    sums = probabilities @ np.ones(n_classes)  # ten times as fast as summing short rows
     if out_of_range or np.abs(sums - 1).max() > _SUM_TOLERANCE:
         raise ValueError(
             f"The rows of {name} must be probabilities that sum to one. Are these logits? Apply a "
@@ -245,7 +237,6 @@ def fit_membership_attack(
     >>> attack.member_intervals.round(1).tolist()
     [[-inf, 1.5]]
     """
-    check_types(fit_membership_attack, locals())
     from sklearn.ensemble import RandomForestClassifier
 
     losses, membership = _labelled_losses(member_losses, nonmember_losses)
@@ -260,7 +251,7 @@ def fit_membership_attack(
     return MembershipAttack(_member_intervals(forest))
 
 
-def _member_intervals(forest: RandomForestClassifier) -> NDArray[np.float64]:
+def _member_intervals(forest: Any) -> NDArray[np.float64]:
     """Return the intervals of the only feature in which a fitted forest answers "member"."""
     trees = [tree.tree_ for tree in forest.estimators_]
     is_leaf = -1  # what a leaf has in place of children
@@ -376,7 +367,6 @@ def membership_inference_efficacy(
     >>> membership_inference_efficacy(trained, held_out, [0.5, 2.5, 2.7, 2.9])
     0.75
     """
-    check_types(membership_inference_efficacy, locals())
     check_option(attack, ("paper", "balanced"), name="attack")
     forget = _loss_column(forget_losses, "forget_losses")
     common: dict[str, Any] = {"random_state": random_state, "n_jobs": n_jobs}
@@ -389,28 +379,17 @@ def membership_inference_efficacy(
     # A warm start adds trees to the smaller forest and ends at the same forest as a fresh fit. The
     # criterion is left out of the loop because it changes nothing here, see the Notes above.
     forest = RandomForestClassifier(warm_start=True, **common)
-    return max(
-        _share_of_nonmembers(forest.set_params(n_estimators=trees), losses, membership, forget)
-        for trees in _PAPER_TREES
-    )
-
-
-def _share_of_nonmembers(
-    forest: RandomForestClassifier,
-    losses: NDArray[np.float64],
-    membership: NDArray[np.int64],
-    forget: NDArray[np.float64],
-) -> float:
-    forest.fit(losses[:, np.newaxis], membership)
-    return float(np.mean(forest.predict(forget[:, np.newaxis]) == _NONMEMBER))
+    shares = []
+    for trees in _PAPER_TREES:
+        forest.set_params(n_estimators=trees).fit(losses[:, np.newaxis], membership)
+        shares.append(float(np.mean(forest.predict(forget[:, np.newaxis]) == _NONMEMBER)))
+    return max(shares)
 
 
 def _loss_column(losses: ArrayLike, name: str) -> NDArray[np.float64]:
     column = to_numbers(losses, name)
-    if column.ndim != 1:
-        raise ValueError(f"{name} must be 1-D, one loss a row; got shape {column.shape}.")
-    if len(column) == 0:
-        raise ValueError(f"{name} is empty: the attack needs at least one loss.")
+    if column.ndim != 1 or len(column) == 0:
+        raise ValueError(f"{name} must be 1-D, one loss a row, not empty; got {column.shape}.")
     bad = np.flatnonzero(~np.isfinite(column))
     if len(bad):
         raise ValueError(

@@ -10,27 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from grmu_sk.groups import Pair
-from grmu_sk.metrics._accuracy import (
-    group_accuracy_score,
-    worst_group_accuracy_score,
-)
-from grmu_sk.metrics._fairness import binary_view
-from grmu_sk.metrics._inputs import (
-    Empty,
-    attribute_of_rows,
-    check_option,
-    class_column,
-    class_positions,
-    label_column,
-)
-from grmu_sk.metrics._membership import (
-    check_probabilities,
-    losses_of,
-    membership_inference_efficacy,
-)
-from grmu_sk.utils._predictions import predicted_columns
-from grmu_sk.utils.arguments import check_types
+from ..groups import Pair, attribute_of_rows, codes_of
+from ..utils._predictions import predicted_columns
+from .accuracy import group_accuracy_score, worst_group_accuracy_score
+from .fairness import demographic_parity_gap, equal_opportunity_gap, equalized_odds_gap
+from .inputs import Empty, check_option, class_column, label_column
+from .membership import check_probabilities, losses_of, membership_inference_efficacy
 
 __all__ = ["SplitPredictions", "evaluate_predictions"]
 
@@ -152,112 +137,62 @@ def evaluate_predictions(
     >>> scores["RA"], scores["GA"], scores["EO"]
     (1.0, 1.0, 0.0)
     """
-    check_types(evaluate_predictions, locals())
-    attacks = _attacks(mia)
-    check_option(eo_rule, ("paper", "reference"), name="eo_rule")
+    attacks: Sequence[Attack] = [mia] if isinstance(mia, str) else list(mia)  # type: ignore[list-item]
+    for attack in attacks:
+        check_option(attack, _ATTACK_NAMES, name="mia")
     if attacks and holdout is None:
         raise ValueError("The attack needs non-members: pass holdout, or mia=() to run none.")
     if test.groups is None:
         raise ValueError("test.groups is None: EO, GA, DP, EP and WG need the protected attribute.")
     columns = class_column(classes)
-    on_remaining = _checked(remaining, columns, threshold, "remaining")
-    on_forget = _checked(forget, columns, threshold, "forget")
-    on_test = _checked(test, columns, threshold, "test")
-    scores = {
-        "RA": on_remaining.accuracy(),
-        "UA": on_forget.accuracy(),
-        "TA": on_test.accuracy(),
-    }
+    splits = {"remaining": remaining, "forget": forget, "test": test}
     if attacks and holdout is not None:
-        on_holdout = _checked(holdout, columns, threshold, "holdout")
-        losses = [split.losses() for split in (on_remaining, on_holdout, on_forget)]
-        for attack in attacks:
-            scores[_ATTACK_NAMES[attack]] = membership_inference_efficacy(
-                *losses, attack=attack, random_state=random_state, n_jobs=n_jobs
-            )
-    rows = on_test.distinct_rows(attribute_of_rows(test.groups, len(on_test.y)))
-    scores.update(_scores_of_groups(rows, forget_groups, eo_rule, empty))
-    return scores
-
-
-@dataclass(frozen=True)
-class _CheckedSplit:
-    """A split whose labels were numbered once, for all metrics."""
-
-    y: NDArray[Any]
-    classes: NDArray[Any]
-    proba: NDArray[np.float64]
-    true_columns: NDArray[np.int64]
-    predicted_columns: NDArray[np.intp]
-
-    def accuracy(self) -> float:
-        return float(np.mean(self.true_columns == self.predicted_columns))
-
-    def losses(self) -> NDArray[np.float64]:
-        return losses_of(self.proba, self.true_columns)
-
-    def distinct_rows(self, attribute: NDArray[Any]) -> _DistinctRows:
-        codes, values = pd.factorize(attribute, use_na_sentinel=False)
-        labels = self.true_columns * len(self.classes) + self.predicted_columns
-        numbers = labels * len(values) + codes
-        kinds, _ = pd.factorize(numbers)
-        # both in the order of first appearance, which labels that have no other order rely on
-        first = np.flatnonzero(~pd.Series(numbers).duplicated().to_numpy())
-        return _DistinctRows(
-            y=self.y[first],
-            y_pred=self.classes[self.predicted_columns[first]],
-            attribute=attribute[first],
-            counts=np.bincount(kinds).astype(np.float64),
+        splits["holdout"] = holdout
+    labels, losses = {}, {}
+    for name, split in splits.items():
+        y = label_column(split.y, name=f"{name}.y")
+        true = codes_of(y, columns, f"{name}.y")
+        proba = check_probabilities(split.proba, len(y), len(columns), name=f"{name}.proba")
+        labels[name] = y, true, predicted_columns(proba, columns, threshold)
+        losses[name] = losses_of(proba, true)
+    scores = {
+        metric: float(np.mean(labels[name][1] == labels[name][2]))
+        for metric, name in (("RA", "remaining"), ("UA", "forget"), ("TA", "test"))
+    }
+    for attack in attacks:
+        scores[_ATTACK_NAMES[attack]] = membership_inference_efficacy(
+            *(losses[name] for name in ("remaining", "holdout", "forget")),
+            attack=attack,
+            random_state=random_state,
+            n_jobs=n_jobs,
         )
+    y, true, predicted = labels["test"]
+    attribute = attribute_of_rows(test.groups, len(y), "test.y")
+    first, counts = _distinct_rows(true * len(columns) + predicted, attribute)
+    rows = y[first], columns[predicted[first]]
+    shared: dict[str, Any] = {"groups": attribute[first], "sample_weight": counts}
+    forgotten: dict[str, Any] = {**shared, "forget_groups": forget_groups, "empty": empty}
+    return {
+        **scores,
+        "EO": equalized_odds_gap(*rows, rule=eo_rule, **forgotten),
+        "GA": group_accuracy_score(*rows, **forgotten),
+        "DP": demographic_parity_gap(*rows, **forgotten),
+        "EP": equal_opportunity_gap(*rows, **forgotten),
+        "WG": worst_group_accuracy_score(*rows, **shared),
+    }
 
 
-@dataclass(frozen=True)
-class _DistinctRows:
-    """The different rows (label, prediction, attribute) of a split, and how often each occurs.
+def _distinct_rows(
+    labels: NDArray[np.int64], attribute: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the first row of each kind (label, prediction, attribute), and how many there are.
 
     With the counts as weights a metric of labels is the same to the last bit, since its sums are
     sums of whole numbers; and it looks at a handful of rows, however many there were.
     """
-
-    y: NDArray[Any]
-    y_pred: NDArray[Any]
-    attribute: NDArray[Any]
-    counts: NDArray[np.float64]
-
-
-def _checked(
-    split: SplitPredictions, classes: NDArray[Any], threshold: float | None, name: str
-) -> _CheckedSplit:
-    y = label_column(split.y, name=f"{name}.y")
-    true_columns = class_positions(y, classes, name=f"{name}.y")
-    proba = check_probabilities(split.proba, len(y), len(classes), name=f"{name}.proba")
-    return _CheckedSplit(
-        y, classes, proba, true_columns, predicted_columns(proba, classes, threshold)
-    )
-
-
-def _attacks(mia: Attack | Sequence[Attack]) -> list[Attack]:
-    attacks: list[Attack] = [mia] if isinstance(mia, str) else list(mia)
-    for attack in attacks:
-        check_option(attack, _ATTACK_NAMES, name="mia")
-    return attacks
-
-
-def _scores_of_groups(
-    rows: _DistinctRows,
-    forget_groups: Pair | Sequence[Pair],
-    eo_rule: Literal["paper", "reference"],
-    empty: Empty,
-) -> dict[str, float]:
-    y, y_pred = rows.y, rows.y_pred
-    shared: dict[str, Any] = {"groups": rows.attribute, "sample_weight": rows.counts}
-    view = binary_view(
-        y, y_pred, forget_groups=forget_groups, pos_label=None, empty=empty, **shared
-    )
-    return {
-        "EO": view.equalized_odds(eo_rule, empty),
-        "GA": group_accuracy_score(y, y_pred, forget_groups=forget_groups, empty=empty, **shared),
-        "DP": view.demographic_parity(empty),
-        "EP": view.equal_opportunity(empty),
-        "WG": worst_group_accuracy_score(y, y_pred, **shared),
-    }
+    codes, values = pd.factorize(attribute, use_na_sentinel=False)
+    numbers = labels * len(values) + codes
+    kinds, _ = pd.factorize(numbers)
+    # both in the order of first appearance, which labels that have no other order rely on
+    first = np.flatnonzero(~pd.Series(numbers).duplicated().to_numpy())
+    return first, np.bincount(kinds).astype(np.float64)

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from grmu_sk.groups import Pair, check_pairs
-from grmu_sk.metrics._inputs import (
-    Empty,
-    attribute_of_rows,
-    check_option,
-    is_in,
-    label_pair,
-    number_values,
-    row_weights,
-    undefined,
-)
-from grmu_sk.utils.arguments import check_types
+from ..groups import Pair, attribute_of_rows, check_pairs, sorted_unique
+from .inputs import Empty, check_option, is_in, label_pair, row_weights, undefined
 
 __all__ = ["demographic_parity_gap", "equal_opportunity_gap", "equalized_odds_gap"]
 
@@ -102,10 +91,9 @@ def equalized_odds_gap(
     >>> equalized_odds_gap(y_true, y_pred, groups=["f", "f", "m", "m", "f", "f", "m", "m"])
     0.5
     """
-    check_types(equalized_odds_gap, locals())
     check_option(rule, ("paper", "reference"), name="rule")
-    view = binary_view(y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
-    return view.equalized_odds(rule, empty)
+    given = (y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
+    return _mean_gap(*given, truths=(False, True), of_exact_label=rule == "reference")
 
 
 def demographic_parity_gap(
@@ -169,9 +157,8 @@ def demographic_parity_gap(
     >>> demographic_parity_gap([0, 1, 0, 1], [1, 1, 0, 1], groups=["f", "f", "m", "m"])
     0.5
     """
-    check_types(demographic_parity_gap, locals())
-    view = binary_view(y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
-    return view.demographic_parity(empty)
+    given = (y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
+    return _mean_gap(*given, truths=(None,))
 
 
 def equal_opportunity_gap(
@@ -238,64 +225,11 @@ def equal_opportunity_gap(
     >>> equal_opportunity_gap([1, 1, 1, 1], [1, 1, 1, 0], groups=["f", "f", "m", "m"], pos_label=1)
     0.5
     """
-    check_types(equal_opportunity_gap, locals())
-    view = binary_view(y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
-    return view.equal_opportunity(empty)
+    given = (y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
+    return _mean_gap(*given, truths=(True,))
 
 
-@dataclass(frozen=True)
-class BinaryView:
-    """Labels, predictions and attribute, each reduced to inside or outside of a list of values."""
-
-    positive: list[Hashable]
-    protected: list[Hashable]
-    actual: NDArray[np.bool_]
-    predicted: NDArray[np.bool_]
-    correct: NDArray[np.bool_]
-    attribute: NDArray[np.bool_]
-    weights: NDArray[np.float64]
-
-    def equalized_odds(self, rule: Literal["paper", "reference"], empty: Empty) -> float:
-        """Return EO, see :func:`equalized_odds_gap`."""
-        event = self.predicted if rule == "paper" else self.correct
-        gaps = [self._gap(event, empty, truth=False), self._gap(event, empty, truth=True)]
-        return float(np.mean(gaps))
-
-    def demographic_parity(self, empty: Empty) -> float:
-        """Return DP, see :func:`demographic_parity_gap`."""
-        return self._gap(self.predicted, empty)
-
-    def equal_opportunity(self, empty: Empty) -> float:
-        """Return EP, see :func:`equal_opportunity_gap`."""
-        return self._gap(self.predicted, empty, truth=True)
-
-    def _gap(self, event: NDArray[np.bool_], empty: Empty, *, truth: bool | None = None) -> float:
-        """Return the difference in the rate of ``event``, among rows of one truth or all rows."""
-        if not self.positive:
-            return undefined(
-                "No label counts as positive: neither y_true nor y_pred holds it, or both hold "
-                "one label only and it is not named by pos_label or forget_groups.",
-                empty,
-                stacklevel=5,
-            )
-        rows = np.ones(len(event), dtype=bool) if truth is None else self.actual == truth
-        rates = []
-        for side in (False, True):
-            cell = rows & (self.attribute == side)
-            if self.weights[cell].sum() == 0:
-                cell_name = self._cell_name(truth, side)
-                return undefined(f"No rows (with a weight) {cell_name}.", empty, stacklevel=5)
-            rates.append(np.average(event[cell], weights=self.weights[cell]))
-        return float(abs(rates[0] - rates[1]))
-
-    def _cell_name(self, truth: bool | None, side: bool) -> str:
-        attribute = f"groups {'in' if side else 'not in'} {self.protected}"
-        if truth is None:
-            return f"with {attribute}"
-        return f"with y_true {'in' if truth else 'not in'} {self.positive} and {attribute}"
-
-
-def binary_view(
+def _mean_gap(
     y_true: ArrayLike,
     y_pred: ArrayLike,
     groups: Any,
@@ -303,66 +237,60 @@ def binary_view(
     pos_label: Hashable | None,
     sample_weight: ArrayLike | None,
     empty: Empty,
-) -> BinaryView:
-    """Check the arguments that the gaps share, and reduce labels and attributes to two values."""
+    truths: Sequence[bool | None],
+    of_exact_label: bool = False,
+) -> float:
+    """Return the mean difference in a rate among rows of each truth, of which None means any."""
     check_option(empty, ("raise", "nan"), name="empty")
     true, pred = label_pair(y_true, y_pred)
-    attribute = attribute_of_rows(groups, len(true))
-    forget_labels, forget_attributes = _listed_values(forget_groups)
-    labels = number_values(np.concatenate([true, pred]))[1].tolist()
-    if pos_label is None:
-        positive = _inside_values(labels, forget_labels, name="y_true and y_pred")
-    else:
-        positive = _only(pos_label, labels)
-    attributes = number_values(attribute)[1].tolist()
-    protected = _inside_values(attributes, forget_attributes, name="groups")
-    return BinaryView(
-        positive=positive,
-        protected=protected,
-        actual=is_in(true, positive),
-        predicted=is_in(pred, positive),
-        correct=true == pred,
-        attribute=is_in(attribute, protected),
-        weights=row_weights(sample_weight, len(true)),
-    )
-
-
-def _listed_values(
-    forget_groups: Pair | Sequence[Pair] | None,
-) -> tuple[set[Hashable] | None, set[Hashable] | None]:
-    if forget_groups is None:
-        return None, None
-    pairs = check_pairs(forget_groups)
-    return {label for label, _ in pairs}, {attribute for _, attribute in pairs}
-
-
-def _only(pos_label: Hashable, labels: list[Hashable]) -> list[Hashable]:
-    if len(labels) > 2:
-        raise ValueError(
-            f"pos_label needs two labels, but y_true and y_pred hold {len(labels)}: {labels}. Name "
-            "the positive labels through forget_groups."
+    attribute = attribute_of_rows(groups, len(true), "y_true")
+    weights = row_weights(sample_weight, len(true))
+    pairs = None if forget_groups is None else check_pairs(forget_groups)
+    labels = sorted_unique(np.concatenate([true, pred])).tolist()
+    positive = _inside_values(labels, pairs, 0, "y_true and y_pred", pos_label)
+    protected = _inside_values(sorted_unique(attribute).tolist(), pairs, 1, "groups")
+    if not positive:
+        return undefined(
+            "No label counts as positive: neither y_true nor y_pred holds it, or both hold one "
+            "label only and it is not named by pos_label or forget_groups.",
+            empty,
+            stacklevel=4,
         )
-    return [label for label in labels if label == pos_label]
+    event = true == pred if of_exact_label else is_in(pred, positive)
+    gaps = []
+    for truth in truths:
+        rates = []
+        for side in (False, True):
+            cell, name = is_in(attribute, protected) == side, f"groups {_in(side)} {protected}"
+            if truth is not None:
+                cell &= is_in(true, positive) == truth
+                name = f"y_true {_in(truth)} {positive} and {name}"
+            if weights[cell].sum() == 0:
+                return undefined(f"No rows (with a weight) with {name}.", empty, stacklevel=4)
+            rates.append(np.average(event[cell], weights=weights[cell]))
+        gaps.append(abs(rates[0] - rates[1]))
+    return float(np.mean(gaps))
+
+
+def _in(side: bool) -> str:
+    return "in" if side else "not in"
 
 
 def _inside_values(
-    distinct: list[Hashable], listed: set[Hashable] | None, *, name: str
+    distinct: list[Hashable],
+    pairs: list[Pair] | None,
+    place: int,
+    name: str,
+    named: Hashable | None = None,
 ) -> list[Hashable]:
-    """Choose the values that count as 1: those listed, or the second of two."""
-    if listed is None:
-        if len(distinct) > 2:
-            raise ValueError(
-                f"{name} hold {len(distinct)} distinct values, and this metric compares two. Pass "
-                "forget_groups, the (y, a) pairs that were forgotten, to reduce them to 'is in the "
-                "forget list'."
-            )
-        return distinct[1:]
-    inside = [value for value in distinct if value in listed]
-    if len(inside) < len(distinct) or len(distinct) < 2:
-        return inside
-    if len(distinct) > 2:
+    """Choose the values that count as 1: the one named, those listed, or the second of two."""
+    inside = {named} if named is not None else {pair[place] for pair in pairs or ()}
+    if len(distinct) > 2 and (named is not None or pairs is None or inside >= set(distinct)):
         raise ValueError(
-            f"forget_groups lists all {len(distinct)} distinct values of {name}: none is left to "
-            "compare with."
+            f"{name} hold {len(distinct)} distinct values, and this metric compares two. Pass "
+            "forget_groups, the (y, a) pairs that were forgotten, to reduce them to 'is in the "
+            "forget list'; it must not list all values, and pos_label cannot be used then."
         )
-    return distinct[1:]
+    if named is None and (pairs is None or (len(distinct) > 1 and inside >= set(distinct))):
+        return distinct[1:]
+    return [value for value in distinct if value in inside]

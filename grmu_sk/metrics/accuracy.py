@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from grmu_sk.groups import Pair, check_pairs, in_pairs, value_index
-from grmu_sk.metrics._inputs import (
-    Empty,
+from ..groups import (
+    Pair,
     attribute_of_rows,
-    check_option,
-    label_pair,
-    number_values,
-    row_weights,
-    undefined,
+    check_pairs,
+    codes_of,
+    in_pairs,
+    sorted_unique,
+    value_index,
 )
-from grmu_sk.utils.arguments import check_types, to_array
+from ..utils.validation import check_forget_rows
+from .inputs import Empty, check_option, label_pair, row_weights, undefined
 
 __all__ = [
     "group_accuracies",
@@ -69,6 +69,8 @@ def split_accuracy_score(
 
     Raises
     ------
+    IndexError
+        If a row number is out of range.
     ValueError
         If lengths differ, ``rows`` is no mask or list of row numbers, or the split is empty or
         weighs nothing.
@@ -92,33 +94,10 @@ def split_accuracy_score(
     """
     true, pred = label_pair(y_true, y_pred)
     weights = row_weights(sample_weight, len(true))
-    chosen = _split_rows(rows, len(true))
+    chosen = np.arange(len(true)) if rows is None else check_forget_rows(rows, len(true), "rows")
     if weights[chosen].sum() == 0:
         raise ValueError("The split is empty or all its weights are zero: it has no accuracy.")
     return float(np.average((true == pred)[chosen], weights=weights[chosen]))
-
-
-def _split_rows(rows: ArrayLike | None, n_rows: int) -> NDArray[Any]:
-    if rows is None:
-        return np.ones(n_rows, dtype=bool)
-    chosen = to_array(rows, "rows")
-    if chosen.ndim != 1:
-        raise ValueError(f"rows must be 1-D, got an array of shape {chosen.shape}.")
-    if chosen.dtype == bool:
-        if len(chosen) != n_rows:
-            raise ValueError(f"rows is a mask of length {len(chosen)} but y_true has {n_rows}.")
-        return chosen
-    if len(chosen) == 0:
-        return chosen.astype(np.int64)
-    if chosen.dtype.kind not in "iu":
-        raise ValueError(f"rows must hold booleans or integers, got dtype {chosen.dtype}.")
-    if chosen.min() < 0 or chosen.max() >= n_rows:
-        raise ValueError(
-            f"rows must lie in [0, {n_rows}), got numbers from {chosen.min()} to {chosen.max()}."
-        )
-    if len(np.unique(chosen)) < len(chosen):
-        raise ValueError("rows names a row twice.")
-    return chosen
 
 
 def group_accuracy_score(
@@ -189,30 +168,22 @@ def group_accuracy_score(
     >>> group_accuracy_score(y_true, y_pred, groups=["m", "m", "f", "m"], forget_groups=(1, "m"))
     0.5
     """
-    check_types(group_accuracy_score, locals())
     check_option(empty, ("raise", "nan"), name="empty")
     true, pred = label_pair(y_true, y_pred)
-    attribute = attribute_of_rows(groups, len(true))
+    attribute = attribute_of_rows(groups, len(true), "y_true")
     weights = row_weights(sample_weight, len(true))
     pairs = check_pairs(forget_groups)
     inside = in_pairs(true, attribute, pairs)
     if weights[inside].sum() == 0:
         return undefined(f"No rows (with a weight) in forget_groups={pairs}: GA.", empty)
-    _warn_of_absent_pairs(true[inside], attribute[inside], pairs)
-    return float(np.average((true == pred)[inside], weights=weights[inside]))
-
-
-def _warn_of_absent_pairs(
-    labels: NDArray[Any], attribute: NDArray[Any], pairs: Sequence[Pair]
-) -> None:
-    present = set(zip(labels.tolist(), attribute.tolist(), strict=True))
-    absent = [pair for pair in pairs if pair not in present]
-    if absent:
+    present = set(zip(true[inside].tolist(), attribute[inside].tolist(), strict=True))
+    if absent := [pair for pair in pairs if pair not in present]:
         warnings.warn(
             f"forget_groups names groups without rows: {absent}. GA is that of the others.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=2,
         )
+    return float(np.average((true == pred)[inside], weights=weights[inside]))
 
 
 def group_accuracies(
@@ -268,16 +239,15 @@ def group_accuracies(
     {(0, 'm'): 1.0, (1, 'f'): 1.0, (1, 'm'): 0.5}
     """
     true, pred = label_pair(y_true, y_pred)
-    attribute = attribute_of_rows(groups, len(true))
+    attribute = attribute_of_rows(groups, len(true), "y_true")
     weights = row_weights(sample_weight, len(true))
-    label_codes, labels = number_values(true)
-    attribute_codes, attributes = number_values(attribute)
-    occurring, group_of_row = np.unique(
-        attribute_codes + len(attributes) * label_codes, return_inverse=True
-    )
+    labels, attributes = sorted_unique(true), sorted_unique(attribute)
+    label_codes = codes_of(true, labels, "y_true")
+    numbers = codes_of(attribute, attributes, "groups") + len(attributes) * label_codes
+    occurring, group_of_row = np.unique(numbers, return_inverse=True)
     index = pd.MultiIndex(
         levels=[value_index(labels), value_index(attributes)],
-        codes=[occurring // len(attributes), occurring % len(attributes)],
+        codes=np.divmod(occurring, len(attributes)),
         names=["y", "a"],
     )
     total = np.bincount(group_of_row, weights=weights)

@@ -12,8 +12,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
-from grmu_sk.groups import attribute_column, codes_of, sorted_unique
-from grmu_sk.utils.arguments import to_array, to_numbers
+from ..utils.arguments import to_array, to_numbers
 
 Empty = Literal["raise", "nan"]
 
@@ -39,13 +38,18 @@ def label_column(values: Any, *, name: str) -> NDArray[Any]:
         If the labels are not one column, missing, unhashable or continuous.
     """
     if not hasattr(values, "__array__") and not scipy.sparse.issparse(values):
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise ValueError(f"{name} must hold one class label a row, got {values!r}.")
         # through pandas, so that ["f", 1] keeps its types and tuples stay elements
-        values = pd.Series(list(_rows(values, name))).to_numpy()
+        values = pd.Series(list(values)).to_numpy()
     labels = to_array(values, name)
-    if labels.ndim != 1 or _holds_unhashable(labels):
+    is_hashable = labels.dtype != object or all(
+        isinstance(value, Hashable) for value in labels.flat
+    )
+    if labels.ndim != 1 or not is_hashable:
         raise ValueError(
-            f"{name} must hold one class label a row (1-D), got an array of shape "
-            f"{_nested_shape(labels)}. Pass labels, not probabilities or one-hot rows."
+            f"{name} must hold one class label a row (1-D), got an array of shape {labels.shape} "
+            "or with rows of several. Pass labels, not probabilities or one-hot rows."
         )
     if len(labels) == 0:
         raise ValueError(f"{name} is empty: a metric needs at least one row.")
@@ -58,22 +62,6 @@ def label_column(values: Any, *, name: str) -> NDArray[Any]:
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
         raise ValueError(f"{name} holds fractions: pass class labels, not probabilities or scores.")
     return labels
-
-
-def _rows(values: Any, name: str) -> Iterable[Any]:
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise ValueError(f"{name} must hold one class label a row, got {values!r}.")
-    return values
-
-
-def _holds_unhashable(labels: NDArray[Any]) -> bool:
-    return labels.dtype == object and not all(isinstance(value, Hashable) for value in labels.flat)
-
-
-def _nested_shape(labels: NDArray[Any]) -> tuple[int, ...]:
-    if labels.ndim == 1 and hasattr(labels[0], "__len__"):
-        return (len(labels), len(labels[0]))
-    return labels.shape
 
 
 def label_pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -99,57 +87,27 @@ def label_pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDAr
     true, pred = label_column(y_true, name="y_true"), label_column(y_pred, name="y_pred")
     if len(true) != len(pred):
         raise ValueError(f"y_true has {len(true)} rows but y_pred has {len(pred)}.")
-    if (true.dtype.kind in "mM") != (pred.dtype.kind in "mM"):
-        raise ValueError(
-            f"y_true and y_pred mix dates with other labels: {true.dtype} and {pred.dtype}."
-        )
-    kinds = {_all_strings(true), _all_strings(pred)}
-    if kinds == {True, False}:
+    kinds = {_kind(true), _kind(pred)} - {None}
+    if len(kinds) > 1:
         # compared as they are, 1 and "1" never agree: an accuracy of 0 would hide the mistake
         raise ValueError(
-            "y_true and y_pred mix strings with other labels: "
+            f"y_true and y_pred mix {' with '.join(sorted(map(str, kinds)))}: "
             f"{true.tolist()[0]!r} against {pred.tolist()[0]!r}. Encode both the same way."
         )
     return true, pred
 
 
-def _all_strings(labels: NDArray[Any]) -> bool | None:
-    """Return True for strings only, False for no string, None for a mixture."""
-    if labels.dtype != object:
-        return labels.dtype.kind in "UT"
-    kinds = {isinstance(value, str) for value in labels}
-    return kinds.pop() if len(kinds) == 1 else None
-
-
-def attribute_of_rows(groups: Any, n_rows: int, *, name: str = "groups") -> NDArray[Any]:
-    """Return the protected attribute, one value for each of ``n_rows`` rows.
-
-    Parameters
-    ----------
-    groups : array-like of shape (n_samples,) or (n_samples, n_attributes)
-        Protected attribute.
-    n_rows : int
-        Number of labels.
-    name : str, default="groups"
-        What to call the argument in error messages.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Attribute values; tuples for several columns.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ.
-    """
-    attribute = attribute_column(groups, name=name)
-    if len(attribute) != n_rows:
-        raise ValueError(
-            f"{name} has {len(attribute)} rows but y_true has {n_rows}: give one attribute value "
-            "for every row."
-        )
-    return attribute
+def _kind(labels: NDArray[Any]) -> str | None:
+    """Return what labels are; None for objects of several kinds."""
+    if labels.dtype.kind in "mM":
+        return "dates"
+    are_strings = (
+        {isinstance(value, str) for value in labels}
+        if labels.dtype == object
+        else {labels.dtype.kind in "UT"}
+    )
+    names = {True: "strings", False: "other labels"}
+    return names[are_strings.pop()] if len(are_strings) == 1 else None
 
 
 def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
@@ -185,25 +143,6 @@ def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.floa
     return weights
 
 
-def number_values(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Number the distinct values of a column in sorted order.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_samples,)
-        Hashable values.
-
-    Returns
-    -------
-    codes : ndarray of shape (n_samples,)
-        Position of every value among the distinct ones.
-    distinct : ndarray of shape (n_distinct,)
-        The distinct values.
-    """
-    distinct = sorted_unique(values)
-    return codes_of(values, distinct, "values"), distinct
-
-
 def class_column(classes: ArrayLike) -> NDArray[Any]:
     """Return the class labels in the order of the probability columns.
 
@@ -226,39 +165,6 @@ def class_column(classes: ArrayLike) -> NDArray[Any]:
     if len(set(column.tolist())) < len(column):
         raise ValueError(f"classes holds a label twice: {column.tolist()}.")
     return column
-
-
-def class_positions(y: NDArray[Any], classes: NDArray[Any], *, name: str) -> NDArray[np.int64]:
-    """Return the probability column that belongs to each label.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-        Labels.
-    classes : ndarray of shape (n_classes,)
-        Class labels in column order.
-    name : str
-        What to call the labels in error messages.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Column numbers.
-
-    Raises
-    ------
-    ValueError
-        If a label is not among the classes.
-    """
-    columns = {label: column for column, label in enumerate(classes.tolist())}
-    codes, distinct = pd.factorize(y, use_na_sentinel=False)
-    unknown = set(distinct.tolist()) - columns.keys()
-    if unknown:
-        raise ValueError(
-            f"{name} holds labels that are not in classes: {sorted(unknown, key=repr)}. "
-            f"classes is {classes.tolist()}."
-        )
-    return np.array([columns[label] for label in distinct.tolist()], dtype=np.int64)[codes]
 
 
 def is_in(values: NDArray[Any], wanted: Collection[Hashable]) -> NDArray[np.bool_]:
@@ -324,6 +230,7 @@ def undefined(message: str, empty: Empty, *, stacklevel: int = 3) -> float:
     ValueError
         If ``empty`` is "raise".
     """
+    check_option(empty, ("raise", "nan"), name="empty")
     if empty == "raise":
         raise ValueError(f'{message} Pass empty="nan" to get NaN and a warning instead.')
     warnings.warn(message, UndefinedMetricWarning, stacklevel=stacklevel)
