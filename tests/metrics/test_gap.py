@@ -4,7 +4,6 @@ import pytest
 
 from grmu_sk.metrics import (
     AVERAGE_GAP_METRICS,
-    TUG_OF_WAR_METRICS,
     average_gap_score,
     metric_deltas,
     tug_of_war_score,
@@ -32,19 +31,9 @@ def test_hand_computed():
         {"RA": 0.1, "UA": 0.2, "TA": 0.0, "MIA": 0.3, "EO": 0.0, "GA": 0.0}
     )
     assert tug_of_war_score(VALUES, GOLD) == pytest.approx(0.9 * 0.8 * 1.0)
-
-
-def test_gold_itself_scores_one():
+    assert average_gap_score({**VALUES, "WG": np.nan}, GOLD) == average_gap_score(VALUES, GOLD)
+    assert average_gap_score(VALUES, GOLD, metrics="RA") == pytest.approx(0.9)
     assert average_gap_score(GOLD, GOLD) == tug_of_war_score(GOLD, GOLD) == 1.0
-
-
-def test_symmetric():
-    assert average_gap_score(VALUES, GOLD) == pytest.approx(average_gap_score(GOLD, VALUES))
-
-
-def test_names_of_the_paper():
-    assert AVERAGE_GAP_METRICS == ("RA", "UA", "TA", "MIA", "EO", "GA")
-    assert TUG_OF_WAR_METRICS == ("RA", "UA", "TA")
 
 
 @pytest.mark.parametrize("row", PUBLISHED)
@@ -60,17 +49,6 @@ def test_published_rows(row):
     assert 100 * average_gap_score(values, gold) == pytest.approx(average_gap, abs=0.1)
 
 
-def test_difference_of_published_means_is_not_the_published_gap():
-    # CelebA SalUn + REWEIGHT against its gold standard: printed 96.1, from means it would be 99.1
-    means = [0.961, 0.429, 0.958, 0.006, 0.239, 0.411]
-    gold = [0.963, 0.397, 0.958, 0.022, 0.239, 0.413]
-    score = average_gap_score(
-        dict(zip(AVERAGE_GAP_METRICS, means, strict=True)),
-        dict(zip(AVERAGE_GAP_METRICS, gold, strict=True)),
-    )
-    assert score == pytest.approx(0.991, abs=5e-4)
-
-
 def test_seeds_on_opposite_sides_do_not_cancel():
     values, gold = {"GA": [0.4, 0.6]}, {"GA": [0.5, 0.5]}
     assert metric_deltas(values, gold)["GA"] == pytest.approx(0.1)
@@ -84,17 +62,6 @@ def test_tug_of_war_multiplies_within_a_seed():
     gold = {metric: [1.0, 1.0] for metric in values}
     # (1 * 0.5 + 0.5 * 1) / 2 = 0.5; the product of mean closeness would be 0.75 * 0.75
     assert tug_of_war_score(values, gold) == 0.5
-
-
-def test_other_metrics_are_ignored_by_default():
-    values = {**VALUES, "DP": 0.9, "WG": np.nan}
-    assert average_gap_score(values, GOLD) == average_gap_score(VALUES, GOLD)
-
-
-def test_all_metrics_or_one():
-    both = {"RA": 0.9, "WG": 0.5}
-    assert average_gap_score(both, {"RA": 1.0, "WG": 0.6}, metrics=None) == pytest.approx(0.9)
-    assert average_gap_score(both, {"RA": 1.0}, metrics="RA") == pytest.approx(0.9)
 
 
 def test_frames_equal_mappings():
@@ -122,14 +89,18 @@ def test_frames_are_matched_by_seed():
     [
         ({"RA": 0.5}, {"UA": 0.5}, r"values lacks the metrics \['UA'\]; it has \['RA'\]"),
         ({"RA": 0.5, "UA": 0.5}, {"RA": 0.5}, r"gold lacks the metrics \['UA'\]"),
-        ({"RA": [0.5, 0.6]}, {"RA": 0.5}, "RA has 2 seeds in values but 1 in gold"),
+        ({"RA": [0.5, 0.6]}, {"RA": 0.5}, "differ in their number of seeds"),
         (
             {"RA": [0.5, 0.6], "UA": 0.1},
             {"RA": [0.5, 0.6], "UA": 0.1},
-            "Metrics differ in their number of seeds: {'RA': 2, 'UA': 1}",
+            "differ in their number of seeds: .*2, .*1",
         ),
-        ({"RA": [0.5, np.nan]}, {"RA": [0.5, 0.5]}, r"values\['RA'\] holds NaN"),
-        ({"RA": 0.5}, {"RA": np.nan}, r"gold\['RA'\] holds NaN"),
+        (
+            {"RA": [0.5, np.nan]},
+            {"RA": [0.5, 0.5]},
+            r"values\['RA'\] must hold fractions .* nan",
+        ),
+        ({"RA": 0.5}, {"RA": np.nan}, r"gold\['RA'\] must hold fractions"),
         ({"RA": 96.2}, {"RA": 0.96}, r"fractions in \[0, 1\], got \[96.2\]. Divide percentages"),
         ({"RA": -0.1}, {"RA": 0.96}, r"fractions in \[0, 1\]"),
         ({"RA": []}, {"RA": []}, r"a number or one number a seed, got an array of shape \(0,\)"),
@@ -140,9 +111,3 @@ def test_frames_are_matched_by_seed():
 def test_errors(score, values, gold, message):
     with pytest.raises(ValueError, match=message):
         score(values, gold, metrics=None)
-
-
-def test_missing_metric_of_the_paper():
-    without_mia = {metric: value for metric, value in VALUES.items() if metric != "MIA"}
-    with pytest.raises(ValueError, match=r"values lacks the metrics \['MIA'\]"):
-        average_gap_score(without_mia, GOLD)
