@@ -137,7 +137,7 @@ class Batch:
     g : tensor of shape (n,)
         Group numbers, on the net's device.
     positions : tensor of shape (n,)
-        Where the rows lie in the :class:`~grmu_sk.rows.TrainingRows`.
+        Where the rows lie in the data of the request.
     output : tensor or tuple
         What the module returned.
     criterion : callable

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import grmu_sk.benchmark
+from grmu_sk.base import BaseUnlearner
 from grmu_sk.unlearners import all_unlearners
 
 ROOT = Path(__file__).parent.parent
@@ -208,11 +210,28 @@ def test_table_tells_who_needs_groups(pages, name, need):
     assert pages.group_need(METHODS[name]) == need
 
 
-def test_reference_lists_every_public_name(pages):
-    page = pages.api_reference()
+def test_reference_lists_every_public_name_once(pages):
+    listed = [name for name, _ in pages.public_objects()]
+    assert len(listed) == len(set(listed))
+    listing = "".join(pages.api_page(*group) for _, *group in pages.groups())
     for name, obj in pages.public_objects():
         assert inspect.getdoc(obj), name
-        assert f"   ~{name}\n" in page
+        assert f"   ~{name}\n" in listing
+        assert f":obj:`~{name}`" in pages.api_index()
+    short = {name.rpartition(".")[2] for name in listed}
+    modules = [getattr(grmu_sk, name) for name in grmu_sk._MODULES]
+    for module in [grmu_sk, grmu_sk.benchmark, grmu_sk.comparison, *modules]:
+        public = {
+            n for n in getattr(module, "__all__", ()) if pages.is_described(vars(module).get(n))
+        }
+        assert public <= short, module
+
+
+def test_reference_shows_parameters_that_a_base_class_declares(pages):
+    for name, obj in pages.public_objects():
+        if inspect.isclass(obj) and issubclass(obj, BaseUnlearner):
+            described = re.findall(r"^(\w+) : ", inspect.getdoc(obj), re.MULTILINE)
+            assert set(inspect.signature(obj).parameters) <= set(described), name
 
 
 def test_bibliography_has_every_work_once(pages):

@@ -7,52 +7,181 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from grmu_sk.unlearners import all_unlearners
 
-# headings of the API reference: module, title, what stands above the list
-SECTIONS = [
-    ("grmu_sk.metrics", "Metrics", "Plain functions in the style of :mod:`sklearn.metrics`."),
+
+class Part(NamedTuple):
+    """Names of a module under one heading; no names are all that stand under no other one."""
+
+    title: str
+    module: str
+    names: tuple[str, ...] = ()
+    text: str = ""
+
+
+# pages of the API reference, by what somebody wants to do: file, title, what stands above, parts
+GROUPS = [
     (
-        "grmu_sk.scorers",
-        "Scorers",
-        "For scikit-learn's model selection; see :doc:`/guide/sklearn`.",
+        "reweighting",
+        "Reweighting and groups",
+        "The exact answer to the paper's question as a part of its own, and who asks to leave.",
+        [
+            Part("Sampling by group", "grmu_sk", ("ReweightSampler", "sample_forget_set")),
+            Part(
+                "For imbalanced-learn",
+                "grmu_sk.resampling",
+                text="Needs the extra ``imblearn``.",
+            ),
+        ],
     ),
-    ("grmu_sk.model_selection", "Model selection", "Folds and comparisons."),
-    ("grmu_sk.plotting", "Displays", "Figures, as scikit-learn's Display classes."),
-    ("grmu_sk.persistence", "Saving and loading", "Without pickle; see :doc:`/guide/persistence`."),
     (
-        "grmu_sk.distributed",
-        "Several devices",
-        "Needs the extra ``distributed``; see :doc:`/guide/processes`.",
+        "metrics",
+        "Metrics and scorers",
+        "How close a model is to one that never saw the rows; see :doc:`/guide/metrics`.",
+        [
+            Part(
+                "Metrics",
+                "grmu_sk.metrics",
+                text="Plain functions in the style of :mod:`sklearn.metrics`.",
+            ),
+            Part(
+                "Scorers",
+                "grmu_sk.scorers",
+                text="For scikit-learn's model selection; see :doc:`/guide/sklearn`.",
+            ),
+        ],
     ),
-    ("grmu_sk.datasets", "Data sets", "A built-in one that needs no download, and readers."),
-    ("grmu_sk.resampling", "Resampling", "For imbalanced-learn; needs the extra ``imblearn``."),
-    ("grmu_sk.nets", "Nets", "Small ones, for examples and tests."),
-    ("grmu_sk.audit", "Audit", "Requests that never come back, residue, evidence, acceptance."),
-    ("grmu_sk.comparison", "Comparison", "Comparing methods, and tuning them with equal effort."),
-    ("grmu_sk.results", "Results", "Tables of results."),
-    ("grmu_sk.benchmark", "Benchmark", "The paper's protocol; see :doc:`/guide/paper`."),
     (
-        "grmu_sk.benchmark.nets",
-        "The paper's nets",
-        "With random weights or pretrained ones; BERT needs the extra ``text``.",
+        "model_selection",
+        "Model selection",
+        "Choosing parameters and methods, on rows that are not used to judge them.",
+        [
+            Part("Folds", "grmu_sk.model_selection"),
+            Part("Comparison in memory", "grmu_sk.comparison"),
+            Part(
+                "Tables of results",
+                "grmu_sk.results",
+                ("Row", "read_results", "summarize", "format_table", "check_results"),
+            ),
+        ],
     ),
-    ("grmu_sk.mutual_information", "Mutual information", "The parts of :class:`~grmu_sk.MINE`."),
-    ("grmu_sk.base", "Base classes", "For those who write a method."),
-    ("grmu_sk.utils", "Utilities", "For those who write or compare methods."),
     (
-        "grmu_sk.utils.estimator_checks",
-        "Checks",
-        "For those who write a method; see also scikit-learn's own.",
+        "evidence",
+        "Evidence",
+        "For the person who answers a request and must show what was done; see "
+        ":doc:`/guide/trust`.",
+        [
+            Part(
+                "Ledger of requests",
+                "grmu_sk.audit",
+                (
+                    "DeletionLedger",
+                    "DeletionRequest",
+                    "LedgerEntry",
+                    "create_key_file",
+                    "model_hash",
+                    "LedgerError",
+                    "LedgerBusyError",
+                    "LedgerDamagedError",
+                    "LedgerWriteError",
+                ),
+            ),
+            Part(
+                "Checkpoints of long requests",
+                "grmu_sk",
+                ("UnlearningCheckpoint", "CheckpointError"),
+            ),
+            Part("Residue", "grmu_sk.audit", ("scan_residue", "ResidueScan", "Finding")),
+            Part(
+                "Leakage",
+                "grmu_sk.audit",
+                (
+                    "audit_unlearning",
+                    "ReferenceModels",
+                    "LeakageAudit",
+                    "LeakageFinding",
+                    "AttackResult",
+                    "lira_scores",
+                    "rmia_scores",
+                ),
+            ),
+            Part("Preflight, report and gate", "grmu_sk.audit"),
+        ],
     ),
-]
-BUILDING_BLOCKS = [
-    "MINE",
-    "ReweightSampler",
-    "sample_forget_set",
-    "UnlearningCheckpoint",
-    "CheckpointError",
+    (
+        "saving",
+        "Saving and several devices",
+        "",
+        [
+            Part(
+                "Saving and loading",
+                "grmu_sk.persistence",
+                text="Without pickle; see :doc:`/guide/persistence`.",
+            ),
+            Part(
+                "Several devices",
+                "grmu_sk.distributed",
+                text="Needs the extra ``distributed``; see :doc:`/guide/processes`.",
+            ),
+        ],
+    ),
+    (
+        "datasets",
+        "Data sets and nets",
+        "A built-in data set that needs no download, readers of others, and small nets.",
+        [
+            Part("Data sets", "grmu_sk.datasets"),
+            Part(
+                "Text",
+                "grmu_sk.datasets.pretrained",
+                ("load_tokenizer",),
+                "Needs the extra ``text``.",
+            ),
+            Part("Nets", "grmu_sk.nets"),
+        ],
+    ),
+    (
+        "figures",
+        "Figures",
+        "As scikit-learn's Display classes.",
+        [Part("Displays", "grmu_sk.plotting")],
+    ),
+    (
+        "extending",
+        "Extending",
+        "For those who write a method; see :doc:`/guide/extending`.",
+        [
+            Part(
+                "Base classes",
+                "grmu_sk.unlearners.approximate",
+                ("ApproximateUnlearner", "RetainingUnlearner"),
+            ),
+            Part("What a method is given", "grmu_sk.base", ("BaseUnlearner", "Request")),
+            Part("What a method returns", "grmu_sk.training", ("Phase", "Batch")),
+            Part("Parameters", "grmu_sk.parameters", ("parameter", "one_of", "WithParameters")),
+            Part("Reading a net", "grmu_sk.outputs", ("log_probabilities",)),
+            Part("Mutual information", "grmu_sk", ("MINE",)),
+            Part("Parts of MINE", "grmu_sk.mutual_information"),
+            Part("Registry", "grmu_sk.unlearners", ("all_unlearners",)),
+            Part("Checks", "grmu_sk.utils.estimator_checks"),
+        ],
+    ),
+    (
+        "paper",
+        "The paper's protocol",
+        "What the commands ``grmu bench``, ``table`` and ``figure`` are made of; see "
+        ":doc:`/guide/paper`.",
+        [
+            Part("Problems, settings, jobs, tables", "grmu_sk.benchmark"),
+            Part(
+                "Nets",
+                "grmu_sk.benchmark.nets",
+                text="With random weights or pretrained ones; BERT needs the extra ``text``.",
+            ),
+        ],
+    ),
 ]
 REFERENCE = re.compile(r"^\.\. \[\d+\] (.+(?:\n[ ]+.+)*)", re.MULTILINE)
 
@@ -112,57 +241,79 @@ def heading(text, mark):
     return f"{text}\n{mark * len(text)}\n\n"
 
 
-def listing(module, names):
-    """Return an autosummary of names, with a page each."""
-    entries = "".join(f"   ~{module}.{name}\n" for name in names)
+def listing(names):
+    """Return an autosummary of full names, with a page each."""
+    entries = "".join(f"   ~{name}\n" for name in names)
     return f".. autosummary::\n   :toctree: .\n   :nosignatures:\n\n{entries}\n"
 
 
-def documented(module_name):
-    """Return the classes and functions of a module that are not listed above it."""
-    module = importlib.import_module(module_name)
-    return [
-        name
-        for name in sorted(module.__all__, key=str.lower)
-        if inspect.isclass(getattr(module, name)) or inspect.isfunction(getattr(module, name))
-        if name not in BUILDING_BLOCKS
+def is_described(obj):
+    """Whether a public object has a page of its own; ready-made ones are only named."""
+    return inspect.isclass(obj) or inspect.isfunction(obj)
+
+
+def groups():
+    """Yield file, title, text and parts of each page, the methods first."""
+    methods = [cls for _, cls in all_unlearners()]
+    titles = {"exact": "Exact", "approximate": "Approximate", "not at all": "Controls"}
+    parts = [
+        Part(title, "grmu_sk", tuple(cls.__name__ for cls in methods if kind(cls) == how))
+        for how, title in titles.items()
     ]
+    yield "methods", "Methods", ":doc:`/guide/methods` says which to choose.", parts
+    yield from GROUPS
 
 
-def instances(module_name):
-    """Return the public names of a module that are objects, such as ready-made scorers."""
-    module = importlib.import_module(module_name)
-    return sorted(set(module.__all__) - {*documented(module_name), *BUILDING_BLOCKS})
+def contents(part):
+    """Return the public names of a part, those that are described and the others."""
+    module = importlib.import_module(part.module)
+    elsewhere = {name for *_, parts in groups() for other in parts for name in other.names}
+    names = part.names or sorted(set(module.__all__) - elsewhere, key=str.lower)
+    return (
+        [name for name in names if is_described(getattr(module, name))],
+        [name for name in names if not is_described(getattr(module, name))],
+    )
 
 
-def api_reference():
-    """Return the page with all public names."""
-    page = heading("API reference", "=")
-    page += "Every public name. Whatever is not listed here may change without notice.\n\n"
-    page += heading("Unlearners", "-")
-    page += ":doc:`/guide/methods` says which to choose.\n\n"
-    page += listing("grmu_sk", [cls.__name__ for _, cls in all_unlearners()])
-    page += heading("Building blocks", "-") + listing("grmu_sk", BUILDING_BLOCKS)
-    for module, title, text in SECTIONS:
-        page += heading(title, "-") + f".. py:module:: {module}\n\n.. py:currentmodule:: None\n\n"
-        page += f"``{module}``. {text}\n\n"
-        page += listing(module, documented(module))
-        if objects := instances(module):
-            page += "Objects: " + ", ".join(f"``{name}``" for name in objects) + ".\n\n"
+def api_page(title, text, parts):
+    """Return the page of a group."""
+    page = heading(title, "=") + f"{text}\n\n"
+    for part in parts:
+        described, others = contents(part)
+        page += heading(part.title, "-") + f"``{part.module}``. {part.text}\n\n"
+        page += listing([f"{part.module}.{name}" for name in described])
+        if others:
+            page += "Objects: " + ", ".join(f"``{name}``" for name in others) + ".\n\n"
     return page
 
 
-# the bibliography --------------------------------------------------------------------------------
+def api_index():
+    """Return the page that leads to all others, with every name."""
+    page = heading("API reference", "=")
+    page += "Every public name. Whatever is not listed here may change without notice.\n\n"
+    page += ".. toctree::\n   :hidden:\n\n"
+    page += "".join(f"   {file}\n" for file, *_ in groups()) + "\n"
+    modules = {part.module for *_, parts in groups() for part in parts}
+    page += "".join(f".. py:module:: {name}\n" for name in sorted(modules))
+    page += "\n.. py:currentmodule:: None\n\n"
+    for file, title, text, parts in groups():
+        page += heading(f":doc:`{title} <{file}>`", "-") + f"{text}\n\n"
+        for part in parts:
+            names = [f":obj:`~{part.module}.{name}`" for name in contents(part)[0]]
+            page += f"**{part.title}**: {', '.join(names)}\n\n"
+    return page
 
 
 def public_objects():
     """Yield full name and object of everything in the API reference."""
-    grmu_sk = importlib.import_module("grmu_sk")
-    for name in [cls.__name__ for _, cls in all_unlearners()] + BUILDING_BLOCKS:
-        yield f"grmu_sk.{name}", getattr(grmu_sk, name)
-    for module_name, _, _ in SECTIONS:
-        for name in documented(module_name):
-            yield f"{module_name}.{name}", getattr(importlib.import_module(module_name), name)
+    for *_, parts in groups():
+        for part in parts:
+            module = importlib.import_module(part.module)
+            for name in contents(part)[0]:
+                yield f"{part.module}.{name}", getattr(module, name)
+
+
+# the bibliography --------------------------------------------------------------------------------
 
 
 def title_of(reference):
@@ -217,7 +368,8 @@ def write_pages(app, config):
     folder = Path(app.srcdir) / "_generated"
     pages = {
         "methods.inc": method_table(),
-        "api/index.rst": api_reference(),
+        "api/index.rst": api_index(),
+        **{f"api/{file}.rst": api_page(*group) for file, *group in groups()},
         "bibliography.rst": bibliography(),
     }
     for name, text in pages.items():
