@@ -8,8 +8,6 @@ from numbers import Integral
 import torch
 from torch import nn
 
-from .utils.arguments import check_types
-
 __all__ = ["MLP", "SmallCNN"]
 
 
@@ -59,7 +57,6 @@ class SmallCNN(nn.Module):
         batch_norm: bool = True,
         depth: int = 3,
     ) -> None:
-        check_types(SmallCNN.__init__, locals())
         super().__init__()
         _check_positive(n_classes=n_classes, n_channels=n_channels, width=width, depth=depth)
         layers: list[nn.Module] = []
@@ -130,7 +127,6 @@ class MLP(nn.Module):
         hidden: Sequence[int] = (64, 64),
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_types(MLP.__init__, locals())
         super().__init__()
         _check_positive(n_features=n_features, n_classes=n_classes)
         layers: list[nn.Module] = [nn.Flatten()]

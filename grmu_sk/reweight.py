@@ -15,7 +15,6 @@ from torch.utils.data import WeightedRandomSampler
 
 from .groups import GroupEncoder, attribute_column
 from .utils._random import draw_by_weight
-from .utils.arguments import check_types
 
 __all__ = ["ReweightSampler", "group_balance_weights"]
 
@@ -211,7 +210,6 @@ class ReweightSampler(TransformerMixin, BaseEstimator):
         TypeError
             If a number is none, or labels come in a form that cannot be read.
         """
-        check_types(ReweightSampler.to_torch, locals())
         weights = self.transform(X, groups)
         return _AnyNumberOfRows(weights.tolist(), num_samples or len(weights), True, generator)
 

@@ -81,10 +81,3 @@ def test_every_parameter_gets_a_gradient(make):
 def test_sizes_are_checked(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-@pytest.mark.parametrize("wrong", [{"n_channels": 1.5}, {"width": True}])
-def test_sizes_are_whole_numbers(wrong):
-    (name,) = wrong
-    with pytest.raises(TypeError, match=f"{name} must be a whole number, got"):
-        SmallCNN(**wrong)

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from ..groups import codes_of
-from ..metrics.inputs import class_column, label_column
-from ..utils.arguments import check_types, to_array, to_numbers
+from ..metrics.inputs import check_option, class_column, label_column
+from ..utils.arguments import to_array, to_numbers
 
 __all__ = ["Comparison", "lira_scores", "log_odds_of", "rmia_scores", "weighted_auc"]
 
@@ -141,7 +141,7 @@ def lira_scores(
     >>> lira_scores([2.2, 0.4], references, is_in).round(1).tolist()
     [25.0, -25.0]
     """
-    check_types(lira_scores, locals())
+    check_option(variance, ("shared", "per_row"), name="variance")
     at_least = 1 if variance == "shared" else 2
     target, references, inside = _check_signals(
         log_odds, reference_log_odds, is_in, n_in=at_least if online else 0, n_out=at_least
@@ -246,7 +246,6 @@ def rmia_scores(
     >>> rmia_scores([3.1, 0.2, -0.3], references, is_in, population=[1, 2]).tolist()
     [1.0, 1.0, 0.0]
     """
-    check_types(rmia_scores, locals())
     target, references, inside = _check_signals(
         log_odds, reference_log_odds, is_in, n_in=1 if online else 0, n_out=1
     )

@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from ..base import BaseUnlearner
 from ..utils._random import RandomState, derive_seed, resolve_seed
-from ..utils.arguments import about, check_types
+from ..utils.arguments import about
 from .attacks import Comparison, lira_scores, log_odds_of, rmia_scores
 from .reference_models import Candidates, ReferenceModels, RowSet, candidate_rows, check_rows
 
@@ -168,7 +168,6 @@ def audit_unlearning(
     >>> audit.n_models, audit.verdict != "no leak found"
     (4, True)
     """
-    check_types(audit_unlearning, locals())
     if set(attacks) - set(_ATTACKS) or not attacks:
         raise ValueError(
             f"attacks must be one or several of {list(_ATTACKS)}, got {list(attacks)}."
@@ -424,7 +423,6 @@ class AttackResult:
     verdict: Verdict
 
     def __post_init__(self) -> None:
-        check_types(AttackResult.__init__, vars(self), allow_nan=True)
         if self.verdict == "no leak found" and math.isnan(self.power):
             raise ValueError(
                 f"The attack {self.name!r} says 'no leak found', but its power was not measured "
@@ -465,7 +463,6 @@ class AttackResult:
         ValueError
             If a field is missing, unknown or not a number where one is needed.
         """
-        check_types(cls.from_dict, locals())
         names = list(cls.__dataclass_fields__)
         if not all(isinstance(name, str) for name in fields) or sorted(fields) != sorted(names):
             raise ValueError(f"An attack result has the fields {names}, got {list(fields)}.")
@@ -492,9 +489,6 @@ class Interval:
     value: float
     low: float = math.nan
     high: float = math.nan
-
-    def __post_init__(self) -> None:
-        check_types(Interval.__init__, vars(self), allow_nan=True)
 
     @property
     def is_known(self) -> bool:
@@ -554,9 +548,6 @@ class LeakageFinding:
     reason: str
     tpr: dict[float, float] = field(default_factory=dict)
     power_tpr: dict[float, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_types(LeakageFinding.__init__, vars(self))
 
     def to_row(self) -> dict[str, Any]:
         """Return everything as columns of a table.
@@ -685,9 +676,6 @@ class LeakageAudit:
     n_bootstrap: int = 0
     notes: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        check_types(LeakageAudit.__init__, vars(self))
-
     @property
     def attacks(self) -> list[AttackResult]:
         """All findings as an evidence report and an acceptance gate read them."""
@@ -757,7 +745,6 @@ class LeakageAudit:
         ValueError
             If ``rows`` is something else.
         """
-        check_types(LeakageAudit.worst_group, locals())
         found = [item for item in self.findings if (item.attack, item.rows) == (attack, rows)]
         of_groups = [item for item in found if item.group != "all"] or found
         known = [item for item in of_groups if item.auc.is_known] or of_groups

@@ -30,7 +30,7 @@ from ..unlearners import RetrainUnlearner
 from ..utils._description import describe
 from ..utils._digest import add, add_weights, content
 from ..utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
-from ..utils.arguments import check_types, to_array
+from ..utils.arguments import to_array
 from .attacks import log_odds_of
 
 __all__ = ["ReferenceModels"]
@@ -140,7 +140,6 @@ class ReferenceModels:
         cache: str | os.PathLike[str] | None = None,
         random_state: RandomState = 0,
     ) -> None:
-        check_types(ReferenceModels.__init__, locals())
         if n_models < 4 or n_models % 2:
             raise ValueError(
                 f"n_models must be an even number of at least 4, got {n_models!r}: models come in "

@@ -21,7 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..base import BaseUnlearner
-from ..utils.arguments import about, check_types, to_array
+from ..utils.arguments import about, to_array
 from .residue_needles import (
     Needle,
     Needles,
@@ -76,7 +76,6 @@ class Finding:
     offset: int | None = None
 
     def __post_init__(self) -> None:
-        check_types(Finding.__init__, vars(self))
         for name in ("rows", "tensors"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
@@ -136,7 +135,6 @@ class ResidueScan(list[Finding]):
         n_places: int = 0,
         n_bytes: int = 0,
     ) -> None:
-        check_types(ResidueScan.__init__, locals())
         super().__init__(findings)
         for finding in self:
             if not isinstance(finding, Finding):
@@ -269,7 +267,6 @@ def scan_residue(
     >>> scan_residue({"batch": rows + 1}, rows)
     []
     """
-    check_types(scan_residue, locals())
     if chunk_size < 1 << 10:
         raise ValueError(f"chunk_size must be at least 1024 bytes, got {chunk_size!r}.")
     unlearner = path_or_object if isinstance(path_or_object, BaseUnlearner) else None

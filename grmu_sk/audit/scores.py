@@ -26,7 +26,7 @@ from ..metrics import (
     worst_group_accuracy_score,
 )
 from ..metrics.inputs import is_in, label_column
-from ..utils.arguments import about, as_random_state, check_types
+from ..utils.arguments import about, as_random_state
 
 __all__ = ["GroupScore", "ModelScores", "Score", "measure", "scores_of"]
 
@@ -133,7 +133,6 @@ class ModelScores:
         ValueError
             If a field is missing or of another kind.
         """
-        check_types(cls.from_dict, locals())
         try:
             groups = []
             for group in fields["groups"]:
@@ -225,7 +224,6 @@ def measure(
     >>> low_to_high[0] <= scores.metrics["TA"].value <= low_to_high[1]
     True
     """
-    check_types(measure, locals())
     if not 2 <= n_bootstrap <= MOST_SAMPLES:
         raise ValueError(
             f"n_bootstrap must be at least 2 and at most {MOST_SAMPLES}, got {n_bootstrap!r}."

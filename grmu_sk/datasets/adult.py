@@ -13,8 +13,8 @@ from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import Bunch
 
+from ..metrics.inputs import check_option
 from ..utils._random import RandomState
-from ..utils.arguments import check_types
 from . import labels
 from .sources import Source, find_source
 
@@ -107,10 +107,12 @@ def load_adult(
     .. [1] B. Becker and R. Kohavi. "Adult". UCI Machine Learning Repository, 1996.
        https://doi.org/10.24432/C5XW20
     """
-    check_types(load_adult, locals())
     attributes = (attribute,) if isinstance(attribute, str) else tuple(attribute)
     if not attributes or len(set(attributes)) < len(attributes):
         raise ValueError(f"attribute must name each attribute once, got {attributes!r}.")
+    for name in attributes:
+        check_option(name, ("sex", "race"), name="attribute")
+    check_option(missing, ("category", "drop"), name="missing")
     labels.require_columns(COLUMNS[:-1], drop_columns, "Adult")
     source = find_source(root, FILES, HOW_TO_GET, ("adult", "Adult"))
     tables = [_read(source, name, missing) for name in FILES]

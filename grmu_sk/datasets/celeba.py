@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from ..utils.arguments import check_types
 from . import labels
 from .sources import Source, find_source, require_all_listed
 
@@ -93,7 +92,6 @@ def load_celeba(
        2015.
     .. [2] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
-    check_types(load_celeba, locals())
     files = (ATTRIBUTE_FILE, PARTITION_FILE)
     source = find_source(root, files, HOW_TO_GET, ("celeba", "CelebA"))
     where = source.where(ATTRIBUTE_FILE)

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
-from ..utils.arguments import as_random_state, check_types
+from ..utils.arguments import as_random_state
 from .labels import describe, make_bunch, rows_of_splits
 
 __all__ = ["load_digits_on_backgrounds"]
@@ -136,7 +136,6 @@ def load_digits_on_backgrounds(
     >>> int(((y == y_name) & (groups == a_name)).sum())
     50
     """
-    check_types(load_digits_on_backgrounds, locals())
     for name, value, fits, limits in (
         ("correlation", correlation, 0.5 <= correlation < 1, "[0.5, 1)"),
         ("noise", noise, 0 <= noise < np.inf, "[0, inf)"),

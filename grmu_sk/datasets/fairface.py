@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from ..metrics.inputs import check_option
 from ..utils._random import RandomState
-from ..utils.arguments import check_types
 from . import labels
 from .sources import Source, find_source, require_all_listed
 
@@ -126,7 +126,8 @@ def load_fairface(
        and Age for Bias Measurement and Mitigation". WACV 2021.
     .. [2] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
-    check_types(load_fairface, locals())
+    check_option(target, NAMES, name="target")
+    check_option(attribute, NAMES, name="attribute")
     if target == attribute:
         raise ValueError(f"target and attribute are both {target!r}.")
     source = find_source(root, LABEL_FILES, HOW_TO_GET, ("fairface", "FairFace"))

@@ -11,7 +11,6 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from ..utils._random import RandomState
-from ..utils.arguments import check_types
 from . import labels
 from .sources import IMAGE_ENDINGS, Source, image_names
 
@@ -92,7 +91,6 @@ def load_image_table(
     ValueError
         If the CSV file is damaged, lacks a column or a value, or a split is empty or unknown.
     """
-    check_types(load_image_table, locals())
     how_to_get, descr = labels.describe("image_table")
     columns, where = _columns(groups), str(table)
     needed = [path, target, *columns, *([] if split is None else [split])]
@@ -164,7 +162,6 @@ def load_image_folder(
         If there is no image, an image is at another depth than expected, or has no row in the CSV
         file, or a split is empty.
     """
-    check_types(load_image_folder, locals())
     if (attributes is None) != (groups is None):
         raise ValueError("attributes (a CSV file) and groups (its columns) go together.")
     how_to_get, descr = labels.describe("image_folder")

@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..utils._files import require_replaceable, write_atomically
-from ..utils.arguments import check_types, to_array
+from ..utils.arguments import to_array
 from .sources import Source
 from .transforms import check_size, normalize_images, resize_images
 
@@ -122,7 +122,6 @@ class ImageFiles(_Images):
         *,
         transform: Callable[[torch.Tensor], Any] | None = None,
     ) -> None:
-        check_types(ImageFiles.__init__, locals())
         if isinstance(filenames, str) or not all(isinstance(name, str) for name in filenames):
             raise TypeError("filenames must be a sequence of texts, one for each image.")
         how = "Give the folder or zip file that holds the images."
@@ -319,7 +318,6 @@ def decode_images(
     ...     decode_images(ImageFiles(folder, ["red.png"]), size=16).shape
     (1, 16, 16, 3)
     """
-    check_types(decode_images, locals())
     if len(files) == 0:
         raise ValueError("There is no image to decode.")
     if size is not None:

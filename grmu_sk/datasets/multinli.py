@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 from tqdm import tqdm
 
-from ..utils.arguments import check_types
 from . import labels
 from .pretrained import load_tokenizer
 from .sources import Source
@@ -114,7 +113,6 @@ def load_multinli(
        Generalization". ICLR 2020.
     .. [3] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
-    check_types(load_multinli, locals())
     source = Source(root, HOW_TO_GET)
     name = _find(source, (METADATA,))[0]
     where = source.where(name)

@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 
-from ..utils.arguments import check_types
-
 __all__ = ["EvaluationTransform", "TrainingTransform", "normalize_images", "resize_images"]
 
 # The short side before a centre crop, for one pixel of the crop: 256 for 224.
@@ -149,7 +147,6 @@ class EvaluationTransform(_Transform):
     """
 
     def __init__(self, size: int = 224, *, centre_crop: bool = True) -> None:
-        check_types(EvaluationTransform.__init__, locals())
         check_size(size)
         self.size = size
         self.centre_crop = centre_crop
@@ -198,7 +195,6 @@ class TrainingTransform(_Transform):
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         flip: float = 0.5,
     ) -> None:
-        check_types(TrainingTransform.__init__, locals())
         check_size(size)
         for name, (low, high), most in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
             if not 0 < low <= high <= most:

@@ -6,7 +6,6 @@ import os
 
 from sklearn.utils import Bunch
 
-from ..utils.arguments import check_types
 from .labels import describe, image_bunch, integers, read_csv, rows_of_splits
 from .sources import find_source, require_all_listed
 
@@ -73,7 +72,6 @@ def load_waterbirds(root: str | os.PathLike[str]) -> Bunch:
        Generalization". ICLR 2020.
     .. [2] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
-    check_types(load_waterbirds, locals())
     source = find_source(root, (LABEL_FILE,), HOW_TO_GET, (FOLDER,))
     where = source.where(LABEL_FILE)
     table = read_csv(source, LABEL_FILE, ("img_filename", "y", "split", "place"))

@@ -282,8 +282,6 @@ def test_bad_models_and_rows(case):
             audited(case, unlearner, **changed)
     with pytest.raises(NotFittedError):
         audited(case, NoOpUnlearner(), remaining=case.remaining)
-    with pytest.raises(TypeError, match="references must be a ReferenceModels or a whole number"):
-        audited(case, case.no_op, references="16")
 
 
 def test_scores_are_read_from_the_models(case):

@@ -137,16 +137,11 @@ def test_from_a_zip_file_or_a_folder_below(root, tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
-        (
-            {"attribute": "age"},
-            ValueError,
-            "attribute must be one of 'race', 'sex' or .*, got 'age'",
-        ),
+        ({"attribute": "age"}, ValueError, "attribute must be one of .*'sex'.*, got 'age'"),
         ({"attribute": ()}, ValueError, "must name each attribute once"),
         ({"attribute": ("sex", "sex")}, ValueError, "must name each attribute once"),
-        ({"missing": "mean"}, ValueError, "missing must be one of 'category', 'drop', got 'mean'"),
+        ({"missing": "mean"}, ValueError, "missing must be one of .*, got 'mean'"),
         ({"drop_columns": ["sexe"]}, ValueError, "Adult has no column 'sexe'"),
-        ({"drop_columns": "sex"}, TypeError, "drop_columns must be a sequence"),
         ({"drop_columns": COLUMNS[:-1]}, ValueError, "leaves no column"),
         ({"validation_size": 1}, ValueError, r"validation_size must lie in \(0, 1\), got 1"),
     ],

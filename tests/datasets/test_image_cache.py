@@ -152,10 +152,6 @@ def test_images_of_different_sizes_need_a_size(tmp_path):
 def test_what_makes_no_sense(files):
     with pytest.raises(ValueError, match="size must be a whole number of pixels"):
         decode_images(files, size=0)
-    with pytest.raises(TypeError, match="size must be a whole number or None"):
-        decode_images(files, size=2.5)
-    with pytest.raises(TypeError, match=r"files must be an ImageFiles, got \[ImageFiles"):
-        decode_images([files])
     with pytest.raises(ValueError, match="no image to decode"):
         decode_images(files.take([]))
 

@@ -176,11 +176,16 @@ def test_empty_splits(data):
     ("load", "folder", "parameters", "error", "message"),
     [
         (load_celeba, "celeba", {"target": "Blonde"}, ValueError, "'Blonde'. Its columns are: 'At"),
-        (load_fairface, "fairface", {"target": "hair"}, ValueError, "target must be one of 'age'"),
+        (
+            load_fairface,
+            "fairface",
+            {"target": "hair"},
+            ValueError,
+            "target must be one of .*'age'",
+        ),
         (load_fairface, "fairface", {"target": "race"}, ValueError, "are both 'race'"),
         (load_fairface, "fairface", {"validation_size": 0}, ValueError, r"must lie in \(0, 1\)"),
         (load_fairface, "fairface", {"validation_size": 0.001}, ValueError, "cuts 0 from the 63 t"),
-        (load_fairface, "fairface", {"validation_size": "0.1"}, TypeError, "must be a number, got"),
     ],
 )
 def test_parameters(data, load, folder, parameters, error, message):
