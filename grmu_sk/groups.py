@@ -114,13 +114,9 @@ def _as_frame(groups: Any, name: str) -> pd.DataFrame:
         is_array = hasattr(groups, "__array__") or scipy.sparse.issparse(groups)
         array = to_array(groups if is_array else np.array(groups, dtype=object), name)
         if array.ndim not in (1, 2):
-            raise ValueError(
-                f"{name} must have one value a row (1-D) or one row of attributes a row (2-D), "
-                f"got an array of shape {array.shape}."
-            )
+            raise ValueError(f"{name} must be 1-D, or 2-D with attributes, got {array.shape}.")
         frame = pd.DataFrame(array)
-        if array.dtype == object:
-            frame = frame.infer_objects()
+        frame = frame.infer_objects() if array.dtype == object else frame
     if frame.shape[1] == 0:
         raise ValueError(f"{name} has no column: give at least one attribute.")
     return frame
@@ -329,11 +325,10 @@ def check_pairs(pairs: Any, *, name: str = "forget_groups") -> list[Pair]:
     >>> check_pairs(("blond", "male"))
     [('blond', 'male')]
     """
-    if isinstance(pairs, tuple) and len(pairs) == 2 and not _is_pair(pairs[0]):
+    if _is_pair(pairs) and isinstance(pairs, tuple) and not _is_pair(pairs[0]):
         pairs = [pairs]
-    checked = (
-        list(pairs) if isinstance(pairs, Iterable) and getattr(pairs, "shape", None) != () else []
-    )
+    is_several = isinstance(pairs, Iterable) and getattr(pairs, "shape", None) != ()
+    checked = list(pairs) if is_several else []
     if not checked or not all(_is_pair(pair) for pair in checked):
         raise ValueError(
             f"{name} must be one or more pairs (y, attribute), such as [('blond', 'male')]; "
@@ -415,9 +410,6 @@ def sample_forget_set(
     pool = np.flatnonzero(in_pairs(labels, attribute, pairs))
     n_forget = int(ratio * len(pool))
     if n_forget == 0:
-        raise ValueError(
-            f"ratio={ratio} of the {len(pool)} rows in {pairs} is less than one row. "
-            "Raise ratio or name more groups."
-        )
+        raise ValueError(f"ratio={ratio} of the {len(pool)} rows in {pairs} is less than one row.")
     rng = as_random_state(random_state)
     return np.sort(rng.choice(pool, size=n_forget, replace=False))

@@ -29,8 +29,8 @@ from .rows import Rows
 from .utils._inner import unlearner_of
 from .utils._predictions import decision_threshold
 from .utils._random import RandomState, resolve_seed
-from .utils.arguments import about, as_random_state, check_types, to_array
-from .utils.validation import check_targets
+from .utils.arguments import about, as_random_state
+from .utils.validation import check_forget_mask, check_targets
 
 __all__ = ["UnlearningStratifiedKFold", "cross_validate_unlearning"]
 
@@ -156,9 +156,6 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
             neither ``groups`` nor ``forget``.
         """
         # what is wrong is said now, and not when the first fold is asked for
-        check_types(UnlearningStratifiedKFold.__init__, vars(self))
-        if not hasattr(X, "__len__") or getattr(X, "shape", None) == ():
-            raise TypeError(f"X must have one entry a row, got a {type(X).__name__}.")
         n_rows = X.shape[0] if hasattr(X, "shape") else len(X)  # a sparse one has no length
         if y is None:
             raise ValueError(f"{type(self).__name__} needs y, the labels.")
@@ -173,21 +170,17 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
                 UserWarning,
                 stacklevel=2,
             )
-        mask = np.zeros(n_rows, dtype=bool) if forget is None else _forget_mask(forget, n_rows)
-        encoder = GroupEncoder().fit(labels)
-        if groups is not None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # the unlearner says it, if at all
-                encoder = GroupEncoder().fit(labels, groups)
+        mask = np.zeros(n_rows, dtype=bool) if forget is None else check_forget_mask(forget, n_rows)
+        encoder = _silent_encoder(labels, groups)
         group = encoder.transform(labels, groups)
         self._warn_of_small_strata(group, mask, encoder.pairs_)
         return self._folds(2 * group + mask)
 
     def _check_parameters(self, n_rows: int) -> None:
-        if not isinstance(self.n_splits, int | np.integer) or self.n_splits < 2:
-            raise ValueError(f"n_splits must be an integer of at least 2, got {self.n_splits!r}.")
-        if self.n_splits > n_rows:
-            raise ValueError(f"n_splits={self.n_splits} is more than the {n_rows} rows.")
+        if not isinstance(self.n_splits, int | np.integer) or not 2 <= self.n_splits <= n_rows:
+            raise ValueError(
+                f"n_splits must be an integer from 2 to the {n_rows} rows, got {self.n_splits!r}."
+            )
         if self.random_state is not None and not self.shuffle:
             raise ValueError(
                 "random_state has no effect without shuffle=True. Set shuffle=True or leave "
@@ -228,15 +221,10 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
         )
 
 
-def _forget_mask(forget: Any, n_rows: int) -> NDArray[np.bool_]:
-    mask = to_array(forget, "forget")
-    if mask.dtype != bool or mask.shape != (n_rows,):
-        raise ValueError(
-            f"forget must be a boolean mask of length {n_rows}, one entry for each row; got "
-            f"{mask.dtype} of shape {mask.shape}. From row numbers: "
-            "mask = np.zeros(len(X), dtype=bool); mask[rows] = True."
-        )
-    return mask
+def _silent_encoder(labels: NDArray[Any], groups: Any) -> GroupEncoder:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the unlearner says it, if at all
+        return GroupEncoder().fit(labels, groups)
 
 
 # comparison --------------------------------------------------------------------------------------
@@ -357,21 +345,19 @@ def cross_validate_unlearning(
     >>> table.pivot_table(index="method", columns="metric", values="value").shape
     (2, 2)
     """
-    check_types(cross_validate_unlearning, locals())
-    named = _named(unlearners)
+    named = _named(unlearners, gold)
     wanted = _wanted_metrics(metrics, gold)
-    if gold is not None:
-        unlearner_of(gold, fitted=False)
-        named = {GOLD: gold, **named}
     with about("X"):
-        n_rows = len(X)
-    labels = check_targets(y, n_rows)
-    mask = _forget_mask(forget, n_rows)
-    attribute = _attribute(groups, labels)
+        labels = check_targets(y, len(X))
+    mask = check_forget_mask(forget, len(X))
+    if groups is None:
+        raise ValueError("groups is None: the protected attribute of each row is needed.")
+    encoder = _silent_encoder(labels, groups)
+    attribute = encoder.attributes_[encoder.transform(labels, groups) % len(encoder.attributes_)]
     seed = None if random_state is None else resolve_seed(random_state)
     task = _Task(X, y, labels, groups, attribute, mask, _attacks(wanted), seed)
     with about("cv"):
-        folds = [(train, test) for train, test in _split(cv, task)]
+        folds = list(_split(cv, task))
     for number, (train, _) in enumerate(folds):
         if not mask[train].any():
             raise ValueError(
@@ -400,22 +386,22 @@ class _Task:
     seed: int | None
 
 
-def _named(unlearners: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
-    if isinstance(unlearners, Mapping):
-        named = dict(unlearners)
-    else:
-        names = [_method_name(estimator) for estimator in unlearners]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(
-                f"Several unlearners are called {twice}. Give them names: "
-                'cross_validate_unlearning({"first": ..., "second": ...}, ...).'
-            )
-        named = dict(zip(names, unlearners, strict=True))
-    if not named:
+def _named(unlearners: Mapping[str, Any] | Sequence[Any], gold: Any) -> dict[str, Any]:
+    """Return all estimators by name, the gold standard first."""
+    are_named = isinstance(unlearners, Mapping)
+    names = [GOLD, *(unlearners if are_named else map(_method_name, unlearners))]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"Several unlearners are called {twice}. Give them names: "
+            'cross_validate_unlearning({"first": ..., "second": ...}, ...). '
+            f"{GOLD!r} is that of the gold standard."
+        )
+    if len(names) == 1:
         raise ValueError("There are no unlearners to compare.")
-    if GOLD in named:
-        raise ValueError(f"The name {GOLD!r} is that of the gold standard; use another.")
+    estimators = unlearners.values() if isinstance(unlearners, Mapping) else unlearners
+    named = dict(zip(names, [gold, *estimators], strict=True))
+    if gold is None:
+        del named[GOLD]
     for estimator in named.values():
         unlearner_of(estimator, fitted=False)
     return named
@@ -427,32 +413,21 @@ def _method_name(estimator: Any) -> str:
 
 
 def _wanted_metrics(metrics: Iterable[str] | None, gold: Any) -> tuple[str, ...]:
-    if metrics is None:
-        return FOLD_METRICS if gold is None else (*FOLD_METRICS, AVERAGE_GAP)
-    names = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
-    unknown = sorted(set(names) - {*FOLD_METRICS, AVERAGE_GAP})
-    if unknown or not names:
-        raise ValueError(f"metrics must be some of {(*FOLD_METRICS, AVERAGE_GAP)}, got {names}.")
-    if AVERAGE_GAP in names and gold is None:
+    allowed = FOLD_METRICS if gold is None else (*FOLD_METRICS, AVERAGE_GAP)
+    names = allowed if metrics is None else (metrics,) if isinstance(metrics, str) else metrics
+    wanted = tuple(dict.fromkeys(names))
+    if not wanted or set(wanted) - set(allowed):
         raise ValueError(
-            f"{AVERAGE_GAP} compares with a gold standard: pass gold=RetrainUnlearner(net)."
+            f"metrics must be some of {allowed}, got {wanted}. {AVERAGE_GAP} compares with a gold "
+            "standard: pass gold=RetrainUnlearner(net)."
         )
-    return names
+    return wanted
 
 
 def _attacks(wanted: tuple[str, ...]) -> list[Any]:
     """Return the attacks to run: they cost far more than all other metrics together."""
     needed = {*wanted, *(AVERAGE_GAP_METRICS if AVERAGE_GAP in wanted else ())}
     return [attack for metric, attack in _ATTACKS.items() if metric in needed]
-
-
-def _attribute(groups: Any, labels: NDArray[Any]) -> NDArray[Any]:
-    if groups is None:
-        raise ValueError("groups is None: the protected attribute of each row is needed.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the unlearners say it, if at all
-        encoder = GroupEncoder().fit(labels, groups)
-    return encoder.attributes_[encoder.transform(labels, groups) % len(encoder.attributes_)]
 
 
 def _split(cv: Any, task: _Task) -> Iterable[tuple[Rows, Rows]]:
@@ -476,10 +451,8 @@ def _take(values: Any, rows: Rows) -> Any:
     return values[rows] if hasattr(values, "__array__") else [values[i] for i in rows]
 
 
-def _evaluate(
-    name: str, estimator: Any, task: _Task, train: Rows, test: Rows
-) -> dict[str, float] | None:
-    """Train and score one model; None stands for a loss that was not finite."""
+def _evaluate(name: str, estimator: Any, task: _Task, train: Rows, test: Rows) -> dict[str, float]:
+    """Train and score one model; all scores are NaN if a loss was not finite."""
     model = clone(estimator)
     unlearner = unlearner_of(model, fitted=False)
     if task.seed is not None and unlearner.random_state is None:
@@ -493,7 +466,7 @@ def _evaluate(
         if name == GOLD:
             raise
         warnings.warn(f"{name} has NaN in one fold: {error}", FitFailedWarning, stacklevel=2)
-        return None
+        return dict.fromkeys(FOLD_METRICS, np.nan)
     y, attribute, proba = task.labels[train], task.attribute[train], model.predict_proba(X)
     forget_groups = set(zip(y[mask].tolist(), attribute[mask].tolist(), strict=True))
     on_test = SplitPredictions(
@@ -512,22 +485,14 @@ def _evaluate(
     )
 
 
-def _tidy(
-    found: list[dict[str, float] | None], names: list[str], wanted: tuple[str, ...]
-) -> pd.DataFrame:
+def _tidy(found: list[dict[str, float]], names: list[str], wanted: tuple[str, ...]) -> pd.DataFrame:
     rows = []
     for position, scores in enumerate(found):
         fold, number = divmod(position, len(names))
-        gold = found[position - number] if AVERAGE_GAP in wanted else None
-        for metric in wanted:
-            value = _gap(scores, gold) if metric == AVERAGE_GAP else (scores or {}).get(metric)
-            rows.append((fold, names[number], metric, np.nan if value is None else value))
+        if AVERAGE_GAP in wanted:
+            gold = found[position - number]
+            sides = [[side[metric] for metric in AVERAGE_GAP_METRICS] for side in (scores, gold)]
+            gap = np.nan if np.isnan(sides).any() else average_gap_score(scores, gold)
+            scores = {**scores, AVERAGE_GAP: gap}
+        rows += [(fold, names[number], metric, scores[metric]) for metric in wanted]
     return pd.DataFrame(rows, columns=["fold", "method", "metric", "value"])
-
-
-def _gap(scores: dict[str, float] | None, gold: dict[str, float] | None) -> float:
-    if scores is None or gold is None:
-        return np.nan
-    if any(np.isnan(side[metric]) for side in (scores, gold) for metric in AVERAGE_GAP_METRICS):
-        return np.nan
-    return average_gap_score(scores, gold)

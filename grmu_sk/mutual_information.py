@@ -19,10 +19,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from .groups import GroupEncoder, attribute_column
+from .parameters import COUNT, LEARNING_RATE, SHARE, WithParameters, one_of, parameter
 from .rows import as_tensor
 from .utils._atomic import unchanged_on_error
 from .utils._random import RandomState, draw_by_weight, isolated_rng, resolve_seed
-from .utils.arguments import LARGEST, about, check_types, to_array
+from .utils.arguments import about, to_array
 
 __all__ = ["MARGINALS", "MINE", "InformationCritic", "StatisticsNetwork"]
 
@@ -58,8 +59,8 @@ class StatisticsNetwork(nn.Module):
         )
         self.score = nn.Linear(hidden, 1)
         bound = 1 / math.sqrt(n_features + n_labels)  # as one linear layer over both would draw it
-        for parameter in (*self.from_features.parameters(), *self.from_labels.parameters()):
-            nn.init.uniform_(parameter, -bound, bound)
+        for weight in (*self.from_features.parameters(), *self.from_labels.parameters()):
+            nn.init.uniform_(weight, -bound, bound)
 
     def forward(self, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the scores.
@@ -198,7 +199,7 @@ def draw_marginal(
     return labels[torch.randperm(n).to(labels.device)]
 
 
-class MINE(BaseEstimator):
+class MINE(WithParameters, BaseEstimator):
     r"""Mutual information between features and labels, estimated by a neural network.
 
     Maximises the Donsker-Varadhan lower bound
@@ -271,28 +272,15 @@ class MINE(BaseEstimator):
     True
     """
 
-    def __init__(
-        self,
-        *,
-        marginal: str = "permute",
-        discrete: bool = True,
-        hidden: int = 512,
-        max_updates: int = 2000,
-        batch_size: int = 256,
-        lr: float = 1e-3,
-        optimizer: Any = None,
-        moving_average_rate: float = 0.01,
-        random_state: RandomState = None,
-    ) -> None:
-        self.marginal = marginal
-        self.discrete = discrete
-        self.hidden = hidden
-        self.max_updates = max_updates
-        self.batch_size = batch_size
-        self.lr = lr
-        self.optimizer = optimizer
-        self.moving_average_rate = moving_average_rate
-        self.random_state = random_state
+    marginal: str = parameter("permute", one_of(*MARGINALS))
+    discrete: bool = parameter(True, "boolean")
+    hidden: int = parameter(512, COUNT)
+    max_updates: int = parameter(2000, COUNT)
+    batch_size: int = parameter(256, COUNT)
+    lr: float = parameter(1e-3, LEARNING_RATE)
+    optimizer: Any = parameter(None, None, callable)
+    moving_average_rate: float = parameter(0.01, SHARE)
+    random_state: RandomState = parameter(None, "random_state")
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> MINE:
         """Train the statistics network.
@@ -400,19 +388,6 @@ class MINE(BaseEstimator):
         return torch.as_tensor(self._encoder.transform(attribute_column(y, name="y")))
 
     def _check_parameters(self) -> None:
-        check_types(MINE.__init__, vars(self))
-        for name in ("hidden", "max_updates", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}.")
-        if not 0 <= self.lr <= LARGEST:
-            raise ValueError(f"lr must be finite and not negative, got {self.lr!r}.")
-        if self.optimizer is not None and not callable(self.optimizer):
-            raise TypeError(f"optimizer must be a class of torch, or None, got {self.optimizer!r}.")
-        if self.marginal not in MARGINALS:
-            raise ValueError(f"marginal must be one of {MARGINALS}, got {self.marginal!r}.")
+        self._validate_params()
         if not self.discrete and self.marginal != "permute":
             raise ValueError("With discrete=False the marginal must be 'permute'.")
-        if not 0 < self.moving_average_rate <= 1:
-            raise ValueError(
-                f"moving_average_rate must lie in (0, 1], got {self.moving_average_rate!r}."
-            )

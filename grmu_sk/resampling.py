@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from sklearn.utils.validation import validate_data
 from .groups import GroupEncoder, attribute_column
 from .reweight import group_balance_weights
 from .utils._random import RandomState
-from .utils.arguments import as_random_state
+from .utils.arguments import as_random_state, to_numbers
 from .utils.validation import check_class_labels
 
 try:
@@ -95,8 +94,7 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
 
     Examples
     --------
-    >>> from collections import Counter
-    >>> import numpy as np
+    >>>     >>> import numpy as np
     >>> from grmu_sk.resampling import ReweightResampler
     >>> y, a = np.repeat([0, 0, 1, 1], 100), np.tile(["f", "m"], 200)
     >>> asked = np.arange(100, 180, 2)  # 40 rows with y=0, a="f" are to be forgotten
@@ -193,105 +191,69 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
 
     def _fit_probabilities(self, X: Any, y: Any, groups: Any) -> NDArray[np.float64]:
         """Check everything, remember what was learnt, and return each row's probability."""
+        if y is None:
+            raise ValueError("ReweightResampler requires y to be passed, but the target y is None.")
         check_consistent_length(X, y)
-        labels = _check_labels(y)
-        counts = _check_group_counts(self.group_counts)
-        if counts is not None:
-            counts = _counts_for(counts, has_groups=groups is not None)
+        check_class_labels(y)
+        encoded, _ = check_target_type(y, indicate_one_vs_all=True)  # undoes one-vs-all columns
+        labels = attribute_column(encoded, name="y")
         encoder = GroupEncoder().fit(labels, groups)
+        if len(encoder.classes_) < 2:
+            raise ValueError(
+                f"y has 1 class, {labels.tolist()[0]!r}: there is no mix of groups to restore. "
+                "Give rows of at least two classes."
+            )
         numbers = encoder.transform(labels, groups)
-        probabilities = _probabilities(encoder, numbers, counts, groups is not None)
+        names = encoder.classes_.tolist() if groups is None else encoder.pairs_
+        occurs = np.bincount(numbers, minlength=len(names)) > 0
+        if self.group_counts is None:
+            reference: NDArray[Any] = occurs.astype(np.int64)
+        else:
+            names, reference = _reference(self.group_counts, names, occurs, groups is not None)
+        probabilities = group_balance_weights(reference, numbers, names)
         validate_data(self, X, skip_check_array=True)
-        expected = len(labels) * np.bincount(
-            numbers // len(encoder.attributes_), weights=probabilities
-        )
+        of_label = numbers // len(encoder.attributes_)
+        expected = np.rint(len(labels) * np.bincount(of_label, weights=probabilities))
         self.sampling_strategy_ = dict(
-            zip(encoder.classes_.tolist(), np.rint(expected).astype(int).tolist(), strict=True)
+            zip(encoder.classes_.tolist(), expected.astype(int).tolist(), strict=True)
         )
         return probabilities
 
 
-def _check_labels(y: Any) -> NDArray[Any]:
-    if y is None:
-        raise ValueError("ReweightResampler requires y to be passed, but the target y is None.")
-    check_class_labels(y)
-    encoded, _ = check_target_type(y, indicate_one_vs_all=True)  # undoes one-vs-all columns
-    labels = attribute_column(encoded, name="y")
-    if len(np.unique(labels)) < 2:
-        raise ValueError(
-            f"y has 1 class, {labels.tolist()[0]!r}: there is no mix of groups to restore. "
-            "Give rows of at least two classes."
-        )
-    return labels
-
-
-def _check_group_counts(group_counts: Any) -> dict[Hashable, float] | None:
-    if group_counts is None:
-        return None
-    if not isinstance(group_counts, Mapping):
+def _reference(
+    counts: Mapping[Any, float], names: list[Any], occurs: NDArray[np.bool_], has_groups: bool
+) -> tuple[list[Any], NDArray[np.float64]]:
+    """Return all groups, also those that no row is in, and how often each is to occur."""
+    if not isinstance(counts, Mapping):
         raise TypeError(
-            "group_counts must be a mapping from groups to counts, such as {(y, a): 12}, or None; "
-            f"got {type(group_counts).__name__}. From arrays: Counter(zip(y, a)); from a pandas "
-            "Series: series.to_dict()."
+            "group_counts must be a mapping from groups to counts, such as {(y, a): 12} or "
+            f"Counter(zip(y, a)), got a {type(counts).__name__}. Of a Series: series.to_dict()."
         )
-    counts = {group: _check_count(group, count) for group, count in group_counts.items()}
-    if not any(counts.values()):
-        raise ValueError("group_counts has no group with a positive count.")
-    return counts
-
-
-def _check_count(group: Hashable, count: Any) -> float:
-    number = float(count) if isinstance(count, Real) else np.nan
-    if not 0 <= number < np.inf:
+    values = to_numbers(list(counts.values()), "group_counts")
+    if not np.isfinite(values).all() or (values < 0).any() or not values.any():
         raise ValueError(
-            f"group_counts[{group!r}] must be a finite number that is not negative, got {count!r}."
+            f"group_counts must be finite, not negative and not all zero, got {dict(counts)}."
         )
-    return number
-
-
-def _counts_for(counts: dict[Hashable, float], has_groups: bool) -> dict[Hashable, float]:
-    """Make the keys those of the data: pairs with groups, labels without."""
-    n_pairs = sum(isinstance(key, tuple) and len(key) == 2 for key in counts)
-    if n_pairs == len(counts):
-        return counts if has_groups else _counts_of_labels(counts)
-    if has_groups or n_pairs:
-        odd = next(key for key in counts if not (isinstance(key, tuple) and len(key) == 2))
+    are_pairs = {isinstance(key, tuple) and len(key) == 2 for key in counts}
+    if are_pairs == {True} and not has_groups:
+        warnings.warn(
+            "group_counts has pairs (y, a), but no groups were passed: only the mix of labels is "
+            "restored, not that of groups. In a pipeline, switch metadata routing on "
+            "(sklearn.set_config(enable_metadata_routing=True)), without which imbalanced-learn "
+            "drops groups silently, and call pipeline.fit(X, y, groups=...).",
+            UserWarning,
+            stacklevel=4,
+        )
+        of_labels: dict[Any, float] = {}
+        for (label, _), count in counts.items():
+            of_labels[label] = of_labels.get(label, 0) + count
+        counts = of_labels
+    elif are_pairs != {has_groups}:
         raise ValueError(
-            f"group_counts has the key {odd!r}, which is not a pair (y, a). With groups every key "
-            "must be one; several attributes are one tuple, (y, (a1, a2))."
+            f"group_counts has the keys {list(counts)}. With groups every key must be a pair "
+            "(y, a), and without none; several attributes are one tuple, (y, (a1, a2))."
         )
-    return counts
-
-
-def _counts_of_labels(counts: dict[Hashable, float]) -> dict[Hashable, float]:
-    warnings.warn(
-        "group_counts has pairs (y, a), but no groups were passed: only the mix of labels is "
-        "restored, not that of groups. In a pipeline, switch metadata routing on "
-        "(sklearn.set_config(enable_metadata_routing=True)), without which imbalanced-learn "
-        "drops groups silently, and call pipeline.fit(X, y, groups=...).",
-        UserWarning,
-        stacklevel=5,
-    )
-    labels: dict[Hashable, float] = {}
-    for pair, count in counts.items():
-        label = pair[0]  # type: ignore[index]
-        labels[label] = labels.get(label, 0) + count
-    return labels
-
-
-def _probabilities(
-    encoder: GroupEncoder,
-    numbers: NDArray[np.int64],
-    counts: dict[Hashable, float] | None,
-    has_groups: bool,
-) -> NDArray[np.float64]:
-    names: list[Any] = encoder.pairs_ if has_groups else encoder.classes_.tolist()
-    occurs = np.bincount(numbers, minlength=len(names)) > 0
-    if counts is None:
-        return group_balance_weights(occurs.astype(np.int64), numbers, names)
-    unknown = [
-        name for name, here in zip(names, occurs, strict=True) if here and name not in counts
-    ]
+    unknown = [name for name, here in zip(names, occurs, strict=True) if here > (name in counts)]
     if unknown:
         raise ValueError(
             f"group_counts has no entry for the group(s) {unknown}, of which there are rows. Its "
@@ -299,8 +261,7 @@ def _probabilities(
         )
     # groups of the reference that no row is in must be named too, or the mix would be another
     names = [*names, *(name for name in counts if name not in names)]
-    reference = np.array([counts.get(name, 0) for name in names])
-    return group_balance_weights(reference, numbers, names)
+    return names, np.array([counts.get(name, 0) for name in names], dtype=np.float64)
 
 
 def _take(data: Any, rows: NDArray[np.int64]) -> Any:

@@ -15,6 +15,7 @@ from uuid import UUID
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils import check_consistent_length
 
 from .rows import Rows
 from .utils.arguments import to_array
@@ -53,44 +54,41 @@ def id_texts(ids: Any, name: str = "ids") -> list[str]:
     >>> id_texts([7, "b-12", ("clinic 1", 7)])
     ['7', 'b-12', '["clinic 1", 7]']
     """
-    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-        raise TypeError(f"{name} must be a list of ids, got {ids!r}. One id: [{ids!r}].")
-    if getattr(ids, "ndim", 1) != 1:
-        raise TypeError(f"{name} must be one-dimensional: one id for each row.")
+    if (
+        isinstance(ids, str | bytes)
+        or not isinstance(ids, Iterable)
+        or getattr(ids, "ndim", 1) != 1
+    ):
+        raise TypeError(f"{name} must be a list of ids, one for each row, got {ids!r}.")
     if isinstance(ids, torch.Tensor):
         ids = to_array(ids, name)
     values = ids.tolist() if hasattr(ids, "tolist") else list(ids)
-    return [_text(value, position, name) for position, value in enumerate(values)]
+    return [_text(value, f"{name}[{place}]") for place, value in enumerate(values)]
 
 
-def _text(value: Any, position: int, name: str) -> str:
-    plain = value.item() if isinstance(value, np.generic) else value
-    if isinstance(plain, tuple) and plain:
-        return json.dumps([_part(part, position, name) for part in plain], ensure_ascii=False)
-    return str(_part(plain, position, name))
+def _text(value: Any, name: str) -> str:
+    if isinstance(value, tuple) and value:
+        return json.dumps([_part(part, name) for part in value], ensure_ascii=False)
+    return str(_part(value, name))
 
 
-def _part(value: Any, position: int, name: str) -> str | int:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, UUID):
-        return str(value)
+def _part(value: Any, name: str) -> str | int:
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value)
-    if not isinstance(value, str):
+    if not isinstance(value, str | UUID):
         raise TypeError(
-            f"{name}[{position}] is {value!r}, a {type(value).__name__}. Use whole numbers, text, "
-            "UUIDs or tuples of these: an id has to be written the same way each time."
+            f"{name} is {value!r}, a {type(value).__name__}. Use whole numbers, text, UUIDs or "
+            "tuples of these: an id has to be written the same way each time."
         )
-    if not value:
-        raise ValueError(f"{name}[{position}] is empty text, which names nobody.")
+    text = str(value)
+    if not text:
+        raise ValueError(f"{name} is empty text, which names nobody.")
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{name}[{position}] is {value!r}, which is no valid Unicode text."
-        ) from error
-    return str(value)
+        raise ValueError(f"{name} is {text!r}, which is no valid Unicode text.") from error
+    return text
 
 
 def naming(texts: Iterable[str]) -> str:
@@ -152,13 +150,8 @@ class SampleIds:
         if sample_id is None:
             return cls(n_rows)
         texts = id_texts(sample_id, "sample_id")
-        if len(texts) != n_rows:
-            raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: X has {n_rows}, "
-                f"sample_id has {len(texts)}."
-            )
-        repeated = [text for text, count in Counter(texts).items() if count > 1]
-        if repeated:
+        check_consistent_length(range(n_rows), texts)
+        if repeated := [text for text, count in Counter(texts).items() if count > 1]:
             raise ValueError(
                 f"sample_id has the same id more than once: {naming(repeated)}. (3 and "
                 "'3' count as the same.) A row needs an id of its own; where a person has several "
@@ -214,18 +207,15 @@ class SampleIds:
 
     def why_unknown(self) -> str:
         """Return what there is to say about an id that no row has."""
-        if self.are_row_numbers:
+        if self._texts is None:
             return (
                 f"no row of fit has this id. It was called without sample_id, so that ids are the "
                 f"row numbers 0 to {self.n_rows - 1}."
             )
-        n_dropped = self.n_rows - len(self._rows)
-        dropped = (
-            f" The ids of {n_dropped} forgotten rows were dropped, and only the ledger knows them."
-            if n_dropped
-            else ""
-        )
-        return f"no row of fit has this id as its sample_id.{dropped}"
+        reason = "no row of fit has this id as its sample_id."
+        if n_dropped := self.n_rows - len(self._rows):
+            reason += f" The ids of {n_dropped} forgotten rows were dropped; the ledger knows them."
+        return reason
 
     def of_rows(self, rows: Rows) -> list[str]:
         """Return the ids of those of these rows whose id is known.
@@ -294,8 +284,8 @@ class SampleIds:
         content = json.loads(document)
         rows, texts = content["rows"], content["ids"]
         are_rows = all(type(row) is int and 0 <= row < n_rows for row in rows)
-        if not are_rows or rows != sorted(set(rows)) or len(rows) != len(texts):
-            raise ValueError("the sample ids are not those of distinct rows, in order")
-        if not all(type(text) is str and text for text in texts) or len(set(texts)) < len(texts):
-            raise ValueError("the sample ids are not distinct texts")
+        are_texts = all(type(text) is str and text for text in texts)
+        are_distinct = rows == sorted(set(rows)) and len(set(texts)) == len(texts) == len(rows)
+        if not (are_rows and are_texts and are_distinct):
+            raise ValueError("the sample ids are not distinct texts of distinct rows, in order")
         return cls(n_rows, texts, np.array(rows, dtype=np.int64))

@@ -63,7 +63,7 @@ from .rows import InputRows, map_tensors
 from .utils._inner import inputs_of_unlearner, unlearner_of, with_unlearner
 from .utils._predictions import decision_threshold
 from .utils._random import resolve_seed
-from .utils.arguments import check_types, to_array
+from .utils.arguments import to_array
 from .utils.validation import check_inputs
 
 __all__ = [
@@ -82,6 +82,9 @@ __all__ = [
     "ua_scorer",
     "wg_scorer",
 ]
+
+
+Which = Literal["remaining", "forgotten"]
 
 
 # what the scorers see ----------------------------------------------------------------------------
@@ -122,24 +125,28 @@ class ScoredRows:
         return SplitPredictions(self.y, self.unlearner.predict_proba(self.X))
 
 
-def _on_training_rows(
-    unlearner: BaseUnlearner, which: Literal["remaining", "forgotten"]
-) -> SplitPredictions:
+def _on_training_rows(unlearner: BaseUnlearner, which: Which) -> SplitPredictions:
     rows = unlearner.training_rows(which)
     return SplitPredictions(rows.y, unlearner.predict_proba(rows.X))
 
 
-def _check_forgot(unlearner: BaseUnlearner) -> None:
+def _check_forgot(unlearner: BaseUnlearner, *, in_groups: bool = False) -> None:
+    name = type(unlearner).__name__
     if len(unlearner.forget_idx_) == 0:
         raise ValueError(
-            f"This score is about forgotten rows, and {type(unlearner).__name__} has forgotten "
-            "none. Call fit(..., forget=mask) or unlearn(rows) first. In cross-validation the "
-            "training rows of every fold must hold some rows to forget: see "
+            f"This score is about forgotten rows, and {name} has forgotten none. Call fit(..., "
+            "forget=mask) or unlearn(rows) first. In cross-validation the training rows of every "
+            "fold must hold some rows to forget: see "
             "grmu_sk.model_selection.UnlearningStratifiedKFold."
+        )
+    if in_groups and unlearner.attributes_ is None:
+        raise ValueError(
+            f"This score needs the protected attribute, and {name} was fitted without groups. "
+            "Call fit(X, y, groups=...)."
         )
 
 
-# one function a metric ---------------------------------------------------------------------------
+# one function a kind of metric -------------------------------------------------------------------
 
 
 def _test_accuracy(scored: ScoredRows) -> float:
@@ -150,38 +157,17 @@ def _worst_group_accuracy(scored: ScoredRows) -> float:
     return scored.score_of_groups(worst_group_accuracy_score)
 
 
-def _of_forgotten_groups(
-    scored: ScoredRows, *, metric: Callable[..., float], sign: int = 1
-) -> float:
-    _check_forgot(scored.unlearner)
-    _check_has_groups(scored.unlearner)
-    return sign * scored.score_of_groups(
-        partial(metric, forget_groups=scored.unlearner.forget_groups_)
-    )
+def _of_forgotten_groups(scored: ScoredRows, *, metric: Callable[..., float], sign: int) -> float:
+    _check_forgot(scored.unlearner, in_groups=True)
+    pairs = scored.unlearner.forget_groups_
+    return sign * scored.score_of_groups(partial(metric, forget_groups=pairs))
 
 
-def _check_has_groups(unlearner: BaseUnlearner) -> None:
-    if unlearner.attributes_ is None:
-        raise ValueError(
-            f"This score needs the protected attribute, and {type(unlearner).__name__} was fitted "
-            "without groups. Call fit(X, y, groups=...)."
-        )
-
-
-def _accuracy_on_training_rows(
-    unlearner: BaseUnlearner, which: Literal["remaining", "forgotten"]
-) -> float:
-    rows = unlearner.training_rows(which)
-    return split_accuracy_score(rows.y, unlearner.predict(rows.X))
-
-
-def _remaining_accuracy(scored: ScoredRows) -> float:
-    return _accuracy_on_training_rows(scored.unlearner, "remaining")
-
-
-def _unlearning_accuracy(scored: ScoredRows) -> float:
-    _check_forgot(scored.unlearner)
-    return _accuracy_on_training_rows(scored.unlearner, "forgotten")
+def _accuracy_on_training_rows(scored: ScoredRows, *, which: Which) -> float:
+    if which == "forgotten":
+        _check_forgot(scored.unlearner)
+    rows = scored.unlearner.training_rows(which)
+    return split_accuracy_score(rows.y, scored.unlearner.predict(rows.X))
 
 
 def _membership_inference(scored: ScoredRows, *, attack: Literal["paper", "balanced"]) -> float:
@@ -242,15 +228,12 @@ class UnlearningScorer:
         uses_groups: bool = True,
         uses_weights: bool = True,
     ) -> None:
-        check_types(UnlearningScorer.__init__, locals())
         self.name = name
         self._function = function
         self._uses_groups = uses_groups
         self._uses_weights = uses_weights
-        self._requests: dict[str, Any] = {
-            "groups": True,
-            "sample_weight": None if uses_weights else False,
-        }
+        weights = None if uses_weights else False
+        self._requests: dict[str, Any] = {"groups": True, "sample_weight": weights}
 
     def __call__(
         self,
@@ -337,13 +320,10 @@ class UnlearningScorer:
         """
         if not get_config()["enable_metadata_routing"]:
             raise RuntimeError(
-                "This method is only available when metadata routing is enabled. You can enable it "
-                "using sklearn.set_config(enable_metadata_routing=True)."
+                "This method is only available when metadata routing is enabled, by "
+                "sklearn.set_config(enable_metadata_routing=True)."
             )
         given = {"groups": groups, "sample_weight": sample_weight}
-        for name, alias in given.items():
-            if not isinstance(alias, bool | str | None):
-                raise TypeError(f"{name} must be True, False, None or a name, got {alias!r}.")
         requests = self._requests | {
             name: alias for name, alias in given.items() if alias != UNCHANGED
         }
@@ -376,64 +356,46 @@ def _metadata_request(owner: str, requests: dict[str, Any]) -> MetadataRequest:
     return request
 
 
+def _about_forgotten_groups(
+    name: str, metric: Callable[..., float], sign: int = -1
+) -> UnlearningScorer:
+    return UnlearningScorer(name, partial(_of_forgotten_groups, metric=metric, sign=sign))
+
+
+def _about_training_rows(function: Callable[..., float], name: str, **how: str) -> UnlearningScorer:
+    return UnlearningScorer(name, partial(function, **how), uses_groups=False, uses_weights=False)
+
+
 #: RA: accuracy on the training rows that remain. Good when near the gold standard's.
-ra_scorer = UnlearningScorer(
-    "ra_scorer", _remaining_accuracy, uses_groups=False, uses_weights=False
-)
+ra_scorer = _about_training_rows(_accuracy_on_training_rows, "ra_scorer", which="remaining")
 #: UA: accuracy on the forgotten rows. Neither large nor small is good: near the gold standard is.
-ua_scorer = UnlearningScorer(
-    "ua_scorer", _unlearning_accuracy, uses_groups=False, uses_weights=False
-)
+ua_scorer = _about_training_rows(_accuracy_on_training_rows, "ua_scorer", which="forgotten")
 #: TA: accuracy on the rows of the call (in cross-validation, the test rows of the fold).
 ta_scorer = UnlearningScorer("ta_scorer", _test_accuracy, uses_groups=False)
 #: WG: accuracy of the worst group (y, a).
 wg_scorer = UnlearningScorer("wg_scorer", _worst_group_accuracy)
 #: GA: accuracy on the groups (y, a) that rows were forgotten from.
-ga_scorer = UnlearningScorer(
-    "ga_scorer", partial(_of_forgotten_groups, metric=group_accuracy_score)
-)
+ga_scorer = _about_forgotten_groups("ga_scorer", group_accuracy_score, sign=1)
 #: Minus EO, the equalized odds gap.
-eo_scorer = UnlearningScorer(
-    "eo_scorer", partial(_of_forgotten_groups, metric=equalized_odds_gap, sign=-1)
-)
+eo_scorer = _about_forgotten_groups("eo_scorer", equalized_odds_gap)
 #: Minus DP, the demographic parity gap.
-dp_scorer = UnlearningScorer(
-    "dp_scorer", partial(_of_forgotten_groups, metric=demographic_parity_gap, sign=-1)
-)
+dp_scorer = _about_forgotten_groups("dp_scorer", demographic_parity_gap)
 #: Minus EP, the equal opportunity gap.
-ep_scorer = UnlearningScorer(
-    "ep_scorer", partial(_of_forgotten_groups, metric=equal_opportunity_gap, sign=-1)
-)
+ep_scorer = _about_forgotten_groups("ep_scorer", equal_opportunity_gap)
 #: MIA: share of forgotten rows that the paper's attack takes for rows never trained on. Members are
 #: the remaining rows. Non-members are the rows of the call, since a fold has no other unseen rows:
 #: where the same rows choose a hyper-parameter, do not report the value.
-mia_scorer = UnlearningScorer(
-    "mia_scorer",
-    partial(_membership_inference, attack="paper"),
-    uses_groups=False,
-    uses_weights=False,
-)
+mia_scorer = _about_training_rows(_membership_inference, "mia_scorer", attack="paper")
 #: The same with the balanced attack, which is near 0.5 where losses tell nothing.
-mia_balanced_scorer = UnlearningScorer(
-    "mia_balanced_scorer",
-    partial(_membership_inference, attack="balanced"),
-    uses_groups=False,
-    uses_weights=False,
+mia_balanced_scorer = _about_training_rows(
+    _membership_inference, "mia_balanced_scorer", attack="balanced"
 )
 
 _SCORERS = {
     scorer.name.removesuffix("_scorer"): scorer
     for scorer in (
-        dp_scorer,
-        eo_scorer,
-        ep_scorer,
-        ga_scorer,
-        mia_balanced_scorer,
-        mia_scorer,
-        ra_scorer,
-        ta_scorer,
-        ua_scorer,
-        wg_scorer,
+        *(dp_scorer, eo_scorer, ep_scorer, ga_scorer, mia_balanced_scorer, mia_scorer),
+        *(ra_scorer, ta_scorer, ua_scorer, wg_scorer),
     )
 }
 
@@ -484,16 +446,11 @@ def get_unlearning_scorer(name: str) -> UnlearningScorer:
     >>> scorer, scorer is ga_scorer
     (ga_scorer, False)
     """
-    check_types(get_unlearning_scorer, locals())
-    if name == "avg_gap":
-        raise ValueError(
-            "The average gap needs a gold standard: avg_gap_scorer(gold=RetrainUnlearner(net, "
-            "random_state=0))."
-        )
     if name not in _SCORERS:
         raise ValueError(
             f"{name!r} is not the name of an unlearning scorer. Choose from "
-            f"{get_unlearning_scorer_names()}."
+            f"{get_unlearning_scorer_names()}; the average gap needs a gold standard: "
+            "avg_gap_scorer(gold=RetrainUnlearner(net, random_state=0))."
         )
     return copy.deepcopy(_SCORERS[name])
 
@@ -540,7 +497,7 @@ def avg_gap_scorer(gold: Any, memory: str | joblib.Memory | None = None) -> Unle
     Raises
     ------
     TypeError
-        If ``gold`` is not an unlearner.
+        If there is no unlearner in ``gold``.
     ValueError
         If ``memory`` is not a path, None or a joblib.Memory.
     OSError
@@ -600,8 +557,7 @@ class _AverageGap:
         self.token = uuid.uuid4().hex
 
     def __call__(self, scored: ScoredRows) -> float:
-        _check_forgot(scored.unlearner)
-        _check_has_groups(scored.unlearner)
+        _check_forgot(scored.unlearner, in_groups=True)
         if self.has_steps and not scored.has_steps:
             raise ValueError(
                 "gold is a pipeline, and what is scored is none: its earlier steps would be left "

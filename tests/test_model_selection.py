@@ -10,7 +10,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning, UndefinedMetricWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetBinaryClassifier
@@ -57,13 +57,6 @@ def test_every_fold_keeps_the_proportions(table, n_splits, shuffle):
             assert (np.abs(share) < 1).all()
 
 
-def test_stratified_by_label_alone_does_not_keep_them(table):
-    """The control: the property above is not one that any splitter has."""
-    mask = forget_mask(table)
-    shares = [mask[test].sum() for _, test in StratifiedKFold(3).split(table.X, table.y)]
-    assert max(shares) - min(shares) > 1
-
-
 def test_shuffling_is_seeded(table):
     def first(seed, shuffle=True):
         splitter = UnlearningStratifiedKFold(3, shuffle=shuffle, random_state=seed)
@@ -83,29 +76,20 @@ def test_small_strata_are_spread_and_named():
     assert sorted(int(mask[test].sum()) for _, test in folds) == [0, 0, 1, 1]
 
 
-def test_folds_of_strings_pairs_and_tensors(table):
+def test_folds_of_strings_pairs_tensors_and_sparse_inputs(table):
     y, mask = np.array(["no", "yes"])[table.y], forget_mask(table)
     groups = pd.DataFrame({"sex": np.array(["f", "m"])[table.a], "old": np.zeros(table.n)})
-    plain = UnlearningStratifiedKFold(2).split(table.X, table.y, table.a, mask)
+    plain = UnlearningStratifiedKFold(2).split(coo_array(table.X), table.y, table.a, mask)
     other = UnlearningStratifiedKFold(2).split(table.X, y, groups, torch.from_numpy(mask))
     for (_, one), (_, two) in zip(plain, other, strict=True):
-        assert np.array_equal(one, two)
-
-
-def test_folds_of_sparse_inputs(table):
-    """Only their number of rows matters, and a sparse matrix has no length."""
-    mask = forget_mask(table)
-    plain = UnlearningStratifiedKFold(2).split(table.X, table.y, table.a, mask)
-    sparse = UnlearningStratifiedKFold(2).split(coo_array(table.X), table.y, table.a, mask)
-    for (_, one), (_, two) in zip(plain, sparse, strict=True):
         assert np.array_equal(one, two)
 
 
 @pytest.mark.parametrize(
     ("kwargs", "change", "match"),
     [
-        ({"n_splits": 1}, {}, "n_splits must be an integer of at least 2, got 1"),
-        ({"n_splits": 161}, {}, "n_splits=161 is more than the 160 rows"),
+        ({"n_splits": 1}, {}, "n_splits must be an integer from 2 to the 160 rows, got 1"),
+        ({"n_splits": 161}, {}, "rows, got 161"),
         ({"random_state": 0}, {}, "has no effect without shuffle=True"),
         ({}, {"y": None}, "needs y"),
         ({}, {"forget": [1, 2]}, "must be a boolean mask of length 160"),
@@ -172,6 +156,7 @@ def test_result_is_tidy(compared):
     assert found["method"].unique().tolist() == ["gold", *methods]
     assert found["fold"].unique().tolist() == [0, 1]
     assert len(found) == 2 * 3 * 11
+    assert not hasattr(methods["tune"], "net_") and methods["tune"].random_state is None
     assert found["value"].between(0, 1).all()
     gold = found[(found["method"] == "gold") & (found["metric"] == "AVG_GAP")]
     assert (gold["value"] == 1).all()
@@ -209,19 +194,12 @@ def test_average_gap_agrees_with_the_scorer(compared):
     assert values[0, "tune", "DP"] == pytest.approx(-dp, abs=1e-9)
 
 
-def test_nothing_handed_over_is_modified(compared):
-    *_, methods, _ = compared
-    assert not hasattr(methods["tune"], "net_")
-    assert methods["tune"].random_state is None
-
-
-@pytest.mark.parametrize("kind", ["frame", "tensor", "dataset", "list"])
+@pytest.mark.parametrize("kind", ["frame", "dataset", "list"])
 def test_inputs_people_have(table, kind):
     mask = forget_mask(table)
     tensor = torch.from_numpy(table.X)
     X = {
         "frame": pd.DataFrame(table.X, columns=list("abcd")),
-        "tensor": tensor,
         "dataset": torch.utils.data.TensorDataset(tensor, torch.zeros(table.n)),
         "list": table.X.tolist(),
     }[kind]

@@ -137,7 +137,7 @@ def evaluate_predictions(
     >>> scores["RA"], scores["GA"], scores["EO"]
     (1.0, 1.0, 0.0)
     """
-    attacks: Sequence[Attack] = [mia] if isinstance(mia, str) else list(mia)  # type: ignore[list-item]
+    attacks: Sequence[Attack] = [mia] if isinstance(mia, str) else list(mia)
     for attack in attacks:
         check_option(attack, _ATTACK_NAMES, name="mia")
     if attacks and holdout is None:
