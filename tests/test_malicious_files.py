@@ -34,8 +34,7 @@ from grmu_sk.audit import (
 from grmu_sk.benchmark import get_preset, read_results
 from grmu_sk.benchmark.nets import ResNet18
 from grmu_sk.cli import main
-from grmu_sk.cli._audit_inputs import load_row_numbers, load_rows
-from grmu_sk.cli._data_source import DataSource
+from grmu_sk.cli.inputs import load_row_numbers, load_rows, training_data
 from grmu_sk.datasets import (
     ImageFiles,
     decode_images,
@@ -95,7 +94,7 @@ def unpickle(how, path):
 
 
 def load_data_source(path):
-    return DataSource(str(path), None, [], None)(None)
+    return training_data(None, str(path), None, [], None)
 
 
 LOADERS = {

@@ -26,7 +26,7 @@ from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
 from .leakage import AttackResult
 from .model_hash import model_hash
 from .preflight import group_mix
-from .residue import ResidueScan
+from .residue import Finding, ResidueScan
 from .scores import ModelScores, scores_of
 
 __all__ = ["build_evidence", "evidence_schema", "read_evidence", "write_report"]
@@ -372,6 +372,46 @@ def read_evidence(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{FORMAT_VERSION}. Update grmu_sk."
         )
     return content
+
+
+def findings_of(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what evidence says, as :meth:`AcceptanceGate.decide` takes it.
+
+    Parameters
+    ----------
+    evidence : mapping
+        As :func:`read_evidence` returns it.
+
+    Returns
+    -------
+    dict
+        ``after``, ``before``, ``gold``, ``attacks`` and ``residue``.
+
+    Raises
+    ------
+    ValueError
+        If it lacks a part.
+    """
+    try:
+        scores = {
+            name: None if found is None else ModelScores.from_dict(found)
+            for name, found in evidence["scores"].items()
+        }
+        attacks = [AttackResult.from_dict(attack) for attack in evidence["attacks"]]
+        residue = evidence["residue"]
+        if residue is not None:
+            findings = [
+                Finding(**{**item, "rows": tuple(item["rows"]), "tensors": tuple(item["tensors"])})
+                for item in residue["findings"]
+            ]
+            counts = {name: residue[name] for name in ("not_searched", "n_places", "n_bytes")}
+            residue = ResidueScan(findings, **counts)
+        return {name: scores[name] for name in ("after", "before", "gold")} | {
+            "attacks": attacks,
+            "residue": residue,
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"The evidence is incomplete or damaged: {error!r}.") from error
 
 
 # the page ----------------------------------------------------------------------------------------

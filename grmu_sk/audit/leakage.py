@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from tabulate import tabulate
 
 from ..base import BaseUnlearner
+from ..utils._inner import inputs_of_unlearner, unlearner_of
 from ..utils._random import RandomState, derive_seed, resolve_seed
 from ..utils.arguments import about
 from .attacks import Comparison, lira_scores, log_odds_of, rmia_scores
@@ -73,8 +75,9 @@ def audit_unlearning(
 
     Parameters
     ----------
-    unlearner : BaseUnlearner or classifier
-        The unlearned model, with ``classes_`` and ``predict_proba``.
+    unlearner : BaseUnlearner, Pipeline or classifier
+        The unlearned model, with ``classes_`` and ``predict_proba``. Of a pipeline that ends in an
+        unlearner, rows are given as the pipeline takes them.
     original : classifier
         The model before the request, such as a copy or a loaded file; for the power.
     forgotten : tuple of (X, y, groups)
@@ -185,7 +188,8 @@ def audit_unlearning(
         raise ValueError(
             f"false_positive_rates must lie between 0 and 1, got {list(false_positive_rates)}."
         )
-    rows = check_rows(forgotten, _remaining_of(unlearner, remaining), nonmembers)
+    unlearner, original, given = _inside(unlearner, original, forgotten, remaining, nonmembers)
+    rows = check_rows(given[0], _remaining_of(unlearner, given[1]), given[2])
     _check_models(unlearner, original, rows)
     seed = resolve_seed(random_state)
     models = _fitted_references(references, unlearner, rows, seed)
@@ -214,6 +218,24 @@ def audit_unlearning(
 
 
 # the models --------------------------------------------------------------------------------------
+
+
+def _inside(unlearner: Any, original: Any, *given: Any) -> tuple[Any, Any, list[Any]]:
+    """Return the unlearners in pipelines, and rows as they get them."""
+    if not isinstance(unlearner, Pipeline) or not isinstance(unlearner[-1], BaseUnlearner):
+        return unlearner, original, list(given)
+    models, rows = (unlearner_of(unlearner), unlearner_of(original)), []
+    for part in given:
+        if isinstance(part, tuple | list):  # what training_rows returns went through already
+            X, before = (inputs_of_unlearner(pipe, part[0]) for pipe in (unlearner, original))
+            if not np.array_equal(np.asarray(X), np.asarray(before)):
+                raise ValueError(
+                    "The steps before the unlearner are others than those of original: pass a copy "
+                    "of the pipeline as it was before the request."
+                )
+            part = (X, *part[1:])
+        rows.append(part)
+    return *models, rows
 
 
 def _remaining_of(unlearner: Any, remaining: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The command ``grmu``: a module for each of its commands, or for a few that belong together."""
+"""The command ``grmu``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import re
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any
 
 import click
 
-#: Commands that have no module of their own name, and where they are.
-_MODULES = {"table": "bench", "figure": "bench"}
+#: Commands, and the module of each; modules are light, and what is slow is imported by what runs.
+_COMMANDS = {
+    **dict.fromkeys(("audit", "gate", "preflight", "report"), "audit"),
+    **dict.fromkeys(("bench", "figure", "table"), "bench"),
+    "demo": "demo",
+    "requests": "requests",
+}
 
 
 class _Printable:
@@ -32,7 +36,7 @@ class _Printable:
 
 
 class _Commands(click.Group):
-    """The modules of this package as commands; a failure is a message and exit code 1."""
+    """The commands, loaded one by one; a failure is a message and exit code 1."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         out: Any = _Printable(sys.stdout, r"\n\t")
@@ -41,14 +45,12 @@ class _Commands(click.Group):
             return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        names = {module.name for module in iter_modules(__path__)} | set(_MODULES)
-        return sorted(name for name in names if not name.startswith("_"))
+        return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in _COMMANDS:
             return None
-        module = _MODULES.get(cmd_name, cmd_name)
-        return getattr(import_module(f"{__name__}.{module}"), cmd_name)
+        return getattr(import_module(f"{__name__}.{_COMMANDS[cmd_name]}"), cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,38 +1,32 @@
-"""``grmu audit``: membership attacks on an unlearned model."""
+"""``grmu audit``, ``gate``, ``preflight`` and ``report``: about one model, from saved files."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ._audit_inputs import FILE, load_model, load_rows, net_option, training_option
+from .inputs import FILE, NET, TRAINING, load_model, load_row_numbers, load_rows
+
+NOT_PASSED = 3
+OUT = click.Path(dir_okay=False, path_type=Path)
+SHOWN: Any = {"context_settings": {"show_default": True}}
 
 
-@click.command()
+@click.command(**SHOWN)
 @click.argument("model", type=FILE)
-@net_option
-@click.option(
-    "--original",
-    required=True,
-    type=FILE,
-    help="The saved model before the request, for the power.",
-)
-@training_option
+@NET
+@click.option("--original", required=True, type=FILE, help="The saved model before the request.")
+@click.option("--training", required=True, type=FILE, help=TRAINING)
 @click.option(
     "--nonmembers",
     required=True,
     type=FILE,
     help="Held-out rows that no model was trained on: a .npz file with X, y and groups.",
 )
-@click.option(
-    "--models",
-    default=16,
-    show_default=True,
-    type=click.IntRange(4),
-    help="How many reference models to train; an even number.",
-)
+@click.option("--models", default=16, type=click.IntRange(4), help="Reference models to train.")
 @click.option("--reweight", is_flag=True, help="Train them with REWEIGHT.")
 @click.option(
     "--cache",
@@ -42,16 +36,11 @@ from ._audit_inputs import FILE, load_model, load_rows, net_option, training_opt
 @click.option(
     "--tolerance",
     default=0.1,
-    show_default=True,
     type=click.FloatRange(0, 0.5, max_open=True),
     help="How far from 0.5 an AUC may be.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed.")
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write the results as JSON, for 'grmu report --attacks'.",
-)
+@click.option("--seed", default=0, type=click.IntRange(0), help="Seed.")
+@click.option("--out", type=OUT, help="Where to write JSON for 'grmu report --attacks'.")
 @click.option(
     "--decisive",
     is_flag=True,
@@ -64,48 +53,245 @@ def audit(
     training: Path,
     nonmembers: Path,
     models: int,
-    reweight: bool,
-    cache: Path | None,
-    tolerance: float,
     seed: int,
     out: Path | None,
     decisive: bool,
+    tolerance: float,
+    **references: Any,
 ) -> None:
     """Attack the unlearned model in the file MODEL: can it be told who was forgotten.
 
     Reference models are trained on halves of the rows, the forgotten ones among them; neither they
     nor rows are kept. Every result is shown with the attack's power on the original model.
     """
-    import json
-
     from ..audit import ReferenceModels, audit_unlearning
 
     unlearner = load_model(model, net)
-    rows, n_rows = load_rows(training), len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
-    if len(rows.y) != n_rows:
-        raise ValueError(f"{training} has {len(rows.y)} rows, but fit was given {n_rows}.")
-    if not len(unlearner.forget_idx_):
+    rows, forgotten = load_rows(training, unlearner), unlearner.forget_idx_
+    if not len(forgotten):
         raise ValueError(f"{model} has forgotten no row: there is nothing to attack.")
-
-    def some(which: Any) -> tuple[Any, Any, Any]:
-        groups = None if rows.groups is None else rows.groups[which]
-        return rows.X[which], rows.y[which], groups
-
     found = audit_unlearning(
         unlearner,
         load_model(original, net),
-        forgotten=some(unlearner.forget_idx_),
-        remaining=some(unlearner.remaining_idx_),
+        forgotten=_some(rows, forgotten),
+        remaining=_some(rows, unlearner.remaining_idx_),
         nonmembers=tuple(load_rows(nonmembers)),
-        references=ReferenceModels(
-            unlearner, models, reweight=reweight, cache=cache, random_state=seed
-        ),
+        references=ReferenceModels(unlearner, models, random_state=seed, **references),
         tolerance=tolerance,
         random_state=seed,
     )
     click.echo(str(found))
     if out is not None:
-        results = found.decisive if decisive else found.attacks
-        content = json.dumps([result.to_dict() for result in results], indent=2)
-        out.write_text(content + "\n", encoding="utf-8")
+        results = [result.to_dict() for result in (found.decisive if decisive else found.attacks)]
+        out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         click.echo(f"Written: {out}", err=True)
+
+
+def _some(rows: Any, which: Any) -> Any:
+    return tuple(part if part is None else part[which] for part in rows)
+
+
+@click.command(**SHOWN)
+@click.argument("model", type=FILE)
+@NET
+@click.option("--training", required=True, type=FILE, help=TRAINING)
+@click.option(
+    "--forget",
+    required=True,
+    type=FILE,
+    help="Row numbers to forget: a .npy file, or text with one number a line.",
+)
+@click.option(
+    "--min-rows", default=30, type=click.IntRange(0), help="A group with fewer left is at risk."
+)
+@click.option(
+    "--min-share", default=0.5, type=click.FloatRange(0, 1), help="So is one with less of it left."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def preflight(
+    model: Path, net: str | None, training: Path, forget: Path, as_json: bool, **limits: Any
+) -> None:
+    """Say what forgetting rows would do to groups, and what methods would cost.
+
+    MODEL is a saved model. Nothing is changed in it.
+    """
+    from .. import audit
+
+    unlearner, rows = load_model(model, net), load_rows(training)._asdict()
+    found = audit.preflight(unlearner, load_row_numbers(forget), **rows, **limits)
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+
+
+@click.command(**SHOWN)
+@click.argument("model", type=FILE)
+@NET
+@click.option("--test", type=FILE, help="Test rows: a .npz file with X, y and groups.")
+@click.option("--training", type=FILE, help=f"For the group mix, RA, UA and --scan. {TRAINING}")
+@click.option(
+    "--before",
+    type=FILE,
+    help="The model before the request: saved, or the .json of an earlier report on it.",
+)
+@click.option("--gold", type=FILE, help="RETRAIN + REWEIGHT: saved, or the .json of a report.")
+@click.option("--attacks", type=FILE, help="What 'grmu audit --out' wrote.")
+@click.option(
+    "--scan",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A file or folder to scan for residue; needs --training. May be given several times.",
+)
+@click.option("--title", default="Unlearning report", help="Title of the page.")
+@click.option("--request-id", default="", help="What the request is called.")
+@click.option("--received", default="", help="When it was received.")
+@click.option("--reason", default="", help="Why the rows had to be deleted.")
+@click.option(
+    "--bootstrap",
+    "n_bootstrap",
+    default=500,
+    type=click.IntRange(2),
+    help="How many samples of the test rows the intervals are from.",
+)
+@click.option("--out", default="report.html", type=OUT, help="The page; the JSON goes beside it.")
+def report(
+    model: Path,
+    net: str | None,
+    test: Path | None,
+    training: Path | None,
+    before: Path | None,
+    gold: Path | None,
+    attacks: Path | None,
+    scan: tuple[Path, ...],
+    out: Path,
+    **found: Any,
+) -> None:
+    """Write what is known about the unlearned model in the file MODEL.
+
+    One HTML page that needs no network, and the same as JSON, which 'grmu gate' decides on. What
+    was not given is not measured, and the report says so. It is empirical evidence and not a
+    certificate.
+    """
+    from ..audit import model_hash, write_report
+
+    unlearner = load_model(model, net)
+    rows = (None, None, None) if test is None else load_rows(test)
+    if test is not None and rows[2] is None:
+        raise click.BadParameter(f"{test} lacks the array groups", param_hint="--test")
+    if scan and training is None:
+        raise click.UsageError("--scan needs --training: the rows to look for.")
+    for name, path in (("before", before), ("gold", gold)):
+        found[name] = None if path is None else _reference(path, net)
+    if before is not None and before.suffix != ".json":
+        found["hash_before"] = model_hash(found["before"])
+    if attacks is not None:
+        found["attacks"] = _read_attacks(attacks)
+    if training is not None:
+        known, gone = load_rows(training, unlearner), unlearner.forget_idx_
+        found["training"] = known.y, known.groups
+        found["remaining"] = _some(known, unlearner.remaining_idx_)[:2]
+        if len(gone):
+            found["forgotten"] = _some(known, gone)[:2]
+        if scan and len(gone):
+            found["residue"] = _scanned(scan, known, unlearner, found["before"])
+    evidence = write_report(unlearner, out, *rows, **found)
+    for check in evidence["gate"]["checks"]:
+        click.echo(f"{check['status']:13} {check['name']}: {check['detail']}")
+    click.echo(f"Written: {out} and {out.with_suffix('.json').name}", err=True)
+
+
+def _reference(path: Path, net: str | None) -> Any:
+    from ..audit import ModelScores, read_evidence
+
+    if path.suffix != ".json":
+        return load_model(path, net)
+    scores = read_evidence(path)["scores"]["after"]
+    if scores is None:
+        raise ValueError(f"{path} has no scores: that report was written without test rows.")
+    return ModelScores.from_dict(scores)
+
+
+def _read_attacks(path: Path) -> list[Any]:
+    from ..audit import AttackResult
+
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+        raise ValueError(f"{path} is not a JSON list of attack results.")
+    return [AttackResult.from_dict(item) for item in listed]
+
+
+def _scanned(places: tuple[Path, ...], rows: Any, unlearner: Any, before: Any) -> Any:
+    from ..audit import ModelScores, ResidueScan, scan_residue
+
+    gone, original = unlearner.forget_idx_, None if isinstance(before, ModelScores) else before
+    known = {"remaining": rows.X[unlearner.remaining_idx_], "n_rows": len(rows.y)}
+    scans = [
+        scan_residue(place, rows.X[gone], original, forget_idx=gone, **known) for place in places
+    ]
+    return ResidueScan(
+        [finding for scan in scans for finding in scan],
+        not_searched=dict.fromkeys(line for scan in scans for line in scan.not_searched),
+        n_places=sum(scan.n_places for scan in scans),
+        n_bytes=sum(scan.n_bytes for scan in scans),
+    )
+
+
+def _tolerance(ctx: click.Context, option: click.Parameter, value: str) -> float | None:
+    try:
+        return None if value.lower() == "none" else float(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is neither a fraction nor 'none'") from error
+
+
+@click.command(**SHOWN)
+@click.argument("evidence", type=FILE)
+@click.option(
+    "--test-accuracy",
+    default="0.02",
+    callback=_tolerance,
+    help="How far the test accuracy may fall, or 'none'.",
+)
+@click.option(
+    "--worst-group",
+    default="0.05",
+    callback=_tolerance,
+    help="How far the accuracy of the worst group may fall.",
+)
+@click.option(
+    "--forgotten-groups",
+    default="0.05",
+    callback=_tolerance,
+    help="How far that of the groups of the request may fall.",
+)
+@click.option(
+    "--eo", default="0.05", callback=_tolerance, help="How far the equalized odds gap may grow."
+)
+@click.option("--leakage/--no-leakage", default=True, help="Must attacks have found nothing.")
+@click.option("--residue/--no-residue", default=True, help="Must a scan have found nothing.")
+@click.option(
+    "--compare-to",
+    type=click.Choice(["before", "gold"]),
+    default="before",
+    help="The reference.",
+)
+@click.option(
+    "--rule",
+    type=click.Choice(["point", "interval"]),
+    default="point",
+    help="Compare the value, or the unfavourable end of its interval.",
+)
+@click.option("--allow-inconclusive", is_flag=True, help="Let pass what could not be decided.")
+@click.pass_context
+def gate(ctx: click.Context, evidence: Path, **conditions: Any) -> None:
+    """Decide on the EVIDENCE that 'grmu report' wrote (its .json).
+
+    Exit codes: 0 passed, 3 not passed, 1 failure, 2 bad usage.
+    """
+    from ..audit import AcceptanceGate, read_evidence
+    from ..audit.evidence import findings_of
+
+    result = AcceptanceGate(**conditions).decide(**findings_of(read_evidence(evidence)))
+    click.echo(str(result))
+    if not result.passed:
+        ctx.exit(NOT_PASSED)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from .inputs import FILE, NET, load_net, training_data
+
 PATH = click.Path(dir_okay=False, path_type=Path)
-EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def _ledger_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -18,7 +20,7 @@ def _ledger_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.argument("ledger", type=PATH),
         click.option(
             "--key-file",
-            type=EXISTING,
+            type=FILE,
             help="File with the key of a ledger that holds keyed hashes of ids.",
         ),
         click.option(
@@ -32,15 +34,6 @@ def _ledger_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--net",
-        metavar="MODULE:NAME",
-        help="The unfitted skorch net that the model was made with, or a function that returns "
-        "it; for models with a net of their own.",
-    )(command)
 
 
 @click.group()
@@ -67,7 +60,7 @@ def new_key(file: Path) -> None:
 @requests.command()
 @_ledger_options
 @click.argument("ids", nargs=-1)
-@click.option("--ids-file", type=EXISTING, help="A text file with one id a line, in UTF-8.")
+@click.option("--ids-file", type=FILE, help="A text file with one id a line, in UTF-8.")
 @click.option("--reason", default="", help="Why; stored as it is.")
 def add(
     ledger: Path,
@@ -98,8 +91,8 @@ def add(
 
 @requests.command()
 @_ledger_options
-@click.argument("model", type=EXISTING)
-@_model_options
+@click.argument("model", type=FILE)
+@NET
 @click.option(
     "--data",
     required=True,
@@ -161,15 +154,16 @@ def run(
 
     from .. import UnlearningCheckpoint
     from ..audit import DeletionLedger
-    from ._data_source import DataSource
 
     book = DeletionLedger(ledger, key_file=key_file, create=False, timeout=timeout)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         done = book.run_file(
             model,
-            _net(net),
-            data=DataSource(data, target, groups, sample_id),
+            load_net(net),
+            data=partial(
+                training_data, source=data, target=target, groups=groups, sample_id=sample_id
+            ),
             requests=list(numbers) or None,
             retry_failed=retry_failed,
             unknown="ignore" if ignore_unknown else "raise",
@@ -216,8 +210,8 @@ def status(ledger: Path, key_file: Path | None, timeout: float, as_json: bool) -
 @requests.command()
 @_ledger_options
 @click.option("--head", help="Hash of the last entry, as 'verify' printed it earlier.")
-@click.option("--model", type=EXISTING, help="Check that this model has forgotten what is done.")
-@_model_options
+@click.option("--model", type=FILE, help="Check that this model has forgotten what is done.")
+@NET
 def verify(
     ledger: Path,
     key_file: Path | None,
@@ -237,7 +231,7 @@ def verify(
     if model is not None:
         from ..persistence import load
 
-        returned = book.returned_rows(load(model, _net(net)))
+        returned = book.returned_rows(load(model, load_net(net)))
         if len(returned):
             raise click.ClickException(
                 f"{model} was made with {len(returned)} rows that requests marked as done have "
@@ -245,15 +239,3 @@ def verify(
                 "'grmu requests run' forgets them again."
             )
     click.echo(f"{ledger} is as it was written. Last entry: {book.head}")
-
-
-def _net(name: str | None) -> Any:
-    from skorch import NeuralNet
-
-    from ._data_source import import_object
-
-    if name is None:
-        return None
-    found = import_object(name)
-    is_function = callable(found) and not isinstance(found, NeuralNet)
-    return found() if is_function else found

@@ -1,4 +1,4 @@
-"""grmu report, gate and preflight, from saved files alone."""
+"""grmu audit, gate, preflight and report, from saved files alone."""
 
 import json
 import subprocess
@@ -7,14 +7,21 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import make_table
+from conftest import make_net, make_table
 
 from grmu_sk import MIUUnlearner
 from grmu_sk.audit import AttackResult
 from grmu_sk.cli import main
 
 NO_LEAK = AttackResult("RMIA AUC", "all", 0.5, 0.4, 0.6, 0.8, "no leak found")
-LOOSE = ["--test-accuracy", "1", "--worst-group", "1", "--forgotten-groups", "1", "--eo", "1"]
+OPTIONS = ("--test-accuracy", "--worst-group", "--forgotten-groups", "--eo")
+LOOSE = [word for name in OPTIONS for word in (name, "1")]
+
+
+def fitted(n_rows, net=None, groups=None):
+    table = make_table(n_rows)
+    unlearner = MIUUnlearner(net, max_epochs=1, tune_updates=(2, 1), random_state=0)
+    return unlearner.fit(table.X, table.y, table.a if groups is None else groups), table
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +38,17 @@ def folder(tmp_path_factory):
     (folder / "rows.txt").write_text("\n".join(map(str, forget)))
     np.save(folder / "rows.npy", forget)
     (folder / "attacks.json").write_text(json.dumps([NO_LEAK.to_dict()]))
-    (folder / "clean").mkdir()
-    (folder / "dirty").mkdir()
+    for name in ("clean", "dirty"):
+        (folder / name).mkdir()
     np.savez_compressed(folder / "dirty" / "cache", X=table.X[:200])
     return folder
 
 
-def run(*arguments):
+def run(*arguments, code=0):
     result = CliRunner().invoke(main, list(map(str, arguments)))
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
+    assert result.exit_code == code, result.output
+    return result.output
 
 
 def report(folder, out, *more, scan="clean"):
@@ -53,150 +61,117 @@ def report(folder, out, *more, scan="clean"):
 
 
 def test_report_and_gate(folder, tmp_path):
-    result = report(folder, tmp_path / "r.html", "--reason", "<b>Art. 17</b>")
-    assert result.exit_code == 0, result.output
-    assert "Test accuracy" in result.output
+    assert "Test accuracy" in report(folder, tmp_path / "r.html", "--reason", "<b>Art. 17</b>")
     evidence = json.loads((tmp_path / "r.json").read_text())
-    assert evidence["residue"]["verdict"] == "clean"
-    assert evidence["scores"]["after"]["metrics"]["UA"]["value"] is not None
-    assert evidence["model"]["hash_before"]
+    assert evidence["residue"]["verdict"] == "clean" and evidence["model"]["hash_before"]
+    metrics = evidence["scores"]["after"]["metrics"]
+    assert metrics["RA"]["value"] is not None and metrics["UA"]["value"] is not None
     assert "&lt;b&gt;Art. 17" in (tmp_path / "r.html").read_text()
-    passed = run("gate", tmp_path / "r.json", *LOOSE)
-    assert (passed.exit_code, passed.output.splitlines()[0]) == (0, "Passed (checked)")
-    failed = run("gate", tmp_path / "r.json", *LOOSE, "--compare-to", "gold")
-    assert failed.exit_code == 3
-    assert "inconclusive" in failed.output
-    lenient = ["--compare-to", "gold", "--allow-inconclusive"]
-    assert run("gate", tmp_path / "r.json", *LOOSE, *lenient).exit_code == 0
-    nothing = ["--no-leakage", "--no-residue", "--compare-to", "gold"]
-    none = [word if word.startswith("--") else "none" for word in LOOSE]
-    assert run("gate", tmp_path / "r.json", *none, *nothing).exit_code == 0
+    gate = "gate", tmp_path / "r.json"
+    assert run(*gate, *LOOSE).splitlines()[0] == "Passed (checked)"
+    gold = "--compare-to", "gold"
+    assert "inconclusive" in run(*gate, *LOOSE, *gold, code=3)
+    run(*gate, *LOOSE, *gold, "--allow-inconclusive")
+    nothing = [word for name in OPTIONS for word in (name, "none")]
+    run(*gate, *nothing, "--no-leakage", "--no-residue", *gold)
 
 
 def test_residue_fails_the_gate(folder, tmp_path):
-    result = report(folder, tmp_path / "r.html", scan="dirty")
-    assert "failed" in result.output and "cache.npz" in result.output
-    assert run("gate", tmp_path / "r.json", *LOOSE).exit_code == 3
-    assert run("gate", tmp_path / "r.json", *LOOSE, "--no-residue").exit_code == 0
+    output = report(folder, tmp_path / "r.html", scan="dirty")
+    assert "failed" in output and "cache.npz" in output
+    run("gate", tmp_path / "r.json", *LOOSE, "--no-residue")
+    program = [sys.executable, "-m", "grmu_sk", "gate", str(tmp_path / "r.json"), *LOOSE]
+    assert subprocess.run(program, capture_output=True, check=False).returncode == 3
 
 
 def test_scores_of_an_earlier_report_stand_for_the_model(folder, tmp_path):
-    result = run(
-        *("report", folder / "before.model", "--test", folder / "test.npz", "--bootstrap", 5),
-        *("--out", tmp_path / "b.html"),
-    )
-    assert result.exit_code == 0, result.output
-    result = run(
-        *("report", folder / "after.model", "--test", folder / "test.npz"),
-        *("--before", tmp_path / "b.json", "--out", tmp_path / "a.html", "--bootstrap", 5),
-    )
-    assert result.exit_code == 0, result.output
+    common = "--test", folder / "test.npz", "--bootstrap", 5, "--out"
+    run("report", folder / "before.model", *common, tmp_path / "b.html")
+    before = "--before", tmp_path / "b.json"
+    run("report", folder / "after.model", *common, tmp_path / "a.html", *before)
     first, second = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("b", "a"))
     assert second["scores"]["before"] == first["scores"]["after"]
-
-
-def test_exit_code_of_the_program(folder, tmp_path):
-    report(folder, tmp_path / "r.html", scan="dirty")
-    done = subprocess.run(
-        [sys.executable, "-m", "grmu_sk", "gate", str(tmp_path / "r.json")],
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 3
 
 
 @pytest.mark.parametrize("rows", ["rows.txt", "rows.npy"])
 def test_preflight(rows, folder):
     before = (folder / "before.model").read_bytes()
-    common = (
-        *("preflight", folder / "before.model", "--training", folder / "training.npz"),
-        *("--forget", folder / rows),
-    )
-    result = run(*common)
-    assert result.exit_code == 0, result.output
-    assert "Request: 6 of 200 rows" in result.output and "Recommended: " in result.output
-    found = json.loads(run(*common, "--json").output)
+    data = "--training", folder / "training.npz", "--forget", folder / rows
+    output = run("preflight", folder / "before.model", *data)
+    assert "Request: 6 of 200 rows" in output and "Recommended: " in output
+    found = json.loads(run("preflight", folder / "before.model", *data, "--json"))
     assert found["n_requested"] == 6
     assert (folder / "before.model").read_bytes() == before
 
 
-def test_names_do_not_steer_the_terminal(folder, tmp_path):
+def test_names_do_not_steer_the_terminal(tmp_path):
     name = "\x1b]0;owned\x07\x9b2J\u202eeht"
-    table = make_table(60)
-    groups = np.array(["kept é", name])[table.a]
-    unlearner = MIUUnlearner(max_epochs=1, tune_updates=(2, 1), random_state=0)
-    unlearner.fit(table.X, table.y, groups).save(tmp_path / "model")
+    groups = np.array(["kept é", name])[make_table(60).a]
+    unlearner, table = fitted(60, groups=groups)
+    unlearner.save(tmp_path / "model")
     np.savez(tmp_path / "training", X=table.X, y=table.y, groups=groups)
-    data = (tmp_path / "model", "--training", tmp_path / "training.npz", "--forget")
+    data = "preflight", tmp_path / "model", "--training", tmp_path / "training.npz", "--forget"
     (tmp_path / "rows").write_text("3")
-    found = run("preflight", *data, tmp_path / "rows").output
+    found = run(*data, tmp_path / "rows")
     assert r"\x1b]0;owned\x07\x9b2J\u202eeht" in found and "kept é" in found
     (tmp_path / name).write_text("3 x")
-    failed = run("preflight", *data, tmp_path / name)
-    assert failed.exit_code == 1 and not {*"\x1b\x07\x9b\u202e"} & {*found, *failed.output}
+    assert not {*"\x1b\x07\x9b\u202e"} & {*found, *run(*data, tmp_path / name, code=1)}
 
 
-def test_own_net(folder, tmp_path, monkeypatch):
-    (tmp_path / "my_net.py").write_text(
-        "from conftest import make_net\ndef build():\n    return make_net()\n"
+def test_own_net(tmp_path, monkeypatch):
+    source = (
+        "from conftest import make_net\ndef build():\n    return make_net()\nnet = make_net()\n"
     )
+    (tmp_path / "my_net.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    from conftest import make_net
-
-    table = make_table(200)
-    unlearner = MIUUnlearner(make_net(), max_epochs=1, tune_updates=(2, 1), random_state=0)
-    unlearner.fit(table.X, table.y, table.a).save(tmp_path / "model")
-    out = ("--out", tmp_path / "r.html")
-    result = run("report", tmp_path / "model", "--net", "my_net:build", *out)
-    assert result.exit_code == 0, result.output
-    result = run("report", tmp_path / "model", "--net", "my_net:nothing")
-    assert result.exit_code == 1 and "cannot be imported" in result.output
+    fitted(200, make_net())[0].save(tmp_path / "model")
+    for name in ("build", "net"):
+        command = "report", tmp_path / "model", "--net", f"my_net:{name}"
+        run(*command, "--out", tmp_path / "r.html")
+    command = "report", tmp_path / "model", "--net", "my_net:nothing"
+    assert "cannot be imported" in run(*command, code=1)
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "message", "code"),
     [
-        ({"X": np.zeros((3, 4))}, "lacks the array"),
-        ({"X": np.zeros((3, 4)), "y": np.zeros(2)}, "differ in length"),
-        ({"X": np.zeros((3, 4)), "y": np.array([None, 1, 2])}, "not a .npz file of plain arrays"),
-        ({"X": np.zeros((3, 4)), "y": np.zeros(3)}, "lacks the array groups"),
+        ({"X": np.zeros((3, 4))}, "lacks the array", 1),
+        ({"X": np.zeros((3, 4)), "y": np.zeros(2)}, "differ in length", 1),
+        ({"X": np.zeros((3, 4)), "y": np.array([None, 1, 2])}, "not a .npz file of plain", 1),
+        ({"X": np.zeros((3, 4)), "y": np.zeros(3)}, "lacks the array groups", 2),
     ],
 )
-def test_bad_test_rows(content, message, folder, tmp_path):
+def test_bad_test_rows(content, message, code, folder, tmp_path):
     np.savez(tmp_path / "bad", **content)
-    result = run("report", folder / "after.model", "--test", tmp_path / "bad.npz")
-    assert result.exit_code in (1, 2)
-    assert message in result.output.replace("\n", " ")
+    output = run("report", folder / "after.model", "--test", tmp_path / "bad.npz", code=code)
+    assert message in output.replace("\n", " ")
 
 
 def test_bad_files(folder, tmp_path):
-    (tmp_path / "bad.json").write_text('{"format": "grmu_sk evidence", "format_version": 1}')
-    result = run("gate", tmp_path / "bad.json")
-    assert result.exit_code == 1 and "incomplete or damaged" in result.output
-    (tmp_path / "rows.txt").write_text("1 two")
-    common = ("preflight", folder / "before.model", "--training", folder / "training.npz")
-    result = run(*common, "--forget", tmp_path / "rows.txt")
-    assert result.exit_code == 1 and "does not hold row numbers" in result.output
-    (tmp_path / "attacks.json").write_text("{}")
-    result = run("report", folder / "after.model", "--attacks", tmp_path / "attacks.json")
-    assert result.exit_code == 1 and "not a JSON list" in result.output
-    result = run("report", folder / "after.model", "--scan", folder)
-    assert result.exit_code == 2 and "--scan needs --training" in result.output
-    (tmp_path / "junk.npz").write_bytes(b"PK\3\4junk")
-    result = run("report", folder / "after.model", "--test", tmp_path / "junk.npz")
-    assert result.exit_code == 1 and "not a .npz file" in result.output
-    assert run("gate", tmp_path / "bad.json", "--eo", "much").exit_code == 2
+    evidence = '{"format": "grmu_sk evidence", "format_version": 1, "scores": {"after": {}}}'
+    texts = {"bad.json": evidence, "rows.txt": "1 two", "attacks.json": "{}"}
+    for name, text in {**texts, "junk.npz": "PK\3\4junk"}.items():
+        (tmp_path / name).write_text(text)
+    model = "report", folder / "after.model"
+    training = "--training", folder / "training.npz"
+    gate, preflight = ("gate", tmp_path / "bad.json"), ("preflight", folder / "before.model")
+    for command, code, message in (
+        (gate, 1, "not scores"),
+        ((*gate, "--eo", "much"), 2, "neither a fraction nor 'none'"),
+        ((*preflight, *training, "--forget", tmp_path / "rows.txt"), 1, "does not hold row num"),
+        ((*model, "--attacks", tmp_path / "attacks.json"), 1, "not a JSON list"),
+        ((*model, "--scan", folder), 2, "--scan needs --training"),
+        ((*model, "--test", tmp_path / "junk.npz"), 1, "not a .npz file"),
+    ):
+        assert message in run(*command, code=code)
 
 
 def test_audit_writes_what_report_reads(folder, tmp_path):
-    given = [
-        *("audit", folder / "after.model", "--original", folder / "before.model"),
-        *("--training", folder / "training.npz", "--nonmembers", folder / "test.npz"),
-        *("--models", 4, "--cache", tmp_path / "cache"),
-    ]
-    result = run(*given, "--out", tmp_path / "attacks.json")
-    assert result.exit_code == 0, result.output
-    assert "4 reference models without REWEIGHT" in result.output
+    command = "audit", folder / "after.model", "--original", folder / "before.model"
+    nonmembers = "--nonmembers", folder / "test.npz", "--models", 4, "--cache", tmp_path / "cache"
+    given = *command, "--training", folder / "training.npz", *nonmembers
+    output = run(*given, "--out", tmp_path / "attacks.json")
+    assert "4 reference models without REWEIGHT" in output
     written = json.loads((tmp_path / "attacks.json").read_text())
     # six rows of one group, and those that stay; each by three attacks
     groups = {(fields["name"].split()[3], fields["group"]) for fields in written}
@@ -204,23 +179,22 @@ def test_audit_writes_what_report_reads(folder, tmp_path):
     few = [fields for fields in written if "forgotten" in fields["name"]]
     assert {fields["verdict"] for fields in few} == {"inconclusive"}
     assert all(AttackResult.from_dict(fields).power > 0 for fields in written)
-    again = run(*given, "--out", tmp_path / "decisive.json", "--decisive")
-    assert again.exit_code == 0
+    run(*given, "--out", tmp_path / "decisive.json", "--decisive")
     assert len(json.loads((tmp_path / "decisive.json").read_text())) <= len(written) / 2
-    more = ["--attacks", tmp_path / "attacks.json"]
-    assert report(folder, tmp_path / "r.html", *more).exit_code == 0
-    evidence = json.loads((tmp_path / "r.json").read_text())
-    assert evidence["attacks"] == written
+    report(folder, tmp_path / "r.html", "--attacks", tmp_path / "attacks.json")
+    assert json.loads((tmp_path / "r.json").read_text())["attacks"] == written
+    none = "audit", folder / "before.model", "--original", folder / "before.model"
+    assert "has forgotten no row" in run(
+        *none, "--training", folder / "training.npz", *nonmembers, code=1
+    )
+    other = *command, "--training", folder / "test.npz", *nonmembers
+    assert "has 120 rows, but fit was given 200" in run(*other, code=1)
 
 
-def test_audit_needs_a_model_that_has_forgotten(folder):
-    result = run(
-        *("audit", folder / "before.model", "--original", folder / "before.model"),
-        *("--training", folder / "training.npz", "--nonmembers", folder / "test.npz"),
-    )
-    assert result.exit_code == 1 and "has forgotten no row" in result.output
-    result = run(
-        *("audit", folder / "after.model", "--original", folder / "before.model"),
-        *("--training", folder / "test.npz", "--nonmembers", folder / "test.npz"),
-    )
-    assert result.exit_code == 1 and "has 120 rows, but fit was given 200" in result.output
+def test_help_and_version_import_nothing_slow():
+    code = "import sys; from grmu_sk.cli import main; main([sys.argv[1]], standalone_mode=False)\n"
+    code += "print({'torch', 'numpy', 'pandas', 'sklearn'} & {*sys.modules})"
+    for option in ("--help", "--version"):
+        program = [sys.executable, "-c", code, option]
+        done = subprocess.run(program, capture_output=True, text=True, check=True)
+        assert done.stdout.endswith("set()\n"), done.stdout

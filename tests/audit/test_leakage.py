@@ -10,6 +10,8 @@ import pytest
 import torch
 from leakage_case import N_MODELS, before_and_after, fitted_references, memorised_rows
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from grmu_sk import NoOpUnlearner, RetrainUnlearner
 from grmu_sk.audit import (
@@ -24,6 +26,8 @@ from grmu_sk.audit import (
     write_report,
 )
 from grmu_sk.audit.attacks import log_odds_of
+
+ROWS = ("forgotten", "nonmembers")
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +241,17 @@ def test_nothing_stays_in_the_unlearner(case):
     assert pickle.dumps(case.gold) == before
     assert scan_residue(pickle.dumps(audit), case.forgotten[0]) == []
     assert scan_residue(pickle.dumps((audit, case.forgotten[0])), case.forgotten[0]) != []
+
+
+def test_pipelines(case):
+    def piped(model):
+        return make_pipeline(FunctionTransformer(np.negative), model)
+
+    rows = {name: (-vars(case)[name][0], *vars(case)[name][1:]) for name in ROWS}
+    audit = audited(case, piped(case.no_op), original=piped(case.original), **rows)
+    assert audit.to_dict() == audited(case, case.no_op).to_dict()
+    with pytest.raises(ValueError, match="others than those of original"):
+        audited(case, piped(case.no_op), **rows)
 
 
 # bad input ---------------------------------------------------------------------------------------
