@@ -3,13 +3,7 @@
 The constructor, the checks and the inherited part of the documentation follow from that::
 
     class Fading(ApproximateUnlearner):
-        '''Forget slowly.
-
-Parameters
-----------
-        speed : float, default=0.5
-            How fast.
-        '''
+        '''Forget slowly; a section describes ``speed``, and no parameter of the base class.'''
 
         speed: float = parameter(0.5, POSITIVE)
 """
