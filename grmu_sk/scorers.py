@@ -63,7 +63,7 @@ from .rows import InputRows, map_tensors
 from .utils._inner import inputs_of_unlearner, unlearner_of, with_unlearner
 from .utils._predictions import decision_threshold
 from .utils._random import resolve_seed
-from .utils.arguments import to_array
+from .utils.arguments import about, to_array
 from .utils.validation import check_inputs
 
 __all__ = [
@@ -534,7 +534,8 @@ def avg_gap_scorer(gold: Any, memory: str | joblib.Memory | None = None) -> Unle
     >>> bool(0 < scorer(unlearner, X[150:], y[150:], groups=a[150:]) <= 1)
     True
     """
-    unlearner = unlearner_of(gold, fitted=False)
+    with about("gold"):
+        unlearner = unlearner_of(gold, fitted=False)
     seed = resolve_seed(unlearner.random_state)
     own = clone(unlearner).set_params(random_state=seed, store_data=True, keep_forgotten=True)
     gap = _AverageGap(own, check_memory(memory), isinstance(gold, Pipeline))

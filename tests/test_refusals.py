@@ -118,7 +118,7 @@ TABLE_OF_REFUSALS = {
         lambda: metrics.per_sample_cross_entropy(Y + 5, PROBA, classes=[0, 1]),
         "y_true|class",
     ),
-    "no loss": (lambda: mia(LOSSES, LOSSES, []), "forget_losses is empty"),
+    "no loss": (lambda: mia(LOSSES, LOSSES, []), "forget_losses .* not empty"),
     "loss that is NaN": (lambda: mia([np.nan], LOSSES, LOSSES), "member_losses"),
     "unknown attack": (lambda: mia(LOSSES, LOSSES, LOSSES, attack="x"), "attack"),
     "split without labels": (lambda: evaluate(test=None), "test"),

@@ -142,7 +142,7 @@ def evaluate_predictions(
         check_option(attack, _ATTACK_NAMES, name="mia")
     if attacks and holdout is None:
         raise ValueError("The attack needs non-members: pass holdout, or mia=() to run none.")
-    if test.groups is None:
+    if getattr(test, "groups", None) is None:
         raise ValueError("test.groups is None: EO, GA, DP, EP and WG need the protected attribute.")
     columns = class_column(classes)
     splits = {"remaining": remaining, "forget": forget, "test": test}
