@@ -188,6 +188,7 @@ GROUPS = [
         ":doc:`/guide/paper`.",
         [
             Part("Problems, settings, jobs, tables", "grmu_sk.benchmark"),
+            Part("Callbacks of its trainings", "grmu_sk.benchmark.recipes"),
             Part(
                 "Nets",
                 "grmu_sk.benchmark.nets",

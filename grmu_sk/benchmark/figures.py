@@ -176,7 +176,7 @@ def make_figure(
     number : int
         Figure, 2 to 8.
     results : DataFrame or None, default=None
-        As :func:`grmu_sk.benchmark.read_results` returns them. None draws the paper's
+        As :func:`grmu_sk.results.read_results` returns them. None draws the paper's
         numbers alone.
     dataset : str
         Data set to show.

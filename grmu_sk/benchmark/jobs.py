@@ -214,7 +214,7 @@ def run_jobs(
     Parameters
     ----------
     jobs : sequence of Job
-        What to do, see :func:`~grmu_sk.benchmark.plan.make_jobs`.
+        What to do, see :func:`~grmu_sk.benchmark.make_jobs`.
     folder : Path
         Where results go.
     backend : {"loky", "dask", "sequential"}, default="loky"

@@ -221,7 +221,7 @@ def make_table(
     number : int
         Table, 1 to 18.
     results : DataFrame or None, default=None
-        As :func:`grmu_sk.benchmark.read_results` returns them. None gives the paper's own
+        As :func:`grmu_sk.results.read_results` returns them. None gives the paper's own
         table.
     dataset : str or None, default=None
         Data set to show in the layout of this table; the paper's numbers stand beside it if it is
