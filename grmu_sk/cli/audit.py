@@ -12,6 +12,12 @@ from .inputs import FILE, NET, TRAINING, load_model, load_row_numbers, load_rows
 
 NOT_PASSED = 3
 OUT = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+PLACE = click.Path(exists=True, path_type=Path)
+BELOW_HALF = click.FloatRange(0, 0.5, max_open=True)
+SAMPLES = click.IntRange(2)
+REFERENCE = click.Choice(["before", "gold"])
+RULE = click.Choice(["point", "interval"])
 SHOWN: Any = {"context_settings": {"show_default": True}}
 
 
@@ -20,32 +26,14 @@ SHOWN: Any = {"context_settings": {"show_default": True}}
 @NET
 @click.option("--original", required=True, type=FILE, help="The saved model before the request.")
 @click.option("--training", required=True, type=FILE, help=TRAINING)
-@click.option(
-    "--nonmembers",
-    required=True,
-    type=FILE,
-    help="Held-out rows that no model was trained on: a .npz file with X, y and groups.",
-)
+@click.option("--nonmembers", required=True, type=FILE, help="Rows no model was trained on: .npz.")
 @click.option("--models", default=16, type=click.IntRange(4), help="Reference models to train.")
 @click.option("--reweight", is_flag=True, help="Train them with REWEIGHT.")
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder that keeps what the reference models answer. Delete it after the audit.",
-)
-@click.option(
-    "--tolerance",
-    default=0.1,
-    type=click.FloatRange(0, 0.5, max_open=True),
-    help="How far from 0.5 an AUC may be.",
-)
+@click.option("--cache", type=FOLDER, help="Keeps answers of the models; delete it afterwards.")
+@click.option("--tolerance", default=0.1, type=BELOW_HALF, help="How far from 0.5 an AUC may be.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Seed.")
 @click.option("--out", type=OUT, help="Where to write JSON for 'grmu report --attacks'.")
-@click.option(
-    "--decisive",
-    is_flag=True,
-    help="Write only what decides: the most powerful attack on each group, and every leak.",
-)
+@click.option("--decisive", is_flag=True, help="Write the strongest attacks and leaks only.")
 def audit(
     model: Path,
     net: str | None,
@@ -95,12 +83,7 @@ def _some(rows: Any, which: Any) -> Any:
 @click.argument("model", type=FILE)
 @NET
 @click.option("--training", required=True, type=FILE, help=TRAINING)
-@click.option(
-    "--forget",
-    required=True,
-    type=FILE,
-    help="Row numbers to forget: a .npy file, or text with one number a line.",
-)
+@click.option("--forget", required=True, type=FILE, help="Row numbers: .npy, or text, one a line.")
 @click.option(
     "--min-rows", default=30, type=click.IntRange(0), help="A group with fewer left is at risk."
 )
@@ -128,28 +111,17 @@ def preflight(
 @click.option("--test", type=FILE, help="Test rows: a .npz file with X, y and groups.")
 @click.option("--training", type=FILE, help=f"For the group mix, RA, UA and --scan. {TRAINING}")
 @click.option(
-    "--before",
-    type=FILE,
-    help="The model before the request: saved, or the .json of an earlier report on it.",
+    "--before", type=FILE, help="The model before: saved, or the .json of a report on it."
 )
 @click.option("--gold", type=FILE, help="RETRAIN + REWEIGHT: saved, or the .json of a report.")
 @click.option("--attacks", type=FILE, help="What 'grmu audit --out' wrote.")
-@click.option(
-    "--scan",
-    multiple=True,
-    type=click.Path(exists=True, path_type=Path),
-    help="A file or folder to scan for residue; needs --training. May be given several times.",
-)
+@click.option("--scan", multiple=True, type=PLACE, help="A place to scan for residue; repeatable.")
 @click.option("--title", default="Unlearning report", help="Title of the page.")
-@click.option("--request-id", default="", help="What the request is called.")
-@click.option("--received", default="", help="When it was received.")
-@click.option("--reason", default="", help="Why the rows had to be deleted.")
+@click.option("--request-id", default="", show_default=False, help="What the request is called.")
+@click.option("--received", default="", show_default=False, help="When it was received.")
+@click.option("--reason", default="", show_default=False, help="Why the rows had to be deleted.")
 @click.option(
-    "--bootstrap",
-    "n_bootstrap",
-    default=500,
-    type=click.IntRange(2),
-    help="How many samples of the test rows the intervals are from.",
+    "--bootstrap", "n_bootstrap", default=500, type=SAMPLES, help="Resamples, for intervals."
 )
 @click.option("--out", default="report.html", type=OUT, help="The page; the JSON goes beside it.")
 def report(
@@ -237,50 +209,27 @@ def _scanned(places: tuple[Path, ...], rows: Any, unlearner: Any, before: Any) -
     )
 
 
-def _tolerance(ctx: click.Context, option: click.Parameter, value: str) -> float | None:
+def _fraction(ctx: click.Context, option: click.Parameter, value: str) -> float | None:
     try:
         return None if value.lower() == "none" else float(value)
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is neither a fraction nor 'none'") from error
 
 
+def _tolerance(name: str, default: str, meaning: str) -> Any:
+    return click.option(name, default=default, callback=_fraction, help=meaning)
+
+
 @click.command(**SHOWN)
 @click.argument("evidence", type=FILE)
-@click.option(
-    "--test-accuracy",
-    default="0.02",
-    callback=_tolerance,
-    help="How far the test accuracy may fall, or 'none'.",
-)
-@click.option(
-    "--worst-group",
-    default="0.05",
-    callback=_tolerance,
-    help="How far the accuracy of the worst group may fall.",
-)
-@click.option(
-    "--forgotten-groups",
-    default="0.05",
-    callback=_tolerance,
-    help="How far that of the groups of the request may fall.",
-)
-@click.option(
-    "--eo", default="0.05", callback=_tolerance, help="How far the equalized odds gap may grow."
-)
-@click.option("--leakage/--no-leakage", default=True, help="Must attacks have found nothing.")
-@click.option("--residue/--no-residue", default=True, help="Must a scan have found nothing.")
-@click.option(
-    "--compare-to",
-    type=click.Choice(["before", "gold"]),
-    default="before",
-    help="The reference.",
-)
-@click.option(
-    "--rule",
-    type=click.Choice(["point", "interval"]),
-    default="point",
-    help="Compare the value, or the unfavourable end of its interval.",
-)
+@_tolerance("--test-accuracy", "0.02", "How far the test accuracy may fall, or 'none'.")
+@_tolerance("--worst-group", "0.05", "How far the accuracy of the worst group may fall.")
+@_tolerance("--forgotten-groups", "0.05", "How far that of the groups of the request may fall.")
+@_tolerance("--eo", "0.05", "How far the equalized odds gap may grow.")
+@click.option("--leakage/--no-leakage", default=True, help="Attacks must have found nothing.")
+@click.option("--residue/--no-residue", default=True, help="A scan must have found nothing.")
+@click.option("--compare-to", type=REFERENCE, default="before", help="The reference.")
+@click.option("--rule", type=RULE, default="point", help="Value, or worse end of its interval.")
 @click.option("--allow-inconclusive", is_flag=True, help="Let pass what could not be decided.")
 @click.pass_context
 def gate(ctx: click.Context, evidence: Path, **conditions: Any) -> None:
