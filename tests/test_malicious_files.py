@@ -304,11 +304,11 @@ def test_presets_name_no_code(tmp_path, text):
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE items SET id = x'ff00fe'",
-        "UPDATE requests SET reason = zeroblob(50000000)",
-        "UPDATE head SET hash = NULL",
-        "UPDATE requests SET number = 'one'",
-        "INSERT INTO items VALUES ('<script>', 99)",
+        "UPDATE history SET details = x'ff00fe'",
+        "UPDATE history SET event = zeroblob(50000000)",
+        "UPDATE history SET hash = 7.5",
+        "UPDATE sqlite_sequence SET seq = 'one'",
+        "INSERT INTO sqlite_sequence VALUES ('<script>', 99)",
         "PRAGMA user_version = 77",
         "CREATE TABLE more (x)",
     ],

@@ -1,14 +1,18 @@
 """Evidence that what was to be forgotten is forgotten, and stays so."""
 
-from ._errors import LedgerBusyError, LedgerDamagedError, LedgerError, LedgerWriteError
-from ._ledger_key import create_key_file
 from .attacks import lira_scores, rmia_scores
-from .deletion_ledger import DeletionLedger
-from .deletion_request import DeletionRequest
 from .evidence import build_evidence, evidence_schema, read_evidence, write_report
 from .gate import AcceptanceGate, GateCheck, GateError, GateResult
 from .leakage import AttackResult, Interval, LeakageAudit, LeakageFinding, audit_unlearning
-from .ledger_entry import LedgerEntry
+from .ledger import DeletionLedger, DeletionRequest
+from .ledger_file import (
+    LedgerBusyError,
+    LedgerDamagedError,
+    LedgerEntry,
+    LedgerError,
+    LedgerWriteError,
+    create_key_file,
+)
 from .model_hash import model_hash
 from .preflight import PreflightReport, preflight
 from .reference_models import ReferenceModels

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,29 @@ import click
 from .inputs import FILE, NET, load_net, training_data
 
 PATH = click.Path(dir_okay=False, path_type=Path)
+SECONDS = click.FloatRange(0)
 
 
-def _ledger_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    options = [
-        click.argument("ledger", type=PATH),
-        click.option(
-            "--key-file",
-            type=FILE,
-            help="File with the key of a ledger that holds keyed hashes of ids.",
-        ),
-        click.option(
-            "--timeout",
-            default=30.0,
-            show_default=True,
-            type=click.FloatRange(0),
-            help="Seconds to wait while other processes write into the ledger.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _with_ledger(command: Callable[..., None]) -> Callable[..., None]:
+    """Call a command with what opens the ledger that its arguments name."""
+
+    @click.argument("ledger", type=PATH)
+    @click.option("--key-file", type=FILE, help="The key of a ledger that holds hashes of ids.")
+    @click.option(
+        "--timeout",
+        default=30.0,
+        show_default=True,
+        type=SECONDS,
+        help="To wait for other writers.",
+    )
+    @functools.wraps(command)
+    def with_ledger(ledger: Path, key_file: Path | None, timeout: float, **options: Any) -> None:
+        from ..audit import DeletionLedger
+
+        opened = functools.partial(DeletionLedger, ledger, key_file=key_file, timeout=timeout)
+        command(opened, **options)
+
+    return with_ledger
 
 
 @click.group()
@@ -58,39 +60,26 @@ def new_key(file: Path) -> None:
 
 
 @requests.command()
-@_ledger_options
+@_with_ledger
 @click.argument("ids", nargs=-1)
 @click.option("--ids-file", type=FILE, help="A text file with one id a line, in UTF-8.")
 @click.option("--reason", default="", help="Why; stored as it is.")
-def add(
-    ledger: Path,
-    key_file: Path | None,
-    timeout: float,
-    ids: tuple[str, ...],
-    ids_file: Path | None,
-    reason: str,
-) -> None:
+def add(opened: Any, ids: tuple[str, ...], ids_file: Path | None, reason: str) -> None:
     """Write down that the rows with these IDS are to be forgotten.
 
     The ledger is made if there is none; with --key-file, one that holds hashes in place of ids.
     """
-    from ..audit import DeletionLedger
-
-    asked = list(ids)
-    if ids_file is not None:
-        lines = ids_file.read_text(encoding="utf-8-sig").splitlines()
-        asked += [line.strip() for line in lines if line.strip()]
+    text = "" if ids_file is None else ids_file.read_text(encoding="utf-8-sig")
+    asked = [*ids, *filter(None, map(str.strip, text.splitlines()))]
     if not asked:
         raise click.UsageError("Name at least one id, or --ids-file.")
-    number = DeletionLedger(ledger, key_file=key_file, timeout=timeout).add(asked, reason=reason)
-    if number is None:
-        click.echo("Nothing new: earlier requests name all of these ids.")
-    else:
-        click.echo(f"Request {number} received.")
+    number = opened().add(asked, reason=reason)
+    nothing = "Nothing new: earlier requests name all of these ids."
+    click.echo(nothing if number is None else f"Request {number} received.")
 
 
 @requests.command()
-@_ledger_options
+@_with_ledger
 @click.argument("model", type=FILE)
 @NET
 @click.option(
@@ -98,53 +87,21 @@ def add(
     required=True,
     metavar="FILE|MODULE:FUNCTION",
     help="The training data: a .npz file with X, y, groups, sample_weight, sample_id; a .csv file; "
-    "or a function that returns a mapping with these names.",
+    "or a function that returns a mapping with these names. Rows of the forgotten may be missing "
+    "if there are ids.",
 )
 @click.option("--target", help="Column of the .csv file with the labels.")
-@click.option(
-    "--groups",
-    multiple=True,
-    help="Column of the .csv file with a protected attribute; repeatable.",
-)
-@click.option(
-    "--sample-id",
-    help="Column of the .csv file with the ids. With ids the order of the rows does not matter, "
-    "and rows that are forgotten may be missing.",
-)
-@click.option(
-    "--request", "numbers", multiple=True, type=int, help="Only this request; repeatable."
-)
+@click.option("--groups", multiple=True, help="Its column with a protected attribute; repeatable.")
+@click.option("--sample-id", help="Its column with the ids; then rows may be in any order.")
+@click.option("--request", "numbers", multiple=True, type=int, help="Only this one; repeatable.")
 @click.option("--retry-failed", is_flag=True, help="Take on requests that failed, too.")
 @click.option("--ignore-unknown", is_flag=True, help="Pass over ids that no row has.")
+@click.option("--checkpoint", type=PATH, help="Keeps the state of training, to go on if killed.")
 @click.option(
-    "--checkpoint",
-    type=PATH,
-    help="A file in which the state of training is kept after an epoch: if the command is "
-    "killed, the next one goes on from there. Deleted when all is done.",
-)
-@click.option(
-    "--checkpoint-every",
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    type=click.FloatRange(0),
-    help="How often at most.",
+    "--checkpoint-every", default=60.0, show_default=True, type=SECONDS, help="How often, at most."
 )
 def run(
-    ledger: Path,
-    key_file: Path | None,
-    timeout: float,
-    model: Path,
-    net: str | None,
-    data: str,
-    target: str | None,
-    groups: tuple[str, ...],
-    sample_id: str | None,
-    numbers: tuple[int, ...],
-    retry_failed: bool,
-    ignore_unknown: bool,
-    checkpoint: Path | None,
-    checkpoint_every: float,
+    opened: Any, model: Path, net: str | None, data: str, retry_failed: bool, **given: Any
 ) -> None:
     """Let MODEL, a file written by save, forget what waits; replace the file in one step.
 
@@ -153,89 +110,74 @@ def run(
     import warnings
 
     from .. import UnlearningCheckpoint
-    from ..audit import DeletionLedger
 
-    book = DeletionLedger(ledger, key_file=key_file, create=False, timeout=timeout)
+    ledger, checkpoint = opened(create=False), given["checkpoint"]
+    about = {name: given[name] for name in ("target", "groups", "sample_id")}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        done = book.run_file(
+        done = ledger.run_file(
             model,
             load_net(net),
-            data=partial(
-                training_data, source=data, target=target, groups=groups, sample_id=sample_id
-            ),
-            requests=list(numbers) or None,
+            data=functools.partial(training_data, source=data, **about),
+            requests=list(given["numbers"]) or None,
             retry_failed=retry_failed,
-            unknown="ignore" if ignore_unknown else "raise",
-            checkpoint=None
-            if checkpoint is None
-            else UnlearningCheckpoint(checkpoint, every_seconds=checkpoint_every),
+            unknown="ignore" if given["ignore_unknown"] else "raise",
+            checkpoint=checkpoint
+            and UnlearningCheckpoint(checkpoint, every_seconds=given["checkpoint_every"]),
         )
     for warning in caught:
         click.echo(f"Warning: {warning.message}", err=True)
     click.echo(f"Done: {', '.join(map(str, done))}" if done else "Nothing was waiting.")
-    failed = [request.number for request in book.requests("failed")]
-    if failed:
+    if failed := [str(request.number) for request in ledger.requests("failed")]:
         raise click.ClickException(
-            f"Failed: {', '.join(map(str, failed))}. See 'grmu requests status {ledger}'."
+            f"Failed: {', '.join(failed)}. See 'grmu requests status {ledger.path}'."
         )
 
 
 @requests.command()
-@_ledger_options
+@_with_ledger
 @click.option("--json", "as_json", is_flag=True, help="Everything that is known, as JSON.")
-def status(ledger: Path, key_file: Path | None, timeout: float, as_json: bool) -> None:
+def status(opened: Any, as_json: bool) -> None:
     """List the requests and how far they got."""
     from dataclasses import asdict
 
-    from ..audit import DeletionLedger
-
-    book = DeletionLedger(ledger, key_file=key_file, create=False, timeout=timeout)
-    found = book.requests()
+    ledger = opened(create=False)
+    found = ledger.requests()
     if as_json:
         click.echo(json.dumps([asdict(request) for request in found], indent=2))
         return
     for request in found:
         words = [f"{request.number:5}  {request.state:8}  {request.received}  {request.n_ids} ids"]
-        if request.finished is not None and request.state == "done":
+        if request.state == "done":
             words.append(f"by {request.method}, {request.finished}")
         if request.reason:
             words.append(repr(request.reason))
         if request.error is not None:
             words.append(f"error: {request.error}")
         click.echo("  ".join(words))
-    click.echo(", ".join(f"{count} {state}" for state, count in book.counts().items()))
+    click.echo(", ".join(f"{count} {state}" for state, count in ledger.counts().items()))
 
 
 @requests.command()
-@_ledger_options
+@_with_ledger
 @click.option("--head", help="Hash of the last entry, as 'verify' printed it earlier.")
 @click.option("--model", type=FILE, help="Check that this model has forgotten what is done.")
 @NET
-def verify(
-    ledger: Path,
-    key_file: Path | None,
-    timeout: float,
-    head: str | None,
-    model: Path | None,
-    net: str | None,
-) -> None:
+def verify(opened: Any, head: str | None, model: Path | None, net: str | None) -> None:
     """Check that LEDGER holds what was written into it, and print the hash of its last entry.
 
     Keep that hash elsewhere: given as --head later it proves that nothing before was changed.
     """
-    from ..audit import DeletionLedger
-
-    book = DeletionLedger(ledger, key_file=key_file, create=False, timeout=timeout)
-    book.verify(head)
+    ledger = opened(create=False)
+    ledger.verify(head)
     if model is not None:
         from ..persistence import load
 
-        returned = book.returned_rows(load(model, load_net(net)))
+        returned = ledger.returned_rows(load(model, load_net(net)))
         if len(returned):
             raise click.ClickException(
                 f"{model} was made with {len(returned)} rows that requests marked as done have "
                 f"named, the first is row {returned[0]}: it is an old copy, or was fitted anew. "
                 "'grmu requests run' forgets them again."
             )
-    click.echo(f"{ledger} is as it was written. Last entry: {book.head}")
+    click.echo(f"{ledger.path} is as it was written. Last entry: {ledger.head}")

@@ -13,7 +13,6 @@ The processes are forked from this one, which has imported everything and trains
 """
 
 import argparse
-import functools
 import json
 import os
 import random
@@ -41,9 +40,8 @@ from grmu_sk import (
     training,
 )
 from grmu_sk.audit import DeletionLedger, LedgerBusyError, LedgerError, model_hash
-from grmu_sk.audit._ledger_store import LedgerStore
+from grmu_sk.audit.ledger_file import LedgerFile
 from grmu_sk.persistence import PersistenceError, load
-from grmu_sk.utils._random import random_states
 
 KEY = b"a key of more than sixteen bytes"
 N_ROWS = 80
@@ -60,18 +58,15 @@ METHODS = {
 POINTS = [
     *(f"in {event}" for event in ("created", "received", "started", "computed", "done")),
     *(f"after {event}" for event in ("received", "started", "computed", "done")),
-    "ledger made",
-    "training",
-    "model half written",
-    "model written",
-    "model replaced",
+    *("ledger made", "training", "model half written", "model written", "model replaced"),
 ]
 POINTS_OF_CHECKPOINTS = [
-    "epoch",
-    "state half written",
-    "state written",
-    "state replaced",
-    "state deleted",
+    f"state {how}" for how in ("half written", "written", "replaced", "deleted")
+]
+PROBLEMS = [
+    *("lost requests", "returned rows", "requests not done", "requests done twice"),
+    *("half-done models", "unreadable models", "damaged ledgers", "other results"),
+    *("checkpoints left", "errors"),
 ]
 
 
@@ -130,19 +125,10 @@ def run(ledger, folder, with_checkpoint):
     state = None
     if with_checkpoint:
         state = UnlearningCheckpoint(folder / "state", every_seconds=0)
+        if state.exists() and ledger.counts()["running"]:
+            with open(folder / "resumed", "ab", buffering=0) as file:
+                file.write(b".")
     patiently(lambda: ledger.run_file(folder / "model", net(), data=data(), checkpoint=state))
-
-
-def note_resumptions(folder):
-    """Write down that training went on in the middle."""
-    put_back = checkpoint._put_back
-
-    def noted(*args):
-        with open(folder / "resumed", "ab", buffering=0) as file:
-            file.write(b".")
-        return put_back(*args)
-
-    checkpoint._put_back = noted
 
 
 def patiently(action):
@@ -171,7 +157,6 @@ def install_crash_point():
     def after(owner, name, what):
         original = getattr(owner, name)
 
-        @functools.wraps(original)
         def wrapped(*args, **kwargs):
             result = original(*args, **kwargs)
             reach(what(*args))
@@ -179,13 +164,12 @@ def install_crash_point():
 
         setattr(owner, name, wrapped)
 
-    after(LedgerStore, "append", lambda _, connection, event: f"in {event}")
-    after(LedgerStore, "_put_in_place", lambda *_: "ledger made")
+    after(LedgerFile, "append", lambda _, connection, event: f"in {event}")
+    after(LedgerFile, "_put_in_place", lambda *_: "ledger made")
     after(DeletionLedger, "add", lambda *_: "after received")
     after(DeletionLedger, "_start", lambda *_: "after started")
-    after(DeletionLedger, "_record", lambda _, run, token, event: f"after {event}")
+    after(DeletionLedger, "_record", lambda _, event: f"after {event}")
     after(training, "_run_phase", lambda *_: "training")
-    after(checkpoint._Request, "__call__", lambda *_: "epoch")
     after(UnlearningCheckpoint, "delete", lambda *_: "state deleted")
     replace, fsync = os.replace, os.fsync
 
@@ -211,25 +195,20 @@ def sabotage(how):
     """Break a promise on purpose: the figures must show it."""
     record, add = DeletionLedger._record, DeletionLedger.add
 
-    def done_before_the_model_is_written(self, run, token, event, **details):
-        if event == "computed":
-            record(self, run, token, "done", **details)
-        elif event != "done":
-            record(self, run, token, event, **details)
+    def done_before_the_model_is_written(self, event, **details):
+        if event != "done":
+            record(self, "done" if event == "computed" else event, **details)
 
     def acknowledge_before_it_is_written(self, ids, **kwargs):
         acknowledge(self.path.parent, [list(ids) == known for known in REQUESTS].index(True))
         return add(self, ids, **kwargs)
-
-    def put_all_but_random_states_back(state, net, *others, put_back=checkpoint._put_back):
-        return put_back({**state, "random": random_states(net.device)}, net, *others)
 
     if how == "done first":
         DeletionLedger._record = done_before_the_model_is_written
     elif how == "acknowledge first":
         DeletionLedger.add = acknowledge_before_it_is_written
     elif how == "no random states":
-        checkpoint._put_back = put_all_but_random_states_back
+        checkpoint.set_random_states = lambda states: None
     elif how:
         raise ValueError(how)
 
@@ -243,7 +222,6 @@ def child(action, folder, *args, point="", broken=""):
     try:
         os.environ[POINT] = point
         sabotage(broken)
-        note_resumptions(folder)
         install_crash_point()
         action(folder, *args)
         code = 0
@@ -285,18 +263,14 @@ class Chaos:
                 self.live_undisturbed((method, mode))
 
     def live_undisturbed(self, kind):
-        method, mode = kind
-        self.serve(self.new_life(method), mode)  # the first one is slow
-        life, began = self.new_life(method), time.monotonic()
-        self.serve(life, mode)
-        self.seconds[kind] = time.monotonic() - began
+        for _ in range(2):  # the first one is slow
+            life, began = self.new_life(kind[0]), time.monotonic()
+            pid = child(serve, life, kind[1], self.with_checkpoint)
+            assert ended(pid) is False, (life / "errors").read_text()
+            self.seconds[kind] = time.monotonic() - began
         history = DeletionLedger(life / "ledger", key=KEY).history()
         after = [entry.details["model_after"] for entry in history if entry.event == "done"]
-        self.hashes[kind] = [model_hash(load(self.start(method) / "model", net())), *after]
-
-    def serve(self, life, mode):
-        pid = child(serve, life, mode, self.with_checkpoint)
-        assert ended(pid) is False, (life / "errors").read_text()
+        self.hashes[kind] = [model_hash(load(self.start(kind[0]) / "model", net())), *after]
 
     def start(self, method):
         return self.folder / f"start {method}"
@@ -392,13 +366,11 @@ class Chaos:
         if seen is None:
             return
         ledger, model = seen
-        done = Counter(
-            number
-            for entry in ledger.history()
-            if entry.event == "done"
-            for number in runs(ledger)[entry.details["run"]]
-        )
-        self.found["requests done twice"] += sum(count > 1 for count in done.values())
+        told = [(entry.event, entry.details) for entry in ledger.history()]
+        done = {about["run"] for event, about in told if event == "done"}
+        taken = [about for event, about in told if event == "started" and about["run"] in done]
+        times = Counter(number for about in taken for number in about["requests"])
+        self.found["requests done twice"] += sum(count > 1 for count in times.values())
         self.found["requests not done"] += len(REQUESTS) - ledger.counts()["done"]
         self.found["other results"] += model_hash(model) != self.hashes[kind][-1]
         remaining = set(model.remaining_idx_.tolist())
@@ -410,46 +382,16 @@ class Chaos:
             shutil.rmtree(life)
 
     def problems(self):
-        names = (
-            "lost requests",
-            "returned rows",
-            "requests not done",
-            "requests done twice",
-            "half-done models",
-            "unreadable models",
-            "damaged ledgers",
-            "other results",
-            "checkpoints left",
-            "errors",
-        )
-        return {name: self.found[name] for name in names}
-
-
-def runs(ledger):
-    """Which requests each run took on."""
-    return {
-        entry.details["run"]: entry.details["requests"]
-        for entry in ledger.history()
-        if entry.event == "started"
-    }
-
-
-def report(chaos):
-    return {
-        "kills": chaos.found["kills"],
-        "lives": chaos.found["lives"],
-        "pairs of processes": chaos.found["pairs of processes"],
-        "resumed in the middle": chaos.found["resumed in the middle"],
-        **chaos.problems(),
-        "kills by point": dict(chaos.points),
-    }
+        return {name: self.found[name] for name in PROBLEMS}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200, help="how many at least")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--points", default="all", help="points, such as step or step:5, or none")
+    parser.add_argument(
+        "--points", default="all", help="points, such as training or training:2, or none"
+    )
     parser.add_argument("--checkpoint", action="store_true", help="go on in the middle")
     parser.add_argument("--methods", default="retrain", help=f"of {', '.join(METHODS)}")
     parser.add_argument(
@@ -471,19 +413,13 @@ def main():
         while chaos.found["kills"] < options.kills:
             kinds[chaos.found["lives"] % len(kinds)]()
             print(f"{chaos.found['kills']} kills", end="\r", file=sys.stderr, flush=True)
-        found = report(chaos)
+        about = ("kills", "lives", "pairs of processes", "resumed in the middle")
+        found = {name: chaos.found[name] for name in about} | chaos.problems()
+        found["kills by point"] = dict(chaos.points)
         if chaos.found["errors"]:
             for errors in Path(name).glob("life*/errors"):
                 sys.stderr.write(errors.read_text())
-    if options.json:
-        print(json.dumps(found))
-    else:
-        by_point = found.pop("kills by point")
-        for what, count in found.items():
-            print(f"{count:6}  {what}")
-        print("\nKills by point:")
-        for point, count in by_point.items():
-            print(f"{count:6}  {point}")
+    print(json.dumps(found, indent=None if options.json else 1))
     return any(chaos.problems().values())
 
 
