@@ -31,30 +31,17 @@ from .metrics import (
     evaluate_predictions,
     group_accuracies,
 )
-from .results import (
-    AVERAGE_GAP,
-    COLUMNS,
-    GOLD,
-    PRETRAIN,
-    RESEEDED_GOLD,
-    RETRAIN,
-    Row,
-    format_table,
-    summarize,
-)
+from .results import AVERAGE_GAP, COLUMNS, GOLD, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
 from .unlearners import RetrainUnlearner, all_unlearners
 
 __all__ = [
-    "Row",
     "Split",
     "Splits",
     "compare",
     "evaluate",
-    "format_table",
     "make_unlearner",
     "rows_for",
     "settings_of",
-    "summarize",
     "tune",
 ]
 
@@ -145,7 +132,7 @@ def rows_for(
     Parameters
     ----------
     names : iterable of str
-        Names of the registry (:func:`grmu_sk.unlearners.all_unlearners`). Each method takes part
+        Names of the registry (``grmu_sk.unlearners.all_unlearners``). Each method takes part
         without and with REWEIGHT if it has that choice.
     parameters : mapping of str to dict or None, default=None
         Parameters of methods, by name, where they are not the class's defaults.

@@ -54,7 +54,7 @@ class Row:
     Parameters
     ----------
     method : str
-        Name in the registry (:func:`grmu_sk.unlearners.all_unlearners`); or ``"pretrain"``, the
+        Name in the registry (``grmu_sk.unlearners.all_unlearners``); or ``"pretrain"``, the
         model before, or ``"gold_reseeded"``, the gold standard trained once more with another seed.
     reweight : bool
         Whether with REWEIGHT.

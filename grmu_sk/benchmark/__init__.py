@@ -1,6 +1,6 @@
 """The paper's protocol: its problems, settings, jobs, tables and figures."""
 
-from ..results import Row, read_results
+from ..results import read_results
 from .figures import make_figure
 from .jobs import run_jobs
 from .paper import paper_values
@@ -12,7 +12,6 @@ from .tables import make_table
 __all__ = [
     "Preset",
     "Problem",
-    "Row",
     "Setting",
     "get_preset",
     "get_problem",

@@ -409,7 +409,7 @@ def _draw(
             clean(ax, grid="y")
         words, unit = METRICS[metric]
         label = words if metric == AVERAGE_GAP else f"{words} ({unit})"
-        grid[row, 0].set_ylabel(textwrap.fill(label, 34), fontsize="small")
+        grid[row, 0].set_ylabel(textwrap.fill(label, 30, break_on_hyphens=False), fontsize="small")
         limits = np.array([ax.get_ylim() for ax in grid[row]])
         for ax in grid[row]:
             ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())

@@ -575,7 +575,7 @@ class _Work:
         return {"metrics": self._metrics(self._trained()), **cost, "kept_epoch": kept}
 
     def _unlearn(self) -> dict[str, Any]:
-        start = self._trained().net_ if self.training else None
+        start = self._trained() if self.training else None
         unlearner = make_unlearner(self.row, self.net, start, self.job.seed)
         seconds = forget_rows(unlearner, self.net, self.splits, self.inputs, self.mask)
         return {"metrics": self._metrics(unlearner), "seconds": seconds}

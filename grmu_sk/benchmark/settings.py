@@ -55,7 +55,7 @@ class Setting:
     weight_decay : float, default=0
         Of the optimizer.
     warmup_epochs : int, default=0
-        See :class:`~grmu_sk.benchmark.recipes.WarmUpSchedule`.
+        See ``WarmUpSchedule``.
     schedule : {"cosine", "constant"}, default="cosine"
         The learning rate over the epochs.
     augment : bool, default=False

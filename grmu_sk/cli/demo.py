@@ -65,9 +65,10 @@ def demo(seeds: int, methods: str, search: int | None, jobs: int, ratio: float, 
     """
     import torch
 
-    from ..comparison import Splits, compare, format_table, rows_for, settings_of, tune
+    from ..comparison import Splits, compare, rows_for, settings_of, tune
     from ..datasets import load_digits_on_backgrounds
     from ..default_net import default_net
+    from ..results import format_table
 
     def load(seed: int) -> Splits:
         return Splits.from_bunch(

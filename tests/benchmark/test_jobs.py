@@ -27,14 +27,14 @@ from quick_benchmark import (
 from sklearn.frozen import FrozenEstimator
 
 from grmu_sk import FineTuneUnlearner, RetrainUnlearner
-from grmu_sk.benchmark import Row, get_problem, read_results
+from grmu_sk.benchmark import get_problem, read_results
 from grmu_sk.benchmark import jobs as module
 from grmu_sk.benchmark.jobs import MEASURED, BenchmarkError, read_record, read_records
 from grmu_sk.benchmark.recipes import BestEpoch
 from grmu_sk.groups import sample_forget_set
 from grmu_sk.metrics import membership_inference_efficacy, per_sample_cross_entropy
 from grmu_sk.persistence import load
-from grmu_sk.results import GOLD, PRETRAIN, RESEEDED_GOLD, RETRAIN
+from grmu_sk.results import GOLD, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
 
 N_KILLS = 5
 HERE = Path(__file__).parent

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from quick_benchmark import UNLEARNING, job_of, preset, quick_jobs
 
-from grmu_sk.benchmark import Preset, Row, get_preset, get_problem, make_jobs, make_rows
+from grmu_sk.benchmark import Preset, get_preset, get_problem, make_jobs, make_rows
 from grmu_sk.benchmark.plan import digest_of_rows, draw_forget_set
 from grmu_sk.comparison import RESEED, Split, Splits, make_unlearner, unlearner_class
 from grmu_sk.groups import sample_forget_set
-from grmu_sk.results import GOLD, PRETRAIN, RESEEDED_GOLD, RETRAIN
+from grmu_sk.results import GOLD, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
 from grmu_sk.unlearners import all_unlearners
 
 EXACT = [PRETRAIN, RETRAIN, GOLD, RESEEDED_GOLD]

@@ -1,3 +1,4 @@
+import copy
 import pickle
 
 import numpy as np
@@ -9,11 +10,11 @@ from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from grmu_sk import MIUUnlearner, RetrainUnlearner
-from grmu_sk.benchmark import Row, get_preset, get_problem, problem_names
+from grmu_sk.benchmark import get_preset, get_problem, problem_names
 from grmu_sk.benchmark.plan import draw_forget_set
 from grmu_sk.datasets import ImageRows, load_adult, load_fairface
 from grmu_sk.nets import SmallCNN
-from grmu_sk.results import GOLD, PRETRAIN
+from grmu_sk.results import GOLD, PRETRAIN, Row
 from grmu_sk.training import fresh_net
 
 TREES = {
@@ -192,9 +193,10 @@ def test_every_problem_trains_and_unlearns_with_every_preset(preset, name, optio
 
     setting = preset.setting(problem, Row("miu", True), "group", 0.5)
     _, X = net_and_inputs(setting)
-    net = fresh_net(pretrained.net_, **setting.net())
+    start = copy.copy(pretrained)
+    start.net_ = fresh_net(pretrained.net_, **setting.net())
     parameters = setting.parameters | {"max_epochs": 1}
-    unlearner = MIUUnlearner(FrozenEstimator(net), random_state=0, **parameters)
+    unlearner = MIUUnlearner(FrozenEstimator(start), random_state=0, **parameters)
     unlearner.fit(X, train.y, train.groups).unlearn(rows)
     assert not same_weights(unlearner, pretrained)
     assert unlearner.predict(splits.test.X).shape == splits.test.y.shape

@@ -5,11 +5,11 @@ import torch
 from conftest import make_net
 from skorch.callbacks import LRScheduler
 
-from grmu_sk.benchmark import Row, get_preset, get_problem, problem_names
+from grmu_sk.benchmark import get_preset, get_problem, problem_names
 from grmu_sk.benchmark.problems import DEFINITIONS
 from grmu_sk.benchmark.recipes import WarmUpSchedule
 from grmu_sk.comparison import unlearner_class
-from grmu_sk.results import GOLD, PRETRAIN, RETRAIN
+from grmu_sk.results import GOLD, PRETRAIN, RETRAIN, Row
 from grmu_sk.unlearners import all_unlearners
 
 METHODS = dict(all_unlearners())
