@@ -548,7 +548,7 @@ class _Work:
     def _train(self) -> dict[str, Any]:
         job, splits, net = self.job, self.splits, self.net
         best = BestEpoch(splits.validation.X, splits.validation.y, np.unique(splits.train.y))
-        net.set_params(callbacks=[*(net.callbacks or []), ("best_epoch", best)])
+        net.set_params(callbacks=[*(net.callbacks or []), ("best_epoch", best.callback)])
         if job.row == PRETRAIN:
             last, seconds = train_on_all(net, splits, self.inputs, job.seed)
         else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, Self
+import weakref
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +140,7 @@ class WarmUpSchedule(Callback):
             group["lr"] = factor * rate
 
 
-class BestEpoch(Callback):
+class BestEpoch:
     """Keeps the epoch that does best on validation rows, of one training run.
 
     After each epoch the net predicts the validation rows, in eval mode and in one pass; the weights
@@ -147,7 +148,8 @@ class BestEpoch(Callback):
     net. The net itself goes on to its last epoch, so one run yields both models: what was trained,
     and :meth:`best_of` it. The draws of training are not touched.
 
-    Copies of the net share this object. Nothing of it goes into a file or another process.
+    Hand :attr:`callback` to the net. It only knows this object as long as somebody else holds it,
+    and its copies in files or other processes do not know it at all.
 
     Parameters
     ----------
@@ -183,7 +185,7 @@ class BestEpoch(Callback):
     >>> y = data.target
     >>> best = BestEpoch(data.data[validation], y[validation], np.unique(y[train]))
     >>> net = default_net(data.data[train], n_classes=2)
-    >>> net = net.set_params(max_epochs=5, callbacks=[("best_epoch", best)])
+    >>> net = net.set_params(max_epochs=5, callbacks=[("best_epoch", best.callback)])
     >>> last = RetrainUnlearner(net, reweight=False, random_state=0).fit(data.data[train], y[train])
     >>> model = best.best_of(last)
     >>> len(best.curve), best.kept_epoch == 1 + int(np.argmax(best.curve))
@@ -191,9 +193,6 @@ class BestEpoch(Callback):
     >>> model.score(data.data[validation], y[validation]) == max(best.curve)
     True
     """
-
-    # an epoch of several phases is one epoch
-    once_per_epoch = True
 
     def __init__(self, X: Any, y: ArrayLike, classes: ArrayLike) -> None:
         self.X, self.y, self.classes = X, np.asarray(y), np.asarray(classes)
@@ -209,22 +208,21 @@ class BestEpoch(Callback):
                 f"Validation row {row} has the label {self.y.tolist()[row]!r}, which is not among "
                 f"the classes {self.classes.tolist()}."
             )
-        self.on_train_begin()
+        self.clear()
 
-    def on_train_begin(
-        self, net: NeuralNet | None = None, X: Any = None, y: Any = None, **kwargs: Any
-    ) -> None:
+    @property
+    def callback(self) -> KeepBestEpoch:
+        """What to put among a net's callbacks."""
+        return KeepBestEpoch(weakref.ref(self))
+
+    def clear(self) -> None:
         """Begin a new record: an earlier run may have seen rows that are forgotten now."""
         self.curve: list[float] = []
         self.kept_epoch: int | None = None
         self._weights: dict[str, torch.Tensor] | None = None
 
-    def on_epoch_end(
-        self, net: NeuralNet, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
-    ) -> None:
-        """Measure the epoch and, if it is the best so far, keep the weights."""
-        if self.X is None:  # out of a file
-            return
+    def measure(self, net: NeuralNet) -> None:
+        """Measure an epoch and, if it is the best so far, keep the weights."""
         rows = InputRows(self.X, *_input_dtype(net))
         predicted = forward(net, rows, lambda out: log_probabilities(net, out).argmax(dim=1))
         accuracy = float((self.classes[predicted.cpu().numpy()] == self.y).mean())
@@ -255,7 +253,7 @@ class BestEpoch(Callback):
         """
         if self._weights is None:
             raise ValueError(
-                "No epoch was recorded. Put this object among the net's callbacks before training, "
+                "No epoch was recorded. Put its callback among those of the net before training, "
                 "in the process that trains."
             )
         best = copy.copy(unlearner)
@@ -264,15 +262,39 @@ class BestEpoch(Callback):
         best.net_.history = best.history_
         return best
 
-    def __sklearn_clone__(self) -> Self:
-        return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
+class KeepBestEpoch(Callback):
+    """Tells a :class:`BestEpoch` about each epoch; made by :attr:`BestEpoch.callback`.
+
+    Parameters
+    ----------
+    record_of : weakref.ref or None, default=None
+        Where to keep the best epoch. With None, or when nobody holds it any more, nothing is done.
+    """
+
+    # an epoch of several phases is one epoch
+    once_per_epoch = True
+
+    def __init__(self, record_of: weakref.ref[BestEpoch] | None = None) -> None:
+        self.record_of = record_of
+
+    def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        """Begin a new record."""
+        if record := self.record_of and self.record_of():
+            record.clear()
+
+    def on_epoch_end(
+        self, net: NeuralNet, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
+    ) -> None:
+        """Measure the epoch."""
+        if record := self.record_of and self.record_of():
+            record.measure(net)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> KeepBestEpoch:
+        return KeepBestEpoch(self.record_of)
 
     def __getstate__(self) -> dict[str, Any]:
-        empty = dict.fromkeys(("X", "y", "classes", "kept_epoch", "_weights"))
-        return {**empty, "curve": []}
+        return {**self.__dict__, "record_of": None}
 
 
 def _module(net: NeuralNet) -> torch.nn.Module:

@@ -56,7 +56,7 @@ def by_hand():
     )
     net = problem.net().set_params(**preset().setting(problem, PRETRAIN).net())
     best = BestEpoch(splits.validation.X, splits.validation.y, np.unique(train.y))
-    net.set_params(callbacks=[*net.callbacks, ("best_epoch", best)])
+    net.set_params(callbacks=[*net.callbacks, ("best_epoch", best.callback)])
     last = RetrainUnlearner(net, random_state=0).fit(train.X, train.y, train.groups)
     return problem, splits, rows, last, best
 

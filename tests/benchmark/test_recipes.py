@@ -96,7 +96,7 @@ def test_bad_schedules_are_refused(table, params, message):
 
 def run(table, validation, *, epochs=6, with_best=True, lr=0.05):
     best = BestEpoch(validation.X, validation.y, np.unique(table.y))
-    callbacks = [("best", best)] if with_best else []
+    callbacks = [("best", best.callback)] if with_best else []
     net = make_net(max_epochs=epochs, lr=lr, callbacks=callbacks)
     unlearner = RetrainUnlearner(net, reweight=False, random_state=0)
     return best, unlearner.fit(table.X, table.y, table.a)
@@ -132,7 +132,7 @@ def test_batch_norm_statistics_are_kept_too_and_labels_may_be_names(image_net):
     table, validation = make_table(64, images=True), make_table(40, seed=1, images=True)
     names = np.array(["even", "odd"])
     best = BestEpoch(validation.X, names[validation.y], names)
-    net = image_net.set_params(max_epochs=4, callbacks=[("best", best)])
+    net = image_net.set_params(max_epochs=4, callbacks=[("best", best.callback)])
     last = RetrainUnlearner(net, reweight=False, random_state=0).fit(table.X, names[table.y])
     model = best.best_of(last)
     assert model.score(validation.X, names[validation.y]) == pytest.approx(max(best.curve))
@@ -146,7 +146,7 @@ def test_a_second_run_begins_a_new_record_and_phases_are_measured_once(table, va
     unlearner.unlearn(np.arange(40))
     assert len(best.curve) == 3 and best.curve != of_training
     assert best.best_of(unlearner).forget_idx_.tolist() == list(range(40))
-    net = make_net(max_epochs=2, callbacks=[("best", best)])
+    net = make_net(max_epochs=2, callbacks=[("best", best.callback)])
     unlearner = MIUUnlearner(net, max_epochs=4, random_state=0).fit(table.X, table.y, table.a)
     unlearner.unlearn(np.arange(10))
     assert len(best.curve) == 4
