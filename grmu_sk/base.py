@@ -6,7 +6,7 @@ import os
 import warnings
 from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -66,7 +66,7 @@ from .utils._fingerprint import (
 from .utils._lazy_rows import LazyRows
 from .utils._predictions import decision_threshold, predicted_columns, predicted_labels
 from .utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
-from .utils.arguments import check_types, to_numbers
+from .utils.arguments import to_numbers
 from .utils.validation import (
     check_class_labels,
     check_forget_mask,
@@ -75,9 +75,6 @@ from .utils.validation import (
     check_same_index,
     check_targets,
 )
-
-if TYPE_CHECKING:
-    from .audit import DeletionLedger
 
 __all__ = ["BaseUnlearner", "Request"]
 
@@ -504,8 +501,6 @@ class BaseUnlearner(
         forget: ArrayLike | None = None,
         *,
         ids: Any = None,
-        ledger: DeletionLedger | None = None,
-        reason: str = "",
         checkpoint: UnlearningCheckpoint | str | os.PathLike[str] | None = None,
         X: Any = None,
         y: ArrayLike | None = None,
@@ -524,12 +519,6 @@ class BaseUnlearner(
         ids : array-like, default=None
             In place of ``forget``: ids of rows as ``fit`` was given them in ``sample_id``, or row
             numbers if it was given none.
-        ledger : DeletionLedger, default=None
-            Where to write the request down before anything is done, and what became of it after
-            that. Everything else that waits there is forgotten with it; without ``forget`` and
-            ``ids``, that alone.
-        reason : str, default=""
-            Why, for the ledger.
         checkpoint : UnlearningCheckpoint or path-like, default=None
             A file in which the state of training is kept after epochs. If the process is
             killed, the same call with the same model goes on from there, with the same result;
@@ -560,8 +549,6 @@ class BaseUnlearner(
             of a type that ids do not have.
         IndexError
             If a row number is out of range.
-        LedgerError
-            If the ledger cannot be written, is damaged, or in use by another process.
         CheckpointError
             If the checkpoint is damaged, or of another request or model; if something that trains
             with the net has a state that cannot be kept in one.
@@ -583,18 +570,22 @@ class BaseUnlearner(
             its predictions of the forgotten rows, or 30 or more of these all predicted as labelled.
         """
         check_is_fitted(self)
-        check_types(BaseUnlearner.unlearn, locals())
         if checkpoint is not None:
             refuse_several_processes(self.net_, "a request with a checkpoint")
             if not isinstance(checkpoint, UnlearningCheckpoint):
                 checkpoint = UnlearningCheckpoint(checkpoint)
         data = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
-        if ledger is not None:
-            return self._unlearn_by_ledger(ledger, forget, ids, reason, checkpoint, **data)
         with unchanged_on_error(self), all_processes(self.net_):
             self._check_parameters()
-            self._check_request(forget, ids, ledger, reason)
-            rows = self._sample_ids.rows_of(ids) if forget is None else self._checked_rows(forget)
+            if (forget is None) == (ids is None):
+                raise TypeError(
+                    "Say what to forget by row numbers or a mask, or by ids=[...]; not by both."
+                )
+            n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
+            if forget is None:
+                rows = self._sample_ids.rows_of(ids)
+            else:
+                rows = check_forget_rows(forget, n_rows)
             if len(rows) == 0:
                 warnings.warn("forget is empty: nothing was unlearned.", UserWarning, stacklevel=2)
             new = np.setdiff1d(rows, self.forget_idx_)
@@ -606,39 +597,6 @@ class BaseUnlearner(
                 if not self.store_data:
                     self._data = None
         return self
-
-    def _checked_rows(self, forget: ArrayLike) -> Rows:
-        return check_forget_rows(forget, len(self.forget_idx_) + len(self.remaining_idx_))
-
-    def _unlearn_by_ledger(
-        self,
-        ledger: DeletionLedger,
-        forget: Any,
-        ids: Any,
-        reason: str,
-        checkpoint: UnlearningCheckpoint | None,
-        **data: Any,
-    ) -> Self:
-        self._check_parameters()
-        self._check_request(forget, ids, ledger, reason)
-        refuse_several_processes(self.net_, "requests of a ledger")
-        asked = ids if forget is None else self._sample_ids.of_rows(self._checked_rows(forget))
-        ledger.process(self, asked, reason=reason, checkpoint=checkpoint, **data)
-        return self
-
-    @staticmethod
-    def _check_request(forget: Any, ids: Any, ledger: Any, reason: str) -> None:
-        if forget is not None and ids is not None:
-            raise TypeError("Pass forget (row numbers or a mask) or ids, not both.")
-        if ledger is None:
-            if forget is None and ids is None:
-                raise TypeError("Say what to forget: row numbers or a mask, or ids=[...].")
-            if reason:
-                raise TypeError("reason is written into a ledger: pass ledger=... as well.")
-        elif not hasattr(ledger, "process"):
-            raise TypeError(
-                f"ledger must be a grmu_sk.audit.DeletionLedger, got a {type(ledger).__name__}."
-            )
 
     def _identity(self, new: Rows, data: TrainingRows) -> dict[str, Any]:
         """Return what the result of a request depends on, as JSON."""
@@ -1003,49 +961,6 @@ class BaseUnlearner(
         """
         proba = self.predict_proba(X)
         return predicted_labels(proba, self.classes_, decision_threshold(self.net_))
-
-    # files -------------------------------------------------------------------------------------
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted unlearner to one file, without training rows.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file; replaced in one step, so that it is never half written.
-
-        See Also
-        --------
-        grmu_sk.persistence.save : What the file holds, and what it does not protect from.
-        """
-        from .persistence import save
-
-        save(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], estimator: Any = None) -> Self:
-        """Read an unlearner from a file; no code in the file is executed.
-
-        Parameters
-        ----------
-        path : str or path-like
-            A file written by :meth:`save`.
-        estimator : skorch net or None, default=None
-            The unfitted net, since the file holds weights only. None if it was the default net.
-
-        Returns
-        -------
-        BaseUnlearner
-            The fitted unlearner.
-
-        Raises
-        ------
-        PersistenceError
-            If the file is damaged, foreign, newer, does not fit the net, or holds another method.
-        """
-        from .persistence import load
-
-        return cast(Self, load(path, estimator, expected=cls))
 
     # house-keeping -----------------------------------------------------------------------------
 

@@ -171,12 +171,7 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     write_atomically(Path(os.path.realpath(path)), _to_bytes(unlearner))
 
 
-def load(
-    path: str | os.PathLike[str],
-    estimator: Any = None,
-    *,
-    expected: type[BaseUnlearner] = BaseUnlearner,
-) -> BaseUnlearner:
+def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
     """Read an unlearner that :func:`save` wrote. No code from the file is run.
 
     It predicts what the saved one predicted, bit for bit on the same machine and versions. The
@@ -191,8 +186,6 @@ def load(
         The unfitted net that the unlearner was made with; its weights are replaced by those of
         the file. None if the unlearner was made with ``estimator=None``: the default net is then
         built anew from the sizes in the file.
-    expected : type, default=BaseUnlearner
-        Class of unlearner that the file has to hold.
 
     Returns
     -------
@@ -202,9 +195,8 @@ def load(
     Raises
     ------
     PersistenceError
-        If the file is foreign, damaged or of a newer format; if it does not hold what
-        ``expected`` says; if the net has other weights than the file (the message names those
-        that do not match).
+        If the file is foreign, damaged or of a newer format; if the net has other weights than
+        the file (the message names those that do not match).
     TypeError
         If ``estimator`` is something other than a skorch net.
     OSError
@@ -234,7 +226,7 @@ def load(
     content, tensors = _read(path)
     n_saved = sum(tensor.numel() for tensor in tensors.values())
     with _malformed(path):
-        unlearner = _without_net(content, tensors, expected)
+        unlearner = _without_net(content, tensors)
         unlearner.history_ = History(map(dict, _decode(content["history"])))
         names = ("row_shape", "is_double", "is_frozen", "classes_inferred")
         described = {name: _decode(content["net"][name]) for name in names}
@@ -467,9 +459,7 @@ def _malformed(path: Any) -> Iterator[None]:
         raise PersistenceError(f"{path}: {what}") from error
 
 
-def _without_net(
-    content: Any, tensors: dict[str, torch.Tensor], expected: type[BaseUnlearner]
-) -> BaseUnlearner:
+def _without_net(content: Any, tensors: dict[str, torch.Tensor]) -> BaseUnlearner:
     """Return the unlearner with all of its state but the net."""
     name, classes = content["method"], dict(all_unlearners())
     if not isinstance(name, str) or name not in classes:
@@ -477,10 +467,7 @@ def _without_net(
             f"{name!r} is none of the methods {list(classes)}. It says that it was written by "
             f"grmu_sk {content['versions']['grmu_sk']}."
         )
-    cls = classes[name]
-    if not issubclass(cls, expected):
-        raise PersistenceError(f"it holds a {cls.__name__}, not a {expected.__name__}.")
-    unlearner = cls()
+    unlearner = classes[name]()
     with config_context(enable_metadata_routing=True):
         for method in set(_ROUTED_METHODS) & set(content["routing"]):
             getattr(unlearner, f"set_{method}_request")(**content["routing"][method])

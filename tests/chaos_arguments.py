@@ -26,7 +26,7 @@ from conftest import make_net, make_table
 
 import grmu_sk
 from grmu_sk import audit, metrics, model_selection, scorers
-from grmu_sk.persistence import load
+from grmu_sk.persistence import load, save
 
 FOLDER = Path(tempfile.mkdtemp(prefix="chaos-"))
 SECONDS = 60
@@ -136,7 +136,7 @@ def spoil(value, rng):
 def pickled():
     params = {"max_epochs": 1, "keep_forgotten": True, "random_state": 0}
     unlearner = grmu_sk.FineTuneUnlearner(make_net(max_epochs=1), **params)
-    unlearner.fit(TABLE.X, TABLE.y, TABLE.a).unlearn([2, 9]).save(FOLDER / "model")
+    save(unlearner.fit(TABLE.X, TABLE.y, TABLE.a).unlearn([2, 9]), FOLDER / "model")
     unlearner.predict(TABLE.X)  # leaves the net in evaluation mode
     audit.DeletionLedger(FOLDER / "start.ledger").add(["3", "4"], reason="letter")
     return pickle.dumps(unlearner)
@@ -230,7 +230,10 @@ TARGETS = {
     ),
     "predict_proba": (lambda: of_model("predict_proba", X=TABLE.X.copy()), probabilities),
     "training_rows": (lambda: of_model("training_rows", which="remaining"), None),
-    "save": (lambda: of_model("save", path=FOLDER / "saved"), None),
+    "save": (
+        lambda: (lambda u: (functools.partial(save, u), {"path": FOLDER / "saved"}, u))(fitted()),
+        None,
+    ),
     "load": (lambda: read(lambda path: load(path, make_net()), "model"), finite_model),
     "ledger file": (lambda: read(audit.DeletionLedger, "start.ledger"), None),
     "ledger add": (

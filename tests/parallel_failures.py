@@ -113,7 +113,7 @@ def main(folder):
     with attempts.at("bad request in one", unlearner):
         unlearner.unlearn([N_ROWS] if is_second else FORGET)
     with attempts.at("a ledger", unlearner):
-        unlearner.unlearn(FORGET, ledger=DeletionLedger(folder / f"ledger{int(is_second)}.db"))
+        DeletionLedger(folder / f"ledger{int(is_second)}.db").process(unlearner, FORGET)
     for name, n_reads in {"first reads": 1, "training": 80}.items():
         rows.reads_left = n_reads if is_second else None
         with attempts.at(f"broken disk in {name}", unlearner):

@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import stat
+from functools import partial
 
 import numpy as np
 import pytest
@@ -593,8 +594,8 @@ def test_what_was_done_stays_done_if_its_checkpoint_cannot_be_deleted(
     monkeypatch.setattr(UnlearningCheckpoint, "delete", refuse)
     with pytest.warns(UserWarning, match="could not be deleted .the folder is read-only"):
         if "file" not in way:
-            book = ledger if way == "in memory" else None
-            unlearner.unlearn(SECOND, ledger=book, checkpoint=checkpoint)
+            forget = partial(ledger.process, unlearner) if way == "in memory" else unlearner.unlearn
+            forget(SECOND, checkpoint=checkpoint)
         else:
             ledger.add(SECOND)
             ledger.run_file(model, full_net(), data=given, checkpoint=checkpoint)

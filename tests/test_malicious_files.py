@@ -43,7 +43,7 @@ from grmu_sk.datasets import (
     load_multinli,
     load_waterbirds,
 )
-from grmu_sk.persistence import PersistenceError, load
+from grmu_sk.persistence import PersistenceError, load, save
 
 
 class Payload:
@@ -278,7 +278,7 @@ def test_documents_that_are_too_deep(tmp_path):
         get_preset(tmp_path / "p.toml")
     model = tmp_path / "model"
     table = make_table(40)
-    FineTuneUnlearner(max_epochs=1, random_state=0).fit(table.X, table.y, table.a).save(model)
+    save(FineTuneUnlearner(max_epochs=1, random_state=0).fit(table.X, table.y, table.a), model)
     result = CliRunner().invoke(main, ["report", str(model), "--attacks", str(tmp_path / "e.json")])
     assert result.exit_code == 1 and "is not JSON" in result.output, result.output
 

@@ -663,6 +663,7 @@ class DeletionLedger:
             As in :meth:`run`.
         """
         fitted = unlearner_of(unlearner)
+        fitted._check_parameters()
         refuse_several_processes(fitted.net_, "requests of a ledger")
         checkpoint = _for_requests(checkpoint, ledger=self.path)
         texts = [] if ids is None else id_texts(ids)

@@ -41,7 +41,7 @@ from grmu_sk import (
 )
 from grmu_sk.audit import DeletionLedger, LedgerBusyError, LedgerError, model_hash
 from grmu_sk.audit.ledger_file import LedgerFile
-from grmu_sk.persistence import PersistenceError, load
+from grmu_sk.persistence import PersistenceError, load, save
 
 KEY = b"a key of more than sixteen bytes"
 N_ROWS = 80
@@ -102,7 +102,7 @@ def data():
 
 def fit(folder, method):
     ids = [f"p{row}" for row in range(N_ROWS)]
-    METHODS[method]().fit(**data(), sample_id=ids).save(folder / "model")
+    save(METHODS[method]().fit(**data(), sample_id=ids), folder / "model")
 
 
 def serve(folder, mode, with_checkpoint):

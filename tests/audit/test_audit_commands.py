@@ -12,6 +12,7 @@ from conftest import make_net, make_table
 from grmu_sk import MIUUnlearner
 from grmu_sk.audit import AttackResult
 from grmu_sk.cli import main
+from grmu_sk.persistence import save
 
 NO_LEAK = AttackResult("RMIA AUC", "all", 0.5, 0.4, 0.6, 0.8, "no leak found")
 OPTIONS = ("--test-accuracy", "--worst-group", "--forgotten-groups", "--eo")
@@ -30,9 +31,9 @@ def folder(tmp_path_factory):
     table = make_table(320)
     unlearner = MIUUnlearner(max_epochs=1, tune_updates=(2, 1), random_state=0)
     unlearner.fit(table.X[:200], table.y[:200], table.a[:200])
-    unlearner.save(folder / "before.model")
+    save(unlearner, folder / "before.model")
     forget = np.flatnonzero((table.y[:200] == 1) & (table.a[:200] == 0))[:6]
-    unlearner.unlearn(forget).save(folder / "after.model")
+    save(unlearner.unlearn(forget), folder / "after.model")
     for name, rows in (("training", slice(0, 200)), ("test", slice(200, 320))):
         np.savez(folder / name, X=table.X[rows], y=table.y[rows], groups=table.a[rows])
     (folder / "rows.txt").write_text("\n".join(map(str, forget)))
@@ -108,7 +109,7 @@ def test_names_do_not_steer_the_terminal(tmp_path):
     name = "\x1b]0;owned\x07\x9b2J\u202eeht"
     groups = np.array(["kept é", name])[make_table(60).a]
     unlearner, table = fitted(60, groups=groups)
-    unlearner.save(tmp_path / "model")
+    save(unlearner, tmp_path / "model")
     np.savez(tmp_path / "training", X=table.X, y=table.y, groups=groups)
     data = "preflight", tmp_path / "model", "--training", tmp_path / "training.npz", "--forget"
     (tmp_path / "rows").write_text("3")
@@ -124,7 +125,7 @@ def test_own_net(tmp_path, monkeypatch):
     )
     (tmp_path / "my_net.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    fitted(200, make_net())[0].save(tmp_path / "model")
+    save(fitted(200, make_net())[0], tmp_path / "model")
     for name in ("build", "net"):
         command = "report", tmp_path / "model", "--net", f"my_net:{name}"
         run(*command, "--out", tmp_path / "r.html")

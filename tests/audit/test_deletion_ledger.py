@@ -17,6 +17,7 @@ from grmu_sk.audit import (
     ledger_file,
     model_hash,
 )
+from grmu_sk.persistence import load, save
 
 KEY = b"sixteen bytes or more"
 IDS = [f"person-{row}" for row in range(160)]
@@ -134,8 +135,8 @@ def test_ids_are_rows_by_another_name(fitted, data, tmp_path):
     fitted.unlearn(ids=["person-41", "person-40"])
     assert same_weights(fitted, by_rows)
     assert by_rows.unlearn(ids=[40, "41"]).forget_idx_.tolist() == [40, 41], "numbers by default"
-    fitted.save(tmp_path / "model")
-    loaded = RetrainUnlearner.load(tmp_path / "model", make_net())
+    save(fitted, tmp_path / "model")
+    loaded = load(tmp_path / "model", make_net())
     assert loaded._sample_ids.rows_of(["person-41", "person-9"]).tolist() == [9, 41]
     assert fitted.get_metadata_routing().fit.requests["sample_id"] is True
     with pytest.raises(ValueError, match="'nobody': no row of fit has this id"):
@@ -182,10 +183,10 @@ def test_what_was_done_is_written_down(fitted, ledger):
 
 def test_old_copy_forgets_again(fitted, ledger, tmp_path, data):
     """Someone restores a model from before: the rows do not stay."""
-    fitted.save(tmp_path / "old")
+    save(fitted, tmp_path / "old")
     ledger.process(fitted, ["person-40"])
     assert ledger.returned_rows(fitted).tolist() == []
-    old = RetrainUnlearner.load(tmp_path / "old", make_net(max_epochs=1))
+    old = load(tmp_path / "old", make_net(max_epochs=1))
     assert ledger.returned_rows(old).tolist() == [40]
     ledger.process(Pipeline([("unlearner", old)]), ["person-41"], **data)
     assert old.forget_idx_.tolist() == [40, 41]
@@ -234,13 +235,13 @@ def test_done_means_that_every_named_row_is_forgotten(fitted, kind, order, reque
 
 def test_forgotten_ids_leave_the_model_if_the_ledger_is_hashed(fitted, hashed, data, tmp_path):
     path, net = tmp_path / "model", make_net(max_epochs=1)
-    fitted.unlearn(ids=["person-41"]).save(path)
+    save(fitted.unlearn(ids=["person-41"]), path)
     assert b"person-41" in path.read_bytes(), "control"
     hashed.add(["person-40"])
     assert hashed.run_file(path, net, data=data) == [1]
     raw = path.read_bytes()
     assert b'"person-40"' not in raw and b'"person-41"' not in raw and b'"person-42"' in raw
-    loaded = RetrainUnlearner.load(path, net)
+    loaded = load(path, net)
     assert loaded.forget_idx_.tolist() == [40, 41]
     with pytest.raises(ValueError, match="The ids of 2 forgotten rows were dropped"):
         loaded.unlearn(ids=["person-40"])
@@ -249,7 +250,7 @@ def test_forgotten_ids_leave_the_model_if_the_ledger_is_hashed(fitted, hashed, d
     knows_hashes = FineTuneUnlearner(net, max_epochs=1, random_state=0)
     knows_hashes.fit(**data, sample_id=hashed.tokens(IDS))
     hashed.process(knows_hashes, ["person-42"])
-    knows_hashes.save(path)
+    save(knows_hashes, path)
     assert knows_hashes.forget_idx_.tolist() == [40, 42] and b"person" not in path.read_bytes()
 
 
@@ -272,7 +273,7 @@ def test_interrupted_in_memory_is_carried_out_later(fitted, ledger, monkeypatch)
 @pytest.mark.parametrize("given", [[[]], "X", 3, lambda _: [1]])
 def test_data_that_is_no_mapping(fitted, ledger, data, tmp_path, given):
     path, net = tmp_path / "model", make_net(max_epochs=1)
-    fitted.save(path)
+    save(fitted, path)
     before = path.read_bytes()
     ledger.add(["person-1"])
     with pytest.raises(TypeError, match=r"data must be a mapping.*or a function"):

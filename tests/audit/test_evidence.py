@@ -30,6 +30,7 @@ from grmu_sk.audit import (
     read_evidence,
     write_report,
 )
+from grmu_sk.persistence import load, save
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\u202e</style><script>alert(2)</script>{{ 711*11 }}"
 ATTACKS = [
@@ -132,8 +133,8 @@ def test_request_and_method(model, evidence, tmp_path):
     assert (method["name"], method["seed"], method["parameters"]["max_epochs"]) == ("miu", 0, "1")
     phases = [run["phase"] for run in method["history"]]
     assert phases[0] == "fit" and len(phases) > 1
-    model.save(tmp_path / "model")
-    loaded = type(model).load(tmp_path / "model", make_net())
+    save(model, tmp_path / "model")
+    loaded = load(tmp_path / "model", make_net())
     assert build_evidence(loaded)["group_mix"] is None
     again = build_evidence(loaded, training=TRAIN[1:])
     assert again["group_mix"] == evidence["group_mix"]

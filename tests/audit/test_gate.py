@@ -20,6 +20,7 @@ from grmu_sk.audit import (
     scan_residue,
 )
 from grmu_sk.audit.scores import Score
+from grmu_sk.persistence import load, save
 
 FORGET = [40, 41, 50]
 NO_LEAK = AttackResult("RMIA AUC", "all", 0.5, 0.4, 0.6, 0.8, "no leak found")
@@ -165,8 +166,8 @@ def test_kept_out_of_service_until_a_request_passes(tmp_path):
     after = dict(vars(unlearner))
     assert "Test accuracy" in after.pop("_out_of_service")
     assert after.keys() == before.keys() and all(after[name] is before[name] for name in before)
-    unlearner.save(tmp_path / "model")
-    loaded = type(unlearner).load(tmp_path / "model", make_net())
+    save(unlearner, tmp_path / "model")
+    loaded = load(tmp_path / "model", make_net())
     for copy in (unlearner, pickle.loads(pickle.dumps(unlearner)), loaded):
         for use in (copy.predict, copy.predict_proba):
             with pytest.raises(RuntimeError, match="out of service"):

@@ -231,7 +231,7 @@ def test_a_lease_is_held_by_one_whoever_looks_at_its_file(ledger, table, net):
 def test_two_ledgers_do_not_undo_each_other(table, net, tmp_path):
     """Both load the model with all rows; who saves last would bring the other's row back."""
     model, data = tmp_path / "model", {"X": table.X, "y": table.y, "groups": table.a}
-    grmu_sk.NoOpUnlearner(net, random_state=0).fit(**data).save(model)
+    grmu_sk.persistence.save(grmu_sk.NoOpUnlearner(net, random_state=0).fit(**data), model)
     mine, other = DeletionLedger(tmp_path / "mine"), DeletionLedger(tmp_path / "other")
     mine.add([3])
     other.add([7])
@@ -276,6 +276,7 @@ from skorch import NeuralNetClassifier
 from grmu_sk import NoOpUnlearner
 from grmu_sk.audit import DeletionLedger, LedgerWriteError
 from grmu_sk.nets import MLP
+from grmu_sk.persistence import save
 
 def refused(action, n_bytes, kind=LedgerWriteError):
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
@@ -296,7 +297,7 @@ net = NeuralNetClassifier(
     criterion=torch.nn.CrossEntropyLoss,
 )
 data = {"X": np.eye(2, dtype=np.float32)[[0, 1] * 5], "y": [0, 1] * 5, "groups": [0] * 5 + [1] * 5}
-NoOpUnlearner(net, random_state=0).fit(**data).save(model)
+save(NoOpUnlearner(net, random_state=0).fit(**data), model)
 before = model.read_bytes()
 refused(lambda: ledger.run_file(model, net, data=data), len(before) // 2, OSError)
 assert model.read_bytes() == before

@@ -9,6 +9,7 @@ from conftest import make_net
 from grmu_sk import RetrainUnlearner
 from grmu_sk.audit import DeletionLedger, model_hash
 from grmu_sk.cli import main
+from grmu_sk.persistence import load, save
 
 MODULE = """
 import numpy as np
@@ -47,12 +48,12 @@ def fitted(table):
 @pytest.fixture
 def expected(fitted):
     """What the model has to be in the end."""
-    fitted.save("model")
+    save(fitted, "model")
     return model_hash(fitted.unlearn([40, 41]))
 
 
 def loaded():
-    return RetrainUnlearner.load("model", make_net(max_epochs=1))
+    return load("model", make_net(max_epochs=1))
 
 
 def save_csv(table, rows):
@@ -195,7 +196,7 @@ def test_a_csv_file_is_read_as_the_types_of_fit(folder, table, labels, attribute
     groups = pd.DataFrame([attributes[a] for a in table.a])
     groups.columns = [f"attribute {place}" for place in range(groups.shape[1])]
     unlearner = RetrainUnlearner(make_net(max_epochs=1), random_state=0)
-    unlearner.fit(X, y, groups, sample_id=ids).save("model")
+    save(unlearner.fit(X, y, groups, sample_id=ids), "model")
     frame = pd.DataFrame(X, columns=list("abcd")).assign(label=y, person=ids).join(groups)
     frame.sample(frac=1, random_state=0).to_csv("data.csv", index=False)
     DeletionLedger("ledger").add(["NA"])

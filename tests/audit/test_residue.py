@@ -19,6 +19,7 @@ from torch.utils.data import WeightedRandomSampler
 
 from grmu_sk import FineTuneUnlearner, SCRUBUnlearner
 from grmu_sk.audit import Finding, ResidueScan, residue_places, scan_residue
+from grmu_sk.persistence import save
 from grmu_sk.unlearners import all_unlearners
 
 FORGET = [3, 7, 9]
@@ -345,7 +346,7 @@ def test_every_method(method, tmp_path):
     rows, known = table.X[FORGET], {"forget_idx": FORGET, "n_rows": table.n}
     before = scan_residue(unlearner, rows, original, **known)
     assert kinds(before) == {"forgotten row", "original weights"}, "the scan must see both"
-    unlearner.save(tmp_path / ".model.1.tmp")  # what a save leaves that is killed
+    save(unlearner, tmp_path / ".model.1.tmp")  # what a save leaves that is killed
     (tmp_path / "model").touch()
     for place in (tmp_path, tmp_path / "model"):
         assert kinds(scan_residue(place, rows, original, **known)) == {"original weights"}
@@ -353,7 +354,7 @@ def test_every_method(method, tmp_path):
     unlearner.unlearn(FORGET)
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(unlearner))
     joblib.dump(unlearner, tmp_path / "model.joblib", compress=1)
-    unlearner.save(tmp_path / "model.safetensors")
+    save(unlearner, tmp_path / "model.safetensors")
     torch.save(unlearner.net_.module_.state_dict(), tmp_path / "model.pt")
     allowed = method._keeps_weights or method._keeps_unaffected_weights
     for place in (unlearner, tmp_path):
@@ -376,11 +377,11 @@ def test_rows_that_the_user_keeps(file):
     scan = scan_residue(unlearner, table.X[FORGET])
     assert kinds(scan) == {"forgotten row"}
     assert any("history" in finding.place for finding in scan)
-    unlearner.save(file)
+    save(unlearner, file)
     assert kinds(scan_residue(file, table.X[FORGET])) == {"forgotten row"}
     unlearner, table = fitted(keep_forgotten=True)
     unlearner.unlearn(FORGET)
-    unlearner.save(file)
+    save(unlearner, file)
     assert scan_residue(file, table.X) == [], "a saved file never holds rows"
     assert scan_residue(unlearner, table.X[FORGET])[0].rows == tuple(FORGET)
 

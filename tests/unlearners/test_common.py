@@ -8,6 +8,7 @@ from conftest import make_net, make_table, same_weights
 
 from grmu_sk import FineTuneUnlearner
 from grmu_sk.nets import SmallCNN
+from grmu_sk.persistence import load, save
 from grmu_sk.unlearners import all_unlearners
 from grmu_sk.utils.estimator_checks import parametrize_with_checks
 
@@ -42,12 +43,9 @@ def test_history_names_the_epochs_of_fit(method, table):
 @every_method
 def test_file_round_trip(method, table, tmp_path):
     unlearner = make(method).fit(table.X, table.y, table.a).unlearn(FIRST)
-    unlearner.save(tmp_path / "model.grmu")
-    loaded = method.load(tmp_path / "model.grmu", make_net())
+    save(unlearner, tmp_path / "model.grmu")
+    loaded = load(tmp_path / "model.grmu", make_net())
     assert same_weights(unlearner, loaded)
-    other = next(cls for _, cls in all_unlearners() if not issubclass(method, cls))
-    with pytest.raises(ValueError, match=f"holds a {method.__name__}, not a {other.__name__}"):
-        other.load(tmp_path / "model.grmu", make_net())
 
 
 @every_method

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from grmu_sk import FineTuneUnlearner, MIUUnlearner, RetrainUnlearner
-from grmu_sk.persistence import load
+from grmu_sk.persistence import load, save
 from grmu_sk.unlearners import all_unlearners
 
 FORGET = [40, 41, 50]
@@ -161,7 +161,7 @@ def test_copy_that_predicts_otherwise_is_refused(table):
 def test_file_of_a_net_that_was_changed(table, tmp_path):
     net = changed_net(table, new_head)
     unlearner = FineTuneUnlearner(FrozenEstimator(net), random_state=0)
-    unlearner.fit(table.X, table.y, table.a).unlearn(FORGET).save(tmp_path / "model")
+    save(unlearner.fit(table.X, table.y, table.a).unlearn(FORGET), tmp_path / "model")
     same = changed_net(table, new_head)
     again = load(tmp_path / "model", same)
     assert np.array_equal(again.predict_proba(table.X), unlearner.predict_proba(table.X))
