@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 COLUMNS = ["dataset", "ratio", "seed", "method", "reweight", "metric", "value"]
@@ -58,26 +57,6 @@ def make_benchmark_results(seeds=2, ratios=(0.5,)):
                 rows += [(*setting, *model, name, value) for name, value in values.items()]
     columns = ["dataset", "forget", "ratio", "seed", "selection", "method", "reweight", "variant"]
     return pd.DataFrame(rows, columns=[*columns, "metric", "value"])
-
-
-def rendered(figure):
-    """Draw the figure; return its pixels: (row from the top, column, RGB) in [0, 255]."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
-
-
-def colors_near(pixels, ax, x, y, *, radius=4):
-    """Return the colours around a place in data coordinates."""
-    column, row = ax.transData.transform((x, y))
-    row = pixels.shape[0] - 1 - row
-    rows, columns = (slice(round(c) - radius, round(c) + radius + 1) for c in (row, column))
-    return pixels[rows, columns].reshape(-1, 3)
-
-
-def shows(colors, color, *, tolerance=30):
-    """Tell whether a colour is among these pixels."""
-    wanted = 255 * np.array(to_rgb(color))
-    return bool((np.abs(colors - wanted).max(axis=1) <= tolerance).any())
 
 
 def drawn_texts(figure):
