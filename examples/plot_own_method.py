@@ -57,7 +57,7 @@ print(UniformUnlearner.__doc__[:330], "...")
 # Does it keep the promises of every method? Among them: equal seeds give equal bits, requests add
 # up, nothing of a forgotten row is left in the object or its files, a fault leaves the object as
 # it was. A broken promise raises, and says which.
-from grmu_sk.utils.estimator_checks import check_unlearner
+from grmu_sk.testing import check_unlearner
 
 check_unlearner(UniformUnlearner(max_epochs=2, lr=0.01))
 print("All promises hold.")

@@ -77,7 +77,10 @@ class WithParameters:
             for name, kind in get_annotations(cls).items()
             if isinstance(vars(cls).get(name), Field)
         }
-        fields = dataclass(cls, kw_only=True, eq=False, repr=False).__dataclass_fields__  # type: ignore[attr-defined]
+        # who adds none keeps the constructor of the base class, which may be written by hand
+        is_new = bool(cls.__annotations__) or len(cls.__bases__) > 1
+        made = dataclass(cls, kw_only=True, eq=False, repr=False, init=is_new)
+        fields = made.__dataclass_fields__  # type: ignore[attr-defined]
         constraints = {  # what scikit-learn's ``_validate_params`` reads
             name: list(declared.metadata["allowed"])
             for name, declared in fields.items()

@@ -178,7 +178,7 @@ GROUPS = [
             Part("Mutual information", "grmu_sk", ("MINE",)),
             Part("Parts of MINE", "grmu_sk.mutual_information"),
             Part("Registry", "grmu_sk.unlearners", ("all_unlearners",)),
-            Part("Checks", "grmu_sk.utils.estimator_checks"),
+            Part("Checks", "grmu_sk.testing"),
         ],
     ),
     (

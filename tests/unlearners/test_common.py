@@ -1,22 +1,33 @@
-"""The contract that every registered method keeps. A new method is tested without an edit here."""
+"""What every registered method keeps. A new method is tested without an edit here."""
 
 import pickle
 
 import numpy as np
 import pytest
-from conftest import make_net, make_table, same_weights
+import torch
+from conftest import EVERY_METHOD, make_net, make_table, same_weights, weights_of
+from skorch import NeuralNetBinaryClassifier
+from torch import nn
 
 from grmu_sk import FineTuneUnlearner
-from grmu_sk.nets import SmallCNN
+from grmu_sk.nets import MLP, SmallCNN
 from grmu_sk.persistence import load, save
+from grmu_sk.testing import check_unlearner
 from grmu_sk.unlearners import all_unlearners
-from grmu_sk.utils.estimator_checks import parametrize_with_checks
 
-METHODS = [pytest.param(cls, id=name) for name, cls in all_unlearners()]
+METHODS = dict(all_unlearners())
 SHORT = {"max_epochs": 2, "forget_epochs": 1, "tune_updates": (3, 2)}
 FIRST = [40, 41, 50]
-
-every_method = pytest.mark.parametrize("method", METHODS)
+#: Checks of what the base class does by itself. These methods, of which some have a ``fit`` or a
+#: net of their own, stand for all there; ``make test-all`` runs every check of every method.
+OF_THE_BASE = """
+    check_common_parameters check_not_fitted check_inputs_are_not_modified check_metadata_routing
+    check_mask_rows_and_fit_agree check_requests_are_idempotent check_empty_request check_bad_fit
+    check_bad_requests check_wrong_number_of_outputs check_labels_of_any_kind check_images
+    check_kinds_of_input check_keep_forgotten check_unstored_data check_no_trace_in_saved_file
+    check_frozen_net_is_not_trained check_given_parts_are_copied check_default_net
+""".split()  # noqa: SIM905
+STAND_FOR_ALL = ("fine_tune", "miu", "sisa")
 
 
 def make(method, net=None, **kwargs):
@@ -26,52 +37,155 @@ def make(method, net=None, **kwargs):
     return method(make_net() if net is None else net, random_state=0, **{**short, **kwargs})
 
 
-@parametrize_with_checks([make(cls) for _, cls in all_unlearners()])
+def has(*names):
+    """The names of methods that have these parameters."""
+    return [name for name, cls in METHODS.items() if set(names) <= set(cls._get_param_names())]
+
+
+def contract():
+    for name, method in METHODS.items():
+        for unlearner, check in check_unlearner(make(method), generate_only=True):
+            what = check.__name__
+            if EVERY_METHOD or name in STAND_FOR_ALL or what not in OF_THE_BASE:
+                yield pytest.param(unlearner, check, id=f"{name}-{what}")
+
+
+@pytest.mark.parametrize(("unlearner", "check"), contract())
 def test_unlearner_check(unlearner, check):
     check(unlearner)
 
 
-# what is promised of the package's own methods alone ---------------------------------------------
+def test_names_of_checks():
+    known = {check.__name__ for _, check in check_unlearner(make(FineTuneUnlearner), True)}
+    assert set(OF_THE_BASE) < known and set(STAND_FOR_ALL) < set(METHODS)
 
 
-@every_method
-def test_history_names_the_epochs_of_fit(method, table):
-    history = make(method).fit(table.X, table.y, table.a).history_
-    assert history[:, ("epoch", "phase")] == [(1, "fit"), (2, "fit"), (3, "fit")]
+# settings of the run -----------------------------------------------------------------------------
+
+#: How many batches of ten rows the last phase has, if it is not over the 157 remaining rows.
+N_BATCHES = {"gradient_ascent": 1, "boundary_shrink": 1, "boundary_expand": 1}
+N_BATCHES |= {"scrub": 2, "bad_teacher": 5}  # one has a size for the rest, one takes a part of it
 
 
-@every_method
-def test_file_round_trip(method, table, tmp_path):
-    unlearner = make(method).fit(table.X, table.y, table.a).unlearn(FIRST)
-    save(unlearner, tmp_path / "model.grmu")
-    loaded = load(tmp_path / "model.grmu", make_net())
-    assert same_weights(unlearner, loaded)
+@pytest.mark.parametrize("name", has("lr", "batch_size"))
+def test_learning_rate_and_batch_size_are_of_the_run_only(name, table):
+    runs = [
+        make(METHODS[name], lr=lr, batch_size=10).fit(table.X, table.y, table.a).unlearn(FIRST)
+        for lr in (0.001, 0.01)
+    ]
+    assert not same_weights(*runs)
+    assert runs[0].history_[-1, "train_batch_count"] == N_BATCHES.get(name, 16)
+    assert (runs[0].net_.lr, runs[0].net_.batch_size) == (0.05, 32)
 
 
-@every_method
-def test_nan_loss_names_the_place(method, table):
-    unlearner = make(method).fit(table.X, table.y, table.a)
-    before = pickle.dumps(unlearner)
-    held = unlearner._data.X.copy()
-    unlearner._data.X[:] = np.nan
-    if method._changes_net:
-        with pytest.raises(FloatingPointError, match=r"in phase '\w+', epoch \d+, batch \d+"):
-            unlearner.unlearn(FIRST)
-    unlearner._data.X[:] = held
-    assert pickle.dumps(unlearner) == before
+#: Others put the weights into a formula, or draw from a shard: see their own tests.
+DRAWING = sorted({*has("reweight")} - {"influence", "ssd", "sisa"})
 
 
-@every_method
-def test_whole_group_leaves_reweight_nothing_to_sample(method, table):
-    if "reweight" not in method._get_param_names():
-        return
+@pytest.mark.parametrize("name", DRAWING)
+def test_reweight_draws_as_many_rows_with_replacement(name, table, row_spy):
+    params = {"max_epochs": 1, "retaining": True, "retain_share": 1.0}
+    params = {key: value for key, value in params.items() if name in has(key)}
+    for reweight in (False, True):
+        unlearner = make(METHODS[name], make_net(max_epochs=1), reweight=reweight, **params)
+        unlearner.fit(table.X, table.y, table.a)
+        row_spy.clear()
+        unlearner.unlearn(FIRST)
+        phases = {"retain", "retrain", "forget_retain", "teach"}
+        drawn = np.concatenate([rows for phase, rows in row_spy.seen if phase in phases])
+        drawn = drawn[~np.isin(drawn, FIRST)]
+        assert len(drawn) == table.n - len(FIRST)
+        assert (len(set(drawn)) < len(drawn)) == reweight
+
+
+@pytest.mark.parametrize("name", has("reweight"))
+def test_whole_group_leaves_reweight_nothing_to_sample(name, table):
     group = np.flatnonzero((table.y == 1) & (table.a == 0))
-    unlearner = make(method, reweight=True).fit(table.X, table.y, table.a)
+    unlearner = make(METHODS[name], reweight=True).fit(table.X, table.y, table.a)
     before = pickle.dumps(unlearner)
     with pytest.raises(ValueError, match=r"nothing to sample for the group\(s\) \[\(1, 0\)\]"):
         unlearner.unlearn(group)
     assert pickle.dumps(unlearner) == before
-    make(method, reweight=False).fit(table.X, table.y, table.a).unlearn(group)
+    make(METHODS[name], reweight=False).fit(table.X, table.y, table.a).unlearn(group)
+
+
+# other nets --------------------------------------------------------------------------------------
+
+
+class Probabilities(MLP):
+    """Returns probabilities, as NLLLoss nets of skorch do."""
+
+    def forward(self, X):
+        return torch.softmax(super().forward(X), dim=1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_probabilities_and_logits_agree(name, table):
+    sizes = {"module__n_features": 4, "module__hidden": (16,)}
+    found = [
+        make(METHODS[name], net).fit(table.X, table.y, table.a).unlearn(FIRST)
+        for net in (make_net(Probabilities, criterion=nn.NLLLoss, **sizes), make_net())
+    ]
+    for one, other in zip(*map(weights_of, found), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_single_logit(name, table):
+    options = {"lr": 0.5, "max_epochs": 8, "train_split": None, "verbose": 0}
+    net = NeuralNetBinaryClassifier(MLP, module__n_features=4, module__n_classes=1, **options)
+    is_new = "retrain" in name or name == "eu_k"  # and has to learn again
+    params = {"lr": 0.01} if name in has("lr") and not is_new else {}
+    params |= {"max_epochs": 8} if "retrain" in name and name in has("max_epochs") else {}
+    unlearner = make(METHODS[name], net, **params)
+    unlearner.fit(table.X, table.y, table.a).unlearn(FIRST)
+    assert unlearner.score(table.X, table.y) > 0.6
+
+
+@pytest.mark.parametrize("name", ["bad_teacher", "boundary_shrink", "miu", "scrub"])
+def test_stored_and_repeated_answers_of_the_original_agree(name, table, monkeypatch):
+    stored = make(METHODS[name]).fit(table.X, table.y, table.a).unlearn(FIRST)
+    monkeypatch.setattr("grmu_sk.rows.TrainingRows.is_augmented", True)
+    repeated = make(METHODS[name]).fit(table.X, table.y, table.a).unlearn(FIRST)
+    for one, other in zip(weights_of(stored), weights_of(repeated), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["influence", "ssd"])
+def test_one_step_leaves_statistics_of_batch_norm(name, image_net):
+    images = make_table(n_rows=96, images=True)
+    params = {"selection_weighting": 0.1} if name == "ssd" else {}
+    unlearner = make(METHODS[name], image_net, **params).fit(images.X, images.y, images.a)
+    norm = unlearner.net_.module_.features[1]
+    before = norm.running_mean.clone(), norm.num_batches_tracked.item(), norm.weight.clone()
+    unlearner.unlearn([40, 41])
+    norm = unlearner.net_.module_.features[1]
+    assert torch.equal(before[0], norm.running_mean)
+    assert before[1] == norm.num_batches_tracked.item()
+    assert not torch.equal(before[2], norm.weight)
+
+
+class Odd(nn.Module):
+    def forward(self, scores, y):
+        return nn.functional.cross_entropy(scores, y)
+
+
+@pytest.mark.parametrize("name", ["influence", "group_dro"])
+def test_criterion_without_reduction_is_refused(name, table):
+    unlearner = make(METHODS[name], make_net(criterion=Odd)).fit(table.X, table.y, table.a)
+    with pytest.raises(TypeError, match="Odd has no 'reduction'"):
+        unlearner.unlearn(FIRST)
+
+
+# what one method shows ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_file_round_trip(name, table, tmp_path):
+    unlearner = make(METHODS[name]).fit(table.X, table.y, table.a).unlearn(FIRST)
+    save(unlearner, tmp_path / "model.grmu")
+    loaded = load(tmp_path / "model.grmu", make_net())
+    assert type(loaded) is METHODS[name] and same_weights(unlearner, loaded)
 
 
 EMPTY = {
@@ -89,23 +203,11 @@ def test_a_request_of_no_rows_changes_nothing(kind, table):
     with pytest.warns(UserWarning, match="forget is empty"):
         unlearner.unlearn(EMPTY[kind])
     assert pickle.dumps(unlearner) == before
-
-
-def test_numbers_of_another_kind_are_refused_even_if_there_are_none(table):
-    unlearner = make(FineTuneUnlearner).fit(table.X, table.y, table.a)
     with pytest.raises(ValueError, match="row numbers must be integers"):
         unlearner.unlearn(np.array([], dtype=complex))
 
 
-@every_method
-def test_images_and_batch_norm(method, image_net):
-    table = make_table(n_rows=96, images=True)
-    unlearner = make(method, image_net).fit(table.X, table.y, table.a).unlearn([40, 41])
-    assert unlearner.score(table.X, table.y) > 0.5
-
-
-@every_method
-def test_default_net_of_images_is_convolutional(method):
+def test_default_net_of_images_is_convolutional():
     images = make_table(n_rows=80, images=True)
-    unlearner = make(method).set_params(estimator=None).fit(images.X, images.y, images.a)
+    unlearner = FineTuneUnlearner(random_state=0).fit(images.X, images.y, images.a)
     assert any(isinstance(layer, SmallCNN) for layer in unlearner.net_.module_.modules())

@@ -25,8 +25,8 @@ from grmu_sk import (
     SubsampleRetrainUnlearner,
 )
 from grmu_sk.audit import AcceptanceGate
+from grmu_sk.testing import holds
 from grmu_sk.training import fresh_net
-from grmu_sk.utils._check_tools import holds
 
 FORGET = [40, 41, 50]
 FRESH = [
@@ -83,6 +83,12 @@ WAYS = {
 ways = pytest.mark.parametrize("way", WAYS)
 
 
+def every_way_and_method(methods):
+    """Every way with retraining, and every method with one way."""
+    pairs = [(methods[0], way) for way in WAYS] + [(method, "list") for method in methods[1:]]
+    return pytest.mark.parametrize(("method", "way"), pairs)
+
+
 class Start(Callback):
     """Notes the weights with which training starts."""
 
@@ -100,8 +106,7 @@ def given_net(way, **params):
     return net, backbone, backbone.weight.detach().clone()
 
 
-@ways
-@pytest.mark.parametrize("method", FRESH[:5])
+@every_way_and_method(FRESH[:5])
 def test_retraining_starts_from_what_was_given(table, method, way):
     net, backbone, given = given_net(way)
     unlearner = method(net, random_state=0).fit(table.X, table.y, table.a)
@@ -113,8 +118,7 @@ def test_retraining_starts_from_what_was_given(table, method, way):
     assert torch.equal(backbone.weight, given)
 
 
-@ways
-@pytest.mark.parametrize("method", FRESH)
+@every_way_and_method(FRESH)
 def test_the_weights_that_come_out_do_not_depend_on_the_rows_to_forget(table, method, way):
     """With ``forget`` in ``fit`` a method that draws its start anew must not have seen the rows."""
     if not method._needs_trained_net or method is SISAUnlearner:

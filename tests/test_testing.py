@@ -11,12 +11,11 @@ import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
-from grmu_sk import FineTuneUnlearner
+from grmu_sk import FineTuneUnlearner, testing
 from grmu_sk.base import BaseUnlearner
 from grmu_sk.rows import map_tensors
+from grmu_sk.testing import check_unlearner, parametrize_with_checks
 from grmu_sk.training import Phase, fresh_net, train
-from grmu_sk.utils import estimator_checks
-from grmu_sk.utils.estimator_checks import check_unlearner, parametrize_with_checks
 
 
 class Retrain(BaseUnlearner):
@@ -78,7 +77,7 @@ class OwnLoop(BaseUnlearner):
         net.module_.zero_grad()
         loss.backward()
         with torch.no_grad():
-            for weight in net.module_.parameters():
+            for weight in filter(lambda weight: weight.requires_grad, net.module_.parameters()):
                 weight -= sign * self.step * weight.grad
                 weight.grad = None
         return float(loss.detach())
@@ -378,6 +377,7 @@ class DeclaresToKeepWeights(Retrain):
     _keeps_weights = True
 
 
+READ = "check_forgotten_rows_are_read_where_declared"
 FOUND_BY = [
     (LacksAParameter, "check_common_parameters", "does not take ['keep_forgotten']"),
     (ReturnsNothing, "check_unlearn_remembers_rows", "does not return the object itself"),
@@ -398,17 +398,9 @@ FOUND_BY = [
     (IsNotCumulative, "check_requests_are_cumulative", "rows that were forgotten before"),
     (ForgetsEarlierRequests, "check_requests_are_cumulative", "lacks rows of one of them"),
     (UnlearnsTwice, "check_requests_are_idempotent", "changed the weights"),
-    (
-        TrainsOnForgottenRows,
-        "check_forgotten_rows_are_read_where_declared",
-        "phase(s) ['retain']",
-    ),
-    (
-        ReadsForgottenRowsBesidesTheLoader,
-        "check_forgotten_rows_are_read_where_declared",
-        "phase(s) ['setup']",
-    ),
-    (DeclaresTooLittle, "check_forgotten_rows_are_read_where_declared", "phase(s) ['setup']"),
+    (TrainsOnForgottenRows, READ, "phase(s) ['retain']"),
+    (ReadsForgottenRowsBesidesTheLoader, READ, "phase(s) ['setup']"),
+    (DeclaresTooLittle, READ, "phase(s) ['setup']"),
     (DoesNotUnlearn, "check_nothing_changed_is_said", "says nothing"),
     (KeepsRows, "check_no_trace_of_forgotten_rows", "row 40 is still in the pickle"),
     (KeepsRowsAsDoubles, "check_no_trace_of_forgotten_rows", "row 40 is still in the pickle"),
@@ -424,7 +416,7 @@ FOUND_BY = [
     (AcceptsAnyRow, "check_bad_requests", "should raise IndexError"),
     (MarksBeforeItIsDone, "check_bad_requests", "the request [160] changed the object"),
     (AcceptsNaN, "check_nan_loss", "does not raise FloatingPointError"),
-    (IsHalfFinishedOnError, "check_interruption", "Ctrl-C at read 1 of 2 changed"),
+    (IsHalfFinishedOnError, "check_interruption", "Ctrl-C at read 1 of"),
     (SwallowsCtrlC, "check_interruption", "is swallowed"),
     (CountsBesideTheNet, "check_resumption", "gives other weights"),
     (PredictsPositions, "check_labels_of_any_kind", "other labels"),
@@ -442,7 +434,7 @@ def test_a_third_partys_unlearner_passes(unlearner, check):
 def test_each_mistake_is_found(broken, check, message):
     # the same check has nothing against the method without the mistake, see above
     with pytest.raises(AssertionError, match=f"^{broken.__name__}: .*{re.escape(message)}"):
-        getattr(estimator_checks, check)(broken.__name__, broken())
+        getattr(testing, check)(broken())
 
 
 # how they are run --------------------------------------------------------------------------------
@@ -452,10 +444,10 @@ def test_all_checks_are_generated_and_importable():
     unlearner = Retrain()
     pairs = list(check_unlearner(unlearner, generate_only=True))
     assert all(one is unlearner for one, _ in pairs)
-    names = [check.func.__name__ for _, check in pairs]
-    written = [name for name in dir(estimator_checks) if name.startswith("check_")]
-    assert sorted(names) == sorted({*written} - {"check_unlearner"})
-    assert all(check.func.__doc__ for _, check in pairs)
+    names = [check.__name__ for _, check in pairs]
+    written = {name for name in dir(testing) if name.startswith("check_")}
+    assert sorted(names) == sorted(written - {"check_unlearner"})
+    assert len(names) > 38 and all(check.__doc__ for _, check in pairs)
 
 
 def test_the_first_mistake_is_raised():
@@ -483,7 +475,7 @@ def test_without_pytest():
     code = (
         "import sys; sys.modules['pytest'] = None\n"
         "from grmu_sk import NoOpUnlearner\n"
-        "from grmu_sk.utils.estimator_checks import check_unlearner\n"
+        "from grmu_sk.testing import check_unlearner\n"
         "for unlearner, check in list(check_unlearner(NoOpUnlearner(), generate_only=True))[:5]:\n"
         "    check(unlearner)"
     )
