@@ -93,14 +93,6 @@ def test_kinds_of_inputs(table, tmp_path, which, keep, kind):
     np.testing.assert_allclose(unlearner.predict_proba(found.X), expected, rtol=1e-6)
 
 
-def test_nothing_was_forgotten(table):
-    unlearner = make(keep_forgotten=False).fit(table.X, table.y)
-    assert len(unlearner.training_rows("forgotten").y) == 0
-    everything = unlearner.training_rows("all")
-    np.testing.assert_array_equal(everything.y, table.y)
-    assert everything.groups is None
-
-
 def test_without_rows(table):
     with pytest.raises(NotFittedError):
         make().training_rows()

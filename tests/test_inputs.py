@@ -14,7 +14,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch import NeuralNetClassifier
 from skorch.callbacks import Checkpoint
 from torch import nn
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
@@ -22,8 +22,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms import ToTensor
 
-from grmu_sk import MIUUnlearner, RetrainUnlearner
-from grmu_sk.nets import MLP, SmallCNN
+from grmu_sk import MIUUnlearner
+from grmu_sk.nets import SmallCNN
 
 SHORT = {"max_epochs": 2, "forget_epochs": 1, "tune_updates": (3, 2), "random_state": 0}
 FORGET = [40, 41, 50]
@@ -141,17 +141,6 @@ def test_categorical_attribute_with_missing_values(table):
         miu().fit(table.X, table.y, sex)
 
 
-def test_intersection_of_categorical_and_numeric_columns(table):
-    groups = pd.DataFrame(
-        {"sex": pd.Categorical(np.array(["f", "m"])[table.a]), "old": np.arange(table.n) % 2 == 0}
-    )
-    unlearner = miu().fit(table.X, table.y, groups).unlearn(FORGET)
-    attributes = list(zip(np.array(["f", "m"])[table.a], groups["old"], strict=True))
-    assert Counter(unlearner.forget_groups_) == Counter(
-        {(int(table.y[row]), (str(attributes[row][0]), bool(attributes[row][1]))) for row in FORGET}
-    )
-
-
 def test_categorical_labels(table, reference):
     y = pd.Series(pd.Categorical(np.array(["no", "yes"])[table.y], categories=["yes", "no", "?"]))
     unlearner = miu().fit(table.X, y, table.a).unlearn(FORGET)
@@ -181,16 +170,6 @@ def test_tensors_of_other_types(table, dtype):
     unlearner = miu().fit(X, table.y, table.a).unlearn(FORGET)
     plain = miu().fit(X.float().numpy(), table.y, table.a).unlearn(FORGET)
     assert same_weights(unlearner, plain)
-
-
-def test_tensor_that_does_not_fit(table):
-    unlearner = miu().fit(torch.as_tensor(table.X), table.y, table.a)
-    with pytest.raises(ValueError, match="X has 3 features, but MIUUnlearner is expecting 4"):
-        unlearner.predict(torch.zeros(5, 3))
-    with pytest.raises(ValueError, match="Expected at least two dimensions"):
-        unlearner.predict(torch.zeros(4))
-    with pytest.raises(ValueError, match="contains NaN or infinity"):
-        unlearner.predict(torch.full((2, 4), torch.inf))
 
 
 # --- torch datasets -----------------------------------------------------------------------------
@@ -238,19 +217,6 @@ def test_kinds_of_dataset(table, kind, reference):
     np.testing.assert_array_equal(unlearner.predict(data), reference.predict(table.X))
 
 
-def test_forgotten_rows_of_a_dataset_are_not_read_again(table):
-    data = Records(table.X)
-    unlearner = RetrainUnlearner(make_net(), random_state=0).fit(data, table.y, table.a)
-    assert set(FORGET) <= set(data.read)
-    data.read.clear()
-    unlearner.unlearn(FORGET)
-    assert len(set(data.read)) > 100
-    assert not set(data.read) & set(FORGET)
-    data.read.clear()
-    unlearner.unlearn([60])
-    assert not set(data.read) & {*FORGET, 60}
-
-
 def test_dataset_is_not_pickled_and_given_again(table, reference):
     unlearner = miu().fit(Records(table.X), table.y, table.a)
     unlearner = pickle.loads(pickle.dumps(unlearner))
@@ -258,26 +224,6 @@ def test_dataset_is_not_pickled_and_given_again(table, reference):
         unlearner.unlearn(FORGET)
     unlearner.unlearn(FORGET, X=Records(table.X), y=table.y, groups=table.a)
     assert same_weights(unlearner, reference)
-
-
-class TwoInputs(nn.Module):
-    """Takes what a dataset's dictionaries hold, by name."""
-
-    def __init__(self):
-        super().__init__()
-        self.net = MLP(4, hidden=(16,))
-
-    def forward(self, left, right):
-        return self.net(torch.cat([left, right], dim=1))
-
-
-def test_dataset_of_dictionaries(table):
-    def split(row):
-        return {"left": torch.as_tensor(row[:1]), "right": torch.as_tensor(row[1:])}
-
-    data = Records(table.X, make=split)
-    unlearner = miu(make_net(TwoInputs, max_epochs=8)).fit(data, table.y, table.a).unlearn(FORGET)
-    assert unlearner.score(data, table.y) > 0.7
 
 
 def test_augmented_dataset(table):
@@ -357,16 +303,6 @@ def test_image_folder(folder):
     assert folder.pixels[3].tobytes() not in pickle.dumps(unlearner)
 
 
-def test_image_folder_with_loader_settings(folder):
-    """Options of the net's own loaders count; rows are ours."""
-    images = ImageFolder(folder.path, transform=ToTensor())
-    options = {"iterator_train__pin_memory": False, "iterator_train__shuffle": True}
-    options |= {"iterator_valid__batch_size": 7}
-    unlearner = miu(image_net(**options)).fit(images, images.targets, folder.a).unlearn([3])
-    plain = miu(image_net()).fit(images, images.targets, folder.a).unlearn([3])
-    assert same_weights(unlearner, plain)
-
-
 # --- memory maps --------------------------------------------------------------------------------
 
 
@@ -421,14 +357,6 @@ def state(module):
     return [value.detach().numpy().copy() for value in module.state_dict().values()]
 
 
-def test_trained_skorch_net(table):
-    net = trained_net(table)
-    before, probabilities = state(net.module_), net.predict_proba(table.X)
-    unlearner = miu(FrozenEstimator(net)).fit(table.X, table.y, table.a)
-    check_took_over(unlearner, table, before, probabilities)
-    assert all(map(np.array_equal, before, state(net.module_))), "the caller's net is untouched"
-
-
 @pytest.mark.parametrize("kind", ["file", "checkpoint", "safetensors"])
 def test_skorch_checkpoint(table, kind, tmp_path):
     """Weights saved elsewhere, by ``save_params`` or by a callback while training."""
@@ -475,23 +403,6 @@ def test_plain_module_with_weights(table):
     unlearner = miu(FrozenEstimator(net.set_params(verbose=0))).fit(table.X, table.y, table.a)
     check_took_over(unlearner, table, before, probabilities)
     assert all(map(np.array_equal, before, state(module))), "the caller's module is untouched"
-
-
-def test_plain_module_with_one_logit(table):
-    module = plain_torch(table, n_outputs=1)
-    net = NeuralNetBinaryClassifier(module, lr=0.05, train_split=None, verbose=0).initialize()
-    y = np.array(["bad", "good"])[table.y]
-    unlearner = miu(FrozenEstimator(net)).fit(table.X, y, table.a)
-    with torch.no_grad():
-        expected = module(torch.as_tensor(table.X)).sigmoid()[:, 0].numpy()
-    np.testing.assert_allclose(unlearner.predict_proba(table.X)[:, 1], expected, rtol=1e-4)
-    assert unlearner.unlearn(FORGET).score(table.X, y) > 0.7
-
-
-def test_plain_module_cannot_be_drawn_anew(table):
-    net = NeuralNetClassifier(plain_torch(table), train_split=None, verbose=0).initialize()
-    with pytest.raises(ValueError, match=r"Retraining needs new random weights.*Pass the class"):
-        RetrainUnlearner(FrozenEstimator(net)).fit(table.X, table.y, table.a)
 
 
 def test_net_without_weights_is_not_taken_for_trained(table):

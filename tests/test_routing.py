@@ -6,13 +6,12 @@ import sys
 import numpy as np
 import pytest
 import sklearn
-import torch
 from conftest import make_net, same_weights
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from grmu_sk import MIUUnlearner, RetrainUnlearner, ReweightSampler
+from grmu_sk import MIUUnlearner, RetrainUnlearner
 from grmu_sk.model_selection import UnlearningStratifiedKFold
 from grmu_sk.scorers import (
     avg_gap_scorer,
@@ -45,15 +44,6 @@ def scoring(gold):
     return {"ga": ga_scorer, "eo": eo_scorer, "mia": mia_scorer, "avg_gap": avg_gap_scorer(gold)}
 
 
-def test_fit_unlearn_predict(table):
-    u = miu().fit(table.X, table.y, table.a)
-    u.unlearn([40, 41]).unlearn(np.arange(table.n) == 50)
-    assert u.forget_idx_.tolist() == [40, 41, 50]
-    assert u.predict(table.X).shape == (table.n,)
-    assert u.score(table.X, table.y) == np.mean(u.predict(table.X) == table.y)
-    assert len(u.history_) > 0
-
-
 def test_pipeline_gives_the_groups_to_the_unlearner(table, routing):
     pipe = make_pipeline(StandardScaler(), miu())
     pipe.fit(table.X, table.y, groups=table.a)
@@ -70,11 +60,6 @@ def test_pipeline_without_routing(table):
     by_hand = miu().fit(StandardScaler().fit_transform(table.X), table.y, table.a)
     assert same_weights(pipe[-1], by_hand.unlearn([40, 41]))
     assert ga_scorer(pipe, table.X, table.y, groups=table.a) >= 0
-
-
-def test_pipeline_without_routing_refuses_bare_groups(table):
-    with pytest.raises((ValueError, TypeError), match="groups"):
-        make_pipeline(StandardScaler(), miu()).fit(table.X, table.y, groups=table.a)
 
 
 def test_cross_validate(table, mask, routing):
@@ -125,16 +110,6 @@ def test_grid_search(table, mask, cv, routing):
     assert best.forget_idx_.tolist() == np.flatnonzero(mask).tolist()
     assert best.net_.lr == search.best_params_["estimator__lr"]
     assert get_unlearning_scorer("ga")(search, table.X, table.y, groups=table.a) >= 0
-
-
-def test_reweight_sampler(table, mask):
-    y, a = table.y, table.a
-    w = ReweightSampler().fit(y, groups=a).transform(y[~mask], groups=a[~mask])
-    assert w.sum() == pytest.approx(1)
-    generator = torch.Generator().manual_seed(0)
-    sampler = ReweightSampler().fit(y, groups=a)
-    drawn = list(sampler.to_torch(y[~mask], groups=a[~mask], generator=generator))
-    assert len(drawn) == (~mask).sum()
 
 
 # --- an attribute beside a subject --------------------------------------------------------------
@@ -201,11 +176,6 @@ def test_row_numbers_are_refused_in_fit(table, routing):
             cv=2,
             error_score="raise",
         )
-
-
-def test_unknown_metadata_is_refused(table, routing):
-    with pytest.raises(TypeError, match="colour"):
-        cross_val_score(miu(), table.X, table.y, params={"colour": table.a}, scoring=ta_scorer)
 
 
 def test_import_leaves_the_configuration_alone():

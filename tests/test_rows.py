@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from grmu_sk.rows import ALIGNMENT, BYTES_AT_ONCE, InputRows, TrainingRows
+from grmu_sk.rows import ALIGNMENT, BYTES_AT_ONCE, TrainingRows
 
 N_ROWS = 1_000
 
@@ -68,7 +68,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("batch_size", [1, 7, 16, 64, N_ROWS, 5 * N_ROWS])
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 5 * N_ROWS])
 def test_batches_are_the_rows_in_the_order_given(X, kind, batch_size, tmp_path):
     data = make_rows(as_kind(X, kind, tmp_path))
     where = torch.randperm(N_ROWS, generator=torch.Generator().manual_seed(0))[:-3]
@@ -140,31 +140,15 @@ def test_a_net_may_write_into_its_batch(X):
     np.testing.assert_allclose(scale.grad, X[:100].sum(0), rtol=1e-4)
 
 
-def test_inputs_alone(X):
-    for inputs, _, where in InputRows(X).batches(torch.arange(40), 16):
-        np.testing.assert_array_equal(inputs, X[where])
-
-
 def test_rows_keep_their_numbers(X):
     data = make_rows(X)
     assert data.positions(np.array([3, 999, 0])).tolist() == [3, 999, 0]
     kept = data.keep(np.r_[5:10, 20:30])
     assert kept.positions(np.array([5, 9, 20, 29])).tolist() == [0, 4, 5, 14]
     np.testing.assert_array_equal(kept.fetch_rows(np.array([9, 21])), X[[9, 21]])
+    assert kept.X.base is None, "a view would keep the dropped rows alive"
     again = kept.keep(np.array([9, 29]))
     np.testing.assert_array_equal(again.fetch_rows(np.array([29])), X[[29]])
-
-
-def test_positions_are_no_view_of_the_rows(X):
-    rows = np.arange(10)
-    where = make_rows(X).positions(rows)
-    where += 1
-    assert rows.tolist() == list(range(10))
-
-
-def test_first_rows_alone_keep_their_numbers(X):
-    kept = make_rows(X).keep(np.arange(100))
-    assert kept.positions(np.array([7, 99])).tolist() == [7, 99]
 
 
 @pytest.mark.parametrize("kind", ["memory map", "dataset"])

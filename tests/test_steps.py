@@ -117,18 +117,6 @@ def test_probabilities_are_those_of_each_batch_by_itself(name, batch_size):
     np.testing.assert_array_equal(unlearner.predict_log_proba(X), torch.cat(parts))
 
 
-def test_an_overridden_inference_is_called(table):
-    calls = []
-
-    class Net(NeuralNetClassifier):
-        def infer(self, x, **params):
-            calls.append(len(x))
-            return super().infer(x, **params)
-
-    trained(initialized(Net), table, epochs=1)
-    assert calls == [32] * 5
-
-
 def test_whole_requests_are_those_of_skorchs_own_code(table):
     unlearners = []
     for net_class in (NeuralNetClassifier, with_own_methods()):
@@ -171,21 +159,6 @@ def test_callbacks_hear_what_skorch_tells_them(table, hooks):
     heard, by_skorch = map(heard_by, nets)
     assert heard == by_skorch
     assert len(heard) == 2 * 5 * len(hooks)
-
-
-def test_methods_of_a_callback_class_and_of_the_net_are_heard(table):
-    calls = []
-
-    class ByClass(Callback):
-        def on_batch_end(self, net, **kwargs):
-            calls.append("callback")
-
-    class Net(NeuralNetClassifier):
-        def on_grad_computed(self, *args, **kwargs):
-            calls.append("net")
-
-    trained(initialized(Net, callbacks=[ByClass()]), table, epochs=1)
-    assert calls == ["net", "callback"] * 5
 
 
 class Quiet(Callback):
@@ -271,18 +244,3 @@ def test_rows_come_in_the_same_order_through_a_loader(table):
         through_loader.module_.parameters(), here.module_.parameters(), strict=True
     ):
         assert torch.equal(one, other)
-
-
-def test_workers_of_the_nets_loader_are_used_in_all_epochs(table, monkeypatch):
-    asked = []
-
-    class Loader(DataLoader):
-        def __init__(self, *args, **kwargs):
-            asked.append(kwargs.pop("num_workers", 0))
-            super().__init__(*args, **kwargs)
-
-    monkeypatch.setattr("grmu_sk.training.DataLoader", Loader)
-    options = {"iterator_train": Loader, "iterator_train__num_workers": 2}
-    net = make_net(**options)
-    RetrainUnlearner(net, random_state=0).fit(table.X, table.y, table.a)
-    assert asked == [2]

@@ -1,17 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_net, make_table, same_weights
-from sklearn.metrics import get_scorer
+from conftest import make_net
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import (
     Callback,
-    Checkpoint,
-    EarlyStopping,
-    EpochScoring,
-    GradientNormClipping,
-    LRScheduler,
-    ProgressBar,
 )
 from skorch.dataset import ValidSplit
 from torch import nn
@@ -145,48 +138,6 @@ def test_callbacks_hear_every_phase_and_counters_once_per_epoch(table):
     assert counted == ["retain"] * 3
 
 
-def test_learning_rate_is_scheduled_per_unlearning_epoch(table):
-    schedule = LRScheduler("CosineAnnealingLR", T_max=3)  # the net's max_epochs
-    unlearner, ran = unlearn_with([("schedule", schedule)], table)
-    assert ran["net"].optimizer_.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
-    assert unlearner.net_.optimizer_.param_groups[0]["lr"] == 0.05
-    rates = [row["event_lr"] for row in unlearner.history_ if "event_lr" in row]
-    assert rates[:3] == pytest.approx([0.05, 0.0375, 0.0125])
-    assert rates[3:] == pytest.approx([0.05, 0.0375, 0.0125])
-
-
-def test_learning_rate_per_batch_hears_every_batch(table):
-    schedule = LRScheduler("StepLR", step_size=1, gamma=0.9, step_every="batch")
-    _, ran = unlearn_with([("schedule", schedule)], table)
-    assert ran["net"].optimizer_.param_groups[0]["lr"] == pytest.approx(0.05 * 0.9**17)
-
-
-def test_early_stopping_stops_unlearning(table):
-    stop = EarlyStopping(monitor="train_loss", patience=1, threshold=1e9, threshold_mode="abs")
-    unlearner, _ = unlearn_with([("stop", stop)], table)
-    phases = [row["phase"] for row in unlearner.history_]
-    # skorch's patience of 1: the second epoch is the last
-    assert phases == ["fit", "fit", "tune", "forget", "retain", "tune", "forget", "retain"]
-
-
-def test_validation_callbacks_and_checkpoint(table, tmp_path):
-    callbacks = [
-        ("f1", EpochScoring("f1", name="valid_f1", lower_is_better=False)),
-        ("train_acc", EpochScoring("accuracy", name="train_acc", on_train=True)),
-        ("save", Checkpoint(dirname=tmp_path, monitor=None)),
-    ]
-    split = ValidSplit(5, stratified=True)
-    unlearner, _ = unlearn_with(callbacks, table, train_split=split)
-    assert (tmp_path / "params.pt").exists()
-    for row in unlearner.history_:
-        if row["phase"] in ("fit", "retain"):
-            assert 0 <= row["valid_f1"] <= 1
-            assert 0 <= row["train_acc"] <= 1
-            assert row["valid_loss"] > 0
-    assert get_scorer("f1")(unlearner.net_, table.X, table.y) > 0
-    assert "valid_loss" not in unlearner.history_[3]  # the first tuning
-
-
 def test_validation_rows_are_not_trained_on(table, row_spy):
     net = make_net(train_split=ValidSplit(5, stratified=True))
     unlearner = RetrainUnlearner(net, random_state=0).fit(table.X, table.y, table.a)
@@ -196,13 +147,6 @@ def test_validation_rows_are_not_trained_on(table, row_spy):
     assert sum(sizes) == 128
     unlearner.unlearn(FORGET)
     assert not set(row_spy.rows("retrain")) & set(FORGET)
-
-
-def test_gradient_clipping_and_progress_bar(table, capsys):
-    clipped, _ = unlearn_with([GradientNormClipping(1e-9), ProgressBar()], table)
-    free, _ = unlearn_with([], table)
-    assert not same_weights(clipped, free)
-    assert "it/s" in capsys.readouterr().err
 
 
 def test_table_of_losses_is_printed(table, capsys):
@@ -254,17 +198,6 @@ def test_a_weight_of_two_is_the_row_twice(table, criterion, params, copies):
         losses.append(trained.history[0, "train_loss"])
         assert trained.criterion_.reduction == params.get("reduction", "mean")
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-
-
-def test_rows_of_weight_zero_have_no_influence(table):
-    other = make_table()
-    other.X[:20] = 100
-    weight = np.r_[np.zeros(20), np.ones(table.n - 20)]
-    runs = [
-        RetrainUnlearner(make_net(), random_state=0).fit(t.X, t.y, t.a, sample_weight=weight)
-        for t in (table, other)
-    ]
-    np.testing.assert_allclose(*[run.predict_proba(table.X) for run in runs], rtol=1e-5)
 
 
 class Reduced(nn.CrossEntropyLoss):
@@ -330,17 +263,6 @@ def _reference_proba(unlearner, X, kind):
         p = scores.sigmoid().reshape(-1, 1)
         return torch.cat([1 - p, p], 1).numpy()
     return (scores if kind == "nll" else scores.softmax(1)).numpy()
-
-
-def test_double_precision_net(table):
-    class Double(MLP):
-        def __init__(self):
-            super().__init__(4, hidden=(16,))
-            self.double()
-
-    unlearner = MIUUnlearner(make_net(Double))
-    unlearner.set_params(**SHORT).fit(table.X, table.y, table.a).unlearn(FORGET)
-    assert unlearner.predict_proba(table.X).dtype == np.float64
 
 
 def test_token_ids_stay_integers():

@@ -68,39 +68,6 @@ def test_phases(method, table, row_spy, switches, phases):
         assert (set(rows[: len(rows) // 3]) == everything) == ("reweight" not in switches)
 
 
-@both
-def test_retain_phase_keeps_the_net_on_the_rest(method):
-    table = make_table(400)
-    retain = np.setdiff1d(np.arange(table.n), FORGET)
-    score = {}
-    for retaining in (False, True):
-        net = make_net(max_epochs=10)
-        unlearner = run(method, table, net, lr=0.3, max_epochs=10, retaining=retaining)
-        score[retaining] = unlearner.score(table.X[retain], table.y[retain])
-    assert score[True] > score[False] + 0.1
-
-
-@both
-def test_forget_rows_lose_their_label(method):
-    table = make_table(400, n_classes=7)
-    unlearner = method(make_net(module__n_classes=7, max_epochs=20), random_state=0, lr=0.01)
-    unlearner.fit(table.X, table.y, table.a)
-    forget = np.flatnonzero(unlearner.predict(table.X) == table.y)[-20:]
-
-    def true_probability():
-        return unlearner.predict_proba(table.X)[forget, table.y[forget]].mean()
-
-    before = true_probability()
-    unlearner.unlearn(forget)
-    assert true_probability() < before - 0.05
-
-
-@both
-def test_single_logit_runs(method, table):
-    unlearner = run(method, table, binary_net(), lr=0.001, reweight=True)
-    assert unlearner.score(table.X, table.y) > 0.6
-
-
 class Tokens(nn.Module):
     """Embeds integers."""
 
@@ -285,20 +252,6 @@ def test_single_logit_is_two_outputs_of_which_one_is_zero(table, units):
     actual = weights_of(unlearner)
     np.testing.assert_allclose(actual[0], W[1:2], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(actual[1], b[1:2], rtol=1e-4, atol=1e-6)
-
-
-class Probabilities(MLP):
-    """Returns probabilities, as NLLLoss nets of skorch do."""
-
-    def forward(self, X):
-        return torch.softmax(super().forward(X), dim=1)
-
-
-def test_probabilities_and_logits_agree(table):
-    net = make_net(Probabilities, criterion=nn.NLLLoss, module__n_features=4, module__hidden=(16,))
-    one, other = (run(BoundaryExpandUnlearner, table, n) for n in (net, make_net()))
-    for w, v in zip(weights_of(one), weights_of(other), strict=True):
-        np.testing.assert_allclose(w, v, rtol=1e-3, atol=1e-5)
 
 
 def test_extra_unit_is_dropped(table):

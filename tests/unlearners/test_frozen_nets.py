@@ -12,7 +12,6 @@ from torch.nn.utils import parametrizations, prune
 
 from grmu_sk import FineTuneUnlearner, MIUUnlearner, RetrainUnlearner
 from grmu_sk.persistence import load, save
-from grmu_sk.unlearners import all_unlearners
 
 FORGET = [40, 41, 50]
 
@@ -122,32 +121,6 @@ def test_retraining_builds_the_net_that_was_trained_or_refuses(table, change):
     net = changed_net(table, change)
     with pytest.raises(ValueError, match="which was changed after it was initialised"):
         RetrainUnlearner(FrozenEstimator(net)).fit(table.X, table.y, table.a)
-
-
-@pytest.mark.parametrize("method", [cls for _, cls in all_unlearners()])
-def test_every_method_leaves_frozen_layers_alone(table, method):
-    class Frozen(Net):
-        def __init__(self):
-            super().__init__()
-            self.body.requires_grad_(False)
-
-    if method._accepts_trained_net:
-        net = FrozenEstimator(make_net(Frozen).fit(table.X, table.y.astype(np.int64)))
-    else:
-        net = make_net(Frozen(), max_epochs=2)
-    unlearner = method(net, random_state=0).fit(table.X, table.y, table.a)
-
-    def body():
-        module = unlearner.net_.module_
-        return next(p for name, p in module.named_parameters() if name.endswith("body.weight"))
-
-    if method._needs_fresh_weights and method._accepts_trained_net:
-        unlearner.unlearn(FORGET)  # a class draws its frozen layers as well
-        assert not body().requires_grad
-        return
-    before = body().detach().clone()
-    unlearner.unlearn(FORGET)
-    assert torch.equal(body(), before) and not body().requires_grad
 
 
 def test_copy_that_predicts_otherwise_is_refused(table):

@@ -53,12 +53,6 @@ def test_remaining_rows_are_not_read(table, row_spy):
     unlearner.fit(table.X, table.y, table.a)
     row_spy.clear()
     unlearner.unlearn(FORGET)
-    assert row_spy.rows().tolist() == FORGET
+    assert row_spy.rows("forget").tolist() == FORGET
     assert [len(rows) for phase, rows in row_spy.seen if phase == "forget"] == [2, 2, 1] * 2
     assert unlearner.net_.batch_size == 32
-
-
-def test_there_is_nothing_to_reweight(table):
-    unlearner = GradientAscentUnlearner(make_net(), lr=0.01)
-    assert "reweight" not in unlearner.get_params()
-    unlearner.fit(table.X, table.y).unlearn(FORGET)

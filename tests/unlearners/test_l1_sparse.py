@@ -74,13 +74,3 @@ def test_norm_is_formed_in_float32():
     assert _l1_norm(module).dtype == torch.float32
     assert _l1_norm(module).item() == pytest.approx(expected, rel=1e-5)
     assert _l1_norm(module.double()).dtype == torch.float64
-
-
-def test_reweight(table, row_spy):
-    for reweight in (False, True):
-        row_spy.clear()
-        unlearner = L1SparseUnlearner(make_net(), max_epochs=1, reweight=reweight, random_state=0)
-        unlearner.fit(table.X, table.y, table.a).unlearn(FORGET)
-        drawn = np.concatenate([rows for phase, rows in row_spy.seen if phase == "retain"])
-        assert len(drawn) == table.n - len(FORGET)
-        assert (len(set(drawn)) < len(drawn)) == reweight

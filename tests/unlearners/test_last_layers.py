@@ -191,25 +191,3 @@ def test_next_training_is_not_frozen(table, method):
     for net in (unlearner.net_, fresh_net(unlearner.net_)):
         assert all(parameter.requires_grad for parameter in net.module_.parameters())
         assert not any(sub._forward_pre_hooks for sub in net.module_.modules())
-
-
-@both
-def test_reweight_switch(table, row_spy, method):
-    n_rest = table.n - len(FORGET)
-    for reweight in (False, True):
-        unlearner = method(make_net(), reweight=reweight, max_epochs=1, random_state=0)
-        unlearner.fit(table.X, table.y, table.a)
-        row_spy.clear()
-        unlearner.unlearn(FORGET)
-        drawn = np.concatenate([rows for phase, rows in row_spy.seen if phase == "retain"])
-        assert len(drawn) == n_rest
-        assert (len(set(drawn)) < n_rest) == reweight
-        assert not set(row_spy.rows()) & set(FORGET)
-
-
-@both
-def test_learning_rate_and_batch_size(table, method):
-    unlearner = method(make_net(), lr=0.001, batch_size=10, max_epochs=2, random_state=0)
-    unlearner.fit(table.X, table.y, table.a).unlearn(FORGET)
-    assert unlearner.history_[-1, "train_batch_count"] == 16
-    assert unlearner.net_.lr == 0.05

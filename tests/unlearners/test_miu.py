@@ -108,19 +108,6 @@ def test_critic_learns_only_while_tuning(table, runs):
     assert not all(map(torch.equal, state, runs[2].critic.parameters()))
 
 
-def test_information_on_the_forget_set_falls():
-    """Minimising M lowers what MINE finds, compared with a run that stands still."""
-    table = make_table(400)
-    last = {}
-    for lr in (1e-9, 0.1):
-        unlearner = MIUUnlearner(make_net(max_epochs=10), forget_epochs=10, random_state=0, lr=lr)
-        unlearner.set_params(retaining=False, calibration=False, mine_lr=0.01, batch_size=400)
-        unlearner.fit(table.X, table.y, table.a).unlearn(np.arange(100))
-        losses = [row["train_loss"] for row in unlearner.history_ if row["phase"] == "forget"]
-        last[lr] = losses[-1]
-    assert last[0.1] < last[1e-9] - 0.1
-
-
 @pytest.mark.parametrize(
     ("switches", "expected"),
     [
@@ -149,16 +136,6 @@ def test_switched_off_terms_are_not_in_the_loss(table, runs):
     total = next(row["train_loss"] for row in both.history_ if row["phase"] == "retain")
     assert retain["retaining"] < 0.5 * retain["calibration"]
     assert total >= retain["calibration"]
-
-
-def test_reweight_switch(table, row_spy):
-    run(table, reweight=False, max_epochs=1)
-    retained = np.concatenate([rows for phase, rows in row_spy.seen if phase == "retain"])
-    assert len(retained) == len(set(retained)) == table.n - len(FORGET)
-    row_spy.clear()
-    run(table, reweight=True, max_epochs=1)
-    retained = np.concatenate([rows for phase, rows in row_spy.seen if phase == "retain"])
-    assert len(retained) == table.n - len(FORGET) > len(set(retained))
 
 
 @pytest.mark.parametrize("reweight", [True, "uniform", False])
@@ -340,16 +317,6 @@ def test_tuning_uses_the_right_features(table, runs):
     assert torch.equal(changed, untouched)
 
 
-def test_stored_and_recomputed_original_features_agree(table, runs, monkeypatch):
-    stored = run(table)
-    assert runs[0].original_features is not None
-    monkeypatch.setattr("grmu_sk.rows.TrainingRows.is_augmented", True)
-    recomputed = run(table)
-    assert runs[1].original_features is None
-    for one, other in zip(weights_of(stored), weights_of(recomputed), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
-
-
 @pytest.mark.parametrize("estimators", ["shared", "separate", "reference"])
 def test_keep_features_changes_memory_only(table, runs, estimators):
     kept, computed = (
@@ -378,11 +345,3 @@ def test_features_are_kept_beside_a_memory_map_only_if_small(table, runs, monkey
 @pytest.mark.parametrize("marginal", ["uniform", "train", "permute"])
 def test_marginals_run(table, marginal):
     assert not same_weights(run(table, marginal=marginal), run(table, calibration=False))
-
-
-def test_learning_rate_and_batch_size_of_the_run_only(table, runs):
-    unlearner = run(table, lr=0.001, batch_size=10)
-    assert runs[0].net.lr == 0.001
-    assert unlearner.net_.lr == 0.05
-    assert unlearner.net_.batch_size == 32
-    assert unlearner.history_[-1, "train_batch_count"] == 16

@@ -66,16 +66,6 @@ def test_few_rows_to_forget_are_all_in_every_pair(table, row_spy):
     assert [sorted(rows) for rows in gone] == [FORGET] * 5
 
 
-@pytest.mark.parametrize("reweight", [False, True])
-def test_reweight(table, row_spy, reweight):
-    unlearner = NegGradPlusUnlearner(make_net(), max_epochs=1, reweight=reweight, random_state=0)
-    unlearner.fit(table.X, table.y, table.a).unlearn(FORGET)
-    kept, _ = pairs_read(row_spy, FORGET)
-    drawn = np.concatenate(kept)
-    assert len(drawn) == table.n - len(FORGET)
-    assert (len(set(drawn)) < len(drawn)) == reweight
-
-
 def test_net_with_one_logit(table):
     """The criterion is the net's own in both halves: here the binary one."""
     net = NeuralNetBinaryClassifier(

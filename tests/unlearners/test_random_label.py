@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_net, make_table, same_weights
+from conftest import make_net, make_table
 from skorch import NeuralNetBinaryClassifier
 from softmax_regression import SoftmaxRegression, linear_net, losses_of
 from torch import nn
@@ -144,37 +144,3 @@ def test_class_weights_of_the_criterion_are_for_true_labels(table):
     for phase, same in (("forget", True), ("retain", False)):
         one, other = losses_of(unlearner, phase), losses_of(plain, phase)
         assert np.allclose(one, other, rtol=1e-6) == same
-
-
-def test_forgotten_rows_become_a_guess(table):
-    """Taught long enough, the net no longer knows the rows; wrong labels make it know better."""
-    odds = {}
-    for exclude_true in (False, True):
-        net = make_net(max_epochs=20, module__hidden=(64,))
-        unlearner = RandomLabelUnlearner(
-            net, max_epochs=60, exclude_true=exclude_true, random_state=0
-        ).fit(table.X, table.y, table.a)
-        before = unlearner.predict_proba(table.X)[FORGET, table.y[FORGET]].mean()
-        unlearner.unlearn(FORGET)
-        odds[exclude_true] = unlearner.predict_proba(table.X)[FORGET, table.y[FORGET]].mean()
-    assert odds[True] < odds[False] < before
-
-
-@pytest.mark.parametrize("reweight", [False, True])
-def test_reweight(table, row_spy, reweight):
-    unlearner = RandomLabelUnlearner(make_net(), max_epochs=1, reweight=reweight, random_state=0)
-    unlearner.fit(table.X, table.y, table.a).unlearn(FORGET)
-    drawn = np.concatenate([rows for phase, rows in row_spy.seen if phase == "retain"])
-    assert len(drawn) == table.n - len(FORGET)
-    assert (len(set(drawn)) < len(drawn)) == reweight
-    seen = np.concatenate([rows for phase, rows in row_spy.seen if phase == "forget"])
-    assert sorted(seen) == FORGET
-
-
-def test_learning_rate_and_batch_size(table):
-    def run(**kwargs):
-        unlearner = RandomLabelUnlearner(make_net(), max_epochs=1, random_state=0, **kwargs)
-        return unlearner.fit(table.X, table.y, table.a).unlearn(FORGET)
-
-    assert not same_weights(run(), run(lr=0.001))
-    assert run(batch_size=10).history_[-2:, "train_batch_count"] == [3, 13]

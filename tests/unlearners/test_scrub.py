@@ -3,8 +3,6 @@ import pytest
 import torch
 from conftest import make_net, make_table, weights_of
 from scipy.special import log_softmax, softmax
-from skorch import NeuralNetBinaryClassifier
-from torch import nn
 
 from grmu_sk import SCRUBUnlearner
 from grmu_sk.nets import MLP
@@ -63,18 +61,6 @@ def test_weights_against_numpy(n_classes, alpha, gamma, temperature):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_forget_phase_moves_away_from_the_teacher():
-    table = make_table(400)
-    divergence = {}
-    for forget_epochs in (0, 10):
-        unlearner = SCRUBUnlearner(make_net(), random_state=0, forget_epochs=forget_epochs, lr=0.1)
-        unlearner.fit(table.X, table.y, table.a)
-        before = unlearner.predict_log_proba(table.X[FORGET])
-        after = unlearner.unlearn(FORGET).predict_log_proba(table.X[FORGET])
-        divergence[forget_epochs] = (np.exp(before) * (before - after)).sum(axis=1).mean()
-    assert divergence[10] > 2 * divergence[0] > 0
-
-
 @pytest.mark.parametrize(("forget_epochs", "expected"), [(0, 0), (2, 2), (9, 3)])
 def test_forget_epochs(table, forget_epochs, expected):
     phases = [row["phase"] for row in run(table, forget_epochs=forget_epochs).history_]
@@ -103,22 +89,6 @@ def test_batch_sizes(table):
     assert batches(retain_batch_size=10)["retain"] == -(-n_retain // 10)
 
 
-def test_reweight_switch(table, row_spy):
-    for reweight in (False, True):
-        row_spy.clear()
-        run(table, reweight=reweight, max_epochs=1)
-        retained = np.concatenate([rows for phase, rows in row_spy.seen if phase == "retain"])
-        assert len(retained) == table.n - len(FORGET)
-        assert (len(set(retained)) == len(retained)) is not reweight
-
-
-def test_stored_and_repeated_answers_of_the_teacher_agree(table, monkeypatch):
-    stored = run(table)
-    monkeypatch.setattr("grmu_sk.rows.TrainingRows.is_augmented", True)
-    for one, other in zip(weights_of(stored), weights_of(run(table)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
-
-
 def test_teacher_is_in_eval_mode_and_stays_as_it_was(image_net, monkeypatch):
     monkeypatch.setattr("grmu_sk.rows.TrainingRows.is_augmented", True)
     teachers = []
@@ -133,36 +103,6 @@ def test_teacher_is_in_eval_mode_and_stays_as_it_was(image_net, monkeypatch):
     assert not others
     assert not teacher.module_.training
     assert all(map(torch.equal, before, teacher.module_.state_dict().values()))
-
-
-class Probabilities(MLP):
-    """Returns probabilities, as NLLLoss nets of skorch do."""
-
-    def forward(self, X):
-        return torch.softmax(super().forward(X), dim=1)
-
-
-def test_probabilities_and_logits_agree(table):
-    sizes = {"module__n_features": 4, "module__hidden": (16,)}
-    as_probabilities = run(table, make_net(Probabilities, criterion=nn.NLLLoss, **sizes))
-    for one, other in zip(weights_of(as_probabilities), weights_of(run(table)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
-
-
-def test_single_logit(table):
-    net = NeuralNetBinaryClassifier(
-        MLP,
-        module__n_features=4,
-        module__n_classes=1,
-        optimizer__momentum=0.9,
-        lr=0.05,
-        max_epochs=3,
-        train_split=None,
-        verbose=0,
-    )
-    unlearner = run(table, net)
-    assert unlearner.score(table.X, table.y) > 0.6
-    assert [row["train_loss"] for row in unlearner.history_ if row["phase"] == "forget"][-1] < 0
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

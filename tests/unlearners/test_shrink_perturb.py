@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_net, make_table, same_weights
+from conftest import make_net, make_table
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -80,35 +80,3 @@ def test_frozen_weights_and_statistics_are_left_alone():
     for name in before:
         expected = name.startswith("body") or "running" in name or "tracked" in name
         assert torch.equal(before[name], start[name]) == expected, name
-
-
-def test_training_brings_the_accuracy_back(table):
-    unlearner = ShrinkPerturbUnlearner(make_net(max_epochs=20), random_state=0)
-    unlearner.fit(table.X, table.y, table.a)
-    trained = unlearner.score(table.X, table.y)
-    assert trained > 0.8
-    assert unlearner.unlearn(FORGET).score(table.X, table.y) > trained - 0.1
-
-
-def test_reweight_switch(table, row_spy):
-    n_rest = table.n - len(FORGET)
-    for reweight in (False, True):
-        unlearner = ShrinkPerturbUnlearner(make_net(), reweight=reweight, max_epochs=1)
-        unlearner.fit(table.X, table.y, table.a)
-        row_spy.clear()
-        unlearner.unlearn(FORGET)
-        drawn = np.concatenate([rows for phase, rows in row_spy.seen if phase == "retain"])
-        assert len(drawn) == n_rest
-        assert (len(set(drawn)) < n_rest) == reweight
-        assert not set(row_spy.rows()) & set(FORGET)
-
-
-def test_learning_rate_and_batch_size(table):
-    def run(**kwargs):
-        unlearner = ShrinkPerturbUnlearner(make_net(), max_epochs=2, random_state=0, **kwargs)
-        return unlearner.fit(table.X, table.y, table.a).unlearn(FORGET)
-
-    unlearner = run(lr=0.001, batch_size=10)
-    assert unlearner.history_[-1, "train_batch_count"] == 16
-    assert unlearner.net_.lr == 0.05
-    assert not same_weights(unlearner, run(lr=0.01, batch_size=10))

@@ -3,8 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import make_net, make_table, same_weights, weights_of
-from sklearn.frozen import FrozenEstimator
+from conftest import make_net, make_table, same_weights
 from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import EarlyStopping
 from skorch.dataset import ValidSplit
@@ -106,19 +105,6 @@ def test_only_shards_that_held_a_row_are_retrained(table, trainings):
     assert changed(before, members(unlearner)) == [False, True, False, True, False]
     assert np.flatnonzero(unlearner.shards_ == -1).tolist() == sorted(forget)
     assert all(rows_of(unlearner, k).tolist() == rest[k] for k in (1, 3))
-
-
-def test_requests_add_up(table, trainings):
-    unlearner = fitted(table)
-    first, second = rows_of(unlearner, 2, 3), rows_of(unlearner, 2)[3:5]
-    unlearner.unlearn(first)
-    trainings.clear()
-    unlearner.unlearn([*first, *second])
-    ((shard, _, _, read),) = trainings
-    assert shard == 2
-    assert not set(read) & {*first, *second}
-    assert len(read) == 32 - 5
-    assert set(rows_of(unlearner, -1)) == {*first, *second}
 
 
 def test_forgotten_rows_and_their_weights_have_no_influence(table):
@@ -223,18 +209,6 @@ def test_shard_that_lost_all_rows_leaves_the_vote(table, trainings):
     np.testing.assert_allclose(unlearner.predict_proba(table.X), expected, rtol=1e-5)
 
 
-def test_one_shard_is_retraining(table, trainings):
-    unlearner = fitted(table, n_shards=1).unlearn([3])
-    assert [len(read) for *_, read in trainings] == [table.n, table.n - 1]
-    assert unlearner.shards_[3] == -1
-
-
-def test_number_of_shards_is_that_of_fit(table):
-    unlearner = fitted(table, n_shards=3).set_params(n_shards=2)
-    unlearner.unlearn(rows_of(unlearner, 2, 1))
-    assert len(unlearner.net_.module_.members) == 3
-
-
 def test_validation_rows_come_from_the_shard(table, trainings):
     net = make_net(train_split=ValidSplit(4, stratified=True))
     unlearner = fitted(table, net)
@@ -304,15 +278,6 @@ def test_reweight_with_a_group_gone_from_a_shard(table, row_spy):
     assert set(groups[row_spy.rows("retrain")]) == {0, 2, 3}
 
 
-def test_reweight_needs_every_group_somewhere(table):
-    unlearner = fitted(table, reweight=True)
-    before = pickle.dumps(unlearner)
-    with pytest.raises(ValueError, match=r"nothing to sample for the group\(s\) \[\(0, 1\)\]"):
-        unlearner.unlearn(groups_of(table) == 1)
-    assert pickle.dumps(unlearner) == before
-    fitted(table, reweight=False).unlearn(groups_of(table) == 1)
-
-
 def test_reweight_switch(table, row_spy):
     for reweight in (False, True):
         unlearner = fitted(table, make_net(max_epochs=1), reweight=reweight)
@@ -331,15 +296,3 @@ def test_batch_norm_statistics_belong_to_the_shard(image_net):
     before = members(unlearner)
     unlearner.unlearn(rows_of(unlearner, 0, 2))
     assert changed(before, members(unlearner)) == [True, False]
-
-
-def test_trained_net_is_refused(table):
-    trained = make_net().fit(table.X, table.y.astype(np.int64))
-    with pytest.raises(ValueError, match="SISAUnlearner cannot take over a trained net"):
-        fitted(table, FrozenEstimator(trained))
-
-
-def test_all_parameters_count(table):
-    reference = fitted(table)
-    assert len(weights_of(fitted(table, n_shards=2))) < len(weights_of(reference))
-    assert same_weights(fitted(table, aggregation="vote"), reference), "training is the same"
