@@ -467,7 +467,8 @@ def _without_net(content: Any, tensors: dict[str, torch.Tensor]) -> BaseUnlearne
             f"{name!r} is none of the methods {list(classes)}. It says that it was written by "
             f"grmu_sk {content['versions']['grmu_sk']}."
         )
-    unlearner = classes[name]()
+    cls: Any = classes[name]
+    unlearner: BaseUnlearner = cls()
     with config_context(enable_metadata_routing=True):
         for method in set(_ROUTED_METHODS) & set(content["routing"]):
             getattr(unlearner, f"set_{method}_request")(**content["routing"][method])
@@ -590,4 +591,6 @@ def _fill_in_weights(net: NeuralNet, tensors: dict[str, torch.Tensor], path: Any
 def _kind(weight: Any) -> str:
     if weight is None or is_lazy(weight):
         return "missing" if weight is None else _LAZY
+    if not isinstance(weight, torch.Tensor):  # what a module keeps besides
+        return f"a {type(weight).__name__}"
     return f"{tuple(weight.shape)} {weight.dtype}".replace("torch.", "")

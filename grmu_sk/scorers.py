@@ -585,9 +585,10 @@ def _train_and_score(gold: BaseUnlearner, digest: str, scored: ScoredRows) -> di
 
 
 def _metrics_of(scored: ScoredRows) -> dict[str, float]:
-    unlearner, test = scored.unlearner, scored.predictions()
+    unlearner = scored.unlearner
     attribute, counts = scored.attribute()
-    test = SplitPredictions(label_column(test.y, name="y")[counts], test.proba[counts], attribute)
+    y, proba = label_column(scored.y, name="y"), unlearner.predict_proba(scored.X)
+    test = SplitPredictions(y[counts], proba[counts], attribute)
     return evaluate_predictions(
         classes=unlearner.classes_,
         remaining=_on_training_rows(unlearner, "remaining"),

@@ -5,7 +5,6 @@ import pickle
 import tracemalloc
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -292,13 +291,6 @@ def test_unsavable_things_are_named(saved, path, table, monkeypatch):
     assert path.read_bytes() == before
 
 
-def test_byte_order_of_another_machine(saved, path):
-    saved.extra_ = np.arange(3, dtype=np.dtype("int32").newbyteorder())
-    save(saved, path)
-    again = load(path, make_net())
-    assert again.extra_.tolist() == [0, 1, 2] and again.extra_.dtype == saved.extra_.dtype
-
-
 # the file ----------------------------------------------------------------------------------------
 
 
@@ -475,11 +467,6 @@ def test_forged_content(change, message, sharded, path):
         load(path, make_net())
 
 
-def test_rewriting_alone_changes_nothing(saved, path, table):
-    rewrite(path)
-    assert_same(load(path, make_net()), saved, table.X)
-
-
 @pytest.mark.parametrize("sizes", [[10**14], [-4], [1, 2], ["4"], None, [3, 1, 1], [5], [10**6]])
 def test_default_net_of_impossible_size(sizes, table, path):
     save(make(FineTuneUnlearner, None).fit(table.X, table.y, table.a), path)
@@ -560,14 +547,6 @@ def test_what_a_killed_save_left_is_found_and_goes_with_the_next(table, path):
     given = {"X": table.X, "y": table.y, "groups": table.a}
     assert DeletionLedger(path.with_name("ledger")).run_file(path, make_net(), data=given) == []
     assert not left.exists() and not live.exists()
-
-
-def test_joblib_round_trip(table, tmp_path):
-    unlearner = fitted(table, SISAUnlearner).unlearn(FIRST)
-    joblib.dump(unlearner, tmp_path / "model.joblib")
-    again = joblib.load(tmp_path / "model.joblib")
-    np.testing.assert_array_equal(again.predict_proba(table.X), unlearner.predict_proba(table.X))
-    assert same_weights(again.unlearn(SECOND), unlearner.unlearn(SECOND))
 
 
 def test_types_listed_by_skops_do_not_stop_code(table, tmp_path, monkeypatch):
