@@ -996,7 +996,7 @@ def _inputs_as_given(unlearner: BaseUnlearner, data: TrainingRows, rows: Rows) -
 def _in_order_of(trained: Any, labels: NDArray[Any]) -> NDArray[Any]:
     """Return the labels in the order of a trained net's outputs, as far as it knows that."""
     if isinstance(trained, BaseUnlearner):
-        known = trained.classes_
+        known: Any = trained.classes_
     else:
         known = getattr(trained, "classes", None)
         known = getattr(trained, "classes_inferred_", None) if known is None else known

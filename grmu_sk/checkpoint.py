@@ -37,7 +37,7 @@ __all__ = ["CheckpointError", "UnlearningCheckpoint", "resumable"]
 # The file: this line, the SHA-256 of what follows, and what torch.save makes of the state.
 FORMAT = b"grmu_sk checkpoint 2\n"
 # What unpickles arrays and numbers of NumPy, with all types that have no Python objects in them.
-OF_NUMPY = [
+OF_NUMPY: list[Any] = [
     np.ndarray,
     np.dtype,
     np.zeros(1).__reduce__()[0],
@@ -454,7 +454,7 @@ def _callback_state(callback: Callback) -> dict[str, Any]:
         return {}
     if _is_stateful(callback):
         return {"own": callback.state_dict()}
-    state = {}
+    state: dict[str, Any] = {}
     for name, value in vars(callback).items():
         if _is_stateful(value):  # a schedule, whose own functions are there again as well
             held = value.state_dict().items()

@@ -1,39 +1,37 @@
-"""Inputs from host memory on a GPU: all of them at once, or batch by batch ahead of their use.
+"""Inputs that fit a GPU's free memory are copied once, and stay there while a net trains.
 
-Inputs that fit the GPU's free memory are copied once and stay while a net trains or unlearns. Of
-others a thread fetches the next batches into pinned memory, from where the GPU copies them beside
-its computations. The numbers are the same.
+Others come through the net's own loader, with pinned memory. The numbers are the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .rows import BYTES_AT_ONCE, InputRows, as_tensor, is_memory_mapped
-from .utils._devices import is_gpu
+from .rows import InputRows, as_tensor, is_memory_mapped
+from .utils._random import is_gpu
 
-__all__ = ["copied_ahead", "copies_pay", "kept_on_gpu", "to_gpu"]
+__all__ = ["is_far", "kept_on_gpu"]
 
-# One batch is in use, one is ready, one is on its way.
-N_AHEAD = 2
 # Of the GPU's free memory; the rest is for the net's gradients, activations and copies.
 SHARE_FOR_INPUTS = 0.25
 BYTES_COPIED_AT_ONCE = 2**26
 
-Fetched = tuple[Any, torch.Tensor, torch.Tensor]
 
-
-def _is_in_host_memory(X: Any) -> bool:
-    return not isinstance(X, Dataset) and (
-        not isinstance(X, torch.Tensor) or X.device.type == "cpu"
+def is_far(data: InputRows, device: Any) -> bool:
+    """Tell whether an array or tensor has to be copied to a GPU batch by batch."""
+    X = data.X
+    in_host_memory = not isinstance(X, torch.Tensor) or X.device.type == "cpu"
+    return (
+        is_gpu(device)
+        and data.on_device is None
+        and not isinstance(X, Dataset)  # which may hand out what is on the GPU already
+        and in_host_memory
     )
 
 
@@ -59,8 +57,7 @@ def kept_on_gpu(data: InputRows, device: Any) -> Iterator[None]:
     """
     X = data.X
     if (
-        not is_gpu(device)
-        or not _is_in_host_memory(X)
+        not is_far(data, device)
         or is_memory_mapped(X)
         or X.nbytes > SHARE_FOR_INPUTS * _free_memory(device)
     ):
@@ -85,93 +82,3 @@ def _copy_of(X: Any, device: Any) -> torch.Tensor:
 def _piece(X: Any) -> torch.Tensor:
     # a copy, since torch warns of arrays that it must not write to
     return X if isinstance(X, torch.Tensor) else as_tensor(np.array(X))
-
-
-def copies_pay(data: InputRows, batch_size: int, device: Any) -> bool:
-    """Tell whether batches should be copied ahead.
-
-    They should if they lie in host memory, go to a GPU, and are not so small that handing them
-    from thread to thread takes longer than copying them. A Dataset is left to the net's loader:
-    its transforms may draw random numbers, which have to be drawn in the order of the steps.
-
-    Parameters
-    ----------
-    data : InputRows
-        What is read.
-    batch_size : int
-        Rows of a batch.
-    device : str, torch.device or None
-        Where the net is.
-
-    Returns
-    -------
-    bool
-    """
-    return (
-        is_gpu(device)
-        and data.on_device is None
-        and _is_in_host_memory(data.X)
-        and data.bytes_of_batch(batch_size) >= BYTES_AT_ONCE
-    )
-
-
-def copied_ahead(
-    batches: Iterator[Fetched], copy: Callable[[torch.Tensor], Callable[[], torch.Tensor]]
-) -> Iterator[Fetched]:
-    """Yield the batches, each copied while the caller works with those before.
-
-    Parameters
-    ----------
-    batches : iterator of (X, y, positions)
-        Is run in a thread, and must not draw random numbers.
-    copy : callable
-        Starts the copy of a tensor, and returns what waits for it.
-
-    Yields
-    ------
-    tuple of (X, y, positions)
-        X is the copy; nothing else is copied.
-    """
-
-    def fetch() -> tuple[Callable[[], torch.Tensor], torch.Tensor, torch.Tensor] | None:
-        fetched = next(batches, None)
-        return None if fetched is None else (copy(fetched[0]), *fetched[1:])
-
-    with ThreadPoolExecutor(1, thread_name_prefix="grmu_sk-copies") as thread:
-        pending = deque(thread.submit(fetch) for _ in range(N_AHEAD))
-        while (fetched := pending.popleft().result()) is not None:
-            pending.append(thread.submit(fetch))
-            waited, y, positions = fetched
-            yield waited(), y, positions
-
-
-def to_gpu(device: Any) -> Callable[[torch.Tensor], Callable[[], torch.Tensor]]:
-    """Return what starts copies to a GPU beside its other work.
-
-    Parameters
-    ----------
-    device : str or torch.device
-        The GPU.
-
-    Returns
-    -------
-    callable
-        From a tensor in host memory to a callable that lets the GPU's other work wait for the
-        copy, and returns it.
-    """
-    copies = torch.cuda.Stream(device)
-
-    def start(inputs: torch.Tensor) -> Callable[[], torch.Tensor]:
-        with torch.cuda.stream(copies):
-            copied = inputs.pin_memory().to(device, non_blocking=True)
-            is_copied = copies.record_event()
-
-        def wait() -> torch.Tensor:
-            computing = torch.cuda.current_stream(device)
-            computing.wait_event(is_copied)
-            copied.record_stream(computing)  # or its memory could be used again too early
-            return copied
-
-        return wait
-
-    return start

@@ -57,7 +57,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from .device_copies import copied_ahead, copies_pay, kept_on_gpu, to_gpu
+from .device_copies import is_far, kept_on_gpu
 from .distributed import (
     ParallelRun,
     device_of,
@@ -1239,14 +1239,11 @@ def _batches(
         data.collate = None
     if (run := run_of(net)) is not None:
         return _shared_batches(run, net, data, batches, None if is_fetched_here else name)
-    if not is_fetched_here:
+    if is_far(data, net.device) or not is_fetched_here:
         return _loaded(net, name, data, batches, seed)
     if order.sampler is not None:
         return map(data.__getitems__, batches)  # type: ignore[arg-type]
-    fetched = data.batches(torch.cat([order.where[:0], *batches]), order.batch_size)
-    if copies_pay(data, order.batch_size, net.device):
-        return copied_ahead(fetched, to_gpu(net.device))
-    return fetched
+    return data.batches(torch.cat([order.where[:0], *batches]), order.batch_size)
 
 
 def _loader_options(net: NeuralNet, name: str) -> dict[str, Any]:
@@ -1309,7 +1306,8 @@ def _loaded(
 def _own_loader(
     net: NeuralNet, name: str, data: InputRows, batches: Sequence[torch.Tensor]
 ) -> DataLoader[Any]:
-    iterator, options = getattr(net, name), _loader_options(net, name)
+    iterator = getattr(net, name)
+    options = {"pin_memory": is_far(data, net.device), **_loader_options(net, name)}
     options.pop("generator", None)
     kept = {} if data.loaders is None else data.loaders
     if name in kept and kept[name][:2] == (iterator, options):

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._devices import is_gpu
 from .arguments import as_random_state
 
 RandomState = int | np.random.RandomState | None
@@ -102,6 +101,11 @@ def set_random_states(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["torch"])
     for gpu, state in enumerate(states["gpus"]):
         torch.cuda.set_rng_state(state, gpu)
+
+
+def is_gpu(device: Any) -> bool:
+    """Tell whether a device, or None for none in particular, is a GPU of CUDA's kind."""
+    return device is not None and torch.device(device).type == "cuda"
 
 
 def _gpus(device: object) -> list[int]:
