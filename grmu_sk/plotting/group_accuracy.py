@@ -20,7 +20,6 @@ from ..results import (
     group_of_metric,
     summarize,
 )
-from ..utils.arguments import check_types
 from ._estimators import unlearner_of
 from ._style import YELLOW, check_axes, clean, legend_below, model_styles
 
@@ -155,7 +154,6 @@ class GroupAccuracyDisplay:
         ValueError
             If there is no model, ``gold`` is not among them, or the data do not fit together.
         """
-        check_types(cls.from_estimator, locals())
         models = unlearners if isinstance(unlearners, Mapping) else None
         if models is None:
             models = {type(unlearner_of(unlearners)).__name__: unlearners}
@@ -216,7 +214,6 @@ class GroupAccuracyDisplay:
             ``methods``, or holds no group accuracies; or if there are more models than can be told
             apart.
         """
-        check_types(cls.from_results, locals())
         checked = check_results(results, single=("dataset", "forget", "ratio", "selection"))
         checked = choose_methods(checked, methods)
         rows = checked[checked["metric"].str.startswith("group_accuracy[")]

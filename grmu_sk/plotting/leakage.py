@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pandas as pd
 
-from ..utils.arguments import check_types
 from ._style import GREY, check_axes, clean, legend_below, marker_style
 
 if TYPE_CHECKING:
@@ -99,7 +98,6 @@ class LeakageDisplay:
         ValueError
             If the audit holds nothing about such rows.
         """
-        check_types(cls.from_audit, locals())
         if not hasattr(audit, "findings"):
             raise TypeError(
                 "audit must be a LeakageAudit, as audit_unlearning returns, got a "

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..metrics import MembershipAttack, fit_membership_attack, per_sample_cross_entropy
-from ..utils.arguments import check_types, to_array, to_numbers
+from ..utils.arguments import to_array, to_numbers
 from ._estimators import forgetful_unlearner_of
 from ._style import BLUE, GREEN, RED, check_axes, clean, legend_below
 
@@ -137,7 +137,6 @@ class LossDistributionDisplay:
         ValueError
             If it has forgotten no row, or X and y are not the rows given to ``fit``.
         """
-        check_types(cls.from_estimator, locals())
         unlearner = forgetful_unlearner_of(estimator)
         n_fit = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
         labels = to_array(y, "y")
@@ -197,7 +196,6 @@ class LossDistributionDisplay:
         ValueError
             If losses are empty, not one-dimensional, NaN, infinite or negative.
         """
-        check_types(cls.from_losses, locals())
         members = _loss_column(member_losses, "member_losses")
         forgotten = _loss_column(forget_losses, "forget_losses")
         nonmembers = _loss_column(nonmember_losses, "nonmember_losses")

@@ -22,7 +22,6 @@ from ..results import (
     summarize,
     with_average_gap,
 )
-from ..utils.arguments import check_types
 from ._style import BLUE, FIXED_STYLES, GREY, RED, WITH_REWEIGHT, clean, fill_legend, panels
 
 if TYPE_CHECKING:
@@ -162,7 +161,6 @@ class MethodComparisonDisplay:
             method besides the gold standard, lacks a metric, one of ``methods``, ``AVG_GAP`` or
             (with ``show_cost``) ``cost``, or a cost is not positive.
         """
-        check_types(cls.from_results, locals())
         checked = with_average_gap(
             check_results(results, single=("dataset", "forget", "ratio", "selection"))
         )

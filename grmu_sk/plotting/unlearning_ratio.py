@@ -20,7 +20,6 @@ from ..results import (
     summarize,
     with_average_gap,
 )
-from ..utils.arguments import check_types
 from ._style import clean, fill_legend, model_styles, panels
 
 if TYPE_CHECKING:
@@ -128,7 +127,6 @@ class UnlearningRatioDisplay:
             metric or one of ``methods``, or holds a single ratio; or if no metric is asked for or
             ``spread`` is unknown.
         """
-        check_types(cls.from_results, locals())
         if isinstance(metrics, str):
             metrics = [metrics]
         if not len(metrics):

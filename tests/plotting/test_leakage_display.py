@@ -70,7 +70,7 @@ def test_draws_into_the_axes_given():
 
 
 def test_refuses_what_is_not_there():
-    with pytest.raises(ValueError, match="rows must be one of 'forgotten'"):
+    with pytest.raises(ValueError, match="holds nothing about nonmembers rows"):
         AUDIT.plot(rows="nonmembers")
     with pytest.raises(ValueError, match="holds nothing about"):
         LeakageAudit([], n_models=4).plot()
