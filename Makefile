@@ -63,6 +63,8 @@ lint:
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m numpydoc.hooks.validate_docstrings $$(git ls-files 'grmu_sk/*.py')
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/size.py
 
 docs:
 	$(MAKE) install EXTRAS=docs

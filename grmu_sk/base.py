@@ -32,6 +32,13 @@ from .distributed import (
     run_of,
     take_over_weights,
 )
+from .fingerprints import (
+    columns_digest,
+    net_parameters,
+    rows_digest,
+    versions,
+    weights_digest,
+)
 from .groups import GroupEncoder, Pair
 from .outputs import first_output, is_single_logit, log_probabilities
 from .parameters import WithParameters, parameter
@@ -56,13 +63,6 @@ from .training import (
 )
 from .utils._atomic import unchanged_on_error
 from .utils._description import describe
-from .utils._fingerprint import (
-    columns_digest,
-    net_parameters,
-    rows_digest,
-    versions,
-    weights_digest,
-)
 from .utils._lazy_rows import LazyRows
 from .utils._predictions import decision_threshold, predicted_columns, predicted_labels
 from .utils._random import RandomState, derive_seed, isolated_rng, resolve_seed

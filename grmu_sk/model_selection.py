@@ -25,8 +25,8 @@ from .metrics import (
     average_gap_score,
     evaluate_predictions,
 )
+from .pipelines import unlearner_of
 from .rows import Rows
-from .utils._inner import unlearner_of
 from .utils._predictions import decision_threshold
 from .utils._random import RandomState, resolve_seed
 from .utils.arguments import about, as_random_state

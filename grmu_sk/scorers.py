@@ -59,8 +59,8 @@ from .metrics import (
     worst_group_accuracy_score,
 )
 from .metrics.inputs import is_in, label_column, label_pair, row_weights
+from .pipelines import inputs_of_unlearner, unlearner_of, with_unlearner
 from .rows import InputRows, map_tensors
-from .utils._inner import inputs_of_unlearner, unlearner_of, with_unlearner
 from .utils._predictions import decision_threshold
 from .utils._random import resolve_seed
 from .utils.arguments import about, to_array

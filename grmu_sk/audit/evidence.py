@@ -19,8 +19,8 @@ from markupsafe import Markup, escape
 from numpy.typing import ArrayLike
 
 from ..persistence import PACKAGES
+from ..pipelines import unlearner_of
 from ..utils._files import require_replaceable, write_atomically
-from ..utils._inner import unlearner_of
 from ..utils.arguments import about
 from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
 from .leakage import AttackResult

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from ..base import BaseUnlearner
+from ..pipelines import by_method, inputs_of_unlearner, unlearner_of, with_unlearner
 from ..training import check_fresh_weights
 from ..unlearners import RetrainUnlearner
-from ..utils._inner import by_method, inputs_of_unlearner, unlearner_of, with_unlearner
 from .leakage import AttackResult
 from .residue import ResidueScan
 from .scores import ModelScores, Score, scores_of

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from tabulate import tabulate
 
 from ..base import BaseUnlearner
-from ..utils._inner import inputs_of_unlearner, unlearner_of
+from ..pipelines import inputs_of_unlearner, unlearner_of
 from ..utils._random import RandomState, derive_seed, resolve_seed
 from ..utils.arguments import about
 from .attacks import Comparison, lira_scores, log_odds_of, rmia_scores

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..pipelines import unlearner_of
 from ..utils._digest import add, add_weights
-from ..utils._inner import unlearner_of
 
 __all__ = ["model_hash"]
 

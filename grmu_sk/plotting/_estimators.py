@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..base import BaseUnlearner
-from ..utils._inner import unlearner_of
+from ..pipelines import unlearner_of
 
 __all__ = ["forgetful_unlearner_of", "unlearner_of"]
 

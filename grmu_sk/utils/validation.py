@@ -15,7 +15,6 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch.utils.data import DataLoader, Dataset
 
-from ..rows import Rows
 from .arguments import about, to_array
 
 
@@ -254,7 +253,7 @@ def check_forget_mask(forget: Any, n_rows: int) -> NDArray[np.bool_]:
     return array
 
 
-def check_forget_rows(forget: Any, n_rows: int, name: str = "forget") -> Rows:
+def check_forget_rows(forget: Any, n_rows: int, name: str = "forget") -> NDArray[np.int64]:
     """Check the rows of a request: a mask or row numbers.
 
     Parameters

@@ -10,8 +10,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from grmu_sk import FineTuneUnlearner
+from grmu_sk.pipelines import inputs_of_unlearner, unlearner_of
 from grmu_sk.scorers import ta_scorer
-from grmu_sk.utils._inner import inputs_of_unlearner, unlearner_of
 
 
 def make():

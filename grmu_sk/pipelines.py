@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ..base import BaseUnlearner
+from .base import BaseUnlearner
 
 
 def unlearner_of(estimator: Any, *, fitted: bool = True) -> BaseUnlearner:

@@ -12,9 +12,9 @@ import torch
 from skorch import NeuralNet
 from torch.utils.data import Dataset
 
-from ..rows import Rows, TrainingRows, map_tensors
-from ._description import describe
-from ._digest import add, add_weights, content
+from .rows import Rows, TrainingRows, map_tensors
+from .utils._description import describe
+from .utils._digest import add, add_weights, content
 
 __all__ = ["columns_digest", "net_parameters", "rows_digest", "versions", "weights_digest"]
 
