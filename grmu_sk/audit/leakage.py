@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,6 @@ from ..utils._random import RandomState, derive_seed, resolve_seed
 from ..utils.arguments import about
 from .attacks import Comparison, lira_scores, log_odds_of, rmia_scores
 from .reference_models import Candidates, ReferenceModels, RowSet, candidate_rows, check_rows
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from ..plotting import LeakageDisplay
 
 __all__ = ["AttackResult", "Interval", "LeakageAudit", "LeakageFinding", "audit_unlearning"]
 
@@ -788,34 +783,6 @@ class LeakageAudit:
         return pd.DataFrame([finding.to_row() for finding in self.findings]).assign(
             n_models=self.n_models
         )
-
-    def plot(
-        self, *, rows: Literal["forgotten", "remaining"] = "forgotten", ax: Axes | None = None
-    ) -> LeakageDisplay:
-        """Draw the AUC before and after, with intervals, by attack and group.
-
-        Parameters
-        ----------
-        rows : {"forgotten", "remaining"}, default="forgotten"
-            Which rows.
-        ax : matplotlib Axes or None, default=None
-            Where to; None makes a figure.
-
-        Returns
-        -------
-        LeakageDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        TypeError
-            If ``ax`` is no place to draw.
-        ValueError
-            If there is nothing about such rows.
-        """
-        from ..plotting import LeakageDisplay
-
-        return LeakageDisplay.from_audit(self, rows=rows, ax=ax)
 
     def __iter__(self) -> Iterator[AttackResult]:
         return iter(self.attacks)

@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ..plotting import GroupAccuracyDisplay
-from ..plotting._style import clean, fill_legend, model_styles, panels
+from ..plotting._style import Display, draw_curves, handles_of, legend_below, model_styles
 from ..results import (
     AVERAGE_GAP,
     GOLD,
@@ -392,29 +390,31 @@ def _draw(
     xlabel: str,
     caption: str,
 ) -> Figure:
-    # of all models, drawn or not, so that a missing one leaves the colours of the others alone
+    # of all models, drawn or not, so that a missing one leaves the places of the others alone
     styles = model_styles([row.title for row in rows])
     drawn = {row.title for points in sources.values() for row in points["model"]}
-    handles = [Line2D([], [], label=n, **style) for n, style in styles.items() if n in drawn]
-    size = (max(4.2 * len(sources), 6.4), 2.7 * len(metrics) + 0.7)
-    labels = [str(handle.get_label()) for handle in handles]
-    grid, legend = panels(None, (len(metrics), len(sources)), figsize=size, labels=labels)
+    size = (max(4.2 * len(sources), 6.4), 2.7 * len(metrics) + 0.7 + 0.09 * len(drawn))
+    shape, shown = (len(metrics), len(sources)), Display()
+    grid = shown._start_panels(None, shape, size, sharey="row").reshape(shape)
+    ticks = {place.position: place.label for place in places}
     for row, metric in enumerate(metrics):
         for ax, (source, points) in zip(grid[row], sources.items(), strict=True):
-            _draw_panel(ax, points[points["metric"] == metric], styles, places)
+            of_metric = points[points["metric"] == metric]
+            titles = of_metric["model"].map(lambda model: model.title)
+            draw_curves(ax, of_metric.assign(model=titles), styles, ticks)
+            if of_metric.empty:
+                where = {"ha": "center", "va": "center", "transform": ax.transAxes}
+                ax.text(0.5, 0.5, "no runs", color="0.4", **where)
             if row == 0:
                 ax.set_title("these results" if source == "results" else "the paper")
             if row == len(metrics) - 1:
                 ax.set_xlabel(xlabel)
-            clean(ax, grid="y")
+            ax.tick_params(labelleft=True)
         words, unit = METRICS[metric]
         label = words if metric == AVERAGE_GAP else f"{words} ({unit})"
         grid[row, 0].set_ylabel(textwrap.fill(label, 30, break_on_hyphens=False), fontsize="small")
-        limits = np.array([ax.get_ylim() for ax in grid[row]])
-        for ax in grid[row]:
-            ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
-    fill_legend(legend, handles, whole_figure=True)
-    figure: Any = legend.get_figure(root=True)
+    figure = shown.figure_
+    legend_below(figure, handles_of({n: s for n, s in styles.items() if n in drawn}, None))
     _put_caption(figure, caption)
     return figure
 
@@ -424,25 +424,6 @@ def _put_caption(figure: Figure, caption: str) -> None:
     lines = textwrap.wrap(caption, int(14.5 * figure.get_figwidth()))
     figure.suptitle("\n".join(lines), fontsize="small")
     figure.set_figheight(figure.get_figheight() + 0.16 * len(lines) + 0.15)
-
-
-def _draw_panel(
-    ax: Axes, points: pd.DataFrame, styles: dict[str, dict[str, Any]], places: list[_Place]
-) -> None:
-    positions = np.array([place.position for place in places], dtype=float)
-    step = np.diff(positions).min() if len(positions) > 1 else 1.0
-    shifts = np.linspace(-0.15, 0.15, len(styles)) * step if len(styles) > 1 else np.zeros(1)
-    for shift, (name, style) in zip(shifts, styles.items(), strict=True):
-        line = points[points["model"].map(lambda row, name=name: row.title == name)]
-        if line.empty:
-            continue
-        line = line.sort_values("position")
-        deviation = None if line["std"].isna().all() else line["std"]
-        ax.errorbar(line["position"] + shift, line["mean"], yerr=deviation, elinewidth=1, **style)
-    if points.empty:
-        ax.text(0.5, 0.5, "no runs", ha="center", va="center", transform=ax.transAxes, color="0.4")
-    ax.set_xticks(positions, [place.label for place in places])
-    ax.set_xlim(positions.min() - 0.4 * step, positions.max() + 0.4 * step)
 
 
 # accuracy of each group: figures 2 and 7 ----------------------------------------------------------

@@ -1,11 +1,11 @@
 """Figures, as scikit-learn's Display classes."""
 
 from .group_accuracy import GroupAccuracyDisplay
+from .history import UnlearningHistoryDisplay
 from .leakage import LeakageDisplay
-from .loss_distribution import LossDistributionDisplay
-from .method_comparison import MethodComparisonDisplay
-from .unlearning_history import UnlearningHistoryDisplay
-from .unlearning_ratio import UnlearningRatioDisplay
+from .losses import LossDistributionDisplay
+from .methods import MethodComparisonDisplay
+from .ratio import UnlearningRatioDisplay
 
 __all__ = [
     "GroupAccuracyDisplay",

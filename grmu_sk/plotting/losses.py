@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..metrics import MembershipAttack, fit_membership_attack, per_sample_cross_entropy
-from ..utils.arguments import to_array, to_numbers
-from ._estimators import forgetful_unlearner_of
-from ._style import BLUE, GREEN, RED, check_axes, clean, legend_below
+from ..pipelines import unlearner_of
+from ..utils.arguments import to_numbers
+from ._style import DARK, FORGOTTEN, GREY, Display, Style, clean, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 SMALLEST_LOSS = 1e-8  # a logarithmic axis has no 0
 N_BINS = 30
+SHADING = "shading: losses that the attack takes for those of members"
 
 
-class LossDistributionDisplay:
+@dataclass(eq=False, repr=False)
+class LossDistributionDisplay(Display):
     r"""Loss distributions of members, forgotten rows and non-members.
 
     If forgetting worked, the losses of forgotten rows lie where those of the gold standard would
@@ -70,20 +72,10 @@ class LossDistributionDisplay:
     >>> plt.close(display.figure_)
     """
 
-    ax_: Axes
-    figure_: Figure
-
-    def __init__(
-        self,
-        member_losses: NDArray[Any],
-        forget_losses: NDArray[Any],
-        nonmember_losses: NDArray[Any],
-        attack: MembershipAttack,
-    ) -> None:
-        self.member_losses = member_losses
-        self.forget_losses = forget_losses
-        self.nonmember_losses = nonmember_losses
-        self.attack = attack
+    member_losses: NDArray[Any]
+    forget_losses: NDArray[Any]
+    nonmember_losses: NDArray[Any]
+    attack: MembershipAttack
 
     @property
     def forgotten_as_nonmembers(self) -> float:
@@ -137,25 +129,28 @@ class LossDistributionDisplay:
         ValueError
             If it has forgotten no row, or X and y are not the rows given to ``fit``.
         """
-        unlearner = forgetful_unlearner_of(estimator)
-        n_fit = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
-        labels = to_array(y, "y")
-        if labels.ndim != 1:
-            raise ValueError(f"y must be 1-D, one label a row; got shape {labels.shape}.")
-        if len(labels) != n_fit:
+        unlearner = unlearner_of(estimator)
+        forgotten, remaining = unlearner.forget_idx_, unlearner.remaining_idx_
+        if len(forgotten) == 0:
             raise ValueError(
-                f"y has {len(labels)} rows but fit was given {n_fit}. Pass all rows of fit, the "
-                "forgotten ones too: the unlearner picks them by their row numbers."
+                f"{type(unlearner).__name__} has forgotten no row, and this figure is about "
+                "forgotten rows. Call fit(..., forget=mask) or unlearn(rows) first."
             )
 
         def losses(inputs: Any, targets: ArrayLike) -> NDArray[np.float64]:
             proba = estimator.predict_proba(inputs)
             return per_sample_cross_entropy(targets, proba, classes=unlearner.classes_)
 
-        of_fit = losses(X, labels)
+        of_fit = losses(X, y)
+        if len(of_fit) != len(forgotten) + len(remaining):
+            raise ValueError(
+                f"y has {len(of_fit)} rows but fit was given {len(forgotten) + len(remaining)}. "
+                "Pass all rows of fit, the forgotten ones too: the unlearner picks them by their "
+                "row numbers."
+            )
         return cls.from_losses(
-            of_fit[unlearner.remaining_idx_],
-            of_fit[unlearner.forget_idx_],
+            of_fit[remaining],
+            of_fit[forgotten],
             losses(X_nonmember, y_nonmember),
             random_state=random_state,
             ax=ax,
@@ -196,10 +191,14 @@ class LossDistributionDisplay:
         ValueError
             If losses are empty, not one-dimensional, NaN, infinite or negative.
         """
-        members = _loss_column(member_losses, "member_losses")
-        forgotten = _loss_column(forget_losses, "forget_losses")
-        nonmembers = _loss_column(nonmember_losses, "nonmember_losses")
+        members, forgotten, nonmembers = (
+            to_numbers(losses, "losses")
+            for losses in (member_losses, forget_losses, nonmember_losses)
+        )
+        if any((losses < 0).any() for losses in (members, forgotten, nonmembers)):
+            raise ValueError("A loss is negative: are these log-likelihoods, without their minus?")
         attack = fit_membership_attack(members, nonmembers, random_state=random_state)
+        attack.is_member(forgotten)  # which refuses what the attack cannot read
         return cls(members, forgotten, nonmembers, attack).plot(ax=ax)
 
     def plot(self, *, ax: Axes | None = None) -> Self:
@@ -215,81 +214,38 @@ class LossDistributionDisplay:
         LossDistributionDisplay
             The display itself.
         """
-        import matplotlib.pyplot as plt
-
-        check_axes(ax)
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
-        edges = self._bin_edges()
-        styles = [
-            ("members (remaining rows)", self.member_losses, BLUE, "-"),
-            ("forgotten rows", self.forget_losses, RED, "--"),
-            ("non-members (held-out rows)", self.nonmember_losses, GREEN, "-."),
+        ax = self._start(ax, (7.5, 5))
+        kinds = [
+            ("members (remaining rows)", self.member_losses, DARK, "-"),
+            ("forgotten rows", self.forget_losses, FORGOTTEN, "--"),
+            ("non-members (held-out rows)", self.nonmember_losses, GREY, "-."),
         ]
-        for name, losses, color, linestyle in styles:
+        losses = np.concatenate([losses for _, losses, *_ in kinds])
+        smallest = max(losses[losses > 0].min(initial=np.inf), SMALLEST_LOSS)
+        low = SMALLEST_LOSS if np.isinf(smallest) else smallest
+        # a tenth of a decade more, so that equal losses have a bin too
+        edges = np.geomspace(low, max(losses.max(), low) * 10**0.1, N_BINS + 1)
+        for name, losses_of, color, linestyle in kinds:
             # zeros, and what lies under the smallest loss drawn, count in the first bin
-            counts, _ = np.histogram(np.clip(losses, edges[0], edges[-1]), bins=edges)
-            percent = 100 * counts / len(losses)
-            outside = f"{100 * self._share_of_nonmembers(losses):.0f}% outside the shading"
-            label = f"{name}: {len(losses)}, {outside}"
+            counts, _ = np.histogram(np.clip(losses_of, edges[0], edges[-1]), bins=edges)
+            percent = 100 * counts / len(losses_of)
+            outside = f"{100 * self._share_of_nonmembers(losses_of):.0f}% outside the shading"
+            label = f"{name}: {len(losses_of)}, {outside}"
             ax.stairs(percent, edges, fill=True, color=color, alpha=0.12)
             ax.stairs(percent, edges, color=color, linestyle=linestyle, linewidth=1.8, label=label)
-        self._shade_members(ax, edges)
-        self._label(ax, edges)
-        self.ax_, self.figure_ = ax, ax.get_figure(root=True)  # type: ignore[assignment]
+        lower, upper = self.attack.member_intervals.clip(edges[0], edges[-1]).T
+        spans = np.column_stack([lower, upper - lower])[upper > lower]
+        shading: Style = {"facecolor": "0.93", "edgecolor": "0.8", "hatch": "////", "linewidth": 0}
+        whole: Style = {"transform": ax.get_xaxis_transform(), "zorder": 0, "label": SHADING}
+        ax.broken_barh(spans, (0, 1), **shading, **whole)
+        n_below = int((losses < edges[0]).sum())
+        note = f"; the first bin holds {n_below} rows below the axis" if n_below else ""
+        ax.set_xlabel(f"cross-entropy of a row (nats{note})")
+        ax.set_ylabel("share of rows (%)")
+        ax.set(xscale="log", xlim=(edges[0], edges[-1]), ylim=(0, None))
+        clean(ax, grid="y")
+        legend_below(ax)
         return self
 
     def _share_of_nonmembers(self, losses: NDArray[Any]) -> float:
         return float(np.mean(~self.attack.is_member(losses)))
-
-    def _shade_members(self, ax: Axes, edges: NDArray[np.float64]) -> None:
-        """Shade the losses of members; what lies under the axis is not drawn."""
-        lower, upper = self.attack.member_intervals.clip(edges[0], edges[-1]).T
-        is_seen = upper > lower
-        ax.broken_barh(
-            list(zip(lower[is_seen], (upper - lower)[is_seen], strict=True)),
-            (0, 1),
-            transform=ax.get_xaxis_transform(),
-            facecolor="0.9",
-            edgecolor="0.75",
-            hatch="////",
-            linewidth=0,
-            zorder=0,
-            label="shading: losses that the attack takes for those of members",
-        )
-
-    def _losses(self) -> NDArray[Any]:
-        return np.concatenate([self.member_losses, self.forget_losses, self.nonmember_losses])
-
-    def _bin_edges(self) -> NDArray[np.float64]:
-        losses = self._losses()
-        low = max(losses[losses > 0].min(initial=np.inf), SMALLEST_LOSS)
-        low = SMALLEST_LOSS if np.isinf(low) else low
-        # a tenth of a decade more, so that equal losses have a bin too
-        return np.geomspace(low, max(losses.max(), low) * 10**0.1, N_BINS + 1)
-
-    def _label(self, ax: Axes, edges: NDArray[np.float64]) -> None:
-        ax.set_xscale("log")
-        n_below = int((self._losses() < edges[0]).sum())
-        note = f"; the first bin holds {n_below} rows below the axis" if n_below else ""
-        ax.set_xlabel(f"cross-entropy of a row (nats{note})")
-        ax.set_ylabel("share of rows (%)")
-        ax.set_xlim(edges[0], edges[-1])
-        ax.set_ylim(bottom=0)
-        clean(ax, grid="y")
-        legend_below(ax, points=44)
-
-
-def _loss_column(losses: ArrayLike, name: str) -> NDArray[np.float64]:
-    column = to_numbers(losses, name)
-    if column.ndim != 1:
-        raise ValueError(f"{name} must be 1-D, one loss a row; got shape {column.shape}.")
-    if len(column) == 0:
-        raise ValueError(f"{name} is empty: there is no distribution to draw.")
-    bad = np.flatnonzero(~np.isfinite(column) | (column < 0))
-    if len(bad):
-        raise ValueError(
-            f"{name} must be finite and not negative; row {bad[0]} is {column[bad[0]]}. Did "
-            "training diverge, or are these log-likelihoods (the negative of losses)?"
-        )
-    return column
