@@ -24,20 +24,34 @@ module it has wrapped: to weights that know of forgotten rows, for as long as th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from skorch import NeuralNet
+from skorch.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    MlflowLogger,
+    NeptuneLogger,
+    PrintLog,
+    ProgressBar,
+    SacredLogger,
+    TensorBoard,
+    WandbLogger,
+)
 from skorch.hf import AccelerateMixin
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import Dataset
 
-from .processes import DistributedError, Processes, process_count
+from .rows import TrainingRows
 from .utils._random import derive_seed, isolated_rng
 
 __all__ = ["DistributedError", "parallel_class"]
@@ -45,6 +59,184 @@ __all__ = ["DistributedError", "parallel_class"]
 # What an accelerator holds on to; looking first saves a collection of garbage, which takes long.
 PREPARED = ("_models", "_optimizers", "_schedulers", "_dataloaders")
 SUPPORTED = ("NO", "MULTI_CPU", "MULTI_GPU")
+# Of several processes only the main one has these: they print, write files, or decide when to stop,
+# which the others are told. A callback of one's own joins them with ``main_process_only = True``.
+OF_MAIN_PROCESS = (
+    MlflowLogger,
+    NeptuneLogger,
+    SacredLogger,
+    TensorBoard,
+    Checkpoint,
+    EarlyStopping,
+    PrintLog,
+    ProgressBar,
+    WandbLogger,
+)
+# Enough rows to tell whether processes were given different inputs.
+N_COMPARED = 64
+
+
+# what processes tell each other -----------------------------------------------------------------
+
+
+class DistributedError(RuntimeError):
+    """What processes raise that could have gone on when another one could not.
+
+    See Also
+    --------
+    grmu_sk.distributed.parallel_class : A trained net for several processes.
+
+    Examples
+    --------
+    >>> from grmu_sk.distributed import DistributedError
+    >>> issubclass(DistributedError, RuntimeError)
+    True
+    """
+
+
+def process_count(accelerator: Any) -> int:
+    """Return how many processes work together.
+
+    An accelerator that was unpickled elsewhere still says how many there were, but they are gone.
+    """
+    return int(accelerator.num_processes) if dist.is_initialized() else 1
+
+
+class Processes:
+    """The processes of one ``Accelerator``, and the exchanges between them.
+
+    An exchange that one process never enters would keep the others waiting. So each begins with a
+    roll call, in which a process that failed says so instead, and in which processes that are
+    about to do different things find out. It is two integers over the network, in main memory, and
+    does not wait for the device.
+
+    Parameters
+    ----------
+    accelerator : accelerate.Accelerator
+        Says how many processes there are and which one this is.
+
+    Attributes
+    ----------
+    rank : int
+        Which one this is, from 0.
+    count : int
+        How many there are.
+    """
+
+    def __init__(self, accelerator: Any) -> None:
+        self.count = process_count(accelerator)
+        self.rank: int = accelerator.process_index if self.count > 1 else 0
+        self._control = _control_group(accelerator) if self.count > 1 else None
+        self._is_broken = False
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that prints and writes files."""
+        return self.rank == 0
+
+    def meet(self, doing: str) -> None:
+        """Wait for the others, and raise if one failed or is doing something else.
+
+        Parameters
+        ----------
+        doing : str
+            The same text in all processes, or their ways have parted.
+
+        Raises
+        ------
+        DistributedError
+            In all processes.
+        """
+        self._roll_call(doing)
+
+    def report(self, error: BaseException) -> None:
+        """Let the others know, at their next exchange, that this process cannot go on."""
+        if self._is_broken:
+            return
+        with suppress(DistributedError):  # which is how the others learn of it
+            self._roll_call("", failure=f"{type(error).__name__}: {error}")
+
+    def from_main(self, value: Any) -> Any:
+        """Return the main process's value; it must be picklable."""
+        self._roll_call("take over a value")
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self._control)
+        return values[0]
+
+    def take_over(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Put the main process's values into these tensors, in place."""
+        tensors = list(tensors)
+        self._roll_call(f"take over {[_kind(tensor) for tensor in tensors]}")
+        for tensor in tensors:
+            values = tensor.detach().contiguous()
+            dist.broadcast(values, src=0)
+            if not self.is_main:
+                tensor.detach().copy_(values)
+
+    def add_up(self, tensor: torch.Tensor) -> None:
+        """Replace a tensor by its sum over the processes, which is the same bits in all of them."""
+        self._roll_call(f"add up {_kind(tensor)}")
+        dist.all_reduce(tensor)
+
+    def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """Return the tensors of all processes, which have the same shape, by rank."""
+        self._roll_call(f"gather {_kind(tensor)}")
+        gathered = [torch.empty_like(tensor) for _ in range(self.count)]
+        dist.all_gather(gathered, tensor)
+        return gathered
+
+    def _roll_call(self, doing: str, failure: str = "") -> None:
+        vote = torch.tensor([bool(failure), zlib.crc32(doing.encode())])
+        votes = [torch.empty_like(vote) for _ in range(self.count)]
+        try:
+            dist.all_gather(votes, vote, group=self._control)
+            if not failure and all(torch.equal(vote, other) for other in votes):
+                return
+            answers: list[Any] = [None] * self.count
+            dist.all_gather_object(answers, (failure, doing), group=self._control)
+        except RuntimeError as error:
+            self._is_broken = True
+            raise DistributedError(
+                f"Process {self.rank} of {self.count} has lost the others: one of them ended, or "
+                "did not answer in time. Look for the first error in the output of all processes."
+            ) from error
+        self._is_broken = True
+        raise DistributedError(_what_happened(answers))
+
+
+def _what_happened(answers: list[tuple[str, str]]) -> str:
+    failed = [f"process {rank}: {failure}" for rank, (failure, _) in enumerate(answers) if failure]
+    if failed:
+        return f"Nothing was changed, since it failed in {'; '.join(failed)}"
+    doings = "; ".join(f"process {rank} was to {doing}" for rank, (_, doing) in enumerate(answers))
+    return (
+        f"The processes are not doing the same: {doings}. Every process has to be given the same "
+        "rows, labels, groups and parameters, random_state included, in the same order of calls."
+    )
+
+
+_known_group: tuple[Any, Any] | None = None
+
+
+def _control_group(accelerator: Any) -> Any:
+    """Return the group for roll calls, made once for each start of ``torch.distributed``.
+
+    It has a connection of its own: in main memory, whatever the devices are, and never in the way
+    of tensors that are under way.
+    """
+    global _known_group
+    world = dist.group.WORLD
+    if _known_group is None or _known_group[0] is not world:
+        timeout = getattr(accelerator.init_handler, "timeout", None)
+        _known_group = world, dist.new_group(backend="gloo", timeout=timeout)
+    return _known_group[1]
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype}"
+
+
+# shares of a batch -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -346,6 +538,61 @@ def _take_over(net: NeuralNet, tensors_of: Any) -> None:
     if run is not None:
         found = [tensor for part in _parts(net) for tensor in tensors_of(part)]
         run.processes.take_over(tensor for tensor in found if not nn.parameter.is_lazy(tensor))
+
+
+# training ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def started_together(net: NeuralNet, data: TrainingRows, phases: Sequence[Any]) -> Iterator[None]:
+    """Begin and end training with the same rows and weights in all processes of a run."""
+    run = run_of(net)
+    if run is None:
+        yield
+        return
+    run.processes.meet(_description(data, phases))
+    take_over_weights(net)
+    yield
+    # the main process may have gone back to its best epoch
+    take_over_weights(net)
+    net.history = from_main_process(net.history)
+
+
+def _description(data: TrainingRows, phases: Sequence[Any]) -> str:
+    parts = {
+        "row numbers": torch.from_numpy(data.rows),
+        "labels": data.y,
+        "groups": data.g,
+        "weights": data.sample_weight,
+        **{f"rows of '{phase.name}'": torch.from_numpy(phase.rows) for phase in phases},
+    }
+    if not isinstance(data.X, Dataset):  # whose transforms may be random
+        where = torch.linspace(0, len(data) - 1, N_COMPARED).long()
+        parts["inputs"], _, _ = data.__getitems__(where)  # type: ignore[arg-type]
+    codes = {name: checksum(part) for name, part in parts.items() if part is not None}
+    return f"train on {len(data)} rows with the checksums {codes}"
+
+
+def checksum(numbers: torch.Tensor) -> int:
+    return zlib.crc32(numbers.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+@contextmanager
+def main_process_alone(net: NeuralNet) -> Iterator[None]:
+    """Leave to the main process what must not happen once in each."""
+    run = run_of(net)
+    everyone = net.callbacks_
+    if run is not None and not run.processes.is_main:
+        net.callbacks_ = [
+            (name, callback)
+            for name, callback in everyone
+            if not isinstance(callback, OF_MAIN_PROCESS)
+            and not getattr(callback, "main_process_only", False)
+        ]
+    try:
+        yield
+    finally:
+        net.callbacks_ = everyone
 
 
 # nets -------------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ import inspect
 import math
 import pickle
 import warnings
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,8 +41,6 @@ from skorch.callbacks import (
     MlflowLogger,
     NeptuneLogger,
     ParamMapper,
-    PrintLog,
-    ProgressBar,
     SacredLogger,
     TensorBoard,
     WandbLogger,
@@ -60,13 +57,15 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from .device_copies import is_far, kept_on_gpu
 from .distributed import (
     ParallelRun,
+    checksum,
     device_of,
     from_main_process,
+    main_process_alone,
     parallel_class,
     run_of,
     share_of,
+    started_together,
     take_over_buffers,
-    take_over_weights,
 )
 from .rows import InputRows, Rows, TrainingRows
 from .steps import evaluation_step, run_epoch, train_step
@@ -102,16 +101,6 @@ EPOCH_COUNTERS = (LRScheduler, EarlyStopping, Checkpoint, ParamMapper)
 NET_FOLLOWERS = (EpochScoring, LRScheduler)
 # These log every column of the history as a number, which the name of a phase is not.
 NUMBER_LOGGERS = (MlflowLogger, NeptuneLogger, SacredLogger, TensorBoard)
-# Of several processes only the main one has these: they print, write files, or decide when to stop,
-# which the others are told. A callback of one's own joins them with ``main_process_only = True``.
-OF_MAIN_PROCESS = (
-    *NUMBER_LOGGERS,
-    Checkpoint,
-    EarlyStopping,
-    PrintLog,
-    ProgressBar,
-    WandbLogger,
-)
 # Options of a loader that say which rows come when.
 ORDERING = ("sampler", "batch_sampler", "shuffle", "drop_last")
 LOST = (
@@ -120,8 +109,6 @@ LOST = (
     "whose parts will be copied before they are trained; or a class or a function that builds the "
     "module."
 )
-# Enough rows to tell whether processes were given different inputs.
-N_COMPARED = 64
 
 
 @dataclass
@@ -658,64 +645,12 @@ def train(
     for _, callback in net.callbacks_:
         if isinstance(callback, NUMBER_LOGGERS):
             callback.keys_ignored_.add("phase")
-    with _started_together(net, data, phases), _main_process_alone(net):
+    with started_together(net, data, phases), main_process_alone(net):
         net.notify("on_train_begin", X=None, y=None)
         _run_epochs(net, data, phases, epochs, validation, progress)
         _refuse_old_checkpoints(net)
         net.notify("on_train_end", X=None, y=None)
     return net
-
-
-@contextlib.contextmanager
-def _started_together(net: NeuralNet, data: TrainingRows, phases: list[Phase]) -> Iterator[None]:
-    """Begin and end training with the same rows and weights in all processes of a run."""
-    run = run_of(net)
-    if run is None:
-        yield
-        return
-    run.processes.meet(_description(data, phases))
-    take_over_weights(net)
-    yield
-    # the main process may have gone back to its best epoch
-    take_over_weights(net)
-    net.history = from_main_process(net.history)
-
-
-def _description(data: TrainingRows, phases: list[Phase]) -> str:
-    parts = {
-        "row numbers": torch.from_numpy(data.rows),
-        "labels": data.y,
-        "groups": data.g,
-        "weights": data.sample_weight,
-        **{f"rows of '{phase.name}'": torch.from_numpy(phase.rows) for phase in phases},
-    }
-    if not isinstance(data.X, Dataset):  # whose transforms may be random
-        where = torch.linspace(0, len(data) - 1, N_COMPARED).long()
-        parts["inputs"], _, _ = data.__getitems__(where)  # type: ignore[arg-type]
-    codes = {name: _checksum(part) for name, part in parts.items() if part is not None}
-    return f"train on {len(data)} rows with the checksums {codes}"
-
-
-def _checksum(numbers: torch.Tensor) -> int:
-    return zlib.crc32(numbers.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-
-@contextlib.contextmanager
-def _main_process_alone(net: NeuralNet) -> Iterator[None]:
-    """Leave to the main process what must not happen once in each."""
-    run = run_of(net)
-    everyone = net.callbacks_
-    if run is not None and not run.processes.is_main:
-        net.callbacks_ = [
-            (name, callback)
-            for name, callback in everyone
-            if not isinstance(callback, OF_MAIN_PROCESS)
-            and not getattr(callback, "main_process_only", False)
-        ]
-    try:
-        yield
-    finally:
-        net.callbacks_ = everyone
 
 
 def _run_epochs(
@@ -1351,7 +1286,7 @@ def _shared_batches(
     What is drawn in common is what one process alone would draw, in the same order.
     """
     where = torch.cat([torch.empty(0, dtype=torch.int64), *batches])
-    run.processes.meet(f"visit {len(where)} rows in the order with the checksum {_checksum(where)}")
+    run.processes.meet(f"visit {len(where)} rows in the order with the checksum {checksum(where)}")
     shares = [run.share_of_batch(len(batch)) for batch in batches]
     own = [share.take(batch) for share, batch in zip(shares, batches, strict=True)]
     draws = isinstance(data.X, Dataset)  # its transforms may
