@@ -65,6 +65,7 @@ print("All promises hold.")
 # %%
 # Used like any other.
 import numpy as np
+from matplotlib import pyplot as plt
 
 from grmu_sk import sample_forget_set
 from grmu_sk.datasets import load_digits_on_backgrounds
@@ -78,6 +79,14 @@ before = unlearner.predict_proba(X[forget])[np.arange(len(forget)), y[forget]]
 unlearner.unlearn(forget)
 after = unlearner.predict_proba(X[forget])[np.arange(len(forget)), y[forget]]
 print(f"probability of the true label of forgotten rows: {before.mean():.2f} -> {after.mean():.2f}")
+
+figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
+ax.hist([before, after], bins=np.linspace(0, 1, 11), label=["before", "after"])
+ax.set_xlabel("probability of the true label")
+ax.set_ylabel("forgotten rows")
+ax.legend()
+plt.show()
+# sphinx_gallery_thumbnail_number = 1
 
 # %%
 # A package of yours makes it known to ``all_unlearners()``, ``grmu demo --methods uniform``,
