@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from tabulate import tabulate
 
 from ..base import BaseUnlearner
+from ..metrics.inputs import check_option
 from ..pipelines import inputs_of_unlearner, unlearner_of
 from ..utils._random import RandomState, derive_seed, resolve_seed
 from ..utils.arguments import about
@@ -440,6 +441,7 @@ class AttackResult:
     verdict: Verdict
 
     def __post_init__(self) -> None:
+        check_option(self.verdict, get_args(Verdict), name="verdict")
         if self.verdict == "no leak found" and math.isnan(self.power):
             raise ValueError(
                 f"The attack {self.name!r} says 'no leak found', but its power was not measured "

@@ -254,7 +254,7 @@ def make_table(
     --------
     >>> from grmu_sk.benchmark import make_table
     >>> print(make_table(4).render().splitlines()[2])
-    method  reweight  retaining  unlearning  calibration    UA    GA  avg gap
+    method      reweight  retaining  unlearning  calibration    UA    GA  avg gap
     """
     layout = table_layout(number)
     datasets = (dataset,) if dataset is not None else layout.datasets

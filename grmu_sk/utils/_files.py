@@ -71,16 +71,17 @@ def write_atomically(path: Path, raw: bytes | Iterable[Any], *, private: bool = 
     sweep(path)
     mode = 0o600 if private else 0o666
     parts: Iterable[Any] = [raw] if isinstance(raw, bytes) else raw
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_SUFFIX}")
+    temporary, file = _own_temporary(path, mode)
     try:
-        with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:
-            _lock(file)
+        with file:
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
-        if path.exists():  # what was private stays private
-            shutil.copymode(path, temporary)
-        os.replace(temporary, path)
+            if flock is None:
+                file.close()
+            if path.exists():  # what was private stays private
+                shutil.copymode(path, temporary)
+            os.replace(temporary, path)  # while it is locked, or it would be swept away
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -96,22 +97,22 @@ def sweep(path: Path) -> None:
         The file.
     """
     for left in temporaries(path):
-        with suppress(OSError):
-            with open(left, "rb") as file:
-                is_left = _lock(file)
-            if is_left:
-                left.unlink()
+        with suppress(OSError), open(left, "rb") as file:
+            if flock is not None:
+                flock(file, LOCK_EX | LOCK_NB)  # an error if somebody still writes
+            left.unlink()
 
 
-def _lock(file: IO[bytes]) -> bool:
-    """Lock an open file until it is closed; tell whether nobody else had."""
-    if flock is None:
-        return True
-    try:
-        flock(file, LOCK_EX | LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _own_temporary(path: Path, mode: int) -> tuple[Path, IO[bytes]]:
+    """Return a new file beside this one, open and locked, so that nobody takes it for left."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_SUFFIX}")
+        file = open(temporary, "xb", opener=partial(os.open, mode=mode))  # noqa: SIM115
+        if flock is not None:
+            flock(file, LOCK_EX)
+        if temporary.exists():  # nobody swept it away before it was locked
+            return temporary, file
+        file.close()
 
 
 def temporaries(path: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import deque
+from contextlib import closing
 
 import joblib
 import numpy as np
@@ -131,7 +132,11 @@ def tar(content, mode):
 
 
 def database(X):
-    connection = sqlite3.connect(":memory:")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        return _filled(connection, X)
+
+
+def _filled(connection, X):
     names = ", ".join(f"x{i} REAL" for i in range(X.shape[1]))
     connection.execute(f"CREATE TABLE cache (content BLOB, {names})")
     marks = ", ".join("?" for _ in X[0])

@@ -141,7 +141,7 @@ def test_ids_are_rows_by_another_name(fitted, data, tmp_path):
     assert fitted.get_metadata_routing().fit.requests["sample_id"] is True
     with pytest.raises(ValueError, match="'nobody': no row of fit has this id"):
         fitted.unlearn(ids=["nobody"])
-    with pytest.raises(TypeError, match="not both"):
+    with pytest.raises(TypeError, match="not by both"):
         fitted.unlearn([3], ids=["person-3"])
     with pytest.raises(TypeError, match="Say what to forget"):
         fitted.unlearn()

@@ -186,7 +186,7 @@ def test_first_tuning_takes_the_features_of_the_original(table, runs, monkeypatc
     )
     reused = run(table)
     assert passes == [False, True, True]  # of the original once; of the net in epochs 2 and 3
-    monkeypatch.setattr(miu_module, "_same_weights", lambda *nets: False)
+    monkeypatch.setattr(miu_module, "same_weights", lambda *nets: False)
     computed = run(table)
     assert passes[3:] == [False, True, True, True]
     for one, other in zip(weights_of(reused), weights_of(computed), strict=True):
@@ -195,9 +195,9 @@ def test_first_tuning_takes_the_features_of_the_original(table, runs, monkeypatc
 
 def test_a_net_changed_before_the_first_epoch_is_not_taken_for_the_original(table, monkeypatch):
     answers = []
-    same = miu_module._same_weights
+    same = miu_module.same_weights
     monkeypatch.setattr(
-        miu_module, "_same_weights", lambda *nets: answers.append(same(*nets)) or answers[-1]
+        miu_module, "same_weights", lambda *nets: answers.append(same(*nets)) or answers[-1]
     )
     run(table)
     assert answers == [True, False, False]
