@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 
 import click
@@ -114,22 +115,28 @@ def test_failed_jobs_exit_with_1(tmp_path):
 
 def start_and_signal(arguments, out, number):
     """Send a signal to a run that has finished some jobs; return its exit code and messages."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "grmu_sk", "bench", *arguments],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-        # what runs in the background ignores Ctrl-C, and so would what it starts
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
+    messages = out.with_name(out.name + ".err")  # no pipe: workers hold it after a kill
+    with (
+        messages.open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "grmu_sk", "bench", *arguments],
+            stderr=errors,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            # what runs in the background ignores Ctrl-C, and so would what it starts
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        ) as process,
+    ):
         deadline = time.monotonic() + 200
         while len(list(out.glob("jobs/*.json"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         os.kill(process.pid, number)
-        _, errors = process.communicate(timeout=60)
-    return process.returncode, errors
+        process.wait(timeout=60)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what workers of a killed run are left
+    return process.returncode, messages.read_text()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
