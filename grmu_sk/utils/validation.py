@@ -203,25 +203,6 @@ def check_class_labels(y: Any) -> None:
         check_classification_targets(y)
 
 
-def check_unique_columns(table: pd.DataFrame, name: str) -> None:
-    """Check that no column of a table of results is there twice.
-
-    Parameters
-    ----------
-    table : DataFrame
-        The table.
-    name : str
-        What to call it in error messages.
-
-    Raises
-    ------
-    ValueError
-        If one is.
-    """
-    if not table.columns.is_unique:
-        raise ValueError(f"{name} has a column more than once: {list(table)}.")
-
-
 def check_forget_mask(forget: Any, n_rows: int) -> NDArray[np.bool_]:
     """Check the ``forget`` argument of ``fit``: a mask.
 
