@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import issparse
 from skorch import NeuralNet
 from torch import nn
 from tqdm import tqdm
@@ -37,6 +38,7 @@ __all__ = ["Finding", "ResidueScan", "scan_residue"]
 
 #: So much of a file is in memory at once, in bytes.
 CHUNK = 1 << 23
+_PARTS = re.compile("|".join(map(re.escape, PART_MARKS)))
 Kind = Literal["forgotten row", "original weights", "teacher copy", "sampler weights"]
 
 
@@ -81,7 +83,7 @@ class Finding:
 
     def __str__(self) -> str:
         names = self.rows or self.tensors
-        listed = ", ".join(str(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
+        listed = ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
         if self.kind == "forgotten row":
             what = f"{len(self.rows)} forgotten row{'s' if len(self.rows) != 1 else ''}"
         else:
@@ -96,7 +98,7 @@ class Finding:
         dict
             By field name.
         """
-        return {**asdict(self), "rows": list(self.rows), "tensors": list(self.tensors)}
+        return asdict(self)
 
 
 class ResidueScan(list[Finding]):
@@ -136,9 +138,6 @@ class ResidueScan(list[Finding]):
         n_bytes: int = 0,
     ) -> None:
         super().__init__(findings)
-        for finding in self:
-            if not isinstance(finding, Finding):
-                raise TypeError(f"findings must be an iterable of Finding, got {finding!r} in it.")
         self.not_searched = list(not_searched)
         self.n_places = n_places
         self.n_bytes = n_bytes
@@ -165,6 +164,23 @@ class ResidueScan(list[Finding]):
             "n_places": self.n_places,
             "n_bytes": self.n_bytes,
         }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` returned.
+
+        Parameters
+        ----------
+        fields : mapping
+            By name.
+
+        Returns
+        -------
+        ResidueScan
+            The findings and the rest.
+        """
+        counts = {name: fields[name] for name in ("not_searched", "n_places", "n_bytes")}
+        return cls((Finding(**finding) for finding in fields["findings"]), **counts)
 
 
 def scan_residue(
@@ -250,10 +266,11 @@ def scan_residue(
     In arrays and ``.npy`` files, columns are read as such. Elsewhere rows in columns are found if
     three of their floating point values occur in no other of the rows, and the first and the last
     lie within one chunk. In text (CSV, JSON, logs) numbers are found that were written with at
-    least six digits. What is encoded otherwise is not found: base64, old pickles of bytes
-    (protocols 0 to 2), compressed values within a pickle or a database. Parquet, HDF5 and
-    compressed images are not opened, and named in ``not_searched``. What the caller's own Dataset
-    or memory map holds is found too, if the object leads to it.
+    least six digits. Rows that are text are found as they are, in UTF-8. What is encoded otherwise
+    is not found: base64, old pickles of bytes (protocols 0 to 2), compressed values within a pickle
+    or a database. Parquet, HDF5 and compressed images are not opened, and named in
+    ``not_searched``. What the caller's own Dataset or memory map holds is found too, if the object
+    leads to it.
 
     Examples
     --------
@@ -270,18 +287,27 @@ def scan_residue(
     if chunk_size < 1 << 10:
         raise ValueError(f"chunk_size must be at least 1024 bytes, got {chunk_size!r}.")
     unlearner = path_or_object if isinstance(path_or_object, BaseUnlearner) else None
-    weights = {} if original is None else _weights_of(original)
-    given = _given_rows(rows, remaining, forget_idx, n_rows, unlearner)
-    needles, notes = _row_needles(given, mean, std)
-    needles += weight_needles(weights)
+    forgotten = _forgotten(forget_idx, rows, unlearner)
+    if n_rows is None and hasattr(unlearner, "forget_idx_"):
+        n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
+    sampler = None if forgotten is None or n_rows is None else SamplerWeights(forgotten, n_rows)
+    needles, notes, width = [], [], 1
+    if rows is not None and len(rows):
+        is_known = forgotten is not None and len(forgotten) == len(rows)
+        numbers = forgotten if is_known else np.arange(len(rows))
+        if is_known and remaining is None and unlearner is not None:
+            remaining = _held_rows(unlearner, numbers)
+        needles, notes, width = _row_needles(rows, numbers, remaining, mean, std)
+    if original is not None:
+        needles += weight_needles(_weights_of(original))
     if not needles:
         warnings.warn(
             "There is nothing to look for: no row and no weight can be told from chance.",
             UserWarning,
             stacklevel=2,
         )
-    search = _Search(needles, given.sampler, chunk_size)
-    places = Places(chunk_size, search.overlap, given.width)
+    search = _Search(needles, sampler, chunk_size)
+    places = Places(chunk_size, search.overlap, width)
     if isinstance(path_or_object, str | os.PathLike):
         with about("path_or_object"):
             path = Path(os.path.realpath(path_or_object, strict=True))
@@ -300,67 +326,40 @@ def scan_residue(
     )
 
 
-class _Given(NamedTuple):
-    """The rows to look for, as they came, and what is known of them."""
-
-    rows: Any
-    numbers: NDArray[np.int64]
-    remaining: Any
-    sampler: SamplerWeights | None
-    width: int
-
-
-def _given_rows(
-    rows: Any, remaining: Any, forget_idx: Any, n_rows: int | None, unlearner: BaseUnlearner | None
-) -> _Given:
-    for name, value in (("rows", rows), ("remaining", remaining)):
-        if issparse(value):
-            raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
-        is_one = not hasattr(value, "__len__") or getattr(value, "shape", None) == ()
-        if value is not None and is_one:
-            raise ValueError(f"{name} must be several rows, got {value!r}.")
-    n_wanted, numbers = 0 if rows is None else len(rows), None
-    if unlearner is not None and hasattr(unlearner, "forget_idx_"):
-        numbers = unlearner.forget_idx_
-        if n_rows is None:
-            n_rows = len(numbers) + len(unlearner.remaining_idx_)
-    if forget_idx is not None:
-        numbers = to_array(forget_idx, "forget_idx")
-        if numbers.ndim != 1 or (len(numbers) and numbers.dtype.kind not in "iu"):
-            raise ValueError(
-                "forget_idx must be one whole number a row, got an array of shape "
-                f"{numbers.shape} and dtype {numbers.dtype}."
-            )
-        if len(numbers) != n_wanted:
-            raise ValueError(f"forget_idx names {len(numbers)} rows, but rows has {n_wanted}.")
-    is_known = numbers is not None and n_rows is not None
-    sampler = SamplerWeights(np.asarray(numbers, np.int64), int(n_rows or 0)) if is_known else None
-    if numbers is None or len(numbers) != n_wanted:
-        numbers = np.arange(n_wanted)
-    elif remaining is None and unlearner is not None:
-        remaining = _held_rows(unlearner, numbers)
-    if n_wanted and not _are_texts(rows):
-        rows = _numeric(rows, "rows")
-        return _Given(rows, numbers, remaining, sampler, min(256, rows[0].size))
-    return _Given(rows, numbers, remaining, sampler, 1)
+def _forgotten(
+    forget_idx: Any, rows: Any, unlearner: BaseUnlearner | None
+) -> NDArray[np.int64] | None:
+    """Return the row numbers of ``fit`` that were forgotten, as far as they are known."""
+    if forget_idx is None:
+        return getattr(unlearner, "forget_idx_", None)
+    numbers, n_rows = to_array(forget_idx, "forget_idx"), 0 if rows is None else len(rows)
+    if numbers.ndim != 1 or (len(numbers) and numbers.dtype.kind not in "iu"):
+        raise ValueError(
+            "forget_idx must be one whole number a row, got an array of shape "
+            f"{numbers.shape} and dtype {numbers.dtype}."
+        )
+    if len(numbers) != n_rows:
+        raise ValueError(f"forget_idx names {len(numbers)} rows, but rows has {n_rows}.")
+    return numbers.astype(np.int64)
 
 
-def _row_needles(given: _Given, mean: Any, std: Any) -> tuple[list[Needle], list[str]]:
-    """Return what to look for of the rows, and the rows for which that cannot be done."""
-    rows, numbers = given.rows, given.numbers
-    if not len(numbers):
-        return [], []
-    if _are_texts(rows):
-        needles, notes = text_needles(rows, numbers.tolist()), []
+def _row_needles(
+    rows: Any, numbers: Any, remaining: Any, mean: Any, std: Any
+) -> tuple[list[Needle], list[str], int]:
+    """Return what to look for, the rows for which that cannot be done, and numbers in a row."""
+    if isinstance(rows, list | tuple) and isinstance(rows[0], str | bytes):
+        needles, notes, width = text_needles(rows, numbers.tolist()), [], 1
         reason = "they are shorter than 8 characters"
     else:
-        remains = _is_among(rows, given.remaining)
+        rows = _numeric(rows, "rows")
+        width, remains = min(256, rows[0].size), _is_among(rows, remaining)
         notes = _unsearched(numbers[remains], "equal rows remain, and may be there")
         rows, numbers = rows[~remains], numbers[~remains]
         needles = row_needles(rows, numbers.tolist(), mean, std) if len(rows) else []
         reason = "they hold too little information to tell a match from chance"
     searched = {owner for needle in needles for owner in needle.owners}
-    return needles, notes + _unsearched(numbers[~np.isin(numbers, list(searched))], reason)
+    notes += _unsearched(numbers[~np.isin(numbers, list(searched))], reason)
+    return needles, notes, width
 
 
 def _unsearched(rows: NDArray[np.int64], reason: str) -> list[str]:
@@ -368,10 +367,6 @@ def _unsearched(rows: NDArray[np.int64], reason: str) -> list[str]:
         return []
     listed = ", ".join(map(str, rows[:5].tolist())) + (", ..." if len(rows) > 5 else "")
     return [f"{len(rows)} rows ({listed}): not searched for, since {reason}"]
-
-
-def _are_texts(rows: Any) -> bool:
-    return isinstance(rows, list | tuple) and isinstance(rows[0], str | bytes)
 
 
 def _numeric(rows: Any, name: str) -> NDArray[Any]:
@@ -435,10 +430,7 @@ def _weights_of(original: Any) -> dict[str, NDArray[Any]]:
             "original must be a fitted unlearner, a net, a module, a state dict or a list of "
             f"arrays, got a {type(original).__name__}."
         )
-    weights = {}
-    for name, value in original.items():
-        weights[str(name)] = to_array(value, f"original[{name!r}]")
-    return weights
+    return {str(name): to_array(value, f"original[{name!r}]") for name, value in original.items()}
 
 
 def _find_teachers(
@@ -512,12 +504,10 @@ class _Search:
                         encoding = needle.name + how + (piece.how if piece.how != how else "")
                         self.add(needle.kind, piece.place, encoding, owner, origin)
         for piece in pieces:
-            where = None
-            if self.sampler is not None:
-                where = self.sampler.find(piece.raw, piece.is_whole)
+            where = self.sampler and self.sampler.find(piece.raw, piece.is_whole)
             if where is not None:
-                place, offset = piece.place, piece.offset + where
-                self.add("sampler weights", place, "floating point", None, offset)
+                offset = piece.offset + where
+                self.add("sampler weights", piece.place, "floating point", None, offset)
 
     def add(
         self, kind: str, place: str, encoding: str, owner: Any = None, offset: int | None = None
@@ -539,11 +529,8 @@ class _Search:
 
     def _is_told_elsewhere(self, kind: Any, place: str, encoding: str, names: set[Any]) -> bool:
         """Tell whether another finding says the same of a larger place, or in plainer words."""
-        for (other_kind, other, plainer), (rows, tensors, _) in self.found.items():
-            if other_kind != kind or not names <= (rows or tensors):
-                continue
-            is_part = other == place or any(place.startswith(other + mark) for mark in PART_MARKS)
-            is_plainer = encoding == plainer or encoding.startswith(plainer + ", ")
-            if is_part and is_plainer and (other, plainer) != (place, encoding):
-                return True
-        return False
+        larger = [place, *(place[: at.start()] for at in _PARTS.finditer(place))]
+        plainer = [encoding, *(encoding[: at.start()] for at in re.finditer(", ", encoding))]
+        others = (self.found.get((kind, *other)) for other in product(larger, plainer))
+        next(others)  # the finding itself
+        return any(other and names <= (other[0] or other[1]) for other in others)

@@ -25,15 +25,15 @@ _FEW_VALUES = 64  # two trainings may round to the same few numbers in half prec
 # Values that are equal in many rows are met everywhere: so many pairs of places are tried a row.
 _MOST_PAIRS = 1 << 20
 _RATIO_GRID = 512
+_AT_ONCE = 1 << 15  # windows: what a processor's cache holds
 
 
 class Encoding(NamedTuple):
-    """How a number is written; a value may be off by some units of its last bits."""
+    """How a number is written; the last bits of a value that was computed may be others."""
 
     name: str
     dtype: str
     dropped_bits: int = 0
-    slack: int = 0
     rtol: float = 0.0
     bits: float = _NUMBER_BITS
 
@@ -41,23 +41,6 @@ class Encoding(NamedTuple):
     def size(self) -> int:
         """Bytes of a value."""
         return 2 if self.dtype == "bf16" else np.dtype(self.dtype).itemsize
-
-    @property
-    def mask(self) -> int:
-        """The bits of a window that the look-up compares."""
-        word = (1 << 8 * self.size) - (1 << self.dropped_bits)
-        order: Any = "big" if self.dtype.startswith(">") else "little"
-        return int.from_bytes(word.to_bytes(self.size, order) * (_WINDOW // self.size), "little")
-
-    def holds(self, values: NDArray[np.float64]) -> bool:
-        """Tell whether these values can be written so, and are not the same bytes unsigned."""
-        if self.dtype == "bf16" or np.dtype(self.dtype).kind == "f":
-            return True
-        limits = np.iinfo(self.dtype)
-        is_whole = bool(np.all(values == np.rint(values)))
-        low, high = float(np.min(values)), float(np.max(values))
-        is_other = limits.min == 0 or limits.bits > 16 or low < 0
-        return is_whole and is_other and low >= limits.min and high <= limits.max
 
     def encode(self, values: NDArray[np.float64]) -> NDArray[np.uint8]:
         """Return the bytes of each row of values."""
@@ -71,46 +54,56 @@ class Encoding(NamedTuple):
 
     def decode(self, encoded: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the values of each row of bytes."""
+        encoded = np.ascontiguousarray(encoded)
         if self.dtype == "bf16":
-            words = np.ascontiguousarray(encoded).view("<u2").astype(np.uint32) << 16
+            words = encoded.view("<u2").astype(np.uint32) << 16
             return words.view(np.float32).astype(np.float64)
-        return np.ascontiguousarray(encoded).view(self.dtype).astype(np.float64)
+        return encoded.view(self.dtype).astype(np.float64)
 
-    def shifted(self, encoded: NDArray[np.uint8], units: int) -> NDArray[np.uint8]:
-        """Return the same values, each moved by some units of its last bit."""
-        words = np.ascontiguousarray(encoded).view(
-            f"{self.dtype[0]}u{self.size}" if units else "u1"
-        )
-        moved = words + np.array(units % (1 << 8 * self.size), dtype=words.dtype)
-        return moved.astype(words.dtype).view(np.uint8).reshape(encoded.shape)
+    def mask(self, width: int) -> int:
+        """Return the bits of a window that the look-up compares."""
+        word = (1 << 8 * self.size) - (1 << self.dropped_bits)
+        order: Any = "big" if self.dtype.startswith(">") else "little"
+        return int.from_bytes(word.to_bytes(self.size, order) * (width // self.size), "little")
 
     def keys(self, encoded: NDArray[np.uint8]) -> Iterator[NDArray[np.uint64]]:
         """Yield the look-up's keys of windows, each value rounded either way."""
-        width = encoded.shape[1]
-        ways = [self.shifted(encoded, units) for units in (-self.slack, self.slack) if units]
-        ways = ways or [encoded]
-        parts = width // self.size if self.slack else 1
-        for chosen in product(ways, repeat=parts):
-            columns = [way.reshape(len(way), parts, -1)[:, part] for part, way in enumerate(chosen)]
-            windows = np.ascontiguousarray(np.hstack(columns)).view(f"<u{width}").ravel()
-            yield windows.astype(np.uint64) & np.uint64(self.mask & ((1 << 8 * width) - 1))
+        width, words, offsets = encoded.shape[1], encoded, [np.uint8(0)]
+        if self.dropped_bits:
+            words = np.ascontiguousarray(encoded).view(f"{self.dtype[0]}u{self.size}")
+            half, whole = 1 << self.dropped_bits - 1, 1 << 8 * self.size
+            ways = product((whole - half, half), repeat=words.shape[1])
+            offsets = [np.array(way, dtype=words.dtype) for way in ways]
+        for offset in offsets:  # sums wrap around
+            moved = np.ascontiguousarray((words + offset).astype(words.dtype))
+            windows = moved.view(f"<u{width}").ravel().astype(np.uint64)
+            yield windows & np.uint64(self.mask(width))
 
 
 # a float64 may be a float32 that was widened: half of its bits are then zero
 _TABLE_FLOATS = (
-    Encoding("float32", "<f4", 6, 8, 1e-5),
-    Encoding("float64", "<f8", 32, 1 << 31, 1e-5),
-    Encoding("big-endian float64", ">f8", 32, 1 << 31, 1e-5),
+    Encoding("float32", "<f4", 6, 1e-5),
+    Encoding("float64", "<f8", 32, 1e-5),
+    Encoding("big-endian float64", ">f8", 32, 1e-5),
 )
 _FLOATS = (
     *_TABLE_FLOATS,
-    Encoding("big-endian float32", ">f4", 6, 8, 1e-5),
+    Encoding("big-endian float32", ">f4", 6, 1e-5),
     Encoding("float16", "<f2", rtol=2e-3, bits=11),
     Encoding("bfloat16", "bf16", rtol=1.6e-2, bits=10),
 )
-_INTEGERS = tuple(
-    Encoding(np.dtype(code).name, code) for code in ("u1", "i1", "<i2", "<u2", "<i4", "<i8")
-)
+_BYTES = Encoding("uint8", "u1")
+
+
+def _encodings(values: NDArray[np.float64]) -> Iterator[Encoding]:
+    """Yield the ways in which values may be written."""
+    yield from _FLOATS
+    small = ("u1", "<u2") if np.min(values) >= 0 else ("i1", "<i2")
+    for code in (*small, "<i4", "<i8"):
+        limits = np.iinfo(code)
+        is_within = limits.min <= np.min(values) and np.max(values) <= limits.max
+        if is_within and np.array_equal(values, np.rint(values)):
+            yield Encoding(np.dtype(code).name, code)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,33 +196,25 @@ def row_needles(
     """
     needles = []
     for form, values, is_first in _forms(rows, mean, std):
-        for encoding in (*_FLOATS, *_INTEGERS):
-            if not encoding.holds(values) or values.shape[1] * encoding.size < _WINDOW:
-                continue
+        for encoding in _encodings(values):
             bits = np.minimum(information(values), encoding.bits).sum(axis=1)
             told = np.flatnonzero(bits >= MIN_BITS)
-            name = " ".join(part for part in (form, encoding.name) if part)
-            owners, starts = [numbers[int(row)] for row in told], np.zeros(len(told), np.int64)
-            is_table = is_first and encoding in _TABLE_FLOATS
-            if len(told):
-                needles.append(
-                    Needle(
-                        "forgotten row", name, encoding, values[told], owners, starts, 1, is_table
-                    )
-                )
+            if len(told) and values.shape[1] * encoding.size >= _WINDOW:
+                name, owners = f"{form} {encoding.name}".strip(), [numbers[row] for row in told]
+                starts, is_table = np.zeros(len(told), np.int64), encoding in _TABLE_FLOATS
+                of_rows = (values[told], owners, starts, 1, is_first and is_table)
+                needles.append(Needle("forgotten row", name, encoding, *of_rows))
     return needles
 
 
 def _forms(rows: NDArray[Any], mean: Any, std: Any) -> Iterator[tuple[str, NDArray[Any], bool]]:
     """Yield name and values of each form, cut to what tells most, and if axes are as given."""
     values = rows.astype(np.float64)
-    valued = {"": values}
-    if np.max(values) > 1 and np.min(values) >= 0 and np.max(values) <= 255:
-        if np.array_equal(values, np.rint(values)):
-            valued["scaled to [0, 1]"] = values / 255
-    elif np.min(values) >= 0 and np.allclose(
-        levels := np.rint(values * 255), values * 255, 0, 1e-3
-    ):
+    valued, levels = {"": values}, np.rint(values * 255)
+    is_whole = np.max(values) > 1 and np.array_equal(values, np.rint(values))
+    if is_whole and np.min(values) >= 0 and np.max(values) <= 255:
+        valued["scaled to [0, 1]"] = values / 255
+    elif np.min(values) >= 0 and np.allclose(levels, values * 255, 0, 1e-3):
         valued["scaled to [0, 255]"] = levels
     if mean is not None or std is not None:
         scale = to_numbers(1.0 if std is None else std, "std")
@@ -250,11 +235,11 @@ def _forms(rows: NDArray[Any], mean: Any, std: Any) -> Iterator[tuple[str, NDArr
             yield f"{form} channels first".strip(), _most_telling(np.moveaxis(given, -1, 1)), False
 
 
-def _most_telling(values: NDArray[np.float64], width: int = _ROW_VALUES) -> NDArray[np.float64]:
+def _most_telling(values: NDArray[np.float64]) -> NDArray[np.float64]:
     flat = values.reshape(len(values), -1)
-    if flat.shape[1] <= width:
+    if flat.shape[1] <= _ROW_VALUES:
         return flat
-    where = _best_window(information(flat), width)[:, None] + np.arange(width)
+    where = _best_window(information(flat), _ROW_VALUES)[:, None] + np.arange(_ROW_VALUES)
     return np.take_along_axis(flat, where, axis=1)
 
 
@@ -286,47 +271,22 @@ def weight_needles(weights: Mapping[str, NDArray[Any]]) -> list[Needle]:
             orders[", axes reversed"] = values.T
         for order, ordered in orders.items():
             for encoding in _FLOATS if values.size >= _FEW_VALUES else _FLOATS[:4]:
-                exact = encoding._replace(dropped_bits=0, slack=0, rtol=0.0)
-                told = f"{encoding.name}{order}"
+                exact = encoding._replace(dropped_bits=0, rtol=0.0)
                 flat = ordered.ravel().astype(np.float64)
+                told = f"{encoding.name}{order}"
                 needles += _copy("original weights", told, exact, flat, name, _STRETCH)
     return needles
 
 
-def text_needles(rows: Sequence[Any], numbers: Sequence[int]) -> list[Needle]:
-    """Return rows that are texts or bytes, as they may be stored.
-
-    Parameters
-    ----------
-    rows : sequence of str or bytes
-        The rows.
-    numbers : sequence of int
-        What to call them.
-
-    Returns
-    -------
-    list of Needle
-        Without rows of fewer than eight characters.
-
-    Raises
-    ------
-    ValueError
-        If there is something else among them.
-    """
+def text_needles(rows: Sequence[str | bytes], numbers: Sequence[int]) -> list[Needle]:
+    """Return rows that are texts, in UTF-8, or bytes; without those of few letters."""
     needles = []
     for number, row in zip(numbers, rows, strict=True):
-        if not isinstance(row, str | bytes):
-            raise ValueError(f"rows must all be text or all be bytes; row {number} is {row!r}.")
-        forms = {"bytes": row} if isinstance(row, bytes) else {"text": row.encode()}
-        if isinstance(row, str) and not row.isascii():
-            forms["escaped text"] = row.encode("ascii", "backslashreplace")
-        if isinstance(row, str):
-            forms["UTF-16"] = row.encode("utf-16-le")
-        for name, content in forms.items():
-            if len(row) >= _WINDOW and len(set(content)) > 3:
-                values = np.frombuffer(content, np.uint8).astype(np.float64)
-                width = _STRETCH * 4
-                needles += _copy("forgotten row", name, _INTEGERS[0], values, number, width)
+        content = row.encode() if isinstance(row, str) else row
+        if len(content) >= _WINDOW and len(set(content)) > 3:
+            values = np.frombuffer(content, np.uint8).astype(np.float64)
+            name = "text" if isinstance(row, str) else "bytes"
+            needles += _copy("forgotten row", name, _BYTES, values, number, 4 * _STRETCH)
     return needles
 
 
@@ -342,8 +302,7 @@ def _copy(
     if width * encoding.size < _WINDOW or not told.any():
         return []
     where = starts[told] * encoding.size
-    owners = [owner] * len(where)
-    return [Needle(kind, name, encoding, stretches[told], owners, where, len(where))]
+    return [Needle(kind, name, encoding, stretches[told], [owner] * len(where), where, len(where))]
 
 
 class _Lookup:
@@ -351,12 +310,12 @@ class _Lookup:
 
     def __init__(self, width: int, mask: int, keys: list[Any], owners: list[Any]) -> None:
         self.width, self.dtype, self.mask = width, np.dtype(f"<u{width}"), np.uint64(mask)
-        key, owner = np.concatenate(keys), np.concatenate(owners)
-        key, owner = np.unique(np.stack([key, owner.astype(np.uint64)]), axis=1)
-        self.keys, self.owners = key, owner.astype(np.int64)
-        self.shift = np.uint64(64 - min(24, max(16, 4 + len(key).bit_length())))
+        key, owner = np.concatenate(keys), np.concatenate(owners).astype(np.uint64)
+        self.keys, owner = np.unique(np.stack([key, owner]), axis=1)
+        self.owners = owner.astype(np.int64)
+        self.shift = np.uint64(64 - min(24, max(16, 4 + len(self.keys).bit_length())))
         self.table = np.zeros(1 << (64 - int(self.shift)), dtype=bool)
-        self.table[self._slots(key)] = True
+        self.table[self._slots(self.keys)] = True
 
     def _slots(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         mixed = keys * np.uint64(0x9E3779B97F4A7C15)  # wraps around
@@ -366,8 +325,7 @@ class _Lookup:
         """Return which of these windows are known, and their owners."""
         masked = windows.astype(np.uint64) & self.mask
         likely = np.flatnonzero(self.table[self._slots(masked)])
-        found = masked[likely]
-        low, high = (np.searchsorted(self.keys, found, side) for side in ("left", "right"))
+        low, high = (np.searchsorted(self.keys, masked[likely], s) for s in ("left", "right"))
         counts = high - low
         first = np.repeat(np.cumsum(counts) - counts, counts)
         owners = self.owners[np.repeat(low, counts) + np.arange(counts.sum()) - first]
@@ -376,12 +334,16 @@ class _Lookup:
     def hits(self, buffer: NDArray[np.uint8]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Yield positions and owners; every byte may be the beginning of a window."""
         for phase in range(min(self.width, len(buffer) - self.width + 1)):
-            count = (len(buffer) - phase) // self.width
-            windows = np.frombuffer(buffer, self.dtype, count, phase)
-            for begin in range(0, count, 1 << 15):  # what a processor's cache holds
-                where, owners = self.among(windows[begin : begin + (1 << 15)])
+            windows = _numbers(buffer, self.dtype, phase)
+            for begin in range(0, len(windows), _AT_ONCE):
+                where, owners = self.among(windows[begin : begin + _AT_ONCE])
                 if len(where):
                     yield (begin + where) * self.width + phase, owners
+
+
+def _numbers(buffer: NDArray[np.uint8], dtype: Any, phase: int) -> NDArray[Any]:
+    """Return the bytes from one of the first few on as numbers."""
+    return np.frombuffer(buffer, dtype, (len(buffer) - phase) // np.dtype(dtype).itemsize, phase)
 
 
 #: What was found, how it lies, which stretches and where, and by what they were scaled and shifted.
@@ -405,18 +367,19 @@ class Needles:
         self.gave_up: set[Any] = set()
         self.columns: list[tuple[int, int, NDArray[np.int64]]] = []
         self._keys: dict[tuple[int, int], Any] = defaultdict(lambda: ([], []))
-        self._owners: list[NDArray[np.int64]] = []
+        self._owners: list[NDArray[np.int64]] = [np.zeros((4, 0), np.int64)]
         self._n_owners = 0
         for number, needle in enumerate(needles):
             self._add_windows(number, needle)
             if needle.is_table:
                 self._add_columns(number, needle)
         self.lookups = [_Lookup(*which, *lists) for which, lists in self._keys.items()]
-        self.owners = np.concatenate(self._owners, axis=1) if needles else np.zeros((4, 0), int)
+        self.owners = np.concatenate(self._owners, axis=1)
 
-    def _add(self, encoding: Encoding, encoded: NDArray[np.uint8], owners: Any) -> None:
+    def _add(self, encoding: Encoding, values: NDArray[np.float64], owners: Any) -> None:
+        encoded = encoding.encode(values)
         width = encoded.shape[1]
-        keys, ids = self._keys[width, encoding.mask & ((1 << 8 * width) - 1)]
+        keys, ids = self._keys[width, encoding.mask(width)]
         for key in encoding.keys(encoded):
             keys.append(key)
             ids.append(self._n_owners + np.arange(len(key)))
@@ -431,11 +394,10 @@ class Needles:
             start = _best_window(bits, span)
             where = start[:, None] + np.arange(span)
             told = np.take_along_axis(bits, where, axis=1).sum(axis=1) >= least
-            values = np.take_along_axis(needle.values, where, axis=1)[told]
             if told.any():
-                offset = start[told] * needle.encoding.size
-                owners = (number, which[told], offset, -1)
-                self._add(needle.encoding, needle.encoding.encode(values), owners)
+                owners = (number, which[told], start[told] * needle.encoding.size, -1)
+                values = np.take_along_axis(needle.values, where, axis=1)
+                self._add(needle.encoding, values[told], owners)
             np.put_along_axis(bits, where, 0.0, axis=1)
 
     def _add_columns(self, number: int, needle: Needle) -> None:
@@ -445,13 +407,12 @@ class Needles:
         telling = is_alone & (information(needle.values) >= _NUMBER_BITS)
         rows = np.flatnonzero(telling.sum(axis=1) >= 3)
         found = [np.flatnonzero(telling[row]) for row in rows]
-        columns = np.array([[c[0], c[len(c) // 2], c[-1]] for c in found]).reshape(-1, 3)
-        first = len(self.columns)
-        self.columns += [(number, int(row), c) for row, c in zip(rows, columns, strict=True)]
-        for part in range(3 if len(rows) else 0):
-            encoded = needle.encoding.encode(needle.values[rows, columns[:, part]][:, None])
-            owners = (number, rows, part, first + np.arange(len(rows)))
-            self._add(needle.encoding, encoded, owners)
+        columns = np.array([told[[0, len(told) // 2, -1]] for told in found], np.int64)
+        if len(rows):
+            which = len(self.columns) + np.arange(len(rows)).repeat(3)
+            owners = (number, rows.repeat(3), np.tile(np.arange(3), len(rows)), which)
+            self._add(needle.encoding, needle.values[rows[:, None], columns].reshape(-1, 1), owners)
+            self.columns += [(number, int(row), c) for row, c in zip(rows, columns, strict=True)]
 
     def find(self, buffer: NDArray[np.uint8], bounds: NDArray[np.int64]) -> Iterator[Hit]:
         """Yield what is found.
@@ -500,8 +461,7 @@ class Needles:
         if len(parts[0]) * len(parts[1]) > _MOST_PAIRS:
             self.gave_up.add(needle.owners[row])
             return
-        distance = (parts[1][None, :] - parts[0][:, None]).ravel()
-        step, rest = np.divmod(distance, second - first)
+        step, rest = np.divmod((parts[1] - parts[0][:, None]).ravel(), second - first)
         begin = np.repeat(parts[0], len(parts[1])) - step * first
         fits = (rest == 0) & (step > size) & np.isin(begin + step * third, parts[2])
         fits &= _is_in_one(bounds, begin, step * (width - 1) + size, len(buffer))
@@ -529,10 +489,9 @@ class ScaledWeights:
     """
 
     def __init__(self, needles: list[Needle]) -> None:
-        self.lookups: dict[str, _Lookup] = {}
-        self.anchors: dict[str, list[tuple[Needle, int, int]]] = {}
+        self.lookups: list[tuple[str, list[tuple[Needle, int, int]], _Lookup]] = []
         for encoding in _TABLE_FLOATS[:2]:
-            keys, self.anchors[encoding.dtype] = [], []
+            keys, anchors = [], []
             for needle in needles:
                 steps = np.diff(needle.values, axis=1)
                 if needle.kind != "original weights" or needle.encoding.name != encoding.name:
@@ -540,35 +499,33 @@ class ScaledWeights:
                 if min(len(np.unique(step)) for step in steps) < _STRETCH // 2:
                     continue
                 for number, values in enumerate(needle.values):
-                    n_begins = len(values) - 3
-                    ends = [values[part : n_begins + part] - values[:-3] for part in (1, 2, 3)]
-                    anchor = int(np.abs(ends).min(axis=0).argmax())
+                    # four values in a row that differ most
+                    ends = [values[part : len(values) - 3 + part] for part in (1, 2, 3)]
+                    anchor = int(np.abs(ends - values[:-3]).min(axis=0).argmax())
                     four, ways = values[anchor : anchor + 4], product((-1, 1), repeat=2)
                     keys.append(np.unique([_ratios(four, way) for way in ways]))
-                    self.anchors[encoding.dtype].append((needle, number, anchor))
+                    anchors.append((needle, number, anchor))
             if keys:
                 owners = [np.full(len(key), number) for number, key in enumerate(keys)]
-                self.lookups[encoding.dtype] = _Lookup(8, (1 << 64) - 1, keys, owners)
+                lookup = _Lookup(8, (1 << 64) - 1, keys, owners)
+                self.lookups.append((encoding.dtype, anchors, lookup))
 
     def find(self, buffer: NDArray[np.uint8], bounds: NDArray[np.int64]) -> Iterator[Hit]:
         """Yield the same as :meth:`Needles.find`."""
-        for dtype, lookup in self.lookups.items():
+        for dtype, anchors, lookup in self.lookups:
             size = np.dtype(dtype).itemsize
             for phase in range(min(size, len(buffer) - 4 * size + 1)):
-                values = np.frombuffer(buffer, dtype, (len(buffer) - phase) // size, phase)
-                for begin in range(0, len(values) - 3, 1 << 15):
-                    found = lookup.among(_ratios(values[begin : begin + (1 << 15) + 3]))
+                values = _numbers(buffer, dtype, phase)
+                for begin in range(0, len(values) - 3, _AT_ONCE):
+                    found = lookup.among(_ratios(values[begin : begin + _AT_ONCE + 3]))
                     for where, owner in zip(*found, strict=True):
-                        needle, number, anchor = self.anchors[dtype][owner]
+                        needle, number, anchor = anchors[owner]
                         first = begin + int(where) - anchor
-                        start = np.array([first * size + phase])
-                        inside = _is_in_one(bounds, start, needle.n_bytes, len(buffer))[0]
-                        relation = None
-                        if inside:
-                            wanted = needle.values[number]
+                        start, wanted = np.array([first * size + phase]), needle.values[number]
+                        if _is_in_one(bounds, start, needle.n_bytes, len(buffer))[0]:
                             relation = _relation(values[first : first + len(wanted)], wanted)
-                        if relation is not None:
-                            yield needle, SCALED, np.array([number]), start, relation
+                            if relation is not None:
+                                yield needle, SCALED, np.array([number]), start, relation
 
 
 def _ratios(values: NDArray[Any], off: tuple[int, ...] = (0, 0)) -> NDArray[np.uint64]:
@@ -617,10 +574,6 @@ class SamplerWeights:
         # that independent zeros, as frequent as they would have to be, fall on just these rows
         share = n_gone / max(n_rows, 1)
         self.chance = share**n_gone * (1 - share) ** (n_rows - n_gone)
-        gone, rest = np.flatnonzero(self.is_gone), np.flatnonzero(~self.is_gone)
-        n_each = min(32, len(gone), len(rest))
-        # in turns: a file full of zeros is left at the second look
-        self.probes = np.stack([gone[:n_each], rest[:n_each]], axis=1).ravel()
 
     def find(self, raw: NDArray[np.uint8], is_whole: bool) -> int | None:
         """Return where they begin: zero for these rows alone, or all in ``raw`` and told apart."""
@@ -628,12 +581,10 @@ class SamplerWeights:
             size = np.dtype(dtype).itemsize
             if is_whole and len(raw) == self.n_rows * size and self._tells(raw.view(dtype)):
                 return 0
-            for phase in range(size):
-                count = (len(raw) - phase) // size
-                if count >= self.n_rows:
-                    found = self._zeros(np.frombuffer(raw, dtype, count, phase))
-                    if found is not None:
-                        return phase + found * size
+            for phase in range(min(size, len(raw))):
+                found = self._zeros(_numbers(raw, dtype, phase))
+                if found is not None:
+                    return phase + found * size
         return None
 
     def _tells(self, values: NDArray[Any]) -> bool:
@@ -644,14 +595,11 @@ class SamplerWeights:
 
     def _zeros(self, values: NDArray[Any]) -> int | None:
         n_begins = len(values) - self.n_rows + 1
-        if n_begins * self.chance > 1e-3 and n_begins > 1:
+        if n_begins > 1 and n_begins * self.chance > 1e-3:
             return None
-        begins = np.flatnonzero(values[self.probes[0] :][:n_begins] == 0)
-        for row in self.probes[1:]:
-            begins = begins[(values[begins + row] == 0) == self.is_gone[row]]
-        for begin in begins.tolist():
-            part = values[begin : begin + self.n_rows]
-            is_usual = np.all((part == 0) | ((part > 1e-12) & (part < 1e12)))
-            if is_usual and np.array_equal(part == 0, self.is_gone):
+        zeros, begin = (values == 0).tobytes(), -1
+        while (begin := zeros.find(self.is_gone.tobytes(), begin + 1)) >= 0:
+            rest = values[begin : begin + self.n_rows][~self.is_gone]
+            if np.all((rest > 1e-12) & (rest < 1e12)):
                 return begin
         return None

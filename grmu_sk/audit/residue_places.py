@@ -20,11 +20,11 @@ import weakref
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -43,11 +43,30 @@ DEEPEST = 6
 #: What stands in a place's name before a part of it.
 PART_MARKS = ("!", " (storage)", ".base", " (held)")
 
+
+class _ZlibFile:
+    """Reads a zlib stream."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.undo = file, zlib.decompressobj()
+
+    def read(self, size: int) -> bytes:
+        found = bytearray()
+        while len(found) < size and not self.undo.eof:
+            packed = self.undo.unconsumed_tail or self.file.read(1 << 16)
+            part = self.undo.decompress(packed, size - len(found))
+            if not packed and not part:
+                raise EOFError("the stream ends too early")
+            found += part
+        return bytes(found)
+
+
 _COMPRESSED: dict[bytes, tuple[str, Callable[[Any], Any]]] = {
     b"\x1f\x8b": ("gzip", gzip.open),
     b"BZh": ("bzip2", bz2.open),
     b"\xfd7zXZ\0": ("xz", lzma.open),
     b"\x5d\0\0": ("xz", lzma.open),
+    **{b"x" + level: ("zlib", _ZlibFile) for level in (b"\x01", b"\x5e", b"\x9c", b"\xda")},
 }
 # Their bytes are searched, but what they hold is compressed in a way that is not undone.
 _NOT_OPENED = {
@@ -61,11 +80,9 @@ _NUMBER_LENGTH = 26
 _ATOMS = (bool, int, float, complex, type(None), types.ModuleType, types.CodeType, range, slice)
 # Attributes of the classes of these packages are theirs, and the same in every program.
 _FOREIGN = {"numpy", "pandas", "scipy", "skorch", "sklearn", "torch", *sys.stdlib_module_names}
-
 _NUMBERS, _MOST = (int, float, np.floating, np.integer), 3e38
 
 Source = Callable[[], BinaryIO]
-Step = tuple[str, Any]
 
 
 class Piece(NamedTuple):
@@ -109,8 +126,6 @@ class Places:
     def of_path(self, path: Path) -> Iterator[Piece]:
         """Read a file, or all files of a folder; symbolic links in it are not followed."""
         if not path.is_dir():
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise OSError(f"{path} is neither a file nor a folder and cannot be scanned.")
             for found in (path, *temporaries(path)):  # what a save that was killed left beside it
                 yield from self._of_regular(found, found.name)
             return
@@ -120,17 +135,15 @@ class Places:
 
         for folder, folders, files in os.walk(path, onerror=unreadable):
             folders.sort()
-            links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-            for found in sorted(Path(folder, name) for name in [*files, *links]):
+            for name in sorted([*files, *folders]):
+                found = Path(folder, name)
                 place = found.relative_to(path).as_posix()
                 try:
                     if found.is_symlink():
                         if not Path(os.path.realpath(found)).is_relative_to(path):
                             self.note(f"{place}: a symbolic link out of the folder, not followed")
-                    elif stat.S_ISREG(found.stat().st_mode):
+                    elif name in files:
                         yield from self._of_regular(found, place)
-                    else:
-                        self.note(f"{place}: neither file nor folder, not opened")
                 except OSError as error:
                     self.note(f"{place}: cannot be read ({error.strerror or error})")
 
@@ -140,8 +153,7 @@ class Places:
         handle = os.open(path, flags | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                self.note(f"{place}: changed while it was scanned, not opened")
-                return
+                raise OSError(f"{path} is neither a file nor a folder and cannot be scanned.")
 
             def again() -> BinaryIO:
                 file.seek(0)
@@ -180,17 +192,17 @@ class Places:
             self.note(f"{place}: what is inside cannot be read ({error})")
 
     def _inside(self, place: str, source: Source, head: bytes, depth: int) -> Iterator[Piece]:
-        packed: Any = ("zlib", _unpack_zlib) if _is_zlib(head) else None
-        for magic, known in _COMPRESSED.items():
-            packed = known if head.startswith(magic) else packed
-        if packed is not None:
-            yield from self.of_file(f"{place}!{packed[0]}", lambda: packed[1](source()), depth)
-        elif head.startswith(b"PK"):
+        for magic, (how, unpack) in _COMPRESSED.items():
+            if head.startswith(magic):
+                yield from self.of_file(f"{place}!{how}", lambda: unpack(source()), depth)  # noqa: B023
+        for name, magic in _NOT_OPENED.items():
+            if head.startswith(magic):
+                self.note(f"{place}: {name} is not opened, only its bytes were searched")
+        if head.startswith(b"PK"):
             with zipfile.ZipFile(self._whole(source, depth)) as opened:
                 for member in opened.infolist():
-                    name = f"{place}!{member.filename}"
+                    name, is_stored = f"{place}!{member.filename}", member.compress_type == 0
                     try:
-                        is_stored = member.compress_type == zipfile.ZIP_STORED
                         content: Any = partial(opened.open, member)
                         yield from self.of_file(name, content, depth, is_stored)
                     except Exception as error:
@@ -201,12 +213,9 @@ class Places:
                     content = partial(tar.extractfile, entry)
                     yield from self.of_file(f"{place}!{entry.name}", content, depth, True)
         elif head.startswith(b"\x93NUMPY"):
-            file = self._whole(source, 2)
             with suppress(ValueError):  # objects, or damaged: the bytes have been read
-                yield from self._other_orders(place, np.load(file, allow_pickle=False))
-        for name, magic in _NOT_OPENED.items():
-            if head.startswith(magic):
-                self.note(f"{place}: {name} is not opened, only its bytes were searched")
+                table = np.load(self._whole(source, 2), allow_pickle=False)
+                yield from self._other_orders(place, table)
 
     def _whole(self, source: Source, depth: int) -> BinaryIO:
         """Return a file in which to go back and forth."""
@@ -222,7 +231,7 @@ class Places:
     def of_object(self, root: Any, name: str) -> Iterator[Piece]:
         """Read all memory that ``root`` leads to, each object once."""
         seen: dict[int, Any] = {}  # keeps objects alive, so that no id is used twice
-        pending: deque[Step] = deque([(name, root)])
+        pending: deque[tuple[str, Any]] = deque([(name, root)])
         while pending:
             place, found = pending.popleft()
             if isinstance(found, _ATOMS) or id(found) in seen:
@@ -231,7 +240,7 @@ class Places:
             if isinstance(found, nn.Module):
                 self.modules.append((place, found))
             yield from self._memory(place, found)
-            pending.extend(_led_to(place, found))
+            pending.extend((place + step, value) for step, value in _led_to(found))
 
     def _memory(self, place: str, found: Any) -> Iterator[Piece]:
         if isinstance(found, torch.Tensor):
@@ -242,9 +251,8 @@ class Places:
             yield from self._once(place, found)
             yield from self._other_orders(place, found)
         elif isinstance(found, str | bytes | bytearray | memoryview | mmap.mmap | array.array):
-            content = found.encode(errors="replace") if isinstance(found, str) else found
             try:
-                raw = bytes(content)
+                raw = found.encode(errors="replace") if isinstance(found, str) else bytes(found)
             except ValueError as error:
                 self.note(f"{place}: memory that cannot be read ({error})")
                 return
@@ -296,8 +304,8 @@ class Places:
             step, extra = self.chunk_size // n_bytes, -(-self.overlap // n_bytes)
             for start in range(0, len(ordered), step):
                 begin = max(0, start - extra)
-                part = np.ascontiguousarray(ordered[begin : start + step])
-                yield Piece(place, _bytes_of(part), begin * n_bytes, False, BY_COLUMN)
+                part = _bytes_of(np.ascontiguousarray(ordered[begin : start + step]))
+                yield Piece(place, part, begin * n_bytes, False, BY_COLUMN)
 
 
 def _bytes_of(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -314,89 +322,37 @@ def _numbers_as_text(place: str, raw: bytes) -> Iterator[Piece]:
         yield Piece(place, np.array(numbers).view(np.uint8), how=", as text")
 
 
-def _is_zlib(head: bytes) -> bool:
-    if len(head) < 6 or head[0] & 0x0F != 8 or int.from_bytes(head[:2], "big") % 31:
-        return False
-    try:
-        zlib.decompressobj().decompress(head, 64)
-    except zlib.error:
-        return False
-    return True
-
-
-def _unpack_zlib(file: BinaryIO) -> BinaryIO:
-    return cast(BinaryIO, io.BufferedReader(_ZlibFile(file)))
-
-
-class _ZlibFile(io.RawIOBase):
-    """Reads a zlib stream."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.undo = file, zlib.decompressobj()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: Any) -> int:
-        while not self.undo.eof:
-            packed = self.undo.unconsumed_tail or self.file.read(1 << 16)
-            part = self.undo.decompress(packed, len(target))
-            target[: len(part)] = part
-            if part:
-                return len(part)
-            if not packed:
-                raise EOFError("the stream ends too early")
-        return 0
-
-
-# where an object leads ---------------------------------------------------------------------------
-
-
-def _led_to(place: str, found: Any) -> Iterator[Step]:
+def _led_to(found: Any) -> Iterator[tuple[str, Any]]:
     """Yield what an object holds: under the names users know, then what else it refers to."""
     if isinstance(found, str | bytes | bytearray | weakref.ReferenceType):
         return
     if isinstance(found, type):
         for part in filter(_is_users_class, found.__mro__):
-            members = list(vars(part).items())
-            yield from _named(place, (item for item in members if not isinstance(item[1], type)))
+            yield from (
+                (f".{n}", v) for n, v in list(vars(part).items()) if not isinstance(v, type)
+            )
         return
     if _is_users_class(type(found)):
-        yield f"type({place})", type(found)
+        yield ".__class__", type(found)
     if isinstance(found, np.ndarray):
-        yield f"{place}.base", found.base
-        yield from _items(place, found.ravel().tolist() if found.dtype.kind == "O" else ())
+        yield ".base", found.base
+        yield ".tolist()", found.ravel().tolist() if found.dtype.kind == "O" else None
     elif isinstance(found, torch.Tensor) and found.is_leaf:
-        yield f"{place}.grad", found.grad
-    elif isinstance(found, nn.Module):
-        yield from _named(place, [*found.named_parameters(), *found.named_buffers()])
+        yield ".grad", found.grad
     elif isinstance(found, pd.DataFrame | pd.Series | pd.Index):
-        yield f"{place}.to_numpy()", found.to_numpy()
+        yield ".to_numpy()", found.to_numpy()
     elif isinstance(found, Mapping):
         for key, value in list(found.items()):
             shown = repr(key) if isinstance(key, str | int | float) else type(key).__name__
-            yield f"{place}[{shown:.40}]", value
+            yield f"[{shown:.40}]", value
     elif isinstance(found, list | tuple | deque):
-        yield from _items(place, list(found))
-    elif isinstance(found, types.FunctionType):
-        names = found.__code__.co_freevars
-        for name, cell in zip(names, found.__closure__ or (), strict=True):
-            yield f"{place} (closure {name})", next(iter(gc.get_referents(cell)), None)
-    yield from _named(place, list(getattr(found, "__dict__", {}).items()))
-    # slots, caches of functions, running generators, ... but not the globals of a module
+        yield from ((f"[{number}]", value) for number, value in enumerate(list(found)))
+    yield from ((f".{n}", v) for n, v in list(getattr(found, "__dict__", {}).items()))
+    # slots, closures, caches of functions, generators, ... but not the globals of a module
     unnamed = gc.get_referents(found)
     if isinstance(found, types.FunctionType):
         unnamed = [v for v in unnamed if v is not found.__globals__ and v is not vars(builtins)]
-    yield from ((f"{place} (held)", value) for value in unnamed if not isinstance(value, type))
-
-
-def _items(place: str, items: Iterable[Any]) -> Iterator[Step]:
-    for number, value in enumerate(items):
-        yield f"{place}[{number}]", value
-
-
-def _named(place: str, items: Iterable[tuple[str, Any]]) -> Iterator[Step]:
-    return ((f"{place}.{name}", value) for name, value in items)
+    yield from ((" (held)", value) for value in unnamed if not isinstance(value, type))
 
 
 def _is_users_class(cls: type) -> bool:
