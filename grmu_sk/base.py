@@ -32,18 +32,21 @@ from .distributed import (
     run_of,
     take_over_weights,
 )
-from .fingerprints import (
-    columns_digest,
-    net_parameters,
-    rows_digest,
-    versions,
-    weights_digest,
-)
+from .files import unchanged_on_error
+from .fingerprints import columns_digests, describe, digest, rows_digests, versions, weights
 from .groups import GroupEncoder, Pair
-from .outputs import first_output, is_single_logit, log_probabilities
+from .outputs import (
+    decision_threshold,
+    first_output,
+    is_single_logit,
+    log_probabilities,
+    predicted_columns,
+    predicted_labels,
+)
 from .parameters import WithParameters, parameter
+from .randomness import RandomState, derive_seed, isolated_rng, resolve_seed
 from .reweight import group_balance_weights
-from .rows import InputRows, Rows, TrainingRows, encoded, is_memory_mapped
+from .rows import InputRows, LazyRows, Rows, TrainingRows, encoded, is_memory_mapped
 from .sample_ids import SampleIds
 from .training import (
     Phase,
@@ -61,11 +64,6 @@ from .training import (
     same_weights,
     train,
 )
-from .utils._atomic import unchanged_on_error
-from .utils._description import describe
-from .utils._lazy_rows import LazyRows
-from .utils._predictions import decision_threshold, predicted_columns, predicted_labels
-from .utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
 from .utils.arguments import to_numbers
 from .utils.validation import (
     check_class_labels,
@@ -603,12 +601,14 @@ class BaseUnlearner(
         parameters = self.get_params(deep=False)
         del parameters["estimator"]
         parameters["random_state"] = self.seed_
+        of_net = self.net_.get_params(deep=False)
+        del of_net["verbose"]
         return {
             "versions": versions(),
             "method": describe(type(self)),
             "parameters": describe(parameters),
-            "net": net_parameters(self.net_),
-            "weights of the model": weights_digest(self.net_),
+            "net": describe(of_net),
+            "weights of the model": digest(weights(self.net_)),
             "earlier requests": self._n_requests,
             "rows to forget": describe(new),
             "training rows": {**self._digests_of(data), "rows": describe(data.rows)},
@@ -794,13 +794,12 @@ class BaseUnlearner(
         return data if len(rows) == len(self.remaining_idx_) else data.keep(self.remaining_idx_)
 
     def _digests_of(self, data: TrainingRows) -> dict[str, str]:
-        return rows_digest(data, self.remaining_idx_, len(self._encoder.attributes_))
+        return rows_digests(data, self.remaining_idx_, len(self._encoder.attributes_))
 
     def _check_same_columns(self, numbers: NDArray[np.int64]) -> None:
         """Raise ValueError if group numbers of all rows of ``fit`` are not what they were."""
-        g, n_attributes = numbers[self.remaining_idx_], len(self._encoder.attributes_)
-        columns = (torch.from_numpy(part) for part in np.divmod(g, n_attributes))
-        self._check_same_rows(columns_digest(*columns))
+        g = torch.from_numpy(numbers[self.remaining_idx_])
+        self._check_same_rows(columns_digests(g, len(self._encoder.attributes_)))
 
     def _check_same_rows(self, digests: dict[str, str]) -> None:
         known = getattr(self, "_digests", {})  # none in files of earlier versions

@@ -27,10 +27,10 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.history import History
 
+from .files import flush_folder, sweep, write_atomically
+from .fingerprints import describe
+from .randomness import random_states, set_random_states
 from .training import Phase, Progress, parts_of
-from .utils._description import describe
-from .utils._files import flush_folder, sweep, write_atomically
-from .utils._random import random_states, set_random_states
 
 __all__ = ["CheckpointError", "UnlearningCheckpoint", "resumable"]
 

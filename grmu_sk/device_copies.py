@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from .randomness import is_gpu
 from .rows import InputRows, as_tensor, is_memory_mapped
-from .utils._random import is_gpu
 
 __all__ = ["is_far", "kept_on_gpu"]
 

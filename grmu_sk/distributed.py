@@ -51,8 +51,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
+from .randomness import derive_seed, isolated_rng
 from .rows import TrainingRows
-from .utils._random import derive_seed, isolated_rng
 
 __all__ = ["DistributedError", "parallel_class"]
 

@@ -1,10 +1,15 @@
-"""What a run of training depends on, in a form that two runs can be compared by."""
+"""Digests: by what two models, files, runs or sets of rows are told apart, in any process."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -13,14 +18,13 @@ from skorch import NeuralNet
 from torch.utils.data import Dataset
 
 from .rows import Rows, TrainingRows, map_tensors
-from .utils._description import describe
-from .utils._digest import add, add_weights, content
+from .training import parts_of
 
-__all__ = ["columns_digest", "net_parameters", "rows_digest", "versions", "weights_digest"]
+__all__ = ["describe", "digest", "rows_digests", "tensor_bytes", "versions", "weights"]
 
 #: Rows of a Dataset that are read, evenly spaced, and rows of anything that are read at a time.
 N_SAMPLED = 256
-PACKAGES = ("grmu_sk", "torch", "skorch", "numpy")
+PACKAGES = ("grmu_sk", "torch", "skorch", "scikit-learn", "numpy")
 
 
 def versions() -> dict[str, str]:
@@ -28,27 +32,47 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def weights_digest(net: NeuralNet) -> str:
-    """Return the digest of an initialised net's weights."""
-    digest = hashlib.sha256()
-    add_weights(digest, net)
-    return digest.hexdigest()
+def digest(parts: Iterable[tuple[str, Any]]) -> str:
+    """Return SHA-256 of bytes, tensors and what else there is, each with its name.
+
+    Parameters
+    ----------
+    parts : iterable of (str, object)
+        Names and contents. Of what is neither bytes nor a tensor, what it prints counts.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    found = hashlib.sha256()
+    for name, content in parts:
+        raw = content if isinstance(content, bytes) else tensor_bytes(content)
+        for part in (name.encode(), raw):  # lengths, so that no two lists read the same
+            found.update(len(part).to_bytes(8, "little"))
+            found.update(part)
+    return found.hexdigest()
 
 
-def net_parameters(net: NeuralNet) -> dict[str, Any]:
-    """Return a net's parameters as JSON, without those that only print."""
-    parameters = net.get_params(deep=False)
-    parameters.pop("verbose", None)
-    return {name: describe(value) for name, value in parameters.items()}
+def tensor_bytes(value: Any) -> bytes:
+    """Return type, shape and values of a tensor as bytes, and of anything else what it prints."""
+    if not isinstance(value, torch.Tensor):
+        return repr(value).encode()
+    plain = value.detach().cpu().contiguous()
+    kind = f"{plain.dtype} {tuple(plain.shape)}".encode()
+    if plain.numel() == 0:  # of which torch gives no view
+        return kind
+    return kind + plain.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def columns_digest(y: torch.Tensor, attribute: torch.Tensor) -> dict[str, str]:
-    """Return a digest of class numbers and one of the numbers of attribute values."""
-    columns = {"y": y, "groups": attribute}
-    return {name: _sha256(content(column.long())) for name, column in columns.items()}
+def weights(net: NeuralNet) -> Iterator[tuple[str, Any]]:
+    """Yield all that the parts of an initialised net hold as their state, by name."""
+    for component, part in parts_of(net).items():
+        for name, value in part.state_dict().items():
+            yield f"{component}/{name}", value
 
 
-def rows_digest(data: TrainingRows, rows: Rows, n_attributes: int) -> dict[str, str]:
+def rows_digests(data: TrainingRows, rows: Rows, n_attributes: int) -> dict[str, str]:
     """Return a digest of each thing that ``fit`` was given, over these row numbers alone.
 
     They are taken over all rows together and not row by row, so that nothing in them tells whether
@@ -71,24 +95,106 @@ def rows_digest(data: TrainingRows, rows: Rows, n_attributes: int) -> dict[str, 
         By argument of ``fit``; inputs of which a sample was read have a name of their own.
     """
     where = data.positions(rows)
-    g = data.g[where]
-    found = columns_digest(g // n_attributes, g % n_attributes)
+    found = columns_digests(data.g[where], n_attributes)
     if data.sample_weight is not None:
-        found["sample_weight"] = _sha256(content(data.sample_weight[where]))
+        found["sample_weight"] = digest([("", data.sample_weight[where])])
     if not data.is_augmented:
-        digest, is_sample = hashlib.sha256(), isinstance(data.X, Dataset)
+        is_sample = isinstance(data.X, Dataset)
         if is_sample:
             spaced = np.linspace(0, len(rows) - 1, min(N_SAMPLED, len(rows)))
             rows = rows[np.unique(spaced.round().astype(np.int64))]
-        for start in range(0, len(rows), N_SAMPLED):
-            inputs = data.fetch_rows(rows[start : start + N_SAMPLED])
-            # whole numbers are the same in 32 and in 64 bits
-            map_tensors(
-                lambda x: add(digest, "", content(x if x.is_floating_point() else x.long())), inputs
-            )
-        found["X (a sample)" if is_sample else "X"] = digest.hexdigest()
+        found["X (a sample)" if is_sample else "X"] = digest(_inputs(data, rows))
     return found
 
 
-def _sha256(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()
+def columns_digests(g: torch.Tensor, n_attributes: int) -> dict[str, str]:
+    """Return a digest of class numbers and one of the numbers of attribute values."""
+    columns = {"y": g // n_attributes, "groups": g % n_attributes}
+    return {name: digest([("", column.long())]) for name, column in columns.items()}
+
+
+def _inputs(data: TrainingRows, rows: Rows) -> Iterator[tuple[str, torch.Tensor]]:
+    for start in range(0, len(rows), N_SAMPLED):
+        parts: list[torch.Tensor] = []
+        map_tensors(parts.append, data.fetch_rows(rows[start : start + N_SAMPLED]))
+        for part in parts:  # whole numbers are the same in 32 and in 64 bits
+            yield "", part if part.is_floating_point() else part.long()
+
+
+# parameters as JSON that is the same in every process ----------------------------------------
+
+
+def nothing_more(value: Any) -> dict[str, Any]:
+    """Leave it at an object's class."""
+    return {}
+
+
+def describe(
+    value: Any,
+    of_object: Callable[[Any], Mapping[str, Any]] = nothing_more,
+    within: tuple[int, ...] = (),
+) -> Any:
+    """Describe a parameter by what it does, never by where in memory it lies.
+
+    Parameters
+    ----------
+    value : object
+        Numbers, text, collections, classes, functions, arrays, estimators, or other objects. What
+        is in classes and functions counts, as far as their source is to be had.
+    of_object : callable, default=nothing_more
+        What to say of an object without ``get_params``, beside its class: names and values, which
+        are described in turn.
+    within : tuple of int, default=()
+        What is being described already: an object may hold a method of its own.
+
+    Returns
+    -------
+    object
+        What JSON can hold.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if id(value) in within:
+        return "itself"
+    again = partial(describe, of_object=of_object, within=(*within, id(value)))
+    if isinstance(value, np.generic):
+        return again(value.item())
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    if isinstance(value, Path | torch.device | torch.dtype | np.dtype):
+        return {type(value).__name__: str(value)}
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return again(value.tolist())
+    if isinstance(value, np.ndarray):
+        array = np.ascontiguousarray(value)
+        kind = f"{array.dtype} {array.shape}"
+        return {kind: hashlib.sha256(array.tobytes()).hexdigest()}
+    if isinstance(value, torch.Tensor):
+        return {"tensor": digest([("", value)])}
+    if isinstance(value, Mapping):
+        if all(isinstance(name, str) for name in value):
+            return {name: again(entry) for name, entry in value.items()}
+        return {"mapping": [[again(name), again(entry)] for name, entry in value.items()]}
+    if isinstance(value, list | tuple | range | set | frozenset):
+        entries = [again(entry) for entry in value]
+        if isinstance(value, set | frozenset):  # whose order differs from process to process
+            entries.sort(key=repr)
+        return entries if isinstance(value, list) else {type(value).__name__: entries}
+    if isinstance(value, partial):
+        parts = {"partial": value.func, "args": value.args, "keywords": value.keywords}
+        return {name: again(part) for name, part in parts.items()}
+    if hasattr(value, "__qualname__"):
+        # what a method does depends on whose it is
+        owner = [again(value.__self__)] if isinstance(value, MethodType) else []
+        return [{f"{value.__module__}.{value.__qualname__}": _source(value)}, *owner]
+    has_parameters = hasattr(value, "get_params")
+    own = value.get_params(deep=False) if has_parameters else of_object(value)
+    return {"class": again(type(value)), **{name: again(entry) for name, entry in own.items()}}
+
+
+def _source(value: Any) -> str:
+    try:
+        source = inspect.getsource(value)
+    except (OSError, TypeError):  # built in, or typed at a prompt
+        return ""
+    return hashlib.sha256(source.encode()).hexdigest()

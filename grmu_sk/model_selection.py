@@ -25,10 +25,10 @@ from .metrics import (
     average_gap_score,
     evaluate_predictions,
 )
+from .outputs import decision_threshold
 from .pipelines import unlearner_of
+from .randomness import RandomState, resolve_seed
 from .rows import Rows
-from .utils._predictions import decision_threshold
-from .utils._random import RandomState, resolve_seed
 from .utils.arguments import about, as_random_state
 from .utils.validation import check_forget_mask, check_targets
 

@@ -23,7 +23,6 @@ ids, ``sample_ids`` (bytes of one JSON document).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -48,26 +47,19 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 
 from .base import BaseUnlearner
+from .files import write_atomically
+from .fingerprints import digest, versions
 from .groups import GroupEncoder
+from .randomness import derive_seed, isolated_rng
 from .sample_ids import SampleIds
 from .training import copy_net, parts_of
 from .unlearners import all_unlearners
-from .utils import _digest
-from .utils._files import write_atomically
-from .utils._random import derive_seed, isolated_rng
 from .utils.arguments import to_array
 
 __all__ = ["PersistenceError", "load", "save"]
 
 FORMAT = "grmu_sk"
 FORMAT_VERSION = 2
-PACKAGES = {
-    "grmu_sk": "grmu_sk",
-    "torch": "torch",
-    "skorch": "skorch",
-    "sklearn": "scikit-learn",
-    "numpy": "numpy",
-}
 #: What safetensors accepts at most, in bytes.
 LARGEST_HEADER = 100_000_000
 
@@ -248,7 +240,7 @@ def _to_bytes(unlearner: BaseUnlearner) -> bytes:
     pairs = unlearner._encoder.pairs_
     content = {
         "format": FORMAT_VERSION,
-        "versions": {name: version(package) for name, package in PACKAGES.items()},
+        "versions": versions(),
         "method": _registered_name(type(unlearner)),
         "routing": _routing(unlearner),
         "classes": _encode(unlearner.classes_, "classes_"),
@@ -277,11 +269,7 @@ def _to_bytes(unlearner: BaseUnlearner) -> bytes:
 
 
 def _digest_of(text: str, tensors: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    _digest.add(digest, "content", text.encode())
-    for name in sorted(tensors):
-        _digest.add(digest, name, _digest.content(tensors[name]))
-    return digest.hexdigest()
+    return digest([("content", text.encode()), *sorted(tensors.items())])
 
 
 def _registered_name(cls: type[BaseUnlearner]) -> str:
@@ -432,8 +420,8 @@ def _read(path: str | os.PathLike[str]) -> tuple[Any, dict[str, torch.Tensor]]:
             f"{path} was not written by grmu_sk.persistence.save, or is damaged ({error}). (A "
             "pickle is opened with joblib.load or pickle.load, and only if you trust its author.)"
         ) from error
-    digest, text = text[:64], text[64:]
-    if digest != _digest_of(text, tensors):
+    stored, text = text[:64], text[64:]
+    if stored != _digest_of(text, tensors):
         raise PersistenceError(
             f"{path} is damaged: its content does not match its SHA-256. Fetch or save it again."
         )

@@ -12,8 +12,8 @@ from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils.validation import validate_data
 
 from .groups import GroupEncoder, attribute_column
+from .randomness import RandomState
 from .reweight import group_balance_weights
-from .utils._random import RandomState
 from .utils.arguments import as_random_state, to_numbers
 from .utils.validation import check_class_labels
 

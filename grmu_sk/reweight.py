@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch.utils.data import WeightedRandomSampler
 
 from .groups import GroupEncoder, attribute_column
-from .utils._random import draw_by_weight
+from .randomness import draw_by_weight
 
 __all__ = ["ReweightSampler", "group_balance_weights"]
 

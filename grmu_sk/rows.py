@@ -19,8 +19,6 @@ from skorch.utils import check_indexing
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Dataset, default_collate
 
-from .utils._lazy_rows import LazyRows
-
 Rows = NDArray[np.int64]
 
 # So much of a table is fetched at once; small enough to be in the cache when its turn comes.
@@ -88,6 +86,32 @@ def _is_one_label(label: Any) -> bool:
 
 def _aligned(batch: torch.Tensor) -> torch.Tensor:
     return batch.clone() if batch.data_ptr() % ALIGNMENT else batch
+
+
+class LazyRows(Dataset):
+    """A Dataset of some rows of a memory map.
+
+    Parameters
+    ----------
+    X : memory map of length n_rows
+        The array; never copied as a whole.
+    rows : ndarray of shape (n_samples,)
+        Positions in X.
+    """
+
+    def __init__(self, X: NDArray[Any], rows: NDArray[np.int64]) -> None:
+        self.X = X
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> NDArray[Any]:
+        return np.array(self.X[self.rows[i]])
+
+    def __getitems__(self, positions: Sequence[int]) -> list[NDArray[Any]]:
+        # one read a batch; a copy, since torch warns of arrays that cannot be written to
+        return list(np.array(self.X[self.rows[list(positions)]]))
 
 
 class InputRows(SkorchDataset):

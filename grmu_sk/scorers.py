@@ -59,10 +59,10 @@ from .metrics import (
     worst_group_accuracy_score,
 )
 from .metrics.inputs import is_in, label_column, label_pair, row_weights
+from .outputs import decision_threshold
 from .pipelines import inputs_of_unlearner, unlearner_of, with_unlearner
+from .randomness import resolve_seed
 from .rows import InputRows, map_tensors
-from .utils._predictions import decision_threshold
-from .utils._random import resolve_seed
 from .utils.arguments import about, to_array
 from .utils.validation import check_inputs
 

@@ -19,7 +19,7 @@ from skorch.callbacks import BatchScoring, Callback, EpochScoring
 from skorch.utils import TeeGenerator
 from torch import nn
 
-from .utils._random import is_gpu
+from .randomness import is_gpu
 
 __all__ = ["evaluation_step", "run_epoch", "train_step"]
 

@@ -67,9 +67,9 @@ from .distributed import (
     started_together,
     take_over_buffers,
 )
+from .randomness import draw_by_weight, isolated_rng
 from .rows import InputRows, Rows, TrainingRows
 from .steps import evaluation_step, run_epoch, train_step
-from .utils._random import draw_by_weight, isolated_rng
 
 __all__ = [
     "Batch",

@@ -47,10 +47,10 @@ from grmu_sk import (
 )
 from grmu_sk.audit import DeletionLedger, scan_residue
 from grmu_sk.base import BaseUnlearner
+from grmu_sk.fingerprints import describe
 from grmu_sk.persistence import load, save
 from grmu_sk.training import Phase, train
 from grmu_sk.unlearners import all_unlearners
-from grmu_sk.utils._description import describe
 
 FIRST, SECOND = [40, 41], [50, 51, 60]
 SHORT = {"max_epochs": 3, "forget_epochs": 2, "tune_updates": (3, 2)}
@@ -692,4 +692,4 @@ def test_a_view_is_not_stored_with_what_it_is_a_part_of():
 def test_a_set_among_the_parameters_is_recognised_in_another_process():
     """Where texts hash to other numbers, so that a set has another order."""
     words = [f"word {number}" for number in range(20)]
-    assert describe({"keys": set(words)}) == {"keys": sorted(words)}
+    assert describe({"keys": set(words)}) == {"keys": {"set": sorted(words)}}

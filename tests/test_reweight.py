@@ -6,8 +6,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch.utils.data import DataLoader, TensorDataset
 
-from grmu_sk import BadTeacherUnlearner, MIUUnlearner, RetrainUnlearner, ReweightSampler
-from grmu_sk.utils import _random
+from grmu_sk import BadTeacherUnlearner, MIUUnlearner, RetrainUnlearner, ReweightSampler, randomness
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def test_torch_sampler_in_a_loader(rows):
 def test_more_rows_than_torch_can_draw_from():
     weights = torch.zeros(2**24 + 1, dtype=torch.double)
     weights[[3, 2**24]] = torch.tensor([1.0, 3.0], dtype=torch.double)
-    drawn = _random.draw_by_weight(weights, 4000, torch.Generator().manual_seed(0))
+    drawn = randomness.draw_by_weight(weights, 4000, torch.Generator().manual_seed(0))
     places, counts = drawn.unique(return_counts=True)
     assert places.tolist() == [3, 2**24]
     assert counts[1] == pytest.approx(3000, abs=100)
@@ -85,7 +84,7 @@ def test_whoever_draws_rows_can_draw_from_many(rows, monkeypatch):
     def refuse(*args, **kwargs):
         raise RuntimeError("number of categories cannot exceed 2^24")
 
-    monkeypatch.setattr(_random, "MOST_CATEGORIES", 3)
+    monkeypatch.setattr(randomness, "MOST_CATEGORIES", 3)
     monkeypatch.setattr(torch, "multinomial", refuse)
     y, a, rest = rows
     sampler = ReweightSampler().fit(y, groups=a).to_torch(y[rest], groups=a[rest])

@@ -20,7 +20,7 @@ from PIL import Image
 from grmu_sk import FineTuneUnlearner, persistence
 from grmu_sk.audit import build_evidence, create_key_file, read_evidence, write_report
 from grmu_sk.datasets import ImageFiles, decode_images
-from grmu_sk.utils._files import write_atomically
+from grmu_sk.files import write_atomically
 
 NOBODY = 65534
 

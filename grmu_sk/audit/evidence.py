@@ -9,7 +9,6 @@ import platform
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup, escape
 from numpy.typing import ArrayLike
 
-from ..persistence import PACKAGES
+from ..files import require_replaceable, write_atomically
+from ..fingerprints import versions
 from ..pipelines import unlearner_of
-from ..utils._files import require_replaceable, write_atomically
 from ..utils.arguments import about
 from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
 from .leakage import AttackResult
@@ -161,6 +160,7 @@ def build_evidence(
     if not isinstance(gate, GateResult):
         gate = (gate or AcceptanceGate()).decide(**found, attacks=attacks, residue=residue)
     moment = (created or datetime.now(UTC)).astimezone(UTC)
+    packages = versions()
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -185,10 +185,10 @@ def build_evidence(
         "method": _method(inside),
         "model": {"hash_before": hash_before, "hash_after": model_hash(inside)},
         "environment": {
-            "python": platform.python_version(),
+            "python": packages.pop("python"),
             "system": platform.system(),
             "machine": platform.machine(),
-            "packages": {name: version(package) for name, package in PACKAGES.items()},
+            "packages": packages,
         },
         "measuring": {"n_test_rows": found["after"].n_rows if found["after"] else 0, **drawn},
         "scores": {name: scores and scores.to_dict() for name, scores in found.items()},

@@ -17,7 +17,7 @@ from tabulate import tabulate
 from ..base import BaseUnlearner
 from ..metrics.inputs import check_option
 from ..pipelines import inputs_of_unlearner, unlearner_of
-from ..utils._random import RandomState, derive_seed, resolve_seed
+from ..randomness import RandomState, derive_seed, resolve_seed
 from ..utils.arguments import about
 from .attacks import Comparison, lira_scores, log_odds_of, rmia_scores
 from .reference_models import Candidates, ReferenceModels, RowSet, candidate_rows, check_rows

@@ -28,12 +28,11 @@ import numpy as np
 from ..base import BaseUnlearner
 from ..checkpoint import UnlearningCheckpoint
 from ..distributed import refuse_several_processes
+from ..files import sweep, unchanged_on_error
+from ..fingerprints import describe
 from ..pipelines import inputs_of_unlearner, unlearner_of
 from ..rows import Rows
 from ..sample_ids import id_texts, naming
-from ..utils._atomic import unchanged_on_error
-from ..utils._description import describe
-from ..utils._files import sweep
 from ..utils.arguments import about
 from .ledger_file import LedgerBusyError, LedgerEntry, LedgerError, LedgerFile, lease, read_key_file
 from .model_hash import model_hash

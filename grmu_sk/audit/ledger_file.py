@@ -20,7 +20,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..utils._files import flush_folder
+from ..files import flush_folder
 
 __all__ = [
     "LedgerBusyError",

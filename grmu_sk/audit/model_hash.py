@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
 
+from ..fingerprints import digest, weights
 from ..pipelines import unlearner_of
-from ..utils._digest import add, add_weights
 
 __all__ = ["model_hash"]
 
@@ -48,8 +47,8 @@ def model_hash(unlearner: Any) -> str:
     (True, False)
     """
     unlearner = unlearner_of(unlearner)
-    digest = hashlib.sha256()
-    add(digest, "class", type(unlearner).__name__.encode())
-    add(digest, "forgotten", np.asarray(unlearner.forget_idx_, dtype="<i8").tobytes())
-    add_weights(digest, unlearner.net_)
-    return digest.hexdigest()
+    known = {
+        "class": type(unlearner).__name__.encode(),
+        "forgotten": np.asarray(unlearner.forget_idx_, dtype="<i8").tobytes(),
+    }
+    return digest([*known.items(), *weights(unlearner.net_)])

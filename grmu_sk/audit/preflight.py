@@ -17,10 +17,10 @@ from sklearn.frozen import FrozenEstimator
 
 from ..base import BaseUnlearner
 from ..pipelines import by_method, inputs_of_unlearner, unlearner_of
+from ..randomness import isolated_rng
 from ..rows import TrainingRows
 from ..training import fresh_net
 from ..unlearners import all_unlearners
-from ..utils._random import isolated_rng
 from ..utils.validation import check_forget_rows
 
 __all__ = ["PreflightReport", "group_mix", "preflight"]

@@ -24,12 +24,11 @@ from tqdm import tqdm
 
 from ..base import BaseUnlearner
 from ..default_net import default_net
+from ..fingerprints import describe, digest, tensor_bytes, weights
 from ..groups import GroupEncoder, Pair, attribute_column
+from ..randomness import RandomState, derive_seed, isolated_rng, resolve_seed
 from ..training import copy_net
 from ..unlearners import RetrainUnlearner
-from ..utils._description import describe
-from ..utils._digest import add, add_weights, content
-from ..utils._random import RandomState, derive_seed, isolated_rng, resolve_seed
 from ..utils.arguments import to_array
 from .attacks import log_odds_of
 
@@ -373,19 +372,17 @@ def candidate_rows(rows: dict[str, RowSet], candidates: Candidates) -> RowSet:
 
 def _digest_of_net(net: NeuralNet) -> str:
     """Return SHA-256 of an initialised net's parameters, code and weights."""
-    digest = hashlib.sha256()
-    add(digest, "class", _text(type(net)))
+    parts = {"class": _text(type(net))}
     for name, value in sorted(net.get_params(deep=False).items()):
         try:
-            add(digest, name, _text(value))
+            parts[f"parameter {name}"] = _text(value)
         except ValueError as error:
             raise ValueError(
                 f"The net's parameter {name} cannot be told from another one in the next process "
                 f"({error}), so that a cache might hold answers of other nets. Leave cache out, or "
                 "give that object a __repr__ that says what it does."
             ) from error
-    add_weights(digest, net)
-    return digest.hexdigest()
+    return digest([*parts.items(), *weights(net)])
 
 
 def _shown(value: Any) -> dict[str, Any]:
@@ -396,7 +393,7 @@ def _shown(value: Any) -> dict[str, Any]:
 
 
 def _text(value: Any) -> bytes:
-    return json.dumps(describe(value, _shown, exact=True)).encode()
+    return json.dumps(describe(value, _shown)).encode()
 
 
 # who trains on whom ------------------------------------------------------------------------------
@@ -634,7 +631,7 @@ def _plain(X: Any) -> Any:
     if isinstance(X, pd.DataFrame | dict):
         return [(name, _plain(values)) for name, values in X.items()]
     if isinstance(X, torch.Tensor):
-        return content(X)
+        return tensor_bytes(X)
     return np.asarray(X)
 
 

@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..utils._files import temporaries
+from ..files import temporaries
 from .residue_needles import BY_COLUMN
 
 #: What has a structure is read whole up to this size, in bytes.

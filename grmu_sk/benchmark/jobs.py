@@ -36,9 +36,9 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
 from ..comparison import Splits, evaluate, forget_rows, make_unlearner, train_on_all, warm_up
+from ..files import write_atomically
 from ..persistence import load, save
 from ..results import METRICS, MODEL, PRETRAIN
-from ..utils._files import write_atomically
 from .plan import Job, digest_of_rows, draw_forget_set
 from .problems import Problem
 from .recipes import BestEpoch

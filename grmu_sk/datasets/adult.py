@@ -14,7 +14,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import Bunch
 
 from ..metrics.inputs import check_option
-from ..utils._random import RandomState
+from ..randomness import RandomState
 from . import labels
 from .sources import Source, find_source
 

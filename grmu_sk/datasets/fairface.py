@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from ..metrics.inputs import check_option
-from ..utils._random import RandomState
+from ..randomness import RandomState
 from . import labels
 from .sources import Source, find_source, require_all_listed
 

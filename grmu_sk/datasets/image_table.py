@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
-from ..utils._random import RandomState
+from ..randomness import RandomState
 from . import labels
 from .sources import IMAGE_ENDINGS, Source, image_names
 

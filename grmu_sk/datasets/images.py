@@ -24,7 +24,7 @@ from PIL import Image, features
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..utils._files import require_replaceable, write_atomically
+from ..files import require_replaceable, write_atomically
 from ..utils.arguments import to_array
 from .sources import Source
 from .transforms import check_size, normalize_images, resize_images

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from ..utils._random import RandomState
+from ..randomness import RandomState
 from ..utils.arguments import as_random_state
 from .images import ImageFiles
 from .sources import Source

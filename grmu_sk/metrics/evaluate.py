@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..groups import Pair, attribute_of_rows, codes_of
-from ..utils._predictions import predicted_columns
+from ..outputs import predicted_columns
 from .accuracy import group_accuracy_score, worst_group_accuracy_score
 from .fairness import demographic_parity_gap, equal_opportunity_gap, equalized_odds_gap
 from .inputs import Empty, check_option, class_column, label_column

@@ -8,9 +8,9 @@ import torch
 from ..base import Request
 from ..outputs import log_probabilities
 from ..parameters import POSITIVE, SHARE, parameter
+from ..randomness import draw_by_weight
 from ..rows import Rows
 from ..training import Batch, Phase, fresh_net
-from ..utils._random import draw_by_weight
 from ._distillation import frozen_teacher, softened_divergence
 from .approximate import RetainingUnlearner
 

@@ -17,9 +17,9 @@ from ..base import Request
 from ..features import FeatureTap, find_feature_layer
 from ..mutual_information import MARGINALS, InformationCritic, draw_marginal
 from ..parameters import COUNT, LEARNING_RATE, NOT_NEGATIVE, SHARE, Interval, one_of, parameter
+from ..randomness import draw_by_weight
 from ..rows import Rows, TrainingRows
 from ..training import Batch, Phase, batch_norm_frozen, forward, fresh_net, same_weights
-from ..utils._random import draw_by_weight
 from .approximate import RetainingUnlearner
 
 __all__ = ["MIUUnlearner"]

@@ -17,10 +17,10 @@ from torch import nn
 from ..base import BaseUnlearner, Request, split_for_validation
 from ..outputs import first_output, is_single_logit, log_probabilities
 from ..parameters import COUNT, one_of, parameter
+from ..randomness import isolated_rng
 from ..reweight import group_balance_weights
 from ..rows import Rows, TrainingRows
 from ..training import Phase, Progress, fresh_net, own_copy, train
-from ..utils._random import isolated_rng
 
 __all__ = ["SISAUnlearner"]
 

@@ -23,7 +23,7 @@ from grmu_sk.audit.reference_models import (
     check_rows,
     choose_candidates,
 )
-from grmu_sk.utils._description import describe
+from grmu_sk.fingerprints import describe
 
 
 def quick_net(**kwargs):
@@ -280,7 +280,7 @@ def test_descriptions_tell_apart_what_trains_differently():
     values = [None, 0, False, "0", 0.0, [0], (0,), {"a": 0}, {1: 0}, {"1": 0}, one, other]
     values += [nn.ReLU, nn.GELU, Scaled(1).scale, Scaled(2).scale, np.zeros(2), np.ones(2)]
     values += [np.zeros((2, 1)), torch.float32, torch.device("cpu")]
-    described = [json.dumps(describe(value, exact=True)) for value in values]
+    described = [json.dumps(describe(value)) for value in values]
     assert len(set(described)) == len(values)
     assert "0x" not in "".join(described)
     assert describe(torch.ones(2, dtype=torch.bfloat16)) != describe(torch.ones(2))

@@ -14,7 +14,7 @@ from conftest import make_net, make_table
 
 from grmu_sk import RetrainUnlearner
 from grmu_sk.audit import model_hash
-from grmu_sk.utils._random import isolated_rng
+from grmu_sk.randomness import isolated_rng
 
 
 def test_results_in_threads_are_those_of_one_after_another():

@@ -3,7 +3,7 @@ import pytest
 from conftest import make_net
 from skorch import NeuralNetBinaryClassifier
 
-from grmu_sk.utils._predictions import decision_threshold, predicted_columns, predicted_labels
+from grmu_sk.outputs import decision_threshold, predicted_columns, predicted_labels
 
 CLASSES = np.array(["no", "yes"])
 PROBA = np.array([[0.9, 0.1], [0.5, 0.5], [0.4, 0.6], [0.2, 0.8]])

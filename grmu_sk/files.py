@@ -1,4 +1,4 @@
-"""What the writers of files have in common."""
+"""All or nothing: files are replaced whole, and objects stay as they were if anything fails."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +17,14 @@ try:
 except ImportError:  # Windows, which does not delete files that are open
     flock = None  # type: ignore[assignment]
 
-__all__ = ["flush_folder", "require_replaceable", "sweep", "temporaries", "write_atomically"]
+__all__ = [
+    "flush_folder",
+    "require_replaceable",
+    "sweep",
+    "temporaries",
+    "unchanged_on_error",
+    "write_atomically",
+]
 
 _SUFFIX = ".tmp"
 
@@ -135,3 +142,18 @@ def flush_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextmanager
+def unchanged_on_error(subject: Any) -> Iterator[None]:
+    """Take back every change to an object if anything goes wrong, Ctrl-C included.
+
+    A shallow copy is enough where attributes are always replaced, never changed in place.
+    """
+    before = dict(subject.__dict__)
+    try:
+        yield
+    except BaseException:
+        subject.__dict__.clear()
+        subject.__dict__.update(before)
+        raise
