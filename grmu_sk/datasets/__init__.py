@@ -4,7 +4,7 @@ from grmu_sk.datasets.adult import load_adult
 from grmu_sk.datasets.celeba import load_celeba
 from grmu_sk.datasets.digits import load_digits_on_backgrounds
 from grmu_sk.datasets.fairface import load_fairface
-from grmu_sk.datasets.image_table import load_image_folder, load_image_table
+from grmu_sk.datasets.image_table import load_image_table
 from grmu_sk.datasets.images import ImageFiles, ImageRows, decode_images
 from grmu_sk.datasets.multinli import load_multinli
 from grmu_sk.datasets.transforms import EvaluationTransform, TrainingTransform
@@ -20,7 +20,6 @@ __all__ = [
     "load_celeba",
     "load_digits_on_backgrounds",
     "load_fairface",
-    "load_image_folder",
     "load_image_table",
     "load_multinli",
     "load_waterbirds",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -117,28 +116,25 @@ def load_celeba(
 
 def _read_attributes(source: Source) -> pd.DataFrame:
     """Read the number of images, the names of the attributes, and a line for each image."""
-    lines = labels.read_text(source, ATTRIBUTE_FILE).splitlines()
-    where = source.where(ATTRIBUTE_FILE)
-    if len(lines) < 2 or not lines[0].strip().isdigit():
+    lines, where = _lines(source, ATTRIBUTE_FILE), source.where(ATTRIBUTE_FILE)
+    if len(lines) < 2 or not lines[0][1][0].isdigit():
         raise ValueError(
             f"{where} does not begin with the number of images and a line of attribute names. "
             f"{HOW_TO_GET}"
         )
-    table = _table(source, ATTRIBUTE_FILE, lines, ("file", *lines[1].split()), first=3)
-    if len(table) != int(lines[0]):
+    n_images, names = int(lines[0][1][0]), lines[1][1]
+    table = labels.table_of(lines[2:], ("file", *names), source, ATTRIBUTE_FILE)
+    if len(table) != n_images:
         raise ValueError(
-            f"{where} announces {int(lines[0])} images in its first line but has {len(table)} "
+            f"{where} announces {n_images} images in its first line but has {len(table)} "
             f"rows: it is cut short. {HOW_TO_GET}"
         )
     return table
 
 
 def _read_partition(source: Source, names: pd.Series) -> NDArray[np.int64]:
-    lines, where = (
-        labels.read_text(source, PARTITION_FILE).splitlines(),
-        source.where(PARTITION_FILE),
-    )
-    table = _table(source, PARTITION_FILE, lines, ("file", "split"))
+    where, lines = source.where(PARTITION_FILE), _lines(source, PARTITION_FILE)
+    table = labels.table_of(lines, ("file", "split"), source, PARTITION_FILE)
     without = names[~names.isin(table["file"])]
     if len(without) or len(table) != len(names):
         example = f", {without.iloc[0]} for one" if len(without) else ""
@@ -151,12 +147,10 @@ def _read_partition(source: Source, names: pd.Series) -> NDArray[np.int64]:
     return codes.loc[names].to_numpy()
 
 
-def _table(
-    source: Source, name: str, lines: list[str], columns: Sequence[str], first: int = 1
-) -> pd.DataFrame:
-    numbered = enumerate(lines[first - 1 :], start=first)
-    records = [(number, line.split()) for number, line in numbered if line.strip()]
-    return labels.table_of(records, columns, source, name)
+def _lines(source: Source, name: str) -> list[tuple[int, list[str]]]:
+    """Return number and words of each line that is not empty."""
+    numbered = enumerate(labels.read_text(source, name).splitlines(), start=1)
+    return [(number, line.split()) for number, line in numbered if line.strip()]
 
 
 def _find_images(

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from ..metrics.inputs import check_option
@@ -132,32 +133,37 @@ def load_fairface(
         raise ValueError(f"target and attribute are both {target!r}.")
     source = find_source(root, LABEL_FILES, HOW_TO_GET, ("fairface", "FairFace"))
     place = source if images is None else Source(images, HOW_TO_GET)
-    tables = {}
+    tables, changes = [], pd.Series(dtype=object)
+    codes: dict[str, list[NDArray[np.int64]]] = {target: [], attribute: []}
     for name, folder in zip(LABEL_FILES, ("train", "val"), strict=True):
         needed = ("file", target, attribute, *(["service_test"] if service_test_only else []))
-        tables[name] = labels.read_csv(source, name, needed)
-        require_all_listed(place, [folder], tables[name]["file"], source.where(name))
-    _repair(tables)
-    for name, table in tables.items() if service_test_only else ():
-        passed = labels.encode(table["service_test"], ("False", "True"), source.where(name))
-        tables[name] = table[passed == 1]
-    codes = {
-        column: np.concatenate(
-            [
-                labels.encode(table[column], NAMES[column], source.where(n))
-                for n, table in tables.items()
-            ]
+        damaged, where = labels.read_csv(source, name, needed), source.where(name)
+        require_all_listed(place, [folder], damaged["file"], where)
+        table = damaged.replace(REPAIRS)
+        changed = ("'" + damaged + "' -> '" + table + "'").to_numpy()[damaged != table]
+        changes = pd.concat([changes, pd.Series(changed)])
+        if service_test_only:
+            table = table[labels.encode(table["service_test"], ("False", "True"), where) == 1]
+        for column, found in codes.items():
+            found.append(labels.encode(table[column], NAMES[column], where))
+        tables.append(table)
+    if len(changes):
+        counts = changes.value_counts().sort_index()
+        listed = ", ".join(f"{change} ({count})" for change, count in counts.items())
+        warnings.warn(
+            f"{len(changes)} labels of {' and '.join(LABEL_FILES)} were damaged by a "
+            f"spreadsheet program and have been repaired in memory: {listed}.",
+            UserWarning,
+            stacklevel=2,
         )
-        for column in (target, attribute)
-    }
-    frame = pd.concat(tables.values(), ignore_index=True)
+    frame = pd.concat(tables, ignore_index=True)
     return labels.image_bunch(
         place,
         frame["file"],
-        (codes[target], NAMES[target]),
-        (codes[attribute], NAMES[attribute]),
+        (np.concatenate(codes[target]), NAMES[target]),
+        (np.concatenate(codes[attribute]), NAMES[attribute]),
         labels.rows_of_splits(
-            np.repeat([0, 2], [len(table) for table in tables.values()]),
+            np.repeat([0, 2], [len(table) for table in tables]),
             str(root),
             cut={"validation": validation_size},
             random_state=random_state,
@@ -172,23 +178,3 @@ def load_fairface(
         forget_group=(3, 0) if (target, attribute) == ("age", "race") else None,
         frame=frame,
     )
-
-
-def _repair(tables: dict[str, pd.DataFrame]) -> None:
-    """Undo what a spreadsheet program did to the labels, in place, and warn once."""
-    changes: list[str] = []
-    for table in tables.values():
-        for column in REPAIRS.keys() & set(table):
-            damaged = table[column]
-            table[column] = damaged.replace(REPAIRS[column])
-            pairs = zip(damaged, table[column], strict=True)
-            changes += [f"{old!r} -> {new!r}" for old, new in pairs if old != new]
-    if changes:
-        counts = pd.Series(changes).value_counts().sort_index()
-        listed = ", ".join(f"{change} ({count})" for change, count in counts.items())
-        warnings.warn(
-            f"{len(changes)} labels of {' and '.join(tables)} were damaged by a "
-            f"spreadsheet program and have been repaired in memory: {listed}.",
-            UserWarning,
-            stacklevel=3,
-        )

@@ -9,16 +9,15 @@ import json
 import os
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import joblib
 import numpy as np
 import PIL
 import torch
+from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, features
 from torch.utils.data import Dataset
@@ -33,7 +32,6 @@ __all__ = ["ImageFiles", "ImageRows", "decode_images"]
 
 FORMAT = 2
 MARK = b"grmuimgs"
-BLOCK = 64  # images decoded between two writes, for each thread
 PRECOMPUTE_BATCH = 256
 
 
@@ -42,34 +40,22 @@ def check_rows(rows: ArrayLike | None, n_images: int) -> NDArray[np.int64]:
     if rows is None:
         return np.arange(n_images)
     numbers = to_array(rows, "rows")
-    if numbers.dtype == bool:
-        if numbers.shape != (n_images,):
-            raise ValueError(
-                f"rows is a mask of shape {numbers.shape}, but there are {n_images} images."
-            )
+    if numbers.dtype == bool and numbers.shape == (n_images,):
         return np.flatnonzero(numbers)
-    # no rows at all are an array of floating-point numbers
-    if numbers.ndim != 1 or numbers.dtype.kind not in ("iu" if numbers.size else "iuf"):
-        raise ValueError(f"rows must be whole numbers or a mask, got {rows!r}.")
-    if numbers.size and (numbers.min() < 0 or numbers.max() >= n_images):
+    if numbers.size == 0:  # no rows at all are an array of floating-point numbers
+        return np.empty(0, dtype=np.int64)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        raise ValueError(
+            f"rows must be whole numbers or a mask of {n_images} entries, got {rows!r}."
+        )
+    if numbers.min() < 0 or numbers.max() >= n_images:
         raise IndexError(
             f"rows must lie in 0 to {n_images - 1}, got {numbers.min()} to {numbers.max()}."
         )
     return numbers.astype(np.int64)
 
 
-class _Images(Dataset[Any]):
-    """What the data sets of images have in common."""
-
-    transform: Callable[[torch.Tensor], Any] | None
-
-    @property
-    def is_augmented(self) -> bool:
-        """Whether the same row may come out differently each time."""
-        return self.transform is not None and getattr(self.transform, "is_random", True)
-
-
-class ImageFiles(_Images):
+class ImageFiles(Dataset[Any]):
     """Images of a folder or a zip file, decoded when they are asked for.
 
     Pixels come as they lie in the file: a camera's note to turn the picture (EXIF orientation) is
@@ -84,8 +70,6 @@ class ImageFiles(_Images):
         A folder, or a zip file, which is read without extracting it.
     filenames : sequence of str
         The images, relative to ``root``, with forward slashes.
-    transform : callable or None, default=None
-        Applied to each image, a uint8 tensor of shape (3, height, width).
 
     Raises
     ------
@@ -93,15 +77,13 @@ class ImageFiles(_Images):
         If ``root`` or an image does not exist.
     OSError
         If a file or folder cannot be read.
-    TypeError
-        If an argument is of another kind.
     ValueError
         If ``root`` is a file that is no zip file.
 
     See Also
     --------
     decode_images : Decode them all, once.
-    ImageRows : Decoded images with transforms, fetched in whole batches.
+    ImageRows : Give them to a net, with a transform.
 
     Examples
     --------
@@ -115,34 +97,23 @@ class ImageFiles(_Images):
     (torch.Size([3, 30, 40]), [255, 0, 0])
     """
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str] | Source,
-        filenames: Sequence[str],
-        *,
-        transform: Callable[[torch.Tensor], Any] | None = None,
-    ) -> None:
-        if isinstance(filenames, str) or not all(isinstance(name, str) for name in filenames):
-            raise TypeError("filenames must be a sequence of texts, one for each image.")
+    #: An image is the same each time it is asked for.
+    is_augmented = False
+
+    def __init__(self, root: str | os.PathLike[str] | Source, filenames: Sequence[str]) -> None:
         how = "Give the folder or zip file that holds the images."
         self._source = root if isinstance(root, Source) else Source(root, how)
-        self._filenames = np.asarray(list(filenames), dtype=object)
-        self.transform = transform
+        self.filenames = list(filenames)
         self.signatures()
-
-    @property
-    def filenames(self) -> list[str]:
-        """The images, relative to the root."""
-        return list(self._filenames)
 
     def signatures(self) -> list[tuple[int, int]]:
         """Return size and time of change (or checksum, in a zip file) of each image."""
-        there = self._source.signatures(self._filenames)
+        there = self._source.signatures(self.filenames)
         missing = [row for row, signature in enumerate(there) if signature is None]
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} of the {len(there)} images in {self._source} do not exist, the "
-                f"first in row {missing[0]}: {self._source.where(self._filenames[missing[0]])}. "
+                f"first in row {missing[0]}: {self._source.where(self.filenames[missing[0]])}. "
                 f"{self._source.how_to_get}"
             )
         return there  # type: ignore[return-value]
@@ -158,7 +129,7 @@ class ImageFiles(_Images):
         Returns
         -------
         ImageFiles
-            The same files and transform.
+            The same folder or zip file.
 
         Raises
         ------
@@ -168,34 +139,16 @@ class ImageFiles(_Images):
             If they are neither row numbers nor a mask of the length of the data set.
         """
         taken = copy.copy(self)
-        taken._filenames = self._filenames[check_rows(rows, len(self))]
+        taken.filenames = [self.filenames[row] for row in check_rows(rows, len(self))]
         return taken
 
-    def with_transform(self, transform: Callable[[torch.Tensor], Any] | None) -> ImageFiles:
-        """Return a data set of the same images with another transform.
-
-        Parameters
-        ----------
-        transform : callable or None
-            Applied to each image, a uint8 tensor of shape (3, height, width).
-
-        Returns
-        -------
-        ImageFiles
-            The same files.
-        """
-        changed = copy.copy(self)
-        changed.transform = transform
-        return changed
-
     def __len__(self) -> int:
-        return len(self._filenames)
+        return len(self.filenames)
 
-    def __getitem__(self, row: int) -> Any:
-        pixels = torch.from_numpy(self.pixels(row)).permute(2, 0, 1)
-        return pixels if self.transform is None else self.transform(pixels)
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return torch.from_numpy(self.pixels(row)).permute(2, 0, 1)
 
-    def __getitems__(self, rows: Sequence[int]) -> list[Any]:
+    def __getitems__(self, rows: Sequence[int]) -> list[torch.Tensor]:
         return [self[row] for row in rows]
 
     def pixels(self, row: int) -> NDArray[np.uint8]:
@@ -220,28 +173,11 @@ class ImageFiles(_Images):
         ValueError
             If the file cannot be decoded.
         """
-        if not isinstance(row, int | np.integer) or isinstance(row, bool):
-            raise TypeError(f"row must be a row number, got {row!r}.")
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"There is no row {row} among {len(self)} images.")
-        name = self._filenames[row]
+        name = self.filenames[row]
         try:
-            with Image.open(io.BytesIO(self._source.read(name))) as image:
-                if image.mode.startswith("I;16"):  # which Pillow would clip to white
-                    grey = (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
-                    return np.repeat(grey[:, :, None], 3, axis=2)
-                if image.mode in ("I", "F"):
-                    raise ValueError(
-                        f"its pixels are of Pillow's mode {image.mode!r}, of which nobody knows "
-                        "what is white: save it with 8 or 16 bits a colour"
-                    )
-                # straight from a palette with transparency, Pillow would warn
-                whole = image.convert("RGBA") if image.mode == "P" else image
-                return np.array(whole.convert("RGB"))
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"The image of row {row} is gone: {self._source.where(name)}."
-            ) from error
+            return _decoded(self._source.read(name))
+        except FileNotFoundError:
+            raise
         except Exception as error:  # Pillow has many for what is damaged, no image, or a bomb
             raise ValueError(
                 f"The image of row {row}, {self._source.where(name)}, cannot be decoded: {error}. "
@@ -250,6 +186,21 @@ class ImageFiles(_Images):
 
     def __repr__(self) -> str:
         return f"ImageFiles({str(self._source)!r}, {len(self)} images)"
+
+
+def _decoded(raw: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(raw)) as image:
+        if image.mode.startswith("I;16"):  # which Pillow would clip to white
+            grey = (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
+            return np.repeat(grey[:, :, None], 3, axis=2)
+        if image.mode in ("I", "F"):
+            raise ValueError(
+                f"its pixels are of Pillow's mode {image.mode!r}, of which nobody knows what is "
+                "white: save it with 8 or 16 bits a colour"
+            )
+        # straight from a palette with transparency, Pillow would warn
+        whole = image.convert("RGBA") if image.mode == "P" else image
+        return np.array(whole.convert("RGB"))
 
 
 # decoded once ------------------------------------------------------------------------------------
@@ -277,7 +228,7 @@ def decode_images(
     Parameters
     ----------
     files : ImageFiles
-        The images; their transform is ignored.
+        The images.
     cache_path : str or Path or None, default=None
         File for the array; its folder is created. None keeps the array in memory.
     size : int or None, default=None
@@ -318,20 +269,18 @@ def decode_images(
     ...     decode_images(ImageFiles(folder, ["red.png"]), size=16).shape
     (1, 16, 16, 3)
     """
-    if len(files) == 0:
-        raise ValueError("There is no image to decode.")
     if size is not None:
         check_size(size)
-    blocks = _decoded_blocks(files, size, centre_crop, joblib.effective_n_jobs(n_jobs))
+    images = _decoded_images(files, size, centre_crop, n_jobs)
     if cache_path is None:
-        return np.concatenate(list(blocks))
+        return np.stack(list(images))
     path = Path(cache_path).absolute()
-    require_replaceable(path)
+    require_replaceable(path)  # reading a pipe would wait for ever
     height, width = files.pixels(0).shape[:2] if size is None else (size, size)
-    shape = [len(files), int(height), int(width), 3]
+    shape = (len(files), int(height), int(width), 3)
     digest = _digest(files, size, centre_crop, shape)
     if (cached := open_cache(path, digest)) is None:
-        _write_cache(path, blocks, shape, digest)
+        _write_cache(path, images, shape, digest)
         cached = open_cache(path, digest)
     if cached is None:  # another process has just put an array of other images there
         raise RuntimeError(
@@ -377,7 +326,7 @@ def digest_of_cache(path: Path) -> bytes | None:
     return foot[:32] if foot.endswith(MARK) else None
 
 
-def _digest(files: ImageFiles, size: int | None, centre_crop: bool, shape: list[int]) -> bytes:
+def _digest(files: ImageFiles, size: int | None, centre_crop: bool, shape: Sequence[int]) -> bytes:
     """Return what tells apart any two arrays that differ."""
     decoder = [PIL.__version__, features.version("jpg"), version("torchvision")]
     crop = None if size is None else bool(centre_crop)
@@ -387,53 +336,48 @@ def _digest(files: ImageFiles, size: int | None, centre_crop: bool, shape: list[
     return digest.digest()
 
 
-def _decoded_blocks(
-    files: ImageFiles, size: int | None, centre_crop: bool, n_threads: int
+def _decoded_images(
+    files: ImageFiles, size: int | None, centre_crop: bool, n_jobs: int | None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the images in order, a block at a time, so that few are in memory."""
+    """Yield the images in order, as they are decoded, so that few are in memory."""
 
     def decode(row: int) -> NDArray[np.uint8]:
-        pixels = files.pixels(row)
         if size is None:
-            return pixels
-        image = torch.from_numpy(pixels).permute(2, 0, 1)
-        return resize_images(image, size, centre_crop=centre_crop).permute(1, 2, 0).numpy()
+            return files.pixels(row)
+        resized = resize_images(files[row], size, centre_crop=centre_crop)
+        return np.ascontiguousarray(resized.permute(1, 2, 0).numpy())
 
+    parallel = Parallel(n_jobs, prefer="threads", return_as="generator")
+    images = parallel(delayed(decode)(row) for row in range(len(files)))
+    progress = tqdm(images, "decoding images", len(files), unit="image", disable=None)
     first = None
-    progress = tqdm(total=len(files), desc="decoding images", unit="image", disable=None)
-    with progress, ThreadPoolExecutor(n_threads) as pool:
-        for start in range(0, len(files), BLOCK * n_threads):
-            rows = range(start, min(start + BLOCK * n_threads, len(files)))
-            images = list(pool.map(decode, rows) if n_threads > 1 else map(decode, rows))
-            first = first or images[0].shape
-            for row, image in zip(rows, images, strict=True):
-                if image.shape != first:
-                    raise ValueError(
-                        f"Images differ in size: row 0 ({files.filenames[0]}) has {first[0]} x "
-                        f"{first[1]} pixels (height x width), row {row} ({files.filenames[row]}) "
-                        f"has {image.shape[0]} x {image.shape[1]}. Give size=... to bring all to "
-                        "one size."
-                    )
-            yield np.stack(images)
-            progress.update(len(images))
+    for row, image in enumerate(progress):
+        first = first or image.shape
+        if image.shape != first:
+            (high, wide, _), (height, width, _) = first, image.shape
+            raise ValueError(
+                f"Images differ in size: row 0 ({files.filenames[0]}) has {high} x {wide} pixels "
+                f"(height x width), row {row} ({files.filenames[row]}) has {height} x {width}. "
+                "Give size=... to bring all to one size."
+            )
+        yield image
 
 
 def _write_cache(
-    path: Path, blocks: Iterator[NDArray[np.uint8]], shape: list[int], digest: bytes
+    path: Path, images: Iterator[NDArray[np.uint8]], shape: tuple[int, ...], digest: bytes
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     head = io.BytesIO()
-    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(head, header)
-    write_atomically(
-        path, chain([head.getvalue()], (block.data for block in blocks), [digest + MARK])
-    )
+    pixels = (image.data for image in images)
+    write_atomically(path, chain([head.getvalue()], pixels, [digest + MARK]))
 
 
 # as a net takes them -----------------------------------------------------------------------------
 
 
-class ImageRows(_Images):
+class ImageRows(Dataset[Any]):
     """Rows of images with a transform, for ``fit`` and ``predict``.
 
     A copy in another process maps a cached array anew; the pixels are not sent.
@@ -451,8 +395,6 @@ class ImageRows(_Images):
 
     Raises
     ------
-    TypeError
-        If ``images`` is something else.
     ValueError
         If ``images`` is of another type or shape, or ``rows`` holds no row numbers.
     IndexError
@@ -478,11 +420,21 @@ class ImageRows(_Images):
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
         rows: ArrayLike | None = None,
     ) -> None:
-        if not isinstance(images, ImageFiles):
-            _check_images(images)
+        if not isinstance(images, ImageFiles) and (
+            images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4 or images.shape[-1] != 3
+        ):
+            raise ValueError(
+                "images must be uint8 of shape (n_images, height, width, 3), got "
+                f"{images.dtype} of shape {tuple(images.shape)}."
+            )
         self.images = images
         self.transform = transform
         self.rows = check_rows(rows, len(images))
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether the same row may come out differently each time."""
+        return self.transform is not None and getattr(self.transform, "is_random", True)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -516,8 +468,7 @@ class ImageRows(_Images):
         wanted = self.rows[check_rows(rows, len(self))]
         if not isinstance(self.images, ImageFiles):
             return self._transformed(self._pixels(wanted).permute(0, 3, 1, 2))
-        files = self.images.with_transform(None)
-        images = [files[row] for row in wanted]
+        images = [self.images[row] for row in wanted]
         if len({image.shape for image in images}) > 1:
             return torch.stack([self._transformed(image[None])[0] for image in images])
         return self._transformed(torch.stack(images))
@@ -577,11 +528,9 @@ class ImageRows(_Images):
 
         Raises
         ------
-        TypeError
-            If ``device`` is of another kind.
         ValueError
-            If there is no such device here, or the images are files that differ in size: decode
-            them to one size first, with :func:`decode_images`.
+            If the images are files that differ in size: decode them to one size first, with
+            :func:`decode_images`.
 
         Examples
         --------
@@ -592,14 +541,6 @@ class ImageRows(_Images):
         >>> rows.to("cpu").batch([0, 2]).shape
         torch.Size([2, 3, 32, 32])
         """
-        if not isinstance(device, torch.device | str):
-            raise TypeError(
-                f"device must be a torch.device or a text, got a {type(device).__name__}."
-            )
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:  # torch asserts that it has a GPU
-            raise ValueError(f"There is no device {str(device)!r} here: {error}") from error
         if isinstance(self.images, ImageFiles):
             pixels = torch.from_numpy(decode_images(self.images.take(self.rows)))
         else:
@@ -626,53 +567,31 @@ class ImageRows(_Images):
                 f"{self.transform!r} gives another image each time, or does not say that it does "
                 "not (is_random = False). Only a fixed transform can be computed in advance."
             )
-        numbers = np.arange(len(self))
-        first = self.batch(numbers[:PRECOMPUTE_BATCH])
-        whole = torch.empty((len(self), *first.shape[1:]), dtype=first.dtype)
+        numbers, first = np.arange(len(self)), self[0]
+        whole = first.new_empty((len(self), *first.shape))
         for start in range(0, len(self), PRECOMPUTE_BATCH):
-            part = slice(start, start + PRECOMPUTE_BATCH)
-            whole[part] = self.batch(numbers[part])
+            part = numbers[start : start + PRECOMPUTE_BATCH]
+            whole[part] = self.batch(part)
         return whole
 
     def __getstate__(self) -> dict[str, Any]:
         images: Any = self.images
         path = getattr(images, "filename", None)  # of a memory map
-        cached = None if path is None else _Cached(Path(path), digest_of_cache(Path(path)))
-        whole = None if cached is None else open_cache(*cached)
+        digest = None if path is None else digest_of_cache(path)
+        whole = None if path is None else open_cache(path, digest)
         if whole is None or whole.shape != images.shape:  # pixels of something else
             return self.__dict__
-        return self.__dict__ | {"images": cached}
+        return self.__dict__ | {"images": (path, digest)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if isinstance(self.images, _Cached):
-            self.images = open_cache(*(cached := self.images))
+        if isinstance(cached := self.images, tuple):
+            self.images = open_cache(*cached)
             if self.images is None:
                 raise FileNotFoundError(
-                    f"The images decoded into {cached.path} are not there any more, or were "
+                    f"The images decoded into {cached[0]} are not there any more, or were "
                     "replaced by others. Decode them again with decode_images."
                 )
 
     def __repr__(self) -> str:
         return f"ImageRows({len(self)} rows, transform={self.transform!r})"
-
-
-class _Cached(NamedTuple):
-    """Stands for a cached array in a pickle."""
-
-    path: Path
-    digest: bytes | None
-
-
-def _check_images(images: Any) -> None:
-    if not isinstance(images, np.ndarray | torch.Tensor):
-        raise TypeError(
-            f"images must be an array, a tensor or ImageFiles, got {type(images).__name__}."
-        )
-    if isinstance(images, torch.Tensor) and images.layout is not torch.strided:
-        raise TypeError(f"images must be a dense tensor, got one of layout {images.layout}.")
-    if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(
-            "images must be uint8 of shape (n_images, height, width, 3), got "
-            f"{images.dtype} of shape {tuple(images.shape)}."
-        )

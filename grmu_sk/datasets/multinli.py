@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from . import labels
 from .pretrained import load_tokenizer
-from .sources import Source
+from .sources import Source, find_source
 
 __all__ = ["load_multinli"]
 
@@ -39,7 +38,7 @@ SENTENCES = ["sentence1", "sentence2"]
 LABELS = ("contradiction", "entailment", "neutral")
 # Where the group-DRO release, and the corpus, put the files.
 FOLDERS = (
-    *("", "data", "glue_data/MNLI", "multinli_1.0", "data/multinli_1.0"),
+    *("data", "glue_data/MNLI", "multinli_1.0", "data/multinli_1.0"),
     *("multinli/data", "multinli/glue_data/MNLI"),
 )
 PARTS = ("input_ids", "input_mask", "segment_ids")
@@ -58,8 +57,7 @@ def load_multinli(
     ----------
     root : str or Path
         Folder or zip file with ``metadata_random.csv`` (or ``data/metadata_random.csv``) and
-        either the three files of features, or the three files of sentences, or columns
-        ``sentence1`` and ``sentence2`` in the metadata.
+        either the three files of features, or the three files of sentences.
     tokenizer : tokenizer, str, Path or None, default=None
         None reads the features computed in advance. Otherwise sentences are read and turned into
         token numbers by this tokenizer of ``transformers``, or by the one in this folder or of
@@ -113,14 +111,14 @@ def load_multinli(
        Generalization". ICLR 2020.
     .. [3] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
-    source = Source(root, HOW_TO_GET)
-    name = _find(source, (METADATA,))[0]
-    where = source.where(name)
-    table = labels.read_csv(source, name, ("gold_label", "sentence2_has_negation", "split"))
+    source = find_source(root, (METADATA,), HOW_TO_GET, FOLDERS)
+    where = source.where(METADATA)
+    table = labels.read_csv(source, METADATA, ("gold_label", "sentence2_has_negation", "split"))
     target = labels.integers(table["gold_label"], where, below=3)
     if tokenizer is None:
-        data = _read_features(source, target)
+        data = _read_features(find_source(root, FEATURE_FILES, HOW_TO_GET, FOLDERS), target)
     else:
+        source = find_source(root, SENTENCE_FILES, HOW_TO_GET, FOLDERS)
         table = _with_sentences(source, table, target)
         if isinstance(tokenizer, str | os.PathLike):
             tokenizer = load_tokenizer(tokenizer)
@@ -140,19 +138,6 @@ def load_multinli(
         forget_group=(2, 1),
         frame=table.reset_index(drop=True),
     )
-
-
-def _find(source: Source, names: tuple[str, ...]) -> list[str]:
-    """Return where files of these names are, all in one of the usual folders."""
-    places = [[str(PurePosixPath(folder, name)) for name in names] for folder in FOLDERS]
-    best = max(places, key=lambda place: sum(map(source.has, place)))
-    missing = [name for name in best if not source.has(name)]
-    if missing:
-        raise FileNotFoundError(
-            f"There is no {' and no '.join(missing)} in {source}, nor in its folders "
-            f"{', '.join(FOLDERS[1:])}. {HOW_TO_GET}"
-        )
-    return best
 
 
 def _require_same_rows(found: list[Any], target: NDArray[np.int64], where: str) -> None:
@@ -185,71 +170,53 @@ class InputFeatures:
 
 def _read_features(source: Source, target: NDArray[np.int64]) -> torch.Tensor:
     """Return token numbers, masks and segments of all rows, int32 of shape (n_rows, length, 3)."""
-    files = [_read_feature_file(source, name) for name in _find(source, FEATURE_FILES)]
+    files = [_read_feature_file(source, name) for name in FEATURE_FILES]
     lengths = sorted({features.shape[1] for features, _ in files})
     if len(lengths) > 1:
         raise ValueError(
             f"The files {', '.join(FEATURE_FILES)} in {source} hold sequences of different "
             f"lengths: {lengths}."
         )
-    features = torch.cat([features for features, _ in files])
+    features = torch.from_numpy(np.concatenate([features for features, _ in files]))
     if len(features) != len(target):
         raise ValueError(
             f"{METADATA} has {len(target)} rows, the files of features in {source} have "
             f"{len(features)} together ({', '.join(FEATURE_FILES)}). One of them is cut short, or "
             f"belongs to another version. {HOW_TO_GET}"
         )
-    found = [labels for _, labels in files if labels is not None]
-    if len(found) == len(files):
-        _require_same_rows([label for part in found for label in part], target, str(source))
+    _require_same_rows([label for _, part in files for label in part], target, str(source))
     return features
 
 
-def _read_feature_file(source: Source, name: str) -> tuple[torch.Tensor, list[int] | None]:
-    """Read the official objects, a tensor, or a dict of ``features`` and ``labels``."""
+def _read_feature_file(source: Source, name: str) -> tuple[NDArray[np.int32], list[int]]:
+    """Return the token numbers, masks and segments in a file, and its labels."""
     where = source.where(name)
     file = io.BytesIO(source.read(name)) if source.is_zip else source.path / name
     try:
         with torch.serialization.safe_globals([(InputFeatures, "utils_glue.InputFeatures")]):
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            rows = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's unpickler has a class of its own for what it refuses
         raise ValueError(
-            f"{where} cannot be read: {error}. It is damaged, or holds other things than tensors "
-            "and token numbers, which are not loaded."
+            f"{where} cannot be read: {error}. It is damaged, or holds other things than token "
+            "numbers, which are not loaded."
         ) from error
-    labels = None
-    if isinstance(content, list):
-        try:
-            parts = [np.array([getattr(row, part) for row in content], np.int32) for part in PARTS]
-            return torch.from_numpy(np.stack(parts, axis=2)), [row.label_id for row in content]
-        except (AttributeError, ValueError, TypeError) as error:
-            raise ValueError(
-                f"{where} does not hold rows with {', '.join(PARTS)} and label_id of equal "
-                f"length: {error}."
-            ) from error
-    if isinstance(content, dict):
-        if set(content) != {"features", "labels"}:
-            raise ValueError(
-                f"{where} holds a dict of {sorted(content)}, expected features and labels."
-            )
-        content, labels = content["features"], np.asarray(content["labels"]).tolist()
-    if not torch.is_tensor(content) or content.ndim != 3 or content.shape[2] != len(PARTS):
-        found = tuple(content.shape) if torch.is_tensor(content) else type(content).__name__
-        raise ValueError(f"{where} holds {found}, expected a tensor of shape (n, length, 3).")
-    if labels is not None and len(labels) != len(content):
-        raise ValueError(f"{where} has {len(content)} rows but labels of {len(labels)}.")
-    return content.to(torch.int32), labels
+    try:
+        parts = [np.array([getattr(row, part) for row in rows], np.int32) for part in PARTS]
+        return np.stack(parts, axis=2), [row.label_id for row in rows]
+    except (AttributeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{where} does not hold rows with {', '.join(PARTS)} and label_id of equal length: "
+            f"{error}."
+        ) from error
 
 
 # sentences ---------------------------------------------------------------------------------------
 
 
 def _with_sentences(source: Source, table: pd.DataFrame, target: NDArray[np.int64]) -> pd.DataFrame:
-    """Add the sentences, which the metadata may have, or address by number."""
-    if all(column in table for column in SENTENCES):
-        return table
+    """Add the sentences, which the metadata address by number."""
     rows = []
-    for name in _find(source, SENTENCE_FILES):
+    for name in SENTENCE_FILES:
         for number, line in enumerate(source.read(name).splitlines(), start=1):
             try:
                 row = json.loads(line)

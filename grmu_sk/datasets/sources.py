@@ -7,9 +7,10 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path, PurePath
 
-__all__ = ["IMAGE_ENDINGS", "Source", "find_source", "image_names", "require_all_listed"]
+__all__ = ["Source", "find_source", "require_all_listed"]
 
 #: Those that torchvision's ImageFolder reads.
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -55,9 +56,8 @@ class Source:
 
     def where(self, name: str) -> str:
         """Return the place of a file, for people to read."""
-        if self.is_zip:
-            return f"{self.prefix}{name} in {self.path}"
-        return f"{self.path}{os.sep}{name}"
+        is_zip, place = self.is_zip, self.path
+        return f"{self.prefix}{name} in {place}" if is_zip else os.path.join(place, name)
 
     def read(self, name: str) -> bytes:
         """Return the content of a file."""
@@ -72,11 +72,13 @@ class Source:
 
     def signatures(self, names: Iterable[str]) -> list[tuple[int, int] | None]:
         """Return size and time of change (in a zip file: checksum); None where there is no file."""
-        if not self.is_zip:
-            return [_signature(self._inside(name)) for name in names]
-        members = self._archive().NameToInfo
-        infos = (members.get(self.prefix + name) for name in names)
-        return [None if info is None else (info.file_size, info.CRC) for info in infos]
+        if self.is_zip:
+            members = self._archive().NameToInfo
+            infos = (members.get(self.prefix + name) for name in names)
+            return [None if info is None else (info.file_size, info.CRC) for info in infos]
+        paths = map(self._inside, names)
+        facts = (os.stat(path) if os.path.exists(path) else None for path in paths)
+        return [fact and (fact.st_size, fact.st_mtime_ns) for fact in facts]
 
     def has(self, name: str) -> bool:
         """Tell whether there is such a file."""
@@ -116,14 +118,6 @@ def _open_zip(path: Path, process: int, changed: int) -> zipfile.ZipFile:
         ) from None
 
 
-def _signature(path: str) -> tuple[int, int] | None:
-    try:
-        facts = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return facts.st_size, facts.st_mtime_ns
-
-
 def find_source(
     path: str | os.PathLike[str],
     markers: Sequence[str],
@@ -155,14 +149,14 @@ def find_source(
     """
     source = Source(path, how_to_get)
     if source.is_zip:
-        ends = [n[: -len(markers[0])] for n in source.names() if n.endswith(f"/{markers[0]}")]
-        below = [Source(path, how_to_get, prefix=end) for end in sorted(ends, key=len)]
+        names = (name for name in source.names() if name.endswith(f"/{markers[0]}"))
+        folders = sorted((name.removesuffix(markers[0]) for name in names), key=len)
+        below = [Source(path, how_to_get, prefix=folder) for folder in folders]
     else:
-        folders = (source.path / name for name in subfolders)
-        below = [Source(folder, how_to_get) for folder in folders if folder.is_dir()]
-    places = [source, *below]
+        places = (source.path / name for name in subfolders)
+        below = [Source(place, how_to_get) for place in places if place.is_dir()]
     # of several, the one where the fewest are missing
-    best = max(places, key=lambda place: sum(map(place.has, markers)))
+    best = max([source, *below], key=lambda place: sum(map(place.has, markers)))
     missing = [marker for marker in markers if not best.has(marker)]
     if missing:
         raise FileNotFoundError(
@@ -171,15 +165,6 @@ def find_source(
             f"{', '.join(markers)}. {how_to_get}"
         )
     return best
-
-
-def image_names(source: Source, folder: str = "") -> list[str]:
-    """Return the images in a folder and in those below it, in order."""
-    return [
-        name
-        for name in source.names(folder)
-        if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith("__MACOSX/")
-    ]
 
 
 def require_all_listed(
@@ -198,7 +183,10 @@ def require_all_listed(
     labels : str
         The label file.
     """
-    there = [name for folder in folders for name in image_names(source, folder)]
+    files: Iterable[str] = chain.from_iterable(map(source.names, folders))
+    # a Mac puts shadows of all files into its zip files
+    files = (name for name in files if not name.startswith("__MACOSX/"))
+    there = [name for name in files if name.lower().endswith(IMAGE_ENDINGS)]
     names = set(listed)
     without = [name for name in there if name not in names]
     if without:

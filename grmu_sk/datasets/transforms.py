@@ -97,20 +97,13 @@ class _Transform:
 
         Raises
         ------
-        TypeError
-            If it is no uint8 tensor.
         ValueError
-            If it has another shape.
+            If they are of another type or shape.
         """
-        is_dense = isinstance(images, torch.Tensor) and images.layout is torch.strided
-        if not is_dense or images.dtype != torch.uint8:
-            kind = getattr(images, "layout", type(images).__name__)
-            raise TypeError(
-                f"images must be a dense uint8 tensor, got {getattr(images, 'dtype', 'a')} {kind}."
-            )
-        if images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(
-                f"images must have the shape (n, 3, height, width), got {tuple(images.shape)}."
+                "images must be uint8 of shape (n, 3, height, width), got "
+                f"{images.dtype} of shape {tuple(images.shape)}."
             )
         return normalize_images(self._resized(images))
 

@@ -130,9 +130,8 @@ def waterbirds_tree(root, *, n_each=4):
 def multinli_tree(root, *, n_each=4, inputs="official", length=8):
     """Metadata of the group-DRO release, and inputs in one of the forms they come in.
 
-    ``inputs`` is "official" (lists of pickled objects), "tensor", "labelled" (a dict of features
-    and labels), "sentences" (three JSON files of the corpus, with rows that have no label in
-    between) or "columns" (sentences in the metadata).
+    ``inputs`` is "official" (lists of pickled objects) or "sentences" (three JSON files of the
+    corpus, with rows that have no label in between).
     """
     root = Path(root)
     rows = list(product([0] * n_each + [1, 2], range(3), (0, 1)))
@@ -151,15 +150,12 @@ def multinli_tree(root, *, n_each=4, inputs="official", length=8):
         gaps = [part.start + 1 + k for k, part in enumerate(parts)]
         numbers = [n for n in range(len(rows) + len(gaps)) if n not in gaps]
         _write_sentences(root / "data", rows, sentences, parts)
-    elif inputs != "columns":
-        _write_features(root / "glue_data" / "MNLI", labels, parts, inputs, length)
+    else:
+        _write_features(root / "glue_data" / "MNLI", labels, parts, length)
     table = [
         [number, label, negation, split]
         for number, (split, label, negation) in zip(numbers, rows, strict=True)
     ]
-    if inputs == "columns":
-        header += ["sentence1", "sentence2"]
-        table = [[*row, *pair] for row, pair in zip(table, sentences, strict=True)]
     write_csv(root / "data" / "metadata_random.csv", header, table)
     return root
 
@@ -189,27 +185,16 @@ def multinli_features(labels, length=8):
     return np.stack([numbers, mask, segments], axis=2)
 
 
-def _write_features(folder, labels, parts, kind, length):
+def _write_features(folder, labels, parts, length):
     folder.mkdir(parents=True, exist_ok=True)
     features = multinli_features(labels, length)
     names = ("train", "dev", "dev")
     for name, ending, part in zip(names, ("", "", "-mm"), parts, strict=True):
         path = folder / f"cached_{name}_bert-base-uncased_{128}_mnli{ending}"
-        save_features(path, features[part], np.array(labels)[part], kind)
+        save_features(path, features[part], np.array(labels)[part])
 
 
-def save_features(path, features, labels, kind):
-    """Save one file of features in one of the forms they come in."""
-    tensor = torch.from_numpy(features)
-    if kind == "tensor":
-        torch.save(tensor, path)
-    elif kind == "labelled":
-        torch.save({"features": tensor, "labels": torch.from_numpy(labels)}, path)
-    else:
-        _save_official(path, features, labels)
-
-
-def _save_official(path, features, labels):
+def save_features(path, features, labels):
     """Pickle objects of a class in a module of another program, in torch's format of its time."""
     module = types.ModuleType("utils_glue")
 
@@ -276,20 +261,4 @@ def image_table_tree(root, *, n_each=3):
         write_image(root / "images" / name, t, a, seed=len(rows))
         rows.append([name, target, sex, age, split])
     write_csv(root / "labels.csv", ["file", "animal", "sex", "age", "part"], rows)
-    return root
-
-
-def image_folder_tree(root, *, n_each=3, splits=(), attribute_folders=True):
-    """Folders for splits (if any), classes and attributes (or a CSV file beside the root)."""
-    root = Path(root)
-    rows = []
-    for split, target, attribute, number in product(
-        splits or ("",), range(2), range(2), range(n_each)
-    ):
-        parts = [split, ("cat", "dog")[target], ("f", "m")[attribute] * attribute_folders]
-        name = "/".join([part for part in parts if part] + [f"{attribute}{number}.png"])
-        write_image(root / name, target, attribute, seed=len(rows))
-        rows.append([name, ("f", "m")[attribute]])
-    if not attribute_folders:
-        write_csv(root.parent / "attributes.csv", ["file", "sex"], rows)
     return root

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from sklearn.utils import Bunch
 
 from grmu_sk.datasets import load_digits_on_backgrounds
 from grmu_sk.groups import sample_forget_set
@@ -17,59 +16,45 @@ def bunch():
     return load_digits_on_backgrounds()
 
 
-def _counts(bunch, split):
+def counts_of(bunch, split):
     rows = bunch[split]
     return np.bincount(2 * bunch.target[rows] + bunch.groups[rows], minlength=4).reshape(2, 2)
 
 
-def test_shapes_types_and_labels(bunch):
-    assert isinstance(bunch, Bunch)
+def test_rows_are_the_scans_and_splits_partition_them(bunch):
     n_rows = 1797 + 120 + 240  # validation and test scans appear twice
     assert bunch.images.shape == (n_rows, *bunch.frame_shape) == (n_rows, 3, 8, 8)
-    assert bunch.images.dtype == np.float32
-    assert bunch.data is bunch.images
+    assert bunch.data is bunch.images and bunch.images.dtype == np.float32
     assert 0 <= bunch.images.min() < bunch.images.max() <= 1
     for key in ("target", "groups", "digits", "scans"):
-        assert bunch[key].shape == (n_rows,)
-        assert bunch[key].dtype == np.int64
+        assert (bunch[key].shape, bunch[key].dtype) == ((n_rows,), np.int64)
     assert (bunch.target_names, bunch.group_names) == (["even", "odd"], ["blue", "orange"])
     np.testing.assert_array_equal(bunch.digits, load_digits().target[bunch.scans])
     np.testing.assert_array_equal(bunch.target, bunch.digits % 2)
-
-
-def test_splits_partition_the_rows_and_the_scans(bunch):
     rows = np.concatenate([bunch[split] for split in SPLITS])
-    np.testing.assert_array_equal(rows, np.arange(len(bunch.images)))
+    np.testing.assert_array_equal(rows, np.arange(n_rows))
     scans = [set(bunch.scans[bunch[split]].tolist()) for split in SPLITS]
-    assert [len(s) for s in scans] == [1437, 120, 240]
-    assert len(set.union(*scans)) == 1797
-    assert len(bunch.train) == 1437  # each training scan once
+    assert [len(s) for s in scans] == [1437, 120, 240] and len(set.union(*scans)) == 1797
     for split in SPLITS:
         counts = np.bincount(bunch.digits[bunch[split]], minlength=10)
         np.testing.assert_allclose(counts / counts.sum(), 0.1, atol=0.01)
+    for split, n_scans in (("validation", 120), ("test", 240)):  # on both backgrounds
+        rows = bunch[split]
+        blue, orange = (np.sort(bunch.scans[rows[bunch.groups[rows] == a]]) for a in (0, 1))
+        np.testing.assert_array_equal(blue, orange)
+        np.testing.assert_allclose(counts_of(bunch, split), n_scans / 2, atol=1)
 
 
-@pytest.mark.parametrize(("correlation", "seed"), [(0.5, 0), (0.8, 1), (0.93, 2), (0.95, 3)])
+@pytest.mark.parametrize(("correlation", "seed"), [(0.5, 0), (0.8, 1), (0.93, 2)])
 def test_training_rows_are_correlated(correlation, seed):
     bunch = load_digits_on_backgrounds(correlation=correlation, random_state=seed)
-    counts = _counts(bunch, "train")
+    counts = counts_of(bunch, "train")
     np.testing.assert_allclose(np.diag(counts) / counts.sum(axis=1), correlation, atol=0.001)
-    y, a = bunch.smallest_group
-    assert counts[y, a] == counts.min()
+    assert counts[bunch.smallest_group] == counts.min()
     if correlation == 0.93:
-        assert (y, a, counts.min()) == (0, 1, 50)
+        assert (*bunch.smallest_group, counts.min()) == (0, 1, 50)
         y, a = bunch.target[bunch.train], bunch.groups[bunch.train]
         assert len(sample_forget_set(y, a, forget_groups=bunch.smallest_group)) == 25
-
-
-@pytest.mark.parametrize(("split", "n_scans"), [("validation", 120), ("test", 240)])
-def test_held_out_rows_show_each_scan_on_both_backgrounds(bunch, split, n_scans):
-    rows = bunch[split]
-    blue, orange = (np.sort(bunch.scans[rows[bunch.groups[rows] == a]]) for a in (0, 1))
-    np.testing.assert_array_equal(blue, orange)
-    counts = _counts(bunch, split)
-    np.testing.assert_array_equal(counts[:, 0], counts[:, 1])
-    np.testing.assert_allclose(counts, n_scans / 2, atol=1)
 
 
 def test_colours_ink_and_noise(bunch):
@@ -85,9 +70,8 @@ def test_colours_ink_and_noise(bunch):
         np.testing.assert_array_equal(bunch[key], other[key])
     assert not np.array_equal(bunch.images, other.images)
     # the two rows of a test scan have their own noise
-    scan = bunch.scans[bunch.test[0]]
-    one, two = np.flatnonzero(bunch.scans == scan)
-    inked = load_digits().images[scan] == 16
+    one, two = np.flatnonzero(bunch.scans == bunch.scans[bunch.test[0]])
+    inked = load_digits().images[bunch.scans[one]] == 16
     assert inked.any()
     assert not np.array_equal(bunch.images[one][:, inked], bunch.images[two][:, inked])
 
@@ -96,7 +80,6 @@ def test_the_seed_decides_all_and_the_callers_generators_are_left_alone(bunch, m
     before = np.random.get_state()[1].copy(), torch.get_rng_state()
     monkeypatch.setattr(socket, "socket", None)  # nothing is downloaded
     one, same = (load_digits_on_backgrounds(random_state=s) for s in (3, np.random.RandomState(3)))
-    assert set(one) == set(same)
     for key, value in one.items():
         np.testing.assert_array_equal(value, same[key])
     assert not np.array_equal(bunch.images, one.images)
@@ -107,9 +90,7 @@ def test_the_seed_decides_all_and_the_callers_generators_are_left_alone(bunch, m
 
 
 def test_sizes_can_be_chosen_and_the_description_holds_the_facts():
-    bunch = load_digits_on_backgrounds(
-        n_validation=10, n_test=np.int64(300), correlation=0.9, noise=0.25
-    )
+    bunch = load_digits_on_backgrounds(n_validation=10, n_test=300, correlation=0.9, noise=0.25)
     assert [len(bunch[split]) for split in SPLITS] == [1487, 20, 600]
     facts = ("1487 train", "0.9 of the training rows", "0.25", "Real:", "Synthetic:", "odd")
     assert all(fact in bunch.DESCR for fact in facts)
@@ -117,21 +98,17 @@ def test_sizes_can_be_chosen_and_the_description_holds_the_facts():
 
 
 @pytest.mark.parametrize(
-    ("parameters", "error", "message"),
+    ("parameters", "message"),
     [
-        ({"correlation": 1.0}, ValueError, r"correlation must lie in \[0.5, 1\), got 1.0"),
-        ({"correlation": 0.4}, ValueError, r"correlation must lie in \[0.5, 1\), got 0.4"),
-        ({"correlation": float("nan")}, ValueError, r"correlation must lie in .*, got nan"),
-        ({"correlation": 0.9999}, ValueError, "leaves no even digit on the other background"),
-        ({"noise": -0.1}, ValueError, r"noise must lie in \[0, inf\), got -0.1"),
-        ({"noise": float("inf")}, ValueError, r"noise must lie in \[0, inf\), got inf"),
-        ({"contrast": 0}, ValueError, r"contrast must lie in \(0, 1\], got 0"),
-        ({"contrast": 1.5}, ValueError, r"contrast must lie in \(0, 1\], got 1.5"),
-        ({"n_validation": 9}, ValueError, "n_validation must be at least 10, .* got 9"),
-        ({"n_test": 1700}, ValueError, "n_validation=120 and n_test=1700 leave -23 of the 1797"),
-        ({"random_state": -1}, ValueError, r"random_state must be a whole number .* got -1"),
+        ({"correlation": 1.0}, r"correlation must lie in \[0.5, 1\), got 1.0"),
+        ({"correlation": float("nan")}, r"correlation must lie in .*, got nan"),
+        ({"correlation": 0.9999}, "leaves no even digit on the other background"),
+        ({"noise": -0.1}, r"noise must lie in \[0, inf\), got -0.1"),
+        ({"contrast": 0}, r"contrast must lie in \(0, 1\], got 0"),
+        ({"n_validation": 9}, "n_validation must be at least 10, .* got 9"),
+        ({"n_test": 1700}, "n_validation=120 and n_test=1700 leave -23 of the 1797"),
     ],
 )
-def test_values_that_are_refused(parameters, error, message):
-    with pytest.raises(error, match=message):
+def test_values_that_are_refused(parameters, message):
+    with pytest.raises(ValueError, match=message):
         load_digits_on_backgrounds(**parameters)

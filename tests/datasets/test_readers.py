@@ -1,6 +1,10 @@
-"""Each reader on a tiny tree in the official layout, read from a folder and from a zip file."""
+"""Each reader of images on a tiny tree in the official layout, from a folder and from a zip file.
+
+Then on damaged ones: every error names the place, what was expected, and how to get the data.
+"""
 
 import csv
+import shutil
 import warnings
 
 import numpy as np
@@ -8,46 +12,93 @@ import official_trees as trees
 import pytest
 from PIL import Image
 
-from grmu_sk.datasets import (
-    load_celeba,
-    load_fairface,
-    load_image_folder,
-    load_image_table,
-    load_waterbirds,
-)
-from grmu_sk.groups import sample_forget_set
+from grmu_sk.datasets import load_celeba, load_fairface, load_image_table, load_waterbirds
 
 SPLITS = ("train", "validation", "test")
+BIRDS = f"waterbirds/{trees.WATERBIRDS_FOLDER}"
+FACES = ("fairface/fairface_label_train.csv", "fairface/fairface_label_val.csv")
 
 
-def check_bunch(bunch):
-    """What every reader of images promises."""
+def load_table(data, **changes):
+    parameters = {"target": "animal", "groups": "sex", "split": "part"} | changes
+    return load_image_table(data / "table/labels.csv", data / "table/images", **parameters)
+
+
+READERS = {
+    "fairface": lambda data: load_fairface(data / "fairface"),
+    "celeba": lambda data: load_celeba(data / "celeba"),
+    "waterbirds": lambda data: load_waterbirds(data / "waterbirds"),
+    "table": load_table,
+}
+LABELS = {
+    "fairface": FACES[1],
+    "celeba": "celeba/celeba/list_attr_celeba.txt",
+    "waterbirds": f"{BIRDS}/metadata.csv",
+    "table": "table/labels.csv",
+}
+IMAGES = {
+    "fairface": "fairface/train/3.jpg",
+    "celeba": "celeba/celeba/img_align_celeba/000003.jpg",
+    "waterbirds": f"{BIRDS}/001.Bird_0/Bird_0001.jpg",
+    "table": "table/images/pet_3.png",
+}
+PAGES = {
+    "fairface": "github.com/joojs/fairface",
+    "celeba": "mmlab.ie.cuhk.edu.hk/projects/CelebA",
+    "waterbirds": "github.com/kohpangwei/group_DRO",
+}
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    root = tmp_path_factory.mktemp("originals")
+    trees.fairface_tree(root / "fairface", n_each=1)
+    trees.celeba_tree(root / "celeba", n_each=2)
+    trees.waterbirds_tree(root / "waterbirds", n_each=2)
+    trees.image_table_tree(root / "table")
+    return root
+
+
+@pytest.fixture
+def data(originals, tmp_path):
+    return shutil.copytree(originals, tmp_path / "data")
+
+
+def read_rows(*paths):
+    found = []
+    for path in paths:
+        with open(path, newline="") as file:
+            found += csv.DictReader(file)
+    return found
+
+
+def pixels(path):
+    return np.array(Image.open(path)).transpose(2, 0, 1)
+
+
+def names_of(bunch, key):
+    names = bunch["target_names" if key == "target" else "group_names"]
+    return [names[code] for code in bunch[key]]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_every_reader_of_images_promises(originals, name):
+    bunch = READERS[name](originals)
     n_rows = len(bunch.data)
-    for key, names in (("target", "target_names"), ("groups", "group_names")):
-        assert bunch[key].shape == (n_rows,)
-        assert bunch[key].dtype == np.int64
-        assert bunch[key].min() >= 0
-        assert bunch[key].max() < len(bunch[names])
+    for key in ("target", "groups"):
+        assert (bunch[key].shape, bunch[key].dtype) == ((n_rows,), np.int64)
+        assert len(names_of(bunch, key)) == n_rows and bunch[key].min() >= 0
     rows = np.concatenate([bunch[split] for split in SPLITS])
     np.testing.assert_array_equal(np.sort(rows), np.arange(n_rows))
     for split in SPLITS:
         assert (np.diff(bunch[split]) > 0).all()
         assert f"{len(bunch[split])} {split}" in bunch.DESCR
     pairs = list(zip(bunch.target[bunch.train], bunch.groups[bunch.train], strict=True))
-    assert bunch.smallest_group in pairs
     assert pairs.count(bunch.smallest_group) == min(map(pairs.count, pairs))
     assert len(bunch.frame) == len(bunch.filenames) == n_rows
     assert bunch.data.filenames == bunch.filenames
-    assert isinstance(bunch.centre_crop, bool)
+    assert bunch.centre_crop == (name != "celeba")
     assert "{" not in bunch.DESCR
-    forget = sample_forget_set(
-        bunch.target[bunch.train],
-        bunch.groups[bunch.train],
-        forget_groups=bunch.smallest_group,
-        ratio=1.0,
-        random_state=0,
-    )
-    assert len(forget) == pairs.count(bunch.smallest_group)
 
 
 def same_bunches(one, other):
@@ -55,120 +106,64 @@ def same_bunches(one, other):
     for key in set(one) - {"data", "frame"}:
         np.testing.assert_array_equal(one[key], other[key])
     assert one.frame.equals(other.frame)
-    for row in range(len(one.data)):
+    for row in range(0, len(one.data), 7):
         assert one.data[row].equal(other.data[row])
-
-
-def read_rows(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def pixels(path):
-    return np.array(Image.open(path)).transpose(2, 0, 1)
 
 
 # FairFace ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def fairface(tmp_path_factory):
-    return trees.fairface_tree(tmp_path_factory.mktemp("fairface"))
-
-
-def test_fairface(fairface):
-    bunch = load_fairface(fairface)
-    check_bunch(bunch)
-    assert (len(bunch.target_names), len(bunch.group_names)) == (9, 7)
-    y, a = bunch.forget_group
-    assert (bunch.target_names[y], bunch.group_names[a]) == ("20-29", "Black")
-    assert bunch.forget_group == (3, 0)
-    rows = read_rows(fairface / "fairface_label_train.csv")
-    rows += read_rows(fairface / "fairface_label_val.csv")
+def test_fairface(originals):
+    root = originals / "fairface"
+    bunch = load_fairface(root)
+    rows = read_rows(*(originals / name for name in FACES))
     kept = [row for row in rows if row["service_test"] == "True"]
     assert len(kept) < len(rows)
     assert bunch.filenames == [row["file"] for row in kept]
-    assert [bunch.target_names[code] for code in bunch.target] == [row["age"] for row in kept]
-    assert [bunch.group_names[code] for code in bunch.groups] == [row["race"] for row in kept]
-    np.testing.assert_array_equal(bunch.data[70], pixels(fairface / kept[70]["file"]))
+    assert names_of(bunch, "target") == [row["age"] for row in kept]
+    assert names_of(bunch, "groups") == [row["race"] for row in kept]
+    y, a = bunch.forget_group
+    assert (bunch.target_names[y], bunch.group_names[a]) == ("20-29", "Black")
+    np.testing.assert_array_equal(bunch.data[70], pixels(root / kept[70]["file"]))
+    for split, folder in zip(SPLITS, ("train", "train", "val"), strict=True):
+        assert all(bunch.filenames[row].startswith(f"{folder}/") for row in bunch[split])
+    assert len(bunch.validation) == round(0.1 * 63)
+    same, other = (load_fairface(root, random_state=seed) for seed in (0, 1))
+    np.testing.assert_array_equal(bunch.validation, same.validation)
+    assert not np.array_equal(bunch.validation, other.validation)
+    whole = load_fairface(root, service_test_only=False)
+    assert whole.filenames == [row["file"] for row in rows]
+    other = load_fairface(root, target="gender", attribute="age")
+    assert other.target_names == ["Female", "Male"] and other.forget_group is None
+    assert other.group_names == list(trees.FAIRFACE_AGES)
 
 
-def test_fairface_test_rows_are_the_validation_file(fairface):
-    bunch = load_fairface(fairface)
-    assert all(bunch.filenames[row].startswith("val/") for row in bunch.test)
-    for split in ("train", "validation"):
-        assert all(bunch.filenames[row].startswith("train/") for row in bunch[split])
-    assert len(bunch.validation) == round(0.1 * 126)
-
-
-def test_fairface_cut_depends_on_the_seed_alone(fairface):
-    one, same, other = (load_fairface(fairface, random_state=seed) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one.validation, same.validation)
-    assert not np.array_equal(one.validation, other.validation)
-    np.testing.assert_array_equal(one.test, other.test)
-
-
-def test_fairface_without_the_filter_has_all_rows(fairface):
-    bunch = load_fairface(fairface, service_test_only=False)
-    check_bunch(bunch)
-    assert len(bunch.data) == len(list(fairface.glob("*/*.jpg"))) > 189
-    assert (bunch.frame["service_test"] == "False").any()
-
-
-def test_fairface_other_columns(fairface):
-    bunch = load_fairface(fairface, target="gender", attribute="age")
-    check_bunch(bunch)
-    assert bunch.target_names == ["Female", "Male"]
-    assert bunch.group_names == list(trees.FAIRFACE_AGES)
-    assert bunch.forget_group is None
-
-
-def test_fairface_from_zip_files(fairface, tmp_path):
-    expected = load_fairface(fairface)
-    same_bunches(load_fairface(trees.zip_tree(fairface, tmp_path / "flat.zip")), expected)
-    nested = trees.zip_tree(fairface, tmp_path / "nested.zip", "some/fairface/")
-    same_bunches(load_fairface(nested), expected)
-    # as downloaded: label files by themselves, images in a zip file
-    labels = tmp_path / "labels"
-    labels.mkdir()
-    for path in fairface.glob("*.csv"):
-        (labels / path.name).write_bytes(path.read_bytes())
-    same_bunches(load_fairface(labels, images=tmp_path / "flat.zip"), expected)
-
-
-def test_fairface_repairs_spreadsheet_damage_with_one_warning(fairface, tmp_path):
-    damaged = trees.fairface_tree(tmp_path, damaged=True)
+def test_fairface_repairs_spreadsheet_damage_with_one_warning(data, tmp_path):
+    rows, intact = read_rows(*(data / name for name in FACES)), load_fairface(data / "fairface")
+    damaged = trees.fairface_tree(tmp_path / "damaged", n_each=1, damaged=True)
     before = (damaged / "fairface_label_train.csv").read_bytes()
-    assert b"03-Sep" in before
-    assert b"TRUE" in before
+    assert b"03-Sep" in before and b"TRUE" in before
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         bunch = load_fairface(damaged)
     (warning,) = caught
     assert warning.filename == __file__
-    rows = read_rows(fairface / "fairface_label_train.csv")
-    rows += read_rows(fairface / "fairface_label_val.csv")
     n_damaged = len(rows) + sum(row["age"] in ("3-9", "10-19") for row in rows)
     assert str(warning.message).startswith(f"{n_damaged} labels of ")
-    n_babies = sum(row["age"] == "3-9" for row in rows)
-    assert f"'03-Sep' -> '3-9' ({n_babies})" in str(warning.message)
-    same_bunches(bunch, load_fairface(fairface))
+    n_children = sum(row["age"] == "3-9" for row in rows)
+    assert f"'03-Sep' -> '3-9' ({n_children})" in str(warning.message)
+    same_bunches(bunch, intact)
     assert (damaged / "fairface_label_train.csv").read_bytes() == before
 
 
 # CelebA --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def celeba(tmp_path_factory):
-    return trees.celeba_tree(tmp_path_factory.mktemp("celeba"))
-
-
 @pytest.mark.parametrize("target", ["Blond_Hair", "Attractive"])
-def test_celeba(celeba, target):
-    bunch = load_celeba(celeba, target=target)
-    check_bunch(bunch)
-    lines = (celeba / "celeba" / "list_attr_celeba.txt").read_text().splitlines()
+def test_celeba(originals, target):
+    folder = originals / "celeba" / "celeba"
+    bunch = load_celeba(originals / "celeba", target=target)
+    lines = (folder / "list_attr_celeba.txt").read_text().splitlines()
     names = lines[1].split()
     table = np.array([line.split()[1:] for line in lines[2:]], dtype=int)
     np.testing.assert_array_equal(bunch.target, table[:, names.index(target)] == 1)
@@ -176,118 +171,189 @@ def test_celeba(celeba, target):
     assert bunch.target_names == [f"not {target}", target]
     assert bunch.group_names == ["not Male", "Male"]
     assert bunch.forget_group == (1, 1)
-    assert [len(bunch[split]) for split in SPLITS] == [64, 16, 16]
-    partition = (celeba / "celeba" / "list_eval_partition.txt").read_text().split()
+    assert [len(bunch[split]) for split in SPLITS] == [32, 16, 16]
+    partition = (folder / "list_eval_partition.txt").read_text().split()
     np.testing.assert_array_equal(bunch.frame["split"], np.array(partition[1::2], dtype=int))
-    assert not bunch.centre_crop
-    path = celeba / "celeba" / "img_align_celeba" / "000007.jpg"
-    np.testing.assert_array_equal(bunch.data[6], pixels(path))
+    np.testing.assert_array_equal(bunch.data[6], pixels(folder / "img_align_celeba/000007.jpg"))
 
 
-def test_celeba_wherever_the_images_are(celeba, tmp_path):
-    expected = load_celeba(celeba)
-    zipped = trees.celeba_tree(tmp_path / "zipped", zipped=True)
+def test_wherever_the_files_are(data, tmp_path):
+    for name in ("fairface", "celeba", "waterbirds"):  # below any folder of a zip file
+        archive = trees.zip_tree(data / name, tmp_path / f"{name}.zip", "some/where/")
+        load = {"fairface": load_fairface, "celeba": load_celeba, "waterbirds": load_waterbirds}
+        same_bunches(load[name](archive), READERS[name](data))
+    same_bunches(load_waterbirds(data / BIRDS), load_waterbirds(data / "waterbirds"))
+    # as downloaded: label files by themselves, images in a zip file
+    flat = trees.zip_tree(data / "fairface", tmp_path / "flat.zip")
+    (tmp_path / "labels").mkdir()
+    for name in FACES:
+        shutil.copy(data / name, tmp_path / "labels")
+    same_bunches(load_fairface(tmp_path / "labels", images=flat), load_fairface(flat))
+    zipped, expected = tmp_path / "zipped", load_celeba(data / "celeba")
+    trees.celeba_tree(zipped, n_each=2, zipped=True)
     assert not (zipped / "celeba" / "img_align_celeba").exists()
     same_bunches(load_celeba(zipped), expected)
     same_bunches(load_celeba(zipped / "celeba"), expected)
-    whole = trees.zip_tree(celeba, tmp_path / "whole.zip")
-    same_bunches(load_celeba(whole), expected)
-    folder = celeba / "celeba" / "img_align_celeba"
-    apart = load_celeba(zipped, images=folder)
+    apart = load_celeba(zipped, images=data / "celeba" / "celeba" / "img_align_celeba")
     assert apart.filenames[0] == "000001.jpg"
     assert apart.data[5].equal(expected.data[5])
-
-
-def test_celeba_partition_in_another_order(celeba, tmp_path):
-    shuffled = trees.celeba_tree(tmp_path)
-    path = shuffled / "celeba" / "list_eval_partition.txt"
+    path = zipped / "celeba" / "list_eval_partition.txt"
     path.write_text("\n".join(reversed(path.read_text().splitlines())))
-    same_bunches(load_celeba(shuffled), load_celeba(celeba))
+    same_bunches(load_celeba(zipped), expected)
 
 
-# Waterbirds ----------------------------------------------------------------------------------
+# Waterbirds and any images -------------------------------------------------------------------
 
 
-def test_waterbirds(tmp_path):
-    root = trees.waterbirds_tree(tmp_path / "birds")
-    bunch = load_waterbirds(root)
-    check_bunch(bunch)
-    rows = read_rows(root / trees.WATERBIRDS_FOLDER / "metadata.csv")
+def test_waterbirds(originals):
+    bunch = load_waterbirds(originals / "waterbirds")
+    rows = read_rows(originals / LABELS["waterbirds"])
     for column, key in (("y", "target"), ("place", "groups")):
         np.testing.assert_array_equal(bunch[key], [int(row[column]) for row in rows])
     for code, split in enumerate(SPLITS):
         expected = [n for n, row in enumerate(rows) if int(row["split"]) == code]
         np.testing.assert_array_equal(bunch[split], expected)
     assert bunch.target_names == ["landbird", "waterbird"]
-    assert bunch.group_names == ["land", "water"]
-    assert bunch.forget_group == (1, 0)
+    assert (bunch.group_names, bunch.forget_group) == (["land", "water"], (1, 0))
     assert len({image.shape for image in bunch.data}) > 1  # sizes differ, as in the real data
-    same_bunches(load_waterbirds(root / trees.WATERBIRDS_FOLDER), bunch)
-    same_bunches(load_waterbirds(trees.zip_tree(root, tmp_path / "birds.zip")), bunch)
 
 
-# any images ----------------------------------------------------------------------------------
-
-
-def test_image_table(tmp_path):
-    root = trees.image_table_tree(tmp_path)
-    bunch = load_image_table(
-        root / "labels.csv", root / "images", target="animal", groups="sex", split="part"
-    )
-    check_bunch(bunch)
-    rows = read_rows(root / "labels.csv")
-    assert bunch.target_names == ["cat", "dog"]
-    assert bunch.group_names == ["f", "m"]
-    assert [bunch.target_names[code] for code in bunch.target] == [row["animal"] for row in rows]
+def test_image_table(originals, tmp_path):
+    bunch, rows = load_table(originals), read_rows(originals / LABELS["table"])
+    assert (bunch.target_names, bunch.group_names) == (["cat", "dog"], ["f", "m"])
+    assert names_of(bunch, "target") == [row["animal"] for row in rows]
     assert [len(bunch[split]) for split in SPLITS] == [24, 8, 8]
-    np.testing.assert_array_equal(bunch.data[3], pixels(root / "images" / "pet_3.png"))
-
-
-def test_image_table_with_an_intersection_and_without_splits(tmp_path):
-    root = trees.image_table_tree(tmp_path)
-    images = trees.zip_tree(root / "images", tmp_path / "images.zip")
+    np.testing.assert_array_equal(bunch.data[3], pixels(originals / IMAGES["table"]))
+    images = trees.zip_tree(originals / "table" / "images", tmp_path / "images.zip")
     bunch = load_image_table(
-        root / "labels.csv", images, target="animal", groups=["sex", "age"], validation_size=0.25
+        originals / LABELS["table"],
+        images,
+        target="animal",
+        groups=["sex", "age"],
+        validation_size=0.25,
     )
-    check_bunch(bunch)
     # numbers in the order of numbers, not of text
     assert bunch.group_names == ["f, 9", "f, 10", "m, 9", "m, 10"]
-    rows = read_rows(root / "labels.csv")
-    names = [bunch.group_names[code] for code in bunch.groups]
-    assert names == [f"{row['sex']}, {row['age']}" for row in rows]
+    assert names_of(bunch, "groups") == [f"{row['sex']}, {row['age']}" for row in rows]
     assert [len(bunch[split]) for split in SPLITS] == [24, 8, 8]
 
 
-def test_image_folder(tmp_path):
-    bunch = load_image_folder(trees.image_folder_tree(tmp_path / "pets", n_each=10))
-    check_bunch(bunch)
-    assert bunch.target_names == ["cat", "dog"]
-    assert bunch.group_names == ["f", "m"]
-    for name, y, a in zip(bunch.filenames, bunch.target, bunch.groups, strict=True):
-        assert name.startswith(f"{bunch.target_names[y]}/{bunch.group_names[a]}/")
-    assert [len(bunch[split]) for split in SPLITS] == [29, 3, 8]
+# damaged data --------------------------------------------------------------------------------
 
 
-def test_image_folder_with_split_folders_and_a_table(tmp_path):
-    root = trees.image_folder_tree(
-        tmp_path / "pets", splits=("train", "val", "test"), attribute_folders=False
-    )
-    bunch = load_image_folder(root, attributes=tmp_path / "attributes.csv", groups="sex")
-    check_bunch(bunch)
-    for split, folder in zip(SPLITS, ("train", "val", "test"), strict=True):
-        assert all(bunch.filenames[row].startswith(folder) for row in bunch[split])
-    attributes = {row["file"]: row["sex"] for row in read_rows(tmp_path / "attributes.csv")}
-    names = [bunch.group_names[code] for code in bunch.groups]
-    assert names == [attributes[name] for name in bunch.filenames]
-    archive = trees.zip_tree(root, tmp_path / "pets.zip")
-    zipped = load_image_folder(archive, attributes=tmp_path / "attributes.csv", groups="sex")
-    assert zipped.filenames == bunch.filenames
-    np.testing.assert_array_equal(zipped.groups, bunch.groups)
+def edit(path, change):
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(change(lines)))
 
 
-def test_image_folder_cuts_the_splits_that_have_no_folder(tmp_path):
-    root = trees.image_folder_tree(tmp_path / "pets", splits=("train", "test"), n_each=5)
-    bunch = load_image_folder(root, validation_size=0.2)
-    check_bunch(bunch)
-    assert [len(bunch[split]) for split in SPLITS] == [16, 4, 20]
-    assert all(bunch.filenames[row].startswith("train/") for row in bunch.validation)
+def refused(data, load, error, message, *also):
+    """Check that an error says this, and has all of these somewhere in its text."""
+    with pytest.raises(error, match=message) as caught:
+        READERS.get(load, load)(data)
+    for text in also:
+        assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_label_files(data, name):
+    """The label file is cut in two ways, or empty, or missing."""
+    path, page = data / LABELS[name], PAGES.get(name, "")
+    lines = path.read_text().splitlines(keepends=True)
+    separator = " " if name == "celeba" else ","
+    path.write_text("".join(lines[:-1]) + lines[-1].rstrip("\n").rpartition(separator)[0].rstrip())
+    refused(data, name, ValueError, r"Line \d+ of .* fields", str(path))
+    if name in PAGES:
+        path.write_text("".join(lines[:-3]))
+        refused(data, name, ValueError, "cut short", str(path), page)
+    path.write_text(lines[0])
+    refused(data, name, ValueError, "has no row|does not begin with the number", str(path))
+    path.unlink()
+    refused(data, name, FileNotFoundError, path.name, str(data), page)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_broken_and_missing_images(data, name):
+    path = data / IMAGES[name]
+    path.write_bytes(path.read_bytes()[:200])
+    files = READERS[name](data).data
+    row = next(n for n, file in enumerate(files.filenames) if path.as_posix().endswith(file))
+    message = f"The image of row {row}, .* cannot be decoded"
+    refused(data, lambda _: files[row], ValueError, message, str(path))
+    path.unlink()
+    refused(data, lambda _: files[row], FileNotFoundError, path.name)
+    message = r"1 of the \d+ images in .* do not exist"
+    refused(data, name, FileNotFoundError, message, str(path), PAGES.get(name, ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "old", "new", "message"),
+    [
+        ("fairface", 0, "race", "other", "has no column 'race'. Its columns are: .*'other'"),
+        ("fairface", 2, "0-2", "0-3", "line 3: age is '0-3', expected one of '0-2'"),
+        ("fairface", 2, "True", "maybe", "line 3: service_test is 'maybe'"),
+        ("waterbirds", 3, ",0,", ",7,", "line 4: split is '7', expected one of 0, 1, 2"),
+        ("celeba", 4, " 1", " 2", "line 5: Male is '2', expected one of '-1', '1'"),
+        ("table", 2, ",f,", ",,", "line 3: sex is '', expected a value"),
+        ("table", 2, "train", "trian", "line 3: part is 'trian', expected one of 'train'"),
+    ],
+)
+def test_unknown_column_or_value(data, name, line, old, new, message):
+    def change(lines):
+        assert old in lines[line]
+        lines[line] = lines[line].replace(old, new, 1)
+        return lines
+
+    edit(data / LABELS[name], change)
+    refused(data, name, ValueError, message)
+
+
+def test_empty_splits_and_files_that_do_not_belong_together(data):
+    path = data / FACES[1]
+    text = path.read_text()
+    for name in FACES:  # it is not needed where it is not used
+        edit(data / name, lambda lines: [lines[0].replace("service_test", "x"), *lines[1:]])
+    assert len(load_fairface(data / "fairface", service_test_only=False).data) == 2 * 70
+    refused(data, "fairface", ValueError, "has no column 'service_test'")
+    edit(data / FACES[0], lambda lines: [lines[0].replace(",x", ",service_test"), *lines[1:]])
+    path.write_text(text.replace("True", "False"))
+    refused(data, "fairface", ValueError, "The test split of .*service_test_only=False keeps all")
+    path.write_bytes(text.encode().replace(b"Latino", b"Latin\xf3"))
+    refused(data, "fairface", ValueError, "is not UTF-8 text")
+    path = data / "celeba" / "celeba" / "list_eval_partition.txt"
+    path.write_text(path.read_text().replace(" 1\n", " 0\n"))
+    refused(data, "celeba", ValueError, "The validation split of .*list_eval_partition.txt has")
+    edit(path, lambda lines: lines[1:])
+    refused(data, "celeba", ValueError, "has 63 rows, .* has 64; 1 images have no split, 000001")
+
+
+@pytest.mark.parametrize(
+    ("load", "folder", "parameters", "message"),
+    [
+        (load_celeba, "celeba", {"target": "Blonde"}, "'Blonde'. Its columns are: 'At"),
+        (load_fairface, "fairface", {"target": "hair"}, "target must be one of .*'age'"),
+        (load_fairface, "fairface", {"target": "race"}, "are both 'race'"),
+        (load_fairface, "fairface", {"validation_size": 0}, r"must lie in \(0, 1\)"),
+        (load_fairface, "fairface", {"validation_size": 0.001}, "cuts 0 from the 63 t"),
+        (load_table, "", {"groups": []}, "at least one column"),
+    ],
+)
+def test_parameters(originals, load, folder, parameters, message):
+    refused(originals, lambda data: load(data / folder, **parameters), ValueError, message)
+
+
+def test_archives_that_are_cut_or_damaged_or_not_there(data, tmp_path):
+    for content in (b"", b"PK\x03\x04 and no more"):
+        (tmp_path / "half.zip").write_bytes(content)
+        with pytest.raises(ValueError, match=r"half.zip is not a whole zip file"):
+            load_fairface(tmp_path / "half.zip")
+    archive = trees.zip_tree(data / "fairface", tmp_path / "faces.zip")
+    image = (data / IMAGES["fairface"]).read_bytes()
+    whole = archive.read_bytes()
+    assert whole.count(image) == 1
+    archive.write_bytes(whole.replace(image, image[:-9] + bytes(9)))
+    files = load_fairface(archive).data
+    row = files.filenames.index("train/3.jpg")
+    message = rf"row {row}, train/3.jpg in .*faces.zip, cannot be deco"
+    refused(data, lambda _: files[row], ValueError, message)
+    for name, page in PAGES.items():
+        refused(tmp_path / "none", name, FileNotFoundError, "folder or a zip file", page)
