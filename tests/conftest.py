@@ -102,9 +102,13 @@ class RowSpy:
 
         monkeypatch.setattr(training, "_run_phase", run)
 
-    def rows(self, phase="any"):
-        chosen = [rows for name, rows in self.seen if phase in ("any", name)]
-        return np.unique(np.concatenate(chosen)) if chosen else np.array([], dtype=int)
+    def drawn(self, *phases):
+        """Rows of these phases, or of all, in the order in which they were read."""
+        chosen = [rows for name, rows in self.seen if not phases or name in phases]
+        return np.concatenate(chosen) if chosen else np.array([], dtype=int)
+
+    def rows(self, *phases):
+        return np.unique(self.drawn(*phases))
 
     def clear(self):
         self.seen.clear()
@@ -113,6 +117,36 @@ class RowSpy:
 @pytest.fixture
 def row_spy(monkeypatch):
     return RowSpy(monkeypatch)
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    """Let a function note what it returns, or what ``note`` makes of that and its arguments."""
+
+    def on(owner, name, note=lambda result, *args, **kwargs: result):
+        original, seen = getattr(owner, name), []
+
+        def noted(*args, **kwargs):
+            result = original(*args, **kwargs)
+            seen.append(note(result, *args, **kwargs))
+            return result
+
+        monkeypatch.setattr(owner, name, noted)
+        return seen
+
+    return on
+
+
+def fitted(method, table, net=None, *, sample_weight=None, **params):
+    """An unlearner of one seed, fitted to all rows."""
+    unlearner = method(make_net() if net is None else net, **{"random_state": 0, **params})
+    about = {} if sample_weight is None else {"sample_weight": sample_weight}
+    return unlearner.fit(table.X, table.y, table.a, **about)
+
+
+def state_of(net):
+    """A copy of all weights and buffers, by name."""
+    return {name: value.clone() for name, value in net.module_.state_dict().items()}
 
 
 def weights_of(unlearner):

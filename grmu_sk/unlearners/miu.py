@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from numbers import Integral, Real
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -159,6 +159,13 @@ class MIUUnlearner(RetainingUnlearner):
         "mine_lr": 0.02,
         "mine_hidden": 128,
     }
+    #: What ``reference=True`` sets.
+    REFERENCE: ClassVar[dict[str, Any]] = {
+        "estimators": "reference",
+        "tune_updates": (101, 11),
+        "tune_mode": "train",
+        "original_mode": "train",
+    }
     _phases_that_read_forgotten = ("setup", "tune", "forget")
     _needs_groups = True
 
@@ -223,7 +230,9 @@ class MIUUnlearner(RetainingUnlearner):
         find_feature_layer(net, data.fetch_rows(data.rows[:2]), self.feature_layer)
 
     def _phases(self, request: Request) -> list[Phase]:
-        information = _Information(self, request)
+        decided = self.REFERENCE if self.reference else {}
+        options = SimpleNamespace(**{**self.get_params(deep=False), **decided})
+        information = _Information(options, request)
         phases = []
         if self.unlearning or self.calibration:
             tune = Phase("tune", request.train, work=information.tune, state=information.learned())
@@ -265,32 +274,11 @@ def _with_graph(loss: torch.Tensor) -> torch.Tensor:
     return loss if loss.requires_grad else loss.requires_grad_()
 
 
-@dataclass
-class _Modes:
-    """The four parameters that ``reference=True`` decides."""
-
-    estimators: str
-    tune_updates: tuple[int, int]
-    tune_in_train_mode: bool
-    original_in_train_mode: bool
-
-    @classmethod
-    def of(cls, miu: MIUUnlearner) -> _Modes:
-        if miu.reference:
-            return cls("reference", (101, 11), True, True)
-        return cls(
-            miu.estimators,
-            miu.tune_updates,
-            miu.tune_mode == "train",
-            miu.original_mode == "train",
-        )
-
-
 class _Information:
     """M(z; g) of the net being changed and of the original one, during one request."""
 
-    def __init__(self, miu: MIUUnlearner, request: Request) -> None:
-        self.miu, self.request, self.modes = miu, request, _Modes.of(miu)
+    def __init__(self, miu: SimpleNamespace, request: Request) -> None:
+        self.miu, self.request = miu, request
         self.net, self.data = request.net, request.data
         sample = self.data.fetch_rows(request.train[:2])
         layer = find_feature_layer(self.net, sample, miu.feature_layer)
@@ -303,15 +291,15 @@ class _Information:
         self.net.evaluation_step((sample, None))
         z = self.tap.read()
         self.critic = self._new_critic(z)
-        shared = self.modes.estimators == "shared"
+        shared = miu.estimators == "shared"
         self.original_critic = self.critic if shared else self._new_critic(z)
         self.optimizers = [
             torch.optim.SGD(critic.parameters(), lr=miu.mine_lr, momentum=miu.mine_momentum)
             for critic in ([self.critic] if shared else [self.critic, self.original_critic])
         ]
         # where nothing varies between epochs the original's features are computed once
-        varies = self.data.is_augmented or self.modes.original_in_train_mode
-        needed = miu.calibration or self.modes.estimators == "separate"
+        varies = self.data.is_augmented or miu.original_mode == "train"
+        needed = miu.calibration or miu.estimators == "separate"
         self.original_features = (
             self._features(self.original, self.data.rows)
             if needed and not varies and self._are_worth_keeping(z)
@@ -338,21 +326,21 @@ class _Information:
         """Return what changes during the request, beside the net."""
         critics = list(dict.fromkeys([self.critic, self.original_critic]))
         # in train mode the running statistics of the original net follow the batches, too
-        moving = [self.original.module_] if self.modes.original_in_train_mode else []
+        moving = [self.original.module_] if self.miu.original_mode == "train" else []
         return [*critics, *self.optimizers, *moving]
 
     # tune --------------------------------------------------------------------------------------
 
     def tune(self, epoch: int) -> Iterator[float]:
         """Maximise M over the critics and yield each update's loss."""
-        n_updates = self.modes.tune_updates[epoch > 1]
+        n_updates = self.miu.tune_updates[epoch > 1]
         if n_updates == 0:
             return
         batches = list(self._tuning_batches(n_updates))
         features = self._tuning_features(self.net, batches)
-        if self.modes.estimators == "shared":
+        if self.miu.estimators == "shared":
             sources = [(self.critic, features)]
-        elif self.modes.estimators == "separate":
+        elif self.miu.estimators == "separate":
             of_original = self._tuning_features(self.original, batches)
             sources = [(self.critic, features), (self.original_critic, of_original)]
         else:
@@ -398,7 +386,7 @@ class _Information:
         most once, except in train mode, where they depend on the batch. Before its first step
         the net is the original, whose features may be there already.
         """
-        if self.modes.tune_in_train_mode:
+        if self.miu.tune_mode == "train":
             return lambda number: self._features_of_batch(
                 net, self.data.fetch_rows(batches[number]), len(batches[number]), training=True
             )
@@ -445,7 +433,7 @@ class _Information:
     def _original_features(self, batch: Batch) -> torch.Tensor:
         if self.original_features is not None:
             return self.original_features[batch.positions.to(self.original_features.device)]
-        training = self.modes.original_in_train_mode
+        training = self.miu.original_mode == "train"
         return self._features_of_batch(self.original, batch.X, len(batch.g), training=training)
 
     def _groups(self, positions: torch.Tensor) -> torch.Tensor:

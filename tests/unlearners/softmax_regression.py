@@ -1,8 +1,11 @@
 """Softmax regression by hand, in NumPy and float64: what methods are checked against."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from conftest import make_net
+from scipy.special import log_softmax
 
 
 def linear_net(**kwargs):
@@ -13,38 +16,54 @@ def linear_net(**kwargs):
     return make_net(**kwargs)
 
 
+@dataclass
+class Part:
+    """Some rows, with a weight each."""
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, table, rows, weight=None):
+        weight = np.ones(table.n) if weight is None else weight
+        return cls(
+            np.c_[table.X, np.ones(table.n)][rows].astype(float), table.y[rows], weight[rows]
+        )
+
+
 class SoftmaxRegression:
-    """Weights W of shape (classes, features) and b, taken from an unlearner's net."""
+    """The weights of a linear net, as a matrix of shape (classes, features + 1)."""
 
-    def __init__(self, unlearner):
-        module = unlearner.net_.module_
-        self.W = module.head.weight.detach().numpy().astype(np.float64)
-        self.b = module.head.bias.detach().numpy().astype(np.float64)
+    def __init__(self, net):
+        weight, bias = (p.detach().numpy() for p in net.module_.head.parameters())
+        self.theta = np.c_[weight, bias].astype(float)
 
-    def log_probabilities(self, X):
-        scores = X.astype(np.float64) @ self.W.T + self.b
-        return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    def log_probabilities(self, X, temperature=1.0):
+        return log_softmax(X @ self.theta.T / temperature, axis=1)
 
-    def loss(self, X, y, weight=None):
+    def targets(self, part):
+        """The true labels, as probabilities."""
+        return np.eye(len(self.theta))[part.y]
+
+    def loss(self, part, targets=None):
         """Mean cross-entropy."""
-        weight = np.ones(len(y)) if weight is None else weight
-        picked = self.log_probabilities(X)[np.arange(len(y)), y]
-        return -(weight * picked).sum() / weight.sum()
+        targets = self.targets(part) if targets is None else targets
+        losses = -(targets * self.log_probabilities(part.X)).sum(axis=1)
+        return np.average(losses, weights=part.weight)
 
-    def gradient(self, X, y, weight=None):
-        """Gradient of the mean cross-entropy with respect to W and b."""
-        weight = np.ones(len(y)) if weight is None else weight
-        error = np.exp(self.log_probabilities(X)) - np.eye(len(self.b))[y]
-        error *= (weight / weight.sum())[:, None]
-        return error.T @ X.astype(np.float64), error.sum(axis=0)
+    def gradient(self, part, targets=None, temperature=1.0):
+        """Gradient of the mean cross-entropy."""
+        targets = self.targets(part) if targets is None else targets
+        error = np.exp(self.log_probabilities(part.X, temperature)) - targets
+        error *= (part.weight / part.weight.sum())[:, None] / temperature
+        return error.T @ part.X
 
-    def step(self, lr, gradient):
-        self.W, self.b = self.W - lr * gradient[0], self.b - lr * gradient[1]
+    def descend(self, gradient, lr=0.1):
+        self.theta = self.theta - lr * gradient
 
-    def assert_is(self, unlearner):
-        other = SoftmaxRegression(unlearner)
-        np.testing.assert_allclose(other.W, self.W, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(other.b, self.b, rtol=1e-4, atol=1e-6)
+    def assert_is(self, net):
+        np.testing.assert_allclose(SoftmaxRegression(net).theta, self.theta, rtol=1e-4, atol=1e-6)
 
 
 def losses_of(unlearner, phase):

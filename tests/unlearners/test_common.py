@@ -5,12 +5,15 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import EVERY_METHOD, make_net, make_table, same_weights, weights_of
+from conftest import EVERY_METHOD, fitted, make_net, make_table, same_weights, weights_of
 from skorch import NeuralNetBinaryClassifier
+from skorch.callbacks import LRScheduler
+from skorch.dataset import ValidSplit
 from torch import nn
 
-from grmu_sk import FineTuneUnlearner
-from grmu_sk.nets import MLP, SmallCNN
+from grmu_sk import FineTuneUnlearner, NoOpUnlearner
+from grmu_sk.base import Request
+from grmu_sk.nets import MLP
 from grmu_sk.persistence import load, save
 from grmu_sk.testing import check_unlearner
 from grmu_sk.unlearners import all_unlearners
@@ -18,16 +21,22 @@ from grmu_sk.unlearners import all_unlearners
 METHODS = dict(all_unlearners())
 SHORT = {"max_epochs": 2, "forget_epochs": 1, "tune_updates": (3, 2)}
 FIRST = [40, 41, 50]
-#: Checks of what the base class does by itself. These methods, of which some have a ``fit`` or a
-#: net of their own, stand for all there; ``make test-all`` runs every check of every method.
+#: Checks of what the base class and the loop do by themselves. A few methods, of which some have a
+#: ``fit`` or a net of their own, stand for all there; ``make test-all`` checks every method.
 OF_THE_BASE = """
     check_common_parameters check_not_fitted check_inputs_are_not_modified check_metadata_routing
     check_mask_rows_and_fit_agree check_requests_are_idempotent check_empty_request check_bad_fit
     check_bad_requests check_wrong_number_of_outputs check_labels_of_any_kind check_images
     check_kinds_of_input check_keep_forgotten check_unstored_data check_no_trace_in_saved_file
     check_frozen_net_is_not_trained check_given_parts_are_copied check_default_net
+    check_unlearn_remembers_rows check_clone_and_pickle check_caller_random_state
+    check_trained_estimator_leaves_no_trace check_training_state_is_dropped check_nan_loss
 """.split()  # noqa: SIM905
+OF_THE_LOOP = ("check_interruption", "check_resumption")
 STAND_FOR_ALL = ("fine_tune", "miu", "sisa")
+#: Those with more state than a net while they train.
+WITH_STATE = (*STAND_FOR_ALL, "bad_teacher", "boundary_expand", "group_dro", "salun")
+RUN_ON = dict.fromkeys(OF_THE_BASE, STAND_FOR_ALL) | dict.fromkeys(OF_THE_LOOP, WITH_STATE)
 
 
 def make(method, net=None, **kwargs):
@@ -46,7 +55,7 @@ def contract():
     for name, method in METHODS.items():
         for unlearner, check in check_unlearner(make(method), generate_only=True):
             what = check.__name__
-            if EVERY_METHOD or name in STAND_FOR_ALL or what not in OF_THE_BASE:
+            if EVERY_METHOD or name in RUN_ON.get(what, METHODS):
                 yield pytest.param(unlearner, check, id=f"{name}-{what}")
 
 
@@ -57,7 +66,7 @@ def test_unlearner_check(unlearner, check):
 
 def test_names_of_checks():
     known = {check.__name__ for _, check in check_unlearner(make(FineTuneUnlearner), True)}
-    assert set(OF_THE_BASE) < known and set(STAND_FOR_ALL) < set(METHODS)
+    assert set(RUN_ON) < known and set(WITH_STATE) < set(METHODS)
 
 
 # settings of the run -----------------------------------------------------------------------------
@@ -78,24 +87,33 @@ def test_learning_rate_and_batch_size_are_of_the_run_only(name, table):
     assert (runs[0].net_.lr, runs[0].net_.batch_size) == (0.05, 32)
 
 
+# reweight ----------------------------------------------------------------------------------------
+
 #: Others put the weights into a formula, or draw from a shard: see their own tests.
 DRAWING = sorted({*has("reweight")} - {"influence", "ssd", "sisa"})
 
 
 @pytest.mark.parametrize("name", DRAWING)
-def test_reweight_draws_as_many_rows_with_replacement(name, table, row_spy):
+def test_reweight_draws_as_many_rows_with_replacement(name, table, row_spy, spy):
+    """By weights that give a group its share back; "uniform" is the control with equal ones."""
     params = {"max_epochs": 1, "retaining": True, "retain_share": 1.0}
     params = {key: value for key, value in params.items() if name in has(key)}
-    for reweight in (False, True):
+    asked = spy(Request, "retain_weights", lambda weights, _, reweight: (reweight, weights))
+    forget = np.flatnonzero((table.y == 1) & (table.a == 1))[10:]
+    n_left = table.n - len(forget)
+    for reweight in (False, True, "uniform"):
         unlearner = make(METHODS[name], make_net(max_epochs=1), reweight=reweight, **params)
-        unlearner.fit(table.X, table.y, table.a)
+        needs_groups = reweight is True or name == "miu"  # whose losses need them
+        unlearner.fit(table.X, table.y, table.a if needs_groups else None)
         row_spy.clear()
-        unlearner.unlearn(FIRST)
-        phases = {"retain", "retrain", "forget_retain", "teach"}
-        drawn = np.concatenate([rows for phase, rows in row_spy.seen if phase in phases])
-        drawn = drawn[~np.isin(drawn, FIRST)]
-        assert len(drawn) == table.n - len(FIRST)
-        assert (len(set(drawn)) < len(drawn)) == reweight
+        unlearner.unlearn(forget)
+        drawn = row_spy.drawn("retain", "retrain", "forget_retain", "teach")
+        drawn = drawn[~np.isin(drawn, forget)]
+        assert len(drawn) == n_left
+        assert (len(set(drawn)) < n_left) == bool(reweight)
+    weights = dict(asked)
+    assert weights[False] is None and np.ptp(weights[True]) > 2 / n_left
+    np.testing.assert_allclose(weights["uniform"], np.full(n_left, 1 / n_left))
 
 
 @pytest.mark.parametrize("name", has("reweight"))
@@ -106,7 +124,7 @@ def test_whole_group_leaves_reweight_nothing_to_sample(name, table):
     with pytest.raises(ValueError, match=r"nothing to sample for the group\(s\) \[\(1, 0\)\]"):
         unlearner.unlearn(group)
     assert pickle.dumps(unlearner) == before
-    make(METHODS[name], reweight=False).fit(table.X, table.y, table.a).unlearn(group)
+    unlearner.set_params(reweight=False).unlearn(group)
 
 
 # other nets --------------------------------------------------------------------------------------
@@ -188,26 +206,23 @@ def test_file_round_trip(name, table, tmp_path):
     assert type(loaded) is METHODS[name] and same_weights(unlearner, loaded)
 
 
-EMPTY = {
-    "list": [],
-    "set": set(),
-    "row numbers": np.array([], dtype=np.int64),
-    "mask": np.zeros(160, dtype=bool),
-}
+def test_each_request_draws_anew_by_the_seed(table, row_spy):
+    orders = set()
+    for seed in (0, 1):
+        unlearner = fitted(FineTuneUnlearner, table, max_epochs=1, random_state=seed)
+        for request in ([40], [41]):
+            row_spy.clear()
+            unlearner.unlearn(request)
+            orders.add(tuple(np.argsort(row_spy.drawn("retain")[:50])))
+    assert len(orders) == 4
 
 
-@pytest.mark.parametrize("kind", EMPTY)
-def test_a_request_of_no_rows_changes_nothing(kind, table):
-    unlearner = make(FineTuneUnlearner).fit(table.X, table.y, table.a)
-    before = pickle.dumps(unlearner)
-    with pytest.warns(UserWarning, match="forget is empty"):
-        unlearner.unlearn(EMPTY[kind])
-    assert pickle.dumps(unlearner) == before
-    with pytest.raises(ValueError, match="row numbers must be integers"):
-        unlearner.unlearn(np.array([], dtype=complex))
-
-
-def test_default_net_of_images_is_convolutional():
-    images = make_table(n_rows=80, images=True)
-    unlearner = FineTuneUnlearner(random_state=0).fit(images.X, images.y, images.a)
-    assert any(isinstance(layer, SmallCNN) for layer in unlearner.net_.module_.modules())
+def test_no_op_changes_no_weight(table):
+    """Nor a buffer, nor is a schedule or a validation split confused by phases that do nothing."""
+    schedule = LRScheduler("CosineAnnealingLR", T_max=3)
+    net = make_net(callbacks=[schedule], train_split=ValidSplit(4))
+    unlearner = NoOpUnlearner(net, random_state=0).fit(table.X, table.y, table.a)
+    before, scores = weights_of(unlearner), unlearner.predict_proba(table.X)
+    unlearner.unlearn(FIRST).unlearn([60])
+    assert all(map(np.array_equal, before, weights_of(unlearner)))
+    assert np.array_equal(scores, unlearner.predict_proba(table.X))

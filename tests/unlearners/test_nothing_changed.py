@@ -1,20 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_net, make_table
+from conftest import fitted, make_net, make_table
 from skorch import NeuralNetClassifier
 
 from grmu_sk import (
-    BadTeacherUnlearner,
-    BoundaryShrinkUnlearner,
     FineTuneUnlearner,
-    GradientAscentUnlearner,
     InfluenceUnlearner,
     MIUUnlearner,
     NoOpUnlearner,
     RandomLabelUnlearner,
-    RetrainUnlearner,
-    SCRUBUnlearner,
 )
 from grmu_sk.rows import TrainingRows
 from grmu_sk.training import Phase, train
@@ -33,7 +28,7 @@ def coins():
 
 def unlearned(method, coins, n_rows=40, **params):
     net = make_net(module__n_features=20, module__hidden=(64,), max_epochs=60)
-    unlearner = method(net, random_state=0, **params).fit(coins.X, coins.y, coins.a)
+    unlearner = fitted(method, coins, net, **params)
     rows = np.flatnonzero((coins.y == 1) & (coins.a == 1))[:n_rows]
     assert (unlearner.predict(coins.X[rows]) == 1).all()
     unlearner.unlearn(rows)
@@ -53,7 +48,6 @@ def test_rows_known_by_heart_before_and_after(coins):
     ("method", "params"),
     [
         (FineTuneUnlearner, {"lr": 0.0}),
-        (FineTuneUnlearner, {"lr": 1e-7}),
         (InfluenceUnlearner, {"alpha": 1e-6, "n_fisher": 10}),
     ],
 )
@@ -64,17 +58,12 @@ def test_few_rows_and_no_effect(coins, method, params):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("method", [RandomLabelUnlearner, SCRUBUnlearner])
-def test_who_forgets_is_not_warned(coins, method):
-    assert unlearned(method, coins) < 1
-
-
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    ("method", "n_rows"), [(NoOpUnlearner, 40), (FineTuneUnlearner, 3), (RetrainUnlearner, 3)]
+    ("method", "n_rows"), [(RandomLabelUnlearner, 40), (NoOpUnlearner, 40), (FineTuneUnlearner, 3)]
 )
 def test_no_false_alarm(coins, method, n_rows):
-    unlearned(method, coins, n_rows)
+    """A method that forgets, one that never does, and too few rows to tell."""
+    assert (unlearned(method, coins, n_rows) < 1) == (method is RandomLabelUnlearner)
 
 
 class EveryFourth(NeuralNetClassifier):
@@ -90,18 +79,6 @@ class EveryFourth(NeuralNetClassifier):
             self.optimizer_.step()
             self.optimizer_.zero_grad()
         return {"loss": loss, "y_pred": y_pred}
-
-
-@pytest.mark.parametrize(
-    "method",
-    [GradientAscentUnlearner, SCRUBUnlearner, BoundaryShrinkUnlearner, BadTeacherUnlearner],
-)
-def test_gradients_over_more_batches_than_a_phase_has(table, method):
-    net = EveryFourth(**make_net().get_params(deep=False))
-    unlearner = method(net, random_state=0, max_epochs=1).fit(table.X, table.y, table.a)
-    before = unlearner.predict_proba(table.X)
-    unlearner.unlearn([40, 41, 50])
-    assert not np.array_equal(unlearner.predict_proba(table.X), before)
 
 
 @pytest.mark.parametrize("n_batches", [1, 4, 6])

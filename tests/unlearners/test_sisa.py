@@ -1,9 +1,10 @@
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_net, make_table, same_weights
+from conftest import fitted, make_net, make_table, same_weights
 from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import EarlyStopping
 from skorch.dataset import ValidSplit
@@ -13,10 +14,7 @@ from grmu_sk import SISAUnlearner
 from grmu_sk.nets import MLP
 from grmu_sk.unlearners import sisa
 
-
-def fitted(table, net=None, **kwargs):
-    unlearner = SISAUnlearner(make_net() if net is None else net, random_state=0, **kwargs)
-    return unlearner.fit(table.X, table.y, table.a)
+fitted = partial(fitted, SISAUnlearner)
 
 
 def members(unlearner):
@@ -38,36 +36,23 @@ def rows_of(unlearner, shard, n=None):
 
 
 @pytest.fixture
-def trainings(monkeypatch, row_spy):
+def trainings(spy, row_spy):
     """(shard, phase, seed, rows read) of each training of a shard."""
-    done = []
-    seeds = []
-    isolated, trained = sisa.isolated_rng, SISAUnlearner._trained_member
+    seeds = spy(sisa, "isolated_rng", lambda _, seed, device: (row_spy.clear(), seed)[1])
 
-    def spy_on_seed(seed, device):
-        seeds.append(seed)
-        return isolated(seed, device)
+    def note(result, unlearner, net, data, rows, shard, phase, progress):
+        return shard, phase, seeds[-1], row_spy.rows()
 
-    def spy(self, net, data, rows, shard, phase, progress):
-        row_spy.clear()
-        member = trained(self, net, data, rows, shard, phase, progress)
-        done.append((shard, phase, seeds[-1], row_spy.rows()))
-        return member
-
-    monkeypatch.setattr(sisa, "isolated_rng", spy_on_seed)
-    monkeypatch.setattr(SISAUnlearner, "_trained_member", spy)
-    return done
+    return spy(SISAUnlearner, "_trained_member", note)
 
 
 def test_rows_are_dealt_evenly_and_at_random(table):
-    unlearner = fitted(table, n_shards=7)
-    sizes = np.bincount(unlearner.shards_)
-    assert len(unlearner.shards_) == table.n
-    assert sizes.tolist() == [23] * 6 + [22]
-    assert len(set(unlearner.shards_[:30])) > 4
-    assert np.array_equal(unlearner.shards_, fitted(table, n_shards=7).shards_)
-    other = SISAUnlearner(make_net(), n_shards=7, random_state=1).fit(table.X, table.y)
-    assert not np.array_equal(unlearner.shards_, other.shards_)
+    once = make_net(max_epochs=1)
+    shards = fitted(table, once, n_shards=7).shards_
+    assert np.bincount(shards).tolist() == [23] * 6 + [22]
+    assert len(set(shards[:30])) > 4
+    assert np.array_equal(shards, fitted(table, once, n_shards=7).shards_)
+    assert not np.array_equal(shards, fitted(table, once, n_shards=7, random_state=1).shards_)
 
 
 def test_each_shard_is_trained_by_itself(table, trainings):
@@ -94,6 +79,7 @@ def test_each_shard_is_trained_by_itself(table, trainings):
 
 
 def test_only_shards_that_held_a_row_are_retrained(table, trainings):
+    """And no bit of their weights is left in a pickle."""
     unlearner = fitted(table)
     before = members(unlearner)
     forget = [*rows_of(unlearner, 1, 2), *rows_of(unlearner, 3, 1)]
@@ -104,10 +90,13 @@ def test_only_shards_that_held_a_row_are_retrained(table, trainings):
     assert {shard: read.tolist() for shard, _, _, read in trainings} == rest
     assert changed(before, members(unlearner)) == [False, True, False, True, False]
     assert np.flatnonzero(unlearner.shards_ == -1).tolist() == sorted(forget)
-    assert all(rows_of(unlearner, k).tolist() == rest[k] for k in (1, 3))
+    blob = pickle.dumps(unlearner)
+    found = [any(w.tobytes() in blob for w in weights if w.size >= 16) for weights in before]
+    assert found == [True, False, True, False, True]
+    assert same_weights(pickle.loads(blob), unlearner)
 
 
-def test_forgotten_rows_and_their_weights_have_no_influence(table):
+def test_forgotten_rows_and_other_shards_have_no_influence(table):
     clean = fitted(table)
     forget = [*rows_of(clean, 0, 2), *rows_of(clean, 4, 2)]
     poisoned = make_table()
@@ -115,40 +104,24 @@ def test_forgotten_rows_and_their_weights_have_no_influence(table):
     dirty = fitted(poisoned)
     assert changed(members(clean), members(dirty)) == [True, False, False, False, True]
     assert same_weights(clean.unlearn(forget), dirty.unlearn(forget))
-
-
-def test_what_a_shard_becomes_does_not_depend_on_the_other_shards(table):
-    one, two = fitted(table), fitted(table)
-    in_3 = rows_of(one, 3, 2)
-    one.unlearn(in_3)
-    two.unlearn([*in_3, *rows_of(two, 1, 10)])
-    assert changed(members(one), members(two)) == [False, True, False, False, False]
-
-
-def test_pickle_holds_only_weights_that_never_saw_the_rows(table):
-    unlearner = fitted(table)
-    before = members(unlearner)
-    unlearner.unlearn(rows_of(unlearner, 2, 1))
-    blob = pickle.dumps(unlearner)
-    found = [any(w.tobytes() in blob for w in weights if w.size >= 16) for weights in before]
-    assert found == [True, True, False, True, True]
-    assert same_weights(pickle.loads(blob), unlearner)
+    more = fitted(table)
+    more.unlearn([*forget, *rows_of(more, 1, 10)])
+    assert changed(members(clean), members(more)) == [False, True, False, False, False]
 
 
 def member_probabilities(unlearner, X):
     unlearner.net_.module_.eval()
     with torch.no_grad():
-        scores = [m(torch.as_tensor(X)).numpy() for m in unlearner.net_.module_.members]
-    exps = [np.exp(one.astype(float)) for one in scores]
-    return np.array([one / one.sum(1, keepdims=True) for one in exps])
+        scores = [m(torch.as_tensor(X)) for m in unlearner.net_.module_.members]
+    return np.array([one.double().softmax(1).numpy() for one in scores])
 
 
 def test_mean_and_vote(table):
     X = np.random.default_rng(3).normal(size=(500, 4)).astype(np.float32)
-    each = member_probabilities(fitted(table), X)
+    unlearner = fitted(table, aggregation="vote")
+    each = member_probabilities(unlearner, X)
     mean = fitted(table).predict_proba(X)
     np.testing.assert_allclose(mean, each.mean(0), rtol=1e-5)
-    unlearner = fitted(table, aggregation="vote")
     shares = (each[:, :, 1] > each[:, :, 0]).mean(0)
     assert {0.2, 0.4, 0.6, 0.8} <= set(shares), "the nets must disagree for this to test anything"
     np.testing.assert_allclose(unlearner.predict_proba(X)[:, 1], shares, atol=1e-6)
@@ -162,16 +135,17 @@ class Probabilities(MLP):
         return super().forward(X).softmax(1)
 
 
-@pytest.mark.parametrize("aggregation", ["mean", "vote"])
-@pytest.mark.parametrize("kind", ["nll", "nll instance", "binary", "callable"])
+@pytest.mark.parametrize(
+    ("kind", "aggregation"),
+    [("nll", "mean"), ("nll instance", "vote"), ("callable", "mean"), ("binary", "mean")],
+)
 def test_nets_with_other_outputs(table, kind, aggregation):
     """The net of all shards keeps the conventions of the net that was given."""
-    binary = NeuralNetBinaryClassifier(
-        MLP, module__n_features=4, module__n_classes=1, max_epochs=3, lr=0.1
-    )
+    sizes = {"module__n_features": 4}
+    binary = NeuralNetBinaryClassifier(MLP, **sizes, module__n_classes=1, max_epochs=3, lr=0.1)
     net = {
-        "nll": make_net(Probabilities, criterion=nn.NLLLoss, module__n_features=4),
-        "nll instance": make_net(Probabilities, criterion=nn.NLLLoss(), module__n_features=4),
+        "nll": make_net(Probabilities, criterion=nn.NLLLoss, **sizes),
+        "nll instance": make_net(Probabilities, criterion=nn.NLLLoss(), **sizes),
         "binary": binary.set_params(train_split=None, verbose=0, threshold=0.7),
         "callable": make_net(predict_nonlinearity=lambda scores: (3 * scores).softmax(1)),
     }[kind]
@@ -186,9 +160,8 @@ def test_nets_with_other_outputs(table, kind, aggregation):
     if aggregation == "vote":
         each = [nn.functional.one_hot(p.argmax(1), 2).float() for p in each]
     expected = torch.stack(each).mean(0).numpy()
-    np.testing.assert_allclose(unlearner.predict_proba(table.X), expected, rtol=1e-4, atol=1e-6)
-    by_skorch = unlearner.net_.predict_proba(table.X)
-    np.testing.assert_allclose(by_skorch, expected, rtol=1e-4, atol=1e-6)
+    for found in (unlearner, unlearner.net_):
+        np.testing.assert_allclose(found.predict_proba(table.X), expected, rtol=1e-4, atol=1e-6)
     if kind == "binary":
         assert np.array_equal(unlearner.predict(table.X), expected[:, 1] > 0.7)
 
@@ -201,17 +174,15 @@ def test_shard_that_lost_all_rows_leaves_the_vote(table, trainings):
     assert [len(read) for *_, read in trainings] == [0]
     assert changed(before, members(unlearner)) == [False, True, False, False, False]
     assert len(unlearner.history_) == 3, "nothing was trained"
-    expected = member_probabilities(unlearner, table.X)[[0, 2, 3, 4]].mean(0)
     unlearner = pickle.loads(pickle.dumps(unlearner))
-    np.testing.assert_allclose(unlearner.predict_proba(table.X), expected, rtol=1e-5)
-    unlearner.unlearn(rows_of(unlearner, 0, 1))
-    expected = member_probabilities(unlearner, table.X)[[0, 2, 3, 4]].mean(0)
-    np.testing.assert_allclose(unlearner.predict_proba(table.X), expected, rtol=1e-5)
+    for request in (rows_of(unlearner, 0, 1), rows_of(unlearner, 2, 1)):
+        expected = member_probabilities(unlearner, table.X)[[0, 2, 3, 4]].mean(0)
+        np.testing.assert_allclose(unlearner.predict_proba(table.X), expected, rtol=1e-5)
+        unlearner.unlearn(request)
 
 
 def test_validation_rows_come_from_the_shard(table, trainings):
-    net = make_net(train_split=ValidSplit(4, stratified=True))
-    unlearner = fitted(table, net)
+    unlearner = fitted(table, make_net(train_split=ValidSplit(4, stratified=True)))
     for shard, _, _, read in trainings:
         assert set(read) == set(rows_of(unlearner, shard))
     assert unlearner.history_[-1, "valid_loss"] > 0
@@ -221,11 +192,10 @@ def test_validation_rows_come_from_the_shard(table, trainings):
     assert set(read) == set(rows_of(unlearner, 3))
 
 
-def test_history_is_the_mean_over_rows_of_all_shards(table, monkeypatch):
-    histories = []
-    merge = sisa._merge
-    monkeypatch.setattr(sisa, "_merge", lambda rows: histories.extend(rows) or merge(rows))
+def test_history_is_the_mean_over_rows_of_all_shards(table, spy):
+    merged = spy(sisa, "_merge", lambda _, histories: histories)
     unlearner = fitted(table, n_shards=3)  # 54, 53 and 53 rows
+    (histories,) = merged
     assert unlearner.history_[:, "epoch"] == [1, 2, 3]
     for epoch, row in enumerate(unlearner.history_):
         parts = [history[epoch] for history in histories]
@@ -240,59 +210,31 @@ def test_shards_may_stop_early_one_by_one(table):
     unlearner = fitted(table, make_net(callbacks=[("stop", stop)], max_epochs=50, lr=0.1))
     counts = unlearner.history_[:, "train_batch_count"]
     assert counts[0] == 5
-    assert counts == sorted(counts, reverse=True)
-    assert len(set(counts)) > 2
+    assert counts == sorted(counts, reverse=True) and len(set(counts)) > 2
 
 
-def groups_of(table):
-    return 2 * table.y + table.a
-
-
-def test_reweight_keeps_the_mix_of_the_shard(row_spy):
+@pytest.mark.parametrize("reweight", [False, True])
+def test_reweight_keeps_the_mix_of_the_shard(row_spy, reweight):
     table = make_table(400)
-    unlearner = fitted(table, make_net(max_epochs=40), n_shards=2, reweight=True)
-    in_shard = rows_of(unlearner, 1)
-    groups = groups_of(table)
+    unlearner = fitted(table, make_net(max_epochs=20), n_shards=2, reweight=reweight)
+    in_shard, groups = rows_of(unlearner, 1), 2 * table.y + table.a
     forget = in_shard[groups[in_shard] == 0][:-3]
-    shares = np.bincount(groups[in_shard]) / len(in_shard)
+    left = np.setdiff1d(in_shard, forget)
     row_spy.clear()
     unlearner.unlearn(forget)
-    drawn = np.concatenate([rows for phase, rows in row_spy.seen if phase == "retrain"])
-    assert len(drawn) == 40 * (len(in_shard) - len(forget))
-    tolerance = 4 * np.sqrt(0.25 / len(drawn))
+    drawn = row_spy.drawn("retrain")
+    assert len(drawn) == 20 * len(left)
+    assert (len(set(drawn[: len(left)])) < len(left)) == reweight
+    kept = in_shard if reweight else left
+    shares, tolerance = np.bincount(groups[kept]) / len(kept), 4 * np.sqrt(0.25 / len(drawn))
     np.testing.assert_allclose(np.bincount(groups[drawn]) / len(drawn), shares, atol=tolerance)
-    left = np.setdiff1d(in_shard, forget)
-    assert abs(np.bincount(groups[left])[0] / len(left) - shares[0]) > 2 * tolerance
 
 
 def test_reweight_with_a_group_gone_from_a_shard(table, row_spy):
     unlearner = fitted(table, reweight=True)
-    groups = groups_of(table)
-    in_shard = rows_of(unlearner, 2)
-    row_spy.clear()
-    unlearner.unlearn(in_shard[groups[in_shard] == 1])
-    seen = row_spy.rows("retrain")
-    assert set(groups[seen]) == {0, 2, 3}
-    row_spy.clear()
-    unlearner.unlearn(rows_of(unlearner, 2, 1))  # and again, with the group gone before
-    assert set(groups[row_spy.rows("retrain")]) == {0, 2, 3}
-
-
-def test_reweight_switch(table, row_spy):
-    for reweight in (False, True):
-        unlearner = fitted(table, make_net(max_epochs=1), reweight=reweight)
+    in_shard, groups = rows_of(unlearner, 2), 2 * table.y + table.a
+    is_gone = groups[in_shard] == 1
+    for request in (in_shard[is_gone], in_shard[~is_gone][:1]):  # then with the group gone before
         row_spy.clear()
-        unlearner.unlearn(rows_of(unlearner, 0, 3))
-        drawn = np.concatenate([rows for phase, rows in row_spy.seen if phase == "retrain"])
-        assert len(drawn) == 32 - 3
-        assert (len(set(drawn)) < len(drawn)) == reweight
-
-
-def test_batch_norm_statistics_belong_to_the_shard(image_net):
-    table = make_table(n_rows=96, images=True)
-    unlearner = fitted(table, image_net, n_shards=2)
-    one, other = (member.features[1].running_mean for member in unlearner.net_.module_.members)
-    assert not torch.equal(one, other)
-    before = members(unlearner)
-    unlearner.unlearn(rows_of(unlearner, 0, 2))
-    assert changed(before, members(unlearner)) == [True, False]
+        unlearner.unlearn(request)
+        assert set(groups[row_spy.rows("retrain")]) == {0, 2, 3}

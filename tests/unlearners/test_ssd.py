@@ -1,101 +1,76 @@
 import numpy as np
 import pytest
-import torch
-from conftest import make_net
-from skorch import NeuralNetBinaryClassifier
-from torch import nn
+from conftest import fitted
+from logistic import (
+    FORGET,
+    REST,
+    flat,
+    gradients,
+    in_float64,
+    logistic_net,
+    reweight_probabilities,
+)
 
 from grmu_sk import SSDUnlearner
 
-FORGET = [40, 41, 50, 60, 61]
-REST = np.setdiff1d(np.arange(160), FORGET)
+
+def factors(of_forget, of_train, alpha, lam):
+    return np.where(of_forget > alpha * of_train, np.minimum(1, lam * of_train / of_forget), 1)
 
 
-class OneLogit(nn.Module):
-    """Logistic regression in float64: five weights."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(4, 1, dtype=torch.float64)
-
-    def forward(self, X):
-        return self.linear(X)
-
-
-def logistic():
-    return NeuralNetBinaryClassifier(
-        OneLogit, optimizer=torch.optim.SGD, lr=0.5, train_split=None, verbose=0, max_epochs=20
-    )
-
-
-def flat(unlearner):
-    return np.concatenate([p.detach().numpy().ravel() for p in unlearner.net_.module_.parameters()])
-
-
-def squares(w, X, y):
-    """Squared gradient of each row's logistic loss, by hand."""
-    design = np.c_[X, np.ones(len(X))]
-    return ((1 / (1 + np.exp(-design @ w)) - y)[:, None] * design) ** 2
-
-
-def reweight_probabilities(table):
-    group = 2 * table.y + table.a
-    weight = np.bincount(group)[group[REST]] / np.bincount(group[REST])[group[REST]]
-    return weight / weight.sum()
-
-
-@pytest.mark.parametrize("reweight", [False, True])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(("alpha", "lam"), [(0.5, 0.3), (1.0, 1.0), (0.1, 5.0), (1.0, 0.0)])
+@pytest.mark.parametrize(
+    ("alpha", "lam", "reweight", "weighted"),
+    [
+        (0.5, 0.3, False, False),
+        (0.1, 5.0, True, False),
+        (1.0, 1.0, True, True),
+        (1.0, 0.0, False, True),
+    ],
+)
 def test_factors_against_the_closed_form(table, reweight, weighted, alpha, lam):
     s = np.random.default_rng(0).uniform(0.5, 2, table.n).astype(np.float32)
-    unlearner = SSDUnlearner(
-        logistic(), selection_weighting=alpha, dampening_constant=lam, reweight=reweight,
-        random_state=0,
-    )  # fmt: skip
-    unlearner.fit(
-        table.X.astype(np.float64), table.y, table.a, sample_weight=s if weighted else None
-    )
+    params = {"selection_weighting": alpha, "dampening_constant": lam, "reweight": reweight}
+    net, given = logistic_net(max_epochs=20), s if weighted else None
+    unlearner = fitted(SSDUnlearner, in_float64(table), net, sample_weight=given, **params)
     before = flat(unlearner)
     unlearner.unlearn(FORGET)
 
     s = s if weighted else np.ones(table.n)
-    sq = squares(before, table.X, table.y)
-    of_forget = np.average(sq[FORGET], axis=0, weights=s[FORGET])
+    squares = gradients(before, table) ** 2
+    of_forget = np.average(squares[FORGET], axis=0, weights=s[FORGET])
+    of_train = np.average(squares, axis=0, weights=s)
     if reweight:
-        of_train = np.average(sq[REST], axis=0, weights=s[REST] * reweight_probabilities(table))
-    else:
-        of_train = np.average(sq, axis=0, weights=s)
+        drawn = s[REST] * reweight_probabilities(table)
+        of_train = np.average(squares[REST], axis=0, weights=drawn)
+    expected = before * factors(of_forget, of_train, alpha, lam)
+    np.testing.assert_allclose(flat(unlearner), expected, rtol=1e-6)
     selected = of_forget > alpha * of_train
-    factor = np.where(selected, np.minimum(1, lam * of_train / of_forget), 1)
-    np.testing.assert_allclose(flat(unlearner), before * factor, rtol=1e-6)
     assert unlearner.history_[-1]["train_loss"] == pytest.approx(selected.mean())
 
 
 def test_weights_never_grow(table):
-    unlearner = SSDUnlearner(make_net(), selection_weighting=0.1, dampening_constant=1e3)
-    before = flat(unlearner.fit(table.X, table.y, table.a))
+    params = {"selection_weighting": 0.1, "dampening_constant": 1e3}
+    unlearner = fitted(SSDUnlearner, table, **params)
+    before = flat(unlearner)
     np.testing.assert_array_equal(flat(unlearner.unlearn(FORGET)), before)
 
 
 def test_whole_forget_set_as_one_batch(table):
     """The gradient is then averaged before it is squared."""
-    unlearner = SSDUnlearner(
-        logistic(), selection_weighting=0.01, dampening_constant=0.1, fisher_batch_size=1000
-    )
-    before = flat(unlearner.fit(table.X.astype(np.float64), table.y, table.a))
+    params = {"selection_weighting": 0.01, "dampening_constant": 0.1, "fisher_batch_size": 1000}
+    unlearner = fitted(SSDUnlearner, in_float64(table), logistic_net(max_epochs=20), **params)
+    before = flat(unlearner)
     unlearner.unlearn(FORGET)
-    design = np.c_[table.X, np.ones(table.n)]
-    g = (1 / (1 + np.exp(-design @ before)) - table.y)[:, None] * design
+    g = gradients(before, table)
     of_forget, of_train = g[FORGET].mean(axis=0) ** 2, g.mean(axis=0) ** 2
-    factor = np.where(of_forget > 0.01 * of_train, np.minimum(1, 0.1 * of_train / of_forget), 1)
-    np.testing.assert_allclose(flat(unlearner), before * factor, rtol=1e-6)
+    expected = before * factors(of_forget, of_train, 0.01, 0.1)
+    np.testing.assert_allclose(flat(unlearner), expected, rtol=1e-6)
 
 
-def test_rows_read(table, row_spy):
-    for reweight, expected in [(False, np.arange(table.n)), (True, REST)]:
-        unlearner = SSDUnlearner(make_net(), reweight=reweight).fit(table.X, table.y, table.a)
-        row_spy.clear()
-        unlearner.unlearn(FORGET)
-        np.testing.assert_array_equal(row_spy.rows("forget"), FORGET)
-        np.testing.assert_array_equal(row_spy.rows("train"), expected)
+@pytest.mark.parametrize(("reweight", "expected"), [(False, np.arange(160)), (True, REST)])
+def test_rows_read(table, row_spy, reweight, expected):
+    unlearner = fitted(SSDUnlearner, table, reweight=reweight, fisher_batch_size=20)
+    row_spy.clear()
+    unlearner.unlearn(FORGET)
+    np.testing.assert_array_equal(row_spy.rows("forget"), FORGET)
+    np.testing.assert_array_equal(row_spy.rows("train"), expected)
