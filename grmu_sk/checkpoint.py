@@ -7,15 +7,12 @@ goes on with the next epoch. :func:`grmu_sk.training.train` knows nothing of thi
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import inspect
 import io
 import json
 import os
 import time
 import warnings
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,16 +23,17 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.history import History
+from torch.utils._pytree import tree_map_only
 
 from .files import flush_folder, sweep, write_atomically
-from .fingerprints import describe
+from .fingerprints import describe, digest
 from .randomness import random_states, set_random_states
 from .training import Phase, Progress, parts_of
 
 __all__ = ["CheckpointError", "UnlearningCheckpoint", "resumable"]
 
 # The file: this line, the SHA-256 of what follows, and what torch.save makes of the state.
-FORMAT = b"grmu_sk checkpoint 2\n"
+FORMAT = b"grmu_sk checkpoint 3\n"
 # What unpickles arrays and numbers of NumPy, with all types that have no Python objects in them.
 OF_NUMPY: list[Any] = [
     np.ndarray,
@@ -180,7 +178,7 @@ class UnlearningCheckpoint:
                 stacklevel=3,
             )
 
-    def _read(self, identity: dict[str, Any]) -> list[dict[str, Any]]:
+    def _read(self, identity: dict[str, Any]) -> list[torch.Tensor]:
         """Return what is stored of this run: for each net that is trained the last state."""
         if not self.path.parent.is_dir() or self.path.is_dir():
             raise CheckpointError(
@@ -190,29 +188,43 @@ class UnlearningCheckpoint:
         if not self.exists():
             return []
         try:
-            stored = _content(self.path)
-            if found := _differences(stored["identity"], identity):
-                raise CheckpointError(
-                    f"{self.path} belongs to another run; it differs in {'; '.join(found)}. Make "
-                    "the call that was interrupted, with the model of that time, or delete the "
-                    "file to start from the beginning."
-                )
+            return self._runs(identity)
         except CheckpointError as error:
             if self.unusable == "raise":
                 raise
             warnings.warn(f"{error} Starting from the beginning.", UserWarning, stacklevel=4)
             self._discard()
             return []
-        runs: list[dict[str, Any]] = stored["runs"]
+
+    def _runs(self, identity: dict[str, Any]) -> list[torch.Tensor]:
+        raw = self.path.read_bytes()
+        head, body = raw[: len(FORMAT) + 64], raw[len(FORMAT) + 64 :]
+        if head != _head(body):
+            raise CheckpointError(
+                f"{self.path} is damaged, or is no checkpoint of this version. Delete it to start "
+                "from the beginning."
+            )
+        try:
+            content = _loaded(body)
+            found = _differences(dict(content["identity"]), identity)
+            runs = list(content["runs"])
+        except Exception as error:  # whatever a forged file makes of torch's reader
+            raise CheckpointError(
+                f"{self.path} is no checkpoint. Delete it to start anew."
+            ) from error
+        if found:
+            raise CheckpointError(
+                f"{self.path} belongs to another run; it differs in {'; '.join(found)}. Make the "
+                "call that was interrupted, with the model of that time, or delete the file to "
+                "start from the beginning."
+            )
         return runs
 
     def _write(self, content: dict[str, Any]) -> None:
         """Write the file; if the disk does not take it say so, and keep the one before."""
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        raw = buffer.getvalue()
+        body = _stored(content)
         try:
-            write_atomically(self.path, [FORMAT, hashlib.sha256(raw).digest(), raw], private=True)
+            write_atomically(self.path, [_head(body), body], private=True)
         except OSError as error:
             warnings.warn(
                 f"The checkpoint {self.path} could not be written ({error}). Training goes on; "
@@ -222,21 +234,21 @@ class UnlearningCheckpoint:
             )
 
 
-def _content(path: Path) -> dict[str, Any]:
-    raw = path.read_bytes()
-    start = len(FORMAT) + hashlib.sha256().digest_size
-    digest = hashlib.sha256(raw[start:]).digest()
-    if raw[:start] != FORMAT + digest:
-        raise CheckpointError(
-            f"{path} is damaged, or is no checkpoint of this version. Delete it to start from the "
-            "beginning."
-        )
-    try:
-        with torch.serialization.safe_globals(OF_NUMPY):
-            content = torch.load(io.BytesIO(raw[start:]), weights_only=True)
-        return {"identity": dict(content["identity"]), "runs": list(content["runs"])}
-    except Exception as error:  # whatever a forged file makes of torch's reader
-        raise CheckpointError(f"{path} is no checkpoint. Delete it to start anew.") from error
+def _head(body: bytes) -> bytes:
+    return FORMAT + digest([("", body)]).encode()
+
+
+def _stored(content: Any) -> bytes:
+    """Return what ``torch.save`` makes of it, which of a view would store the whole."""
+    buffer = io.BytesIO()
+    torch.save(tree_map_only(torch.Tensor, lambda tensor: tensor.detach().clone(), content), buffer)
+    return buffer.getvalue()
+
+
+def _loaded(raw: bytes) -> Any:
+    """Return what was stored; nothing but numbers, text, tensors, arrays and their collections."""
+    with torch.serialization.safe_globals(OF_NUMPY):
+        return torch.load(io.BytesIO(raw), weights_only=True)
 
 
 def _differences(stored: Any, now: Any, name: str = "") -> list[str]:
@@ -294,7 +306,7 @@ class _Request:
     """What has been done of a request, in this process and in earlier ones."""
 
     def __init__(
-        self, checkpoint: UnlearningCheckpoint, identity: dict[str, Any], runs: list[dict[str, Any]]
+        self, checkpoint: UnlearningCheckpoint, identity: dict[str, Any], runs: list[torch.Tensor]
     ) -> None:
         self.checkpoint = checkpoint
         self.identity = identity
@@ -307,15 +319,17 @@ class _Request:
         self, net: NeuralNet, phases: Sequence[Phase], best_scores: dict[str, Any], epoch: int
     ) -> int:
         """Put back what is stored before the first epoch (0), and store the state after others."""
+        state = _state(net, phases, best_scores, epoch)
         if epoch == 0:
             self.number += 1
             self.given = _given(net)
-            _check_can_be_kept(net, phases)
+            _check_can_be_kept(net, state)
             if self.number == len(self.runs):
                 return 0
             try:
-                return _put_back(copy.deepcopy(self.runs[self.number]), net, phases, best_scores)
-            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                stored = _loaded(self.runs[self.number].numpy().tobytes())
+                return _put_back(stored, net, phases, best_scores)
+            except Exception as error:  # whatever a forged state makes of what it is put into
                 raise CheckpointError(f"{self.checkpoint.path} does not fit: {error}") from error
         now = _given(net)
         if changed := [name for name, given in self.given.items() if now[name] != given]:
@@ -324,7 +338,8 @@ class _Request:
                 "checkpoint does not keep. Let it change attributes of its own (name_), or have "
                 "the methods state_dict() and load_state_dict()."
             )
-        self.runs[self.number :] = [_state(net, phases, best_scores, epoch)]
+        raw = bytearray(_stored(state))
+        self.runs[self.number :] = [torch.frombuffer(raw, dtype=torch.uint8)]
         if time.monotonic() - self._written_at >= self.checkpoint.every_seconds:
             self.checkpoint._write({"identity": self.identity, "runs": self.runs})
             self._written_at = time.monotonic()
@@ -337,26 +352,24 @@ class _Request:
 def _state(
     net: NeuralNet, phases: Sequence[Phase], best_scores: dict[str, Any], epoch: int
 ) -> dict[str, Any]:
-    state: dict[str, Any] = _plain(
-        {
-            "epoch": epoch,
-            "modules": {
-                name: {
-                    "state": part.state_dict(),
-                    "buffers": dict(part.named_buffers()),  # also those not in the state_dict
-                    "trains": {name: w.requires_grad for name, w in part.named_parameters()},
-                }
-                for name, part in parts_of(net).items()
-            },
-            "optimizers": {name: getattr(net, name + "_").state_dict() for name in net._optimizers},
-            "history": net.history.to_list(),
-            "best_scores": best_scores,
-            "random": random_states(net.device),
-            "loaders": [generator.get_state() for generator in _loader_generators(net)],
-            **_beside(net, phases),
-        }
-    )
-    return state
+    return {
+        "epoch": epoch,
+        "modules": {
+            name: {
+                "state": part.state_dict(),
+                "buffers": dict(part.named_buffers()),  # also those not in the state_dict
+                "trains": {name: w.requires_grad for name, w in part.named_parameters()},
+            }
+            for name, part in parts_of(net).items()
+        },
+        "optimizers": {name: getattr(net, name + "_").state_dict() for name in net._optimizers},
+        "history": net.history.to_list(),
+        "best_scores": best_scores,
+        "random": random_states(net.device),
+        "loaders": [generator.get_state() for generator in _loader_generators(net)],
+        "callbacks": {name: _state_of(callback) for name, callback in net.callbacks_},
+        "phases": [part.state_dict() for part in _learned(phases)],
+    }
 
 
 def _put_back(
@@ -374,23 +387,15 @@ def _put_back(
     for name, optimizer in state["optimizers"].items():
         getattr(net, name + "_").load_state_dict(optimizer)
     for name, callback in net.callbacks_:
-        _load_callback(callback, state["callbacks"][name])
+        _set_state(callback, state["callbacks"][name])
     net.history = History(state["history"])
     best_scores.update(state["best_scores"])
     for part, learned in zip(_learned(phases), state["phases"], strict=True):
         part.load_state_dict(learned)
-    for generator, stored in zip(_loader_generators(net), state["loaders"], strict=True):
-        generator.set_state(stored)
+    for generator, drawn in zip(_loader_generators(net), state["loaders"], strict=True):
+        generator.set_state(drawn)
     set_random_states(state["random"])
     return int(state["epoch"])
-
-
-def _beside(net: NeuralNet, phases: Sequence[Phase]) -> dict[str, Any]:
-    """Return the states of callbacks, and of what phases learn beside the net."""
-    return {
-        "callbacks": {name: _callback_state(callback) for name, callback in net.callbacks_},
-        "phases": [part.state_dict() for part in _learned(phases)],
-    }
 
 
 def _learned(phases: Sequence[Phase]) -> list[Any]:
@@ -403,7 +408,7 @@ def _loader_generators(net: NeuralNet) -> list[torch.Generator]:
     return [options["generator"] for options in given if options.get("generator") is not None]
 
 
-def _check_can_be_kept(net: NeuralNet, phases: Sequence[Phase]) -> None:
+def _check_can_be_kept(net: NeuralNet, state: dict[str, Any]) -> None:
     """Raise CheckpointError, before anything is trained, if there is a state that is not plain."""
     scalers = (*vars(net).values(), getattr(getattr(net, "accelerator", None), "scaler", None))
     if any(isinstance(scaler, torch.amp.GradScaler) for scaler in scalers):
@@ -411,79 +416,63 @@ def _check_can_be_kept(net: NeuralNet, phases: Sequence[Phase]) -> None:
             "The net is trained in float16 with a gradient scaler, whose state cannot be kept. "
             "Call unlearn without a checkpoint."
         )
-    _plain(_beside(net, phases))
+    callbacks = {f"callback {name!r}": held for name, held in state["callbacks"].items()}
+    for what, part in {**callbacks, **state}.items():
+        try:
+            _loaded(_stored(part))
+        except Exception as error:  # what cannot be pickled raises anything
+            raise CheckpointError(
+                f"The state of the {what} cannot be kept in a checkpoint: {error}. Let it hold "
+                "numbers, text and tensors, give a callback the methods state_dict() and "
+                "load_state_dict(), or call unlearn without a checkpoint."
+            ) from error
 
 
-def _plain(value: Any, where: str = "The state of the training") -> Any:
-    """Return a copy of a state, in which there are numbers, text, tensors and arrays alone."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, np.ndarray | np.generic) and type(value.dtype) in OF_NUMPY:
-        return value.copy()
-    if isinstance(value, torch.Tensor) and value.layout == torch.strided:
-        return value.detach().clone()  # torch.save writes all that a view is a part of
-    if type(value) in (dict, OrderedDict, Counter):
-        kind = type(value)
-        return kind({key: _plain(held, f"{where} {key!r}") for key, held in value.items()})
-    if type(value) in (list, tuple, set, torch.Size):
-        kind = tuple if isinstance(value, torch.Size) else type(value)
-        return kind(_plain(held, where) for held in value)
-    raise CheckpointError(
-        f"{where} holds a {type(value).__name__}, which a checkpoint cannot keep. Let the module, "
-        "the optimizer, callbacks and the history hold numbers, text and tensors, give a callback "
-        "the methods state_dict() and load_state_dict(), or call unlearn without a checkpoint."
-    )
+def _has_state(value: Any) -> bool:
+    if isinstance(value, type):
+        return False
+    return isinstance(value, Callback) or hasattr(value, "load_state_dict")
 
 
-def _is_reporter(callback: Callback) -> bool:
-    """Tell whether it only tells others what happens; resumed, it goes on telling."""
-    return any(base.__module__ == "skorch.callbacks.logging" for base in type(callback).__mro__)
-
-
-def _is_stateful(value: Any) -> bool:
-    return hasattr(value, "load_state_dict") and not isinstance(value, type)
-
-
-def _callback_state(callback: Callback) -> dict[str, Any]:
-    """Return the state of a callback: its own ``state_dict``, or its attributes.
+def _state_of(value: Any) -> dict[str, Any]:
+    """Return the state of a callback or of a part of it: its ``state_dict``, or its attributes.
 
     Functions are there again in the next process, and so is what the constructor was given: a file
-    must not say where, for example, a callback writes.
+    must not say where, for example, a callback writes. Who only tells others what happens goes on
+    telling.
     """
-    if _is_reporter(callback):
+    if hasattr(value, "load_state_dict"):
+        return {name: held for name, held in value.state_dict().items() if not callable(held)}
+    if any(base.__module__ == "skorch.callbacks.logging" for base in type(value).__mro__):
         return {}
-    if _is_stateful(callback):
-        return {"own": callback.state_dict()}
-    state: dict[str, Any] = {}
-    for name, value in vars(callback).items():
-        if _is_stateful(value):  # a schedule, whose own functions are there again as well
-            held = value.state_dict().items()
-            state[name] = {key: part for key, part in held if not callable(part)}
-        elif isinstance(value, Callback):
-            state[name] = _callback_state(value)
-        elif not (name in _arguments(callback) or callable(value)):
-            state[name] = None if name in FORGOTTEN_WITH_THE_EPOCH else value
-    return state
+    return {
+        name: _state_of(held) if _has_state(held) else held
+        for name, held in vars(value).items()
+        if _has_state(held) or not (name in _arguments(value) or callable(held))
+        if name not in FORGOTTEN_WITH_THE_EPOCH
+    }
 
 
-def _load_callback(callback: Callback, state: dict[str, Any]) -> None:
-    if _is_stateful(callback) and state:
-        callback.load_state_dict(state["own"])
+def _set_state(value: Any, state: dict[str, Any]) -> None:
+    if hasattr(value, "load_state_dict"):
+        value.load_state_dict(state)
         return
     for name, stored in state.items():
-        now = vars(callback).get(name)
-        if _is_stateful(now):
-            now.load_state_dict(stored)
-        elif isinstance(now, Callback):
-            _load_callback(now, stored)
-        elif name not in _arguments(callback):
-            vars(callback)[name] = stored
+        held = vars(value).get(name)
+        if _has_state(held):
+            _set_state(held, stored)
+        elif name not in _arguments(value):
+            vars(value)[name] = stored
 
 
-def _arguments(callback: Callback) -> Sequence[str]:
-    return list(inspect.signature(type(callback)).parameters)
+def _arguments(value: Any) -> Sequence[str]:
+    return list(inspect.signature(type(value)).parameters)
 
 
 def _given(net: NeuralNet) -> dict[str, str]:
     """Describe what the constructors of callbacks were given."""
-    return {name: repr(describe(one)) for name, one in net.callbacks_ if not _is_stateful(one)}
+    return {
+        name: repr(describe(callback))
+        for name, callback in net.callbacks_
+        if not hasattr(callback, "load_state_dict")
+    }

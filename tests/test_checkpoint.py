@@ -4,13 +4,10 @@ Here a run is cut short by an exception, which is quick, so that every method an
 state can be tried. Processes that are really killed: ``audit/chaos_ledger.py``.
 """
 
-import hashlib
-import io
 import os
 import pickle
 import random
 import stat
-from functools import partial
 
 import numpy as np
 import pytest
@@ -24,7 +21,6 @@ from skorch.callbacks import (
     GradientNormClipping,
     LRScheduler,
     ProgressBar,
-    TrainEndCheckpoint,
     Unfreezer,
 )
 from skorch.dataset import ValidSplit
@@ -32,7 +28,6 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from grmu_sk import (
-    BoundaryExpandUnlearner,
     CheckpointError,
     FineTuneUnlearner,
     GroupDROUnlearner,
@@ -233,7 +228,6 @@ NETS = {
     "one cycle": lambda: full_net(
         callbacks=[LRScheduler(OneCycleLR, max_lr=0.1, total_steps=99, step_every="batch")]
     ),
-    "L-BFGS": lambda: full_net(optimizer=torch.optim.LBFGS, lr=0.01, callbacks=[]),
     "scores of training batches": lambda: full_net(
         callbacks=[EpochScoring("accuracy", on_train=True, name="train_acc")]
     ),
@@ -247,7 +241,6 @@ NETS = {
     "loader with a generator": lambda: full_net(
         iterator_train__generator=torch.Generator().manual_seed(3), iterator_train__pin_memory=False
     ),
-    "loader with workers": lambda: full_net(iterator_train__num_workers=1, batch_size=60),
 }
 
 
@@ -257,17 +250,8 @@ def test_every_kind_of_state(kind, table, checkpoint, killer):
     assert_resumes(unlearner.fit(table.X, table.y, table.a), checkpoint, killer)
 
 
-def test_files_that_callbacks_write(table, checkpoint, killer, tmp_path):
-    net = full_net(callbacks=[TrainEndCheckpoint(dirname=str(tmp_path / "theirs"))])
-    unlearner = make(FineTuneUnlearner, net).fit(table.X, table.y, table.a)
-    assert_resumes(unlearner, checkpoint, killer)
-
-
-@pytest.mark.parametrize(
-    "params", [{"original_mode": "train"}, {"estimators": "separate"}], ids=str
-)
-def test_variants_of_miu(params, table, checkpoint, killer):
-    unlearner = make(MIUUnlearner, **params).fit(table.X, table.y, table.a)
+def test_an_original_model_that_changes(table, checkpoint, killer):
+    unlearner = make(MIUUnlearner, original_mode="train").fit(table.X, table.y, table.a)
     assert_resumes(unlearner, checkpoint, killer)
 
 
@@ -303,9 +287,7 @@ def test_random_transforms_and_weights_of_rows(table, checkpoint, killer):
         (FineTuneUnlearner, "random"),
         (FineTuneUnlearner, "callbacks"),
         (FineTuneUnlearner, "history"),
-        (MIUUnlearner, "phases"),
         (GroupDROUnlearner, "phases"),
-        (BoundaryExpandUnlearner, "phases"),
     ],
 )
 def test_control_without_a_part_of_the_state(method, part, table, checkpoint, killer, monkeypatch):
@@ -361,8 +343,8 @@ def test_damaged_and_forged_files_are_refused_and_leave_the_model_alone(
         checkpoint.path.write_bytes(broken)
         with pytest.raises(CheckpointError, match=r"is damaged.*Delete it"):
             interrupted.unlearn(SECOND, checkpoint=checkpoint)
-    identity = torch.load(checkpoint_body(raw), weights_only=False)["identity"]
-    for runs in ([RunsCode(str(tmp_path / "made"))], [{"epoch": 1}], ["text"], 3):
+    identity = resume._loaded(raw[len(resume.FORMAT) + 64 :])["identity"]
+    for runs in ([RunsCode(str(tmp_path / "made"))], [as_run({"epoch": 1})], ["text"], 3):
         checkpoint._write({"identity": identity, "runs": runs})
         with pytest.raises(CheckpointError, match=r"is no checkpoint|does not fit"):
             interrupted.unlearn(SECOND, checkpoint=checkpoint)
@@ -373,8 +355,8 @@ def test_damaged_and_forged_files_are_refused_and_leave_the_model_alone(
     assert left(checkpoint) == []
 
 
-def checkpoint_body(raw):
-    return io.BytesIO(raw[len(resume.FORMAT) + hashlib.sha256().digest_size :])
+def as_run(state):
+    return torch.frombuffer(bytearray(resume._stored(state)), dtype=torch.uint8)
 
 
 def other_rows(unlearner):
@@ -484,7 +466,9 @@ def test_the_checkpoint_holds_weights(table, checkpoint, killer):
     """Control of the scan: the same file does hold weights, those of the moment."""
     blob = pickle.dumps(make(FineTuneUnlearner).fit(table.X, table.y, table.a))
     assert cut_short(blob, checkpoint, killer, 4) is None
-    held = resume._content(checkpoint.path)["runs"][0]["modules"]["module"]["state"]
+    content = resume._loaded(checkpoint.path.read_bytes()[len(resume.FORMAT) + 64 :])
+    run = resume._loaded(content["runs"][0].numpy().tobytes())
+    held = run["modules"]["module"]["state"]
     assert scan_residue(checkpoint.path, None, original={k: v.numpy() for k, v in held.items()})
 
 
@@ -519,7 +503,10 @@ def test_nothing_to_forget_touches_no_file(interrupted, checkpoint):
 def test_a_path_alone_and_seconds(table, tmp_path, monkeypatch):
     monkeypatch.setattr(resume.time, "monotonic", iter(range(0, 10**6, 25)).__next__)
     stored = []
-    write = lambda self, content: stored.append(content["runs"][-1]["epoch"])  # noqa: E731
+
+    def write(self, content):
+        stored.append(resume._loaded(content["runs"][-1].numpy().tobytes())["epoch"])
+
     monkeypatch.setattr(UnlearningCheckpoint, "_write", write)
     unlearner = make(FineTuneUnlearner, max_epochs=9).fit(table.X, table.y, table.a)
     unlearner.unlearn(SECOND, checkpoint=str(tmp_path / "state"))
@@ -579,7 +566,7 @@ def test_a_ledgers_checkpoint_is_there_until_the_model_is_written(at, service, c
     assert left(checkpoint) == []
 
 
-@pytest.mark.parametrize("way", ["unlearn", "in memory", "file", "file, hashed ids"])
+@pytest.mark.parametrize("way", ["unlearn", "file, hashed ids"])
 def test_what_was_done_stays_done_if_its_checkpoint_cannot_be_deleted(
     way, table, tmp_path, checkpoint, monkeypatch
 ):
@@ -587,15 +574,14 @@ def test_what_was_done_stays_done_if_its_checkpoint_cannot_be_deleted(
         raise PermissionError("the folder is read-only")
 
     given = {"X": table.X, "y": table.y, "groups": table.a}
-    model, key = tmp_path / "model", b"sixteen bytes or more" if "hashed" in way else None
+    model = tmp_path / "model"
     unlearner = make(FineTuneUnlearner).fit(**given)
     save(unlearner, model)
-    ledger = DeletionLedger(tmp_path / "ledger", key=key)
+    ledger = DeletionLedger(tmp_path / "ledger", key=b"sixteen bytes or more")
     monkeypatch.setattr(UnlearningCheckpoint, "delete", refuse)
     with pytest.warns(UserWarning, match="could not be deleted .the folder is read-only"):
-        if "file" not in way:
-            forget = partial(ledger.process, unlearner) if way == "in memory" else unlearner.unlearn
-            forget(SECOND, checkpoint=checkpoint)
+        if way == "unlearn":
+            unlearner.unlearn(SECOND, checkpoint=checkpoint)
         else:
             ledger.add(SECOND)
             ledger.run_file(model, full_net(), data=given, checkpoint=checkpoint)
@@ -637,7 +623,7 @@ def test_state_that_cannot_be_kept_is_told_before_training(table, checkpoint, ro
     unlearner = make(FineTuneUnlearner, net).fit(table.X, table.y, table.a)
     before = pickle.dumps(unlearner)
     row_spy.clear()
-    with pytest.raises(CheckpointError, match=r"'mine' 'connection_' holds a tuple_iterator"):
+    with pytest.raises(CheckpointError, match="callback 'mine' cannot be kept"):
         unlearner.unlearn(SECOND, checkpoint=checkpoint)
     assert pickle.dumps(unlearner) == before and left(checkpoint) == []
     assert len(row_spy.rows("retain")) == 0
@@ -645,7 +631,7 @@ def test_state_that_cannot_be_kept_is_told_before_training(table, checkpoint, ro
 
 def test_a_file_does_not_say_what_a_callback_was_given():
     callback = EarlyStopping(patience=9)
-    resume._load_callback(callback, {"patience": 1, "misses_": 4})
+    resume._set_state(callback, {"patience": 1, "misses_": 4})
     assert (callback.patience, callback.misses_) == (9, 4)
 
 
@@ -684,7 +670,8 @@ def test_bad_parameters(params, tmp_path):
 
 def test_a_view_is_not_stored_with_what_it_is_a_part_of():
     whole = torch.arange(1e6)
-    stored = resume._plain({"part": whole[:3], "number": np.float32(0.1), "kept": (1, {2})})
+    state = {"part": whole[:3], "number": np.float32(0.1), "kept": (1, {2})}
+    stored = resume._loaded(resume._stored(state))
     assert stored["part"].untyped_storage().nbytes() == 12
     assert repr(stored["number"]) == repr(np.float32(0.1)) and stored["kept"] == (1, {2})
 
