@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import BaseCrossValidator
-from torch.utils.data import Dataset, Subset
 
 from .groups import GroupEncoder
 from .metrics import (
@@ -28,7 +26,7 @@ from .metrics import (
 from .outputs import decision_threshold
 from .pipelines import unlearner_of
 from .randomness import RandomState, resolve_seed
-from .rows import Rows
+from .rows import Rows, take_rows
 from .utils.arguments import about, as_random_state
 from .utils.validation import check_forget_mask, check_targets
 
@@ -440,28 +438,17 @@ def _split(cv: Any, task: _Task) -> Iterable[tuple[Rows, Rows]]:
     return cv
 
 
-def _take(values: Any, rows: Rows) -> Any:
-    """Return some rows, in the container they came in."""
-    if isinstance(values, Dataset):
-        return Subset(values, rows.tolist())
-    if hasattr(values, "iloc"):
-        return values.iloc[rows]
-    if isinstance(values, torch.Tensor):
-        return values[torch.from_numpy(rows).to(values.device)]
-    return values[rows] if hasattr(values, "__array__") else [values[i] for i in rows]
-
-
 def _evaluate(name: str, estimator: Any, task: _Task, train: Rows, test: Rows) -> dict[str, float]:
     """Train and score one model; all scores are NaN if a loss was not finite."""
     model = clone(estimator)
     unlearner = unlearner_of(model, fitted=False)
     if task.seed is not None and unlearner.random_state is None:
         unlearner.set_params(random_state=task.seed)
-    X, mask = _take(task.X, train), task.forget[train]
+    X, mask = take_rows(task.X, train), task.forget[train]
     try:
         with config_context(enable_metadata_routing=True):
-            groups = _take(task.groups, train)
-            model.fit(X, _take(task.y, train), groups=groups, forget=mask)
+            groups = take_rows(task.groups, train)
+            model.fit(X, take_rows(task.y, train), groups=groups, forget=mask)
     except FloatingPointError as error:
         if name == GOLD:
             raise
@@ -470,7 +457,7 @@ def _evaluate(name: str, estimator: Any, task: _Task, train: Rows, test: Rows) -
     y, attribute, proba = task.labels[train], task.attribute[train], model.predict_proba(X)
     forget_groups = set(zip(y[mask].tolist(), attribute[mask].tolist(), strict=True))
     on_test = SplitPredictions(
-        task.labels[test], model.predict_proba(_take(task.X, test)), task.attribute[test]
+        task.labels[test], model.predict_proba(take_rows(task.X, test)), task.attribute[test]
     )
     return evaluate_predictions(
         classes=model.classes_,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.utils import check_indexing
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, Subset, default_collate
 
 Rows = NDArray[np.int64]
 
@@ -26,6 +26,17 @@ BYTES_AT_ONCE = 2**18
 # Torch's own tensors begin at multiples of so many bytes. Elsewhere the last bit of a matrix
 # product may differ, and a result would depend on where in memory a batch happens to lie.
 ALIGNMENT = 64
+
+
+def take_rows(values: Any, positions: Rows) -> Any:
+    """Return some rows, in the container they came in."""
+    if isinstance(values, Dataset):
+        return Subset(values, positions.tolist())
+    if hasattr(values, "iloc"):
+        return values.iloc[positions]
+    if isinstance(values, torch.Tensor):
+        return values[torch.from_numpy(positions).to(values.device)]
+    return values[positions] if hasattr(values, "__array__") else [values[i] for i in positions]
 
 
 def is_memory_mapped(X: Any) -> bool:

@@ -3,7 +3,7 @@
 from .attacks import lira_scores, rmia_scores
 from .evidence import build_evidence, evidence_schema, read_evidence, write_report
 from .gate import AcceptanceGate, GateCheck, GateError, GateResult
-from .leakage import AttackResult, Interval, LeakageAudit, LeakageFinding, audit_unlearning
+from .leakage import AttackResult, LeakageAudit, LeakageFinding, audit_unlearning
 from .ledger import DeletionLedger, DeletionRequest
 from .ledger_file import (
     LedgerBusyError,
@@ -17,7 +17,7 @@ from .model_hash import model_hash
 from .preflight import PreflightReport, preflight
 from .reference_models import ReferenceModels
 from .residue import Finding, ResidueScan, scan_residue
-from .scores import ModelScores, measure
+from .scores import Interval, ModelScores, measure
 
 __all__ = [
     "AcceptanceGate",

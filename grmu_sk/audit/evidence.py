@@ -25,8 +25,8 @@ from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
 from .leakage import AttackResult
 from .model_hash import model_hash
 from .preflight import group_mix
-from .residue import Finding, ResidueScan
-from .scores import ModelScores, scores_of
+from .residue import ResidueScan
+from .scores import ModelScores, measure
 
 __all__ = ["build_evidence", "evidence_schema", "read_evidence", "write_report"]
 
@@ -146,17 +146,18 @@ def build_evidence(
     if any(given) and not all(given):
         raise ValueError("Test rows need all of X, y and groups; some are missing.")
     model, inside, attacks = unlearner, unlearner_of(unlearner), list(attacks)
-    drawn = {"n_bootstrap": n_bootstrap, "confidence": confidence, "random_state": random_state}
-    rows = {"remaining": remaining, "forgotten": forgotten, "fitted": inside}
+    drawn: Any = {
+        "n_bootstrap": n_bootstrap,
+        "confidence": confidence,
+        "random_state": random_state,
+    }
+    rows: Any = {"remaining": remaining, "forgotten": forgotten, "fitted": inside}
+    rows["forget_groups"] = inside.forget_groups_ or None
     found: dict[str, ModelScores | None] = {}
     for name, scored in (("after", model), ("before", before), ("gold", gold)):
-        if X is None or y is None:
-            found[name] = scored if isinstance(scored, ModelScores) else None
-        else:
-            asked = inside.forget_groups_ or None
-            found[name] = scores_of(
-                name, scored, X, y, groups, forget_groups=asked, **rows, **drawn
-            )
+        found[name] = scored if isinstance(scored, ModelScores) else None
+        if scored is not None and found[name] is None and X is not None and y is not None:
+            found[name] = measure(scored, X, y, groups, **rows, **drawn)
     if not isinstance(gate, GateResult):
         gate = (gate or AcceptanceGate()).decide(**found, attacks=attacks, residue=residue)
     moment = (created or datetime.now(UTC)).astimezone(UTC)
@@ -234,13 +235,13 @@ def _history(unlearner: Any) -> list[dict[str, Any]]:
     runs: list[dict[str, Any]] = []
     for row in unlearner.history_.to_list():
         phase, epoch = str(row.get("phase", "fit")), int(row.get("epoch", 0))
-        open_runs = [run for run in runs if run["phase"] == phase and run["last_epoch"] < epoch]
-        if not open_runs:
-            open_runs = [{"phase": phase, "first_epoch": epoch, "last_loss": None}]
-            runs += open_runs
-        open_runs[-1]["last_epoch"] = epoch
+        began = [run for run in runs if run["phase"] == phase and run["last_epoch"] < epoch]
+        if not began:
+            began = [{"phase": phase, "first_epoch": epoch, "last_loss": None}]
+            runs += began
+        began[-1]["last_epoch"] = epoch
         if _is_known(row.get("train_loss")):
-            open_runs[-1]["last_loss"] = float(row["train_loss"])
+            began[-1]["last_loss"] = float(row["train_loss"])
     return runs
 
 
@@ -398,18 +399,10 @@ def findings_of(evidence: Mapping[str, Any]) -> dict[str, Any]:
             for name, found in evidence["scores"].items()
         }
         attacks = [AttackResult.from_dict(attack) for attack in evidence["attacks"]]
-        residue = evidence["residue"]
-        if residue is not None:
-            findings = [
-                Finding(**{**item, "rows": tuple(item["rows"]), "tensors": tuple(item["tensors"])})
-                for item in residue["findings"]
-            ]
-            counts = {name: residue[name] for name in ("not_searched", "n_places", "n_bytes")}
-            residue = ResidueScan(findings, **counts)
-        return {name: scores[name] for name in ("after", "before", "gold")} | {
-            "attacks": attacks,
-            "residue": residue,
-        }
+        scan = evidence["residue"]
+        residue = None if scan is None else ResidueScan.from_dict(scan)
+        models = {name: scores[name] for name in ("after", "before", "gold")}
+        return models | {"attacks": attacks, "residue": residue}
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"The evidence is incomplete or damaged: {error!r}.") from error
 

@@ -17,7 +17,7 @@ from ..training import check_fresh_weights
 from ..unlearners import RetrainUnlearner
 from .leakage import AttackResult
 from .residue import ResidueScan
-from .scores import ModelScores, Score, scores_of
+from .scores import Interval, ModelScores, measure
 
 __all__ = ["ORDER", "STATUS_OF", "AcceptanceGate", "GateCheck", "GateError", "GateResult"]
 
@@ -286,7 +286,7 @@ class AcceptanceGate:
             return "inconclusive", "the unlearned model was not measured"
         if reference is None:
             return "inconclusive", f"the reference ({self.compare_to}) was not measured"
-        undefined = Score(math.nan, math.nan, math.nan)
+        undefined = Interval(math.nan)
         score, base = after.metrics.get(metric, undefined), reference.metrics.get(metric, undefined)
         value, end = score.value, ""
         if self.rule == "interval":
@@ -356,7 +356,9 @@ class AcceptanceGate:
         }
         references = {"before": before} if self.compare_to == "before" else {"gold": gold}
         scores = {
-            name: scores_of(name, model, X, y, groups, **measuring)
+            name: model
+            if model is None or isinstance(model, ModelScores)
+            else measure(model, X, y, groups, **measuring)
             for name, model in {"unlearner": unlearner, **references}.items()
         }
         found = attacks(unlearner) if callable(attacks) else attacks

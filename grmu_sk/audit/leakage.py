@@ -18,11 +18,11 @@ from ..base import BaseUnlearner
 from ..metrics.inputs import check_option
 from ..pipelines import inputs_of_unlearner, unlearner_of
 from ..randomness import RandomState, derive_seed, resolve_seed
-from ..utils.arguments import about
 from .attacks import Comparison, lira_scores, log_odds_of, rmia_scores
-from .reference_models import Candidates, ReferenceModels, RowSet, candidate_rows, check_rows
+from .reference_models import AuditRows, Candidates, ReferenceModels
+from .scores import Interval
 
-__all__ = ["AttackResult", "Interval", "LeakageAudit", "LeakageFinding", "audit_unlearning"]
+__all__ = ["AttackResult", "LeakageAudit", "LeakageFinding", "audit_unlearning"]
 
 #: With fewer rows than this on either side a bootstrap says too little about its own error.
 FEWEST_ROWS = 10
@@ -185,12 +185,21 @@ def audit_unlearning(
             f"false_positive_rates must lie between 0 and 1, got {list(false_positive_rates)}."
         )
     unlearner, original, given = _inside(unlearner, original, forgotten, remaining, nonmembers)
-    rows = check_rows(given[0], _remaining_of(unlearner, given[1]), given[2])
-    _check_models(unlearner, original, rows)
+    if given[1] is None:
+        if not isinstance(unlearner, BaseUnlearner):
+            raise ValueError(
+                f"remaining is needed: {type(unlearner).__name__} is no unlearner that holds the "
+                "rows it was trained on. Pass remaining=(X, y, groups)."
+            )
+        given[1] = unlearner.training_rows()
+    rows = AuditRows(*given)
+    _check_models(unlearner, original, int((rows.kind == 0).sum()))
     seed = resolve_seed(random_state)
-    models = _fitted_references(references, unlearner, rows, seed)
+    if not isinstance(references, ReferenceModels):
+        references = ReferenceModels(unlearner, references, random_state=derive_seed(seed, 0))
+    models = references._of_rows(rows)
     candidates = models._candidates
-    questions = candidate_rows(rows, candidates)
+    questions = rows.take(candidates.rows)
     before, after = (
         log_odds_of(model, questions.X, questions.y) for model in (original, unlearner)
     )
@@ -234,71 +243,40 @@ def _inside(unlearner: Any, original: Any, *given: Any) -> tuple[Any, Any, list[
     return *models, rows
 
 
-def _remaining_of(unlearner: Any, remaining: Any) -> Any:
-    if remaining is not None:
-        return remaining
-    if not isinstance(unlearner, BaseUnlearner):
-        raise ValueError(
-            f"remaining is needed: {type(unlearner).__name__} is no unlearner that holds the rows "
-            "it was trained on. Pass remaining=(X, y, groups)."
-        )
-    return unlearner.training_rows()
-
-
-def _check_models(unlearner: Any, original: Any, rows: dict[str, RowSet]) -> None:
+def _check_models(unlearner: Any, original: Any, n_forgotten: int) -> None:
     if original is unlearner:
         raise ValueError(
             "original is the unlearned model itself. Keep a copy of the model before unlearn, with "
             "copy.deepcopy or save, for the time of the audit."
         )
     for name, model in (("unlearner", unlearner), ("original", original)):
-        if isinstance(model, type):
-            raise TypeError(f"{name} must be a fitted model, got the class {model.__name__}.")
         if not hasattr(model, "predict_proba"):
             raise ValueError(f"{name} has no predict_proba, which the attacks read: {model!r}.")
     if not isinstance(unlearner, BaseUnlearner):
         return
     check_is_fitted(unlearner)
-    n_forgotten = len(unlearner.forget_idx_)
-    if len(rows["forgotten"]) > n_forgotten:
+    if n_forgotten > len(unlearner.forget_idx_):
         raise ValueError(
-            f"forgotten holds {len(rows['forgotten'])} rows, but the unlearner has forgotten "
-            f"{n_forgotten}."
+            f"forgotten holds {n_forgotten} rows, but the unlearner has forgotten "
+            f"{len(unlearner.forget_idx_)}."
         )
-    same_rows = isinstance(original, BaseUnlearner) and np.isin(
-        unlearner.forget_idx_, original.forget_idx_
-    )
-    if np.all(same_rows):
+    gone = getattr(original, "forget_idx_", ())
+    if np.isin(unlearner.forget_idx_, gone).all():
         raise ValueError(
             "The original model has forgotten the same rows, so that it cannot show whether the "
             "attacks have power. Pass the model as it was before the request."
         )
 
 
-def _fitted_references(
-    references: ReferenceModels | int, unlearner: Any, rows: dict[str, RowSet], seed: int
-) -> ReferenceModels:
-    if not isinstance(references, ReferenceModels):
-        random_state = derive_seed(seed, 0)
-        references = ReferenceModels(unlearner, int(references), random_state=random_state)
-    if references.is_fitted:
-        references.check_same_rows(rows)
-        return references
-    return references.fit(*((part.X, part.y, part.groups) for part in rows.values()))
-
-
 # attacks -----------------------------------------------------------------------------------------
-
-
-def _rmia(log_odds: Scores, models: ReferenceModels) -> Scores:
-    population = models._candidates.of_kind("nonmembers")
-    return rmia_scores(log_odds, models.log_odds_, models.is_in_, population)
 
 
 _ATTACKS: dict[str, Callable[[Scores, ReferenceModels], Scores]] = {
     "loss": lambda log_odds, models: log_odds,
     "LiRA": lambda log_odds, models: lira_scores(log_odds, models.log_odds_, models.is_in_),
-    "RMIA": _rmia,
+    "RMIA": lambda log_odds, models: rmia_scores(
+        log_odds, models.log_odds_, models.is_in_, models._candidates.of_kind("nonmembers")
+    ),
 }
 
 
@@ -312,21 +290,17 @@ def _comparisons(
     nonmembers, group = candidates.of_kind("nonmembers"), candidates.group
     for place, which in enumerate(("forgotten", "remaining")):
         members = candidates.of_kind(which)
-        numbers = np.unique(group[members])
         if len(members):
             drawn = derive_seed(seed, 1, place)
             all_of_them = Comparison(members, nonmembers, group, n_bootstrap, drawn)
             yield which, "all", all_of_them, confidence
+        numbers = np.unique(group[members])
         for number in numbers if len(numbers) > 1 else ():
             drawn = derive_seed(seed, 2, place, int(number))
             of_group = members[group[members] == number]
             compared = Comparison(of_group, nonmembers, group, n_bootstrap, drawn)
-            yield (
-                which,
-                str(candidates.pairs[number]),
-                compared,
-                1 - (1 - confidence) / len(numbers),
-            )
+            level = 1 - (1 - confidence) / len(numbers)
+            yield which, str(candidates.pairs[number]), compared, level
 
 
 def _findings(
@@ -355,20 +329,12 @@ def _findings(
         is_gone = which == "forgotten"
         judged = judge_forgotten if is_gone else judge_remaining
         verdict, reason = judged(auc if is_gone else change, power, tolerance)
+        sizes = len(comparison.members), comparison.effective_nonmembers
+        tpr, power_tpr = (
+            {rate: _tpr(comparison, scores, rate) for rate in rates} for scores in (after, before)
+        )
         yield LeakageFinding(
-            attack,
-            which,
-            group,
-            len(comparison.members),
-            comparison.effective_nonmembers,
-            auc,
-            power,
-            change,
-            level,
-            verdict,
-            reason,
-            tpr={rate: _tpr(comparison, after, rate) for rate in rates},
-            power_tpr={rate: _tpr(comparison, before, rate) for rate in rates},
+            attack, which, group, *sizes, auc, power, change, level, verdict, reason, tpr, power_tpr
         )
 
 
@@ -477,47 +443,17 @@ class AttackResult:
 
         Raises
         ------
-        TypeError
-            If a field is not of its kind.
         ValueError
             If a field is missing, unknown or not a number where one is needed.
         """
-        names = list(cls.__dataclass_fields__)
-        if not all(isinstance(name, str) for name in fields) or sorted(fields) != sorted(names):
-            raise ValueError(f"An attack result has the fields {names}, got {list(fields)}.")
-        values = dict(fields)
-        for name in ("value", "low", "high", "power"):
-            value = values[name]
-            if isinstance(value, bool) or not isinstance(value, int | float | None):
-                raise ValueError(f"{name} of an attack result must be a number, got {value!r}.")
-            values[name] = math.nan if value is None else float(value)
-        with about("fields"):
-            return cls(**values)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and its confidence interval; NaN where it is not known.
-
-    Attributes
-    ----------
-    value, low, high : float
-        The value, and the ends of the interval.
-    """
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there is an interval."""
-        return not (math.isnan(self.low) or math.isnan(self.high))
-
-    def __str__(self) -> str:
-        if not self.is_known:
-            return f"{self.value:.3f} [-, -]"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        try:
+            numbers = {
+                name: math.nan if fields[name] is None else float(fields[name])
+                for name in ("value", "low", "high", "power")
+            }
+            return cls(**{**fields, **numbers})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"This is no result that to_dict returned: {error!r}.") from error
 
 
 @dataclass(frozen=True)
@@ -577,10 +513,9 @@ class LeakageFinding:
             By name; an interval becomes three columns.
         """
         row: dict[str, Any] = {}
-        for name, value in asdict(self).items():
-            if isinstance(getattr(self, name), Interval):
-                row[name] = value["value"]
-                row |= {f"{name}_{end}": value[end] for end in ("low", "high")}
+        for name, value in vars(self).items():
+            if isinstance(value, Interval):
+                row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
             elif isinstance(value, dict):
                 row |= {f"{name}_at_{100 * fpr:g}%": share for fpr, share in value.items()}
             else:
@@ -739,40 +674,6 @@ class LeakageAudit:
             verdict=finding.verdict,
         )
 
-    def worst_group(
-        self, attack: str, rows: Literal["forgotten", "remaining"] = "forgotten"
-    ) -> LeakageFinding | None:
-        """Return what an attack found on the group that it tells apart best.
-
-        Parameters
-        ----------
-        attack : str
-            Such as ``"RMIA"``.
-        rows : {"forgotten", "remaining"}, default="forgotten"
-            Which rows. Of remaining ones the worst are those whose AUC has risen most.
-
-        Returns
-        -------
-        LeakageFinding or None
-            Of the group, or of all rows if they are of one group; None if the attack was not run.
-            Its interval allows for its having been picked.
-
-        Raises
-        ------
-        TypeError
-            If an argument is of another kind.
-        ValueError
-            If ``rows`` is something else.
-        """
-        found = [item for item in self.findings if (item.attack, item.rows) == (attack, rows)]
-        of_groups = [item for item in found if item.group != "all"] or found
-        known = [item for item in of_groups if item.auc.is_known] or of_groups
-
-        def badness(item: LeakageFinding) -> float:
-            return item.change.value if rows == "remaining" else abs(item.auc.value - 0.5)
-
-        return max(known, key=badness, default=None)
-
     def to_frame(self) -> pd.DataFrame:
         """Return all findings as a table.
 
@@ -800,28 +701,16 @@ class LeakageAudit:
         )
         header = ("attack", "rows", "group", "n", "power (original)", "unlearned", "verdict")
         lines = [
-            (f.attack, f.rows, f.group, f.n_rows, f.power, f.auc, f"{f.verdict}: {f.reason}")
+            (
+                f.attack,
+                f.rows,
+                f.group,
+                f.n_rows,
+                str(f.power),
+                str(f.auc),
+                f"{f.verdict}: {f.reason}",
+            )
             for f in self.findings
         ]
-        table = tabulate(
-            [tuple(map(str, line)) for line in lines], header, "plain", disable_numparse=True
-        )
+        table = tabulate(lines, header, "plain", disable_numparse=True)
         return "\n".join([title, table, *(f"Note: {note}" for note in self.notes)])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON values, to be kept beside an evidence report.
-
-        Returns
-        -------
-        dict
-            With the settings, ``notes``, and ``findings`` as rows of :meth:`to_frame`; what is
-            not known is None.
-        """
-        frame = self.to_frame().astype(object)
-        rows = frame.where(frame.notna(), None).to_dict("records")
-        settings = ("n_models", "reweight", "tolerance", "confidence", "n_bootstrap", "notes")
-        return (
-            {"verdict": self.verdict}
-            | {name: getattr(self, name) for name in settings}
-            | {"findings": rows}
-        )

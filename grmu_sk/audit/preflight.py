@@ -85,15 +85,13 @@ class PreflightReport:
         return vars(self) | {k: json.loads(v.to_json(**as_json)) for k, v in tables.items()}
 
     def __str__(self) -> str:
-        share = self.n_requested / self.n_present if self.n_present else 0.0
-        shares: Any = dict.fromkeys(("share_before", "share_after"), "{:.1%}".format)
-        hidden = ["trained", "share_of_request"]
-        table = self.groups.drop(columns=hidden).to_string(
-            index=False, formatters={**shares, "skew": "{:.2f}".format}
-        )
-        lines = [f"Request: {self.n_requested} of {self.n_present} rows ({share:.1%})", "", table]
+        share = self.n_requested / max(1, self.n_present)
+        shown: Any = dict.fromkeys(("share_before", "share_after"), "{:.1%}".format)
+        shown |= {"skew": "{:.2f}".format, "seconds": _range, "ratio": "{:.0%}".format}
+        groups = self.groups.drop(columns=["trained", "share_of_request"])
+        lines = [f"Request: {self.n_requested} of {self.n_present} rows ({share:.1%})"]
+        lines += ["", groups.to_string(index=False, formatters=shown)]
         if len(self.costs):
-            shown: Any = {"seconds": _range, "ratio": "{:.0%}".format}
             lines += ["", "Predicted cost, and its ratio to that of retraining"]
             lines += [self.costs.to_string(index=False, formatters=shown)]
         lines += ["", f"Recommended: {self.recommendation or 'none'}"]
@@ -208,16 +206,14 @@ def preflight(
             "The training rows are not stored: pass y (and groups) as they were given to fit."
         )
     _add_risks(table, min_rows, min_share)
-    obstacle = _obstacle(table, forget)
     can_reweight = model._has_groups and bool((table["remaining"] > 0).all())
-    timed = {} if obstacle else {name: registered[name] for name in chosen}
+    name, reasons, timed = "", [_obstacle(table, forget)], {}
+    if not reasons[0]:
+        timed = {name: registered[name] for name in chosen}
     costs = _costs(model, data, forget, timed, budget, can_reweight)
-    name, reasons = "", [obstacle]
-    if not obstacle:
+    if not reasons[0]:
         name, reason = _recommend(model, own, costs, short_enough, can_reweight)
-        unknown_groups = "fit was given no groups: what the request does to them cannot be said."
-        reasons = _reasons_of_groups(table) if model._has_groups else [unknown_groups]
-        reasons.append(reason)
+        reasons = [*_reasons_of_groups(model, table), reason]
     return PreflightReport(len(forget), len(model.remaining_idx_), table, costs, name, reasons)
 
 
@@ -264,18 +260,15 @@ def group_mix(
         rows, numbers = unlearner._data.rows, unlearner._data.g.numpy()
     else:
         return None
-    pairs = unlearner._encoder.pairs_
     trained, still_there = np.asarray(unlearner._group_counts), unlearner.remaining_idx_
 
     def count(which: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.bincount(numbers[np.isin(rows, which)], minlength=len(pairs))
+        return np.bincount(numbers[np.isin(rows, which)], minlength=len(trained))
 
     present, remaining = count(still_there), count(np.setdiff1d(still_there, forget))
     # rows that are forgotten already have been dropped, and are known by what is missing
     is_done = len(forget) > 0 and np.isin(forget, unlearner.forget_idx_).all()
-    mix = pd.DataFrame(
-        {"label": [y for y, _ in pairs], "attribute": [a for _, a in pairs]}, dtype=object
-    )
+    mix = pd.DataFrame(unlearner._encoder.pairs_, columns=["label", "attribute"], dtype=object)
     if not unlearner._has_groups:
         mix["attribute"] = ""
     mix["trained"], mix["present"] = trained, present
@@ -285,11 +278,8 @@ def group_mix(
 
 
 def _add_risks(table: pd.DataFrame, min_rows: int, min_share: float) -> None:
-    for name, column in (
-        ("before", "present"),
-        ("after", "remaining"),
-        ("of_request", "requested"),
-    ):
+    columns = {"before": "present", "after": "remaining", "of_request": "requested"}
+    for name, column in columns.items():
         table[f"share_{name}"] = table[column] / max(1, table[column].sum())
     table["skew"] = (table["share_of_request"] / table["share_before"]).fillna(0.0)
     table["risk"] = ""
@@ -314,7 +304,9 @@ def _obstacle(table: pd.DataFrame, forget: NDArray[np.int64]) -> str:
     return ""
 
 
-def _reasons_of_groups(table: pd.DataFrame) -> list[str]:
+def _reasons_of_groups(unlearner: BaseUnlearner, table: pd.DataFrame) -> list[str]:
+    if not unlearner._has_groups:
+        return ["fit was given no groups: what the request does to them cannot be said."]
     reasons = []
     for row in table.itertuples():
         pair = f"({row.label}, {row.attribute})"
@@ -382,9 +374,10 @@ def _costs(
     budget: float,
     can_reweight: bool,
 ) -> pd.DataFrame:
-    rows, start = [], perf_counter()
-    for name, method in methods.items():
-        seconds, note = np.nan, ""
+    costs, start = pd.DataFrame({"method": list(methods), "seconds": np.nan}), perf_counter()
+    notes = []
+    for at, method in enumerate(methods.values()):
+        note = ""
         if data is None:
             note = "not timed: the training rows are not stored"
         elif perf_counter() - start > budget:
@@ -394,14 +387,14 @@ def _costs(
         else:
             try:
                 params = _params(unlearner, method, can_reweight)
-                seconds = _predicted_seconds(unlearner, data, method, params, forget)
+                costs.loc[at, "seconds"] = _predicted_seconds(
+                    unlearner, data, method, params, forget
+                )
             except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
                 note = f"not possible here: {error}"
-        rows.append({"method": name, "seconds": seconds, "note": note})
-    costs = pd.DataFrame(rows, columns=["method", "seconds", "note"])
+        notes.append(note)
     retraining = costs.loc[costs["method"] == "retrain", "seconds"].sum(min_count=1)
-    costs.insert(2, "ratio", costs["seconds"] / retraining)
-    return costs
+    return costs.assign(ratio=costs["seconds"] / retraining, note=notes)
 
 
 def _params(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import json
 import os
-import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Self
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet
-from torch.utils.data import ConcatDataset, Dataset, Subset
+from torch.utils.data import ConcatDataset, Dataset
 from tqdm import tqdm
 
 from ..base import BaseUnlearner
@@ -27,6 +26,7 @@ from ..default_net import default_net
 from ..fingerprints import describe, digest, tensor_bytes, weights
 from ..groups import GroupEncoder, Pair, attribute_column
 from ..randomness import RandomState, derive_seed, isolated_rng, resolve_seed
+from ..rows import split_item, take_rows
 from ..training import copy_net
 from ..unlearners import RetrainUnlearner
 from ..utils.arguments import to_array
@@ -35,7 +35,6 @@ from .attacks import log_odds_of
 __all__ = ["ReferenceModels"]
 
 KINDS = ("forgotten", "remaining", "nonmembers")
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class ReferenceModels:
@@ -189,16 +188,17 @@ class ReferenceModels:
         UserWarning
             If non-members equal training rows, or forgotten rows equal remaining ones.
         """
-        rows = check_rows(forgotten, remaining, nonmembers)
+        return self._train_all(AuditRows(forgotten, remaining, nonmembers))
+
+    def _train_all(self, rows: AuditRows) -> Self:
         _warn_of_duplicates(rows)
         seed = resolve_seed(self.random_state)
-        candidates = self._choose(rows, derive_seed(seed, 0))
+        rng = np.random.default_rng(derive_seed(seed, 0))
+        candidates = choose_candidates(rows, self.remaining_per_group, rng)
         is_in = assign_halves(candidates.group, self.n_models, derive_seed(seed, 1))
-        questions = candidate_rows(rows, candidates)
-        attacked = candidates.position[candidates.of_kind("remaining")]
-        always = rows["remaining"].take(np.setdiff1d(np.arange(len(rows["remaining"])), attacked))
-        pool = questions if len(always) == 0 else join([always, questions])
-        digests = {kind: part.digest() for kind, part in rows.items()}
+        questions = rows.take(candidates.rows)
+        always = np.setdiff1d(np.flatnonzero(rows.kind == 1), candidates.rows)
+        pool = rows.take(np.concatenate([always, candidates.rows]))
         trained: list[int] = []
 
         def train(number: int) -> NDArray[np.float64]:
@@ -207,7 +207,7 @@ class ReferenceModels:
             model = self._train(pool, training, derive_seed(seed, 2, number))
             return log_odds_of(model, questions.X, questions.y)
 
-        key = "" if self.cache is None else self._key(pool, digests, seed)
+        key = "" if self.cache is None else self._key(pool, rows.digests, seed)
         # compressed, since the checksum of that shows a damaged file
         memory = joblib.Memory(self.cache, verbose=0, compress=1)
         answer = memory.cache(_answer, ignore=["train"], verbose=0)
@@ -215,43 +215,22 @@ class ReferenceModels:
         answers = [answer(key, number, is_in[number], train) for number in numbers]
         self.log_odds_, self.is_in_ = np.stack(answers), is_in
         self.n_trained_ = len(trained)
-        self._candidates, self._digests = candidates, digests
+        self._candidates, self._digests = candidates, rows.digests
         return self
 
-    def check_same_rows(self, rows: dict[str, RowSet]) -> None:
-        """Raise ValueError if the models were fitted with other rows.
-
-        Parameters
-        ----------
-        rows : dict of str to RowSet
-            The rows of an audit, by kind.
-
-        Raises
-        ------
-        ValueError
-            Which rows differ.
-        """
-        other = [kind for kind, part in rows.items() if part.digest() != self._digests[kind]]
-        if other:
+    def _of_rows(self, rows: AuditRows) -> Self:
+        """Train the models if that was not done; refuse to answer for other rows."""
+        if not self.is_fitted:
+            return self._train_all(rows)
+        if other := [kind for kind in KINDS if rows.digests[kind] != self._digests[kind]]:
             raise ValueError(
                 f"The reference models were fitted with other {' and '.join(other)} rows, or with "
                 "the same in another order. Give the audit the very rows, or fit anew. (Inputs "
                 "that change from one reading to the next, by augmentation, cannot be audited.)"
             )
+        return self
 
-    def _choose(self, rows: dict[str, RowSet], seed: int) -> Candidates:
-        everything = join([rows[kind] for kind in KINDS])
-        encoder = GroupEncoder()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # said when the unlearner was fitted
-            encoder.fit(everything.y, everything.groups)
-        numbers = encoder.transform(everything.y, everything.groups)
-        ends = np.cumsum([len(rows[kind]) for kind in KINDS])
-        by_kind = dict(zip(KINDS, np.split(numbers, ends[:-1]), strict=True))
-        rng = np.random.default_rng(seed)
-        return choose_candidates(by_kind, encoder.pairs_, self.remaining_per_group, rng)
-
-    def _train(self, pool: RowSet, training: NDArray[np.bool_], seed: int) -> RetrainUnlearner:
+    def _train(self, pool: AuditRows, training: NDArray[np.bool_], seed: int) -> RetrainUnlearner:
         """Train a net on some rows of the pool, from scratch."""
         model = RetrainUnlearner(
             self.net, reweight=self.reweight, random_state=seed, store_data=False
@@ -260,23 +239,14 @@ class ReferenceModels:
             warnings.simplefilter("ignore", UserWarning)  # about groups, said before
             return model.fit(pool.X, pool.y, pool.groups, forget=~training)
 
-    def _key(self, pool: RowSet, digests: dict[str, str], seed: int) -> str:
-        """Return a digest of all that the models' answers depend on."""
-        versions = version("torch"), version("grmu_sk")
-        settings = (
-            seed,
-            self.reweight,
-            self.remaining_per_group,
-            *versions,
-            sorted(digests.items()),
-        )
-        return f"{settings!r} {self._net_digest(pool, seed)}"
-
-    def _net_digest(self, pool: RowSet, seed: int) -> str:
-        n_classes = len(GroupEncoder().fit(pool.y).classes_)
+    def _key(self, pool: AuditRows, digests: dict[str, str], seed: int) -> str:
+        """Return all that the models' answers depend on."""
+        settings = seed, self.reweight, self.remaining_per_group, version("torch")
+        n_classes = len(np.unique(pool.y))
         net = default_net(pool.X, n_classes) if self.net is None else copy_net(self.net)
         with isolated_rng(derive_seed(seed, 2, 0), net.device):
-            return _digest_of_net(net.initialize())
+            known = _net_digest(net.initialize())
+        return repr((*settings, version("grmu_sk"), sorted(digests.items()), known))
 
 
 def _answer(
@@ -288,11 +258,8 @@ def _answer(
 
 def _untrained(estimator: Any) -> NeuralNet | None:
     """Return a copy without weights of an unlearner's net; None for the default net."""
-    if isinstance(estimator, BaseUnlearner):
+    while isinstance(estimator, BaseUnlearner | FrozenEstimator):
         estimator = estimator.estimator
-    if isinstance(estimator, FrozenEstimator):
-        inner = estimator.estimator
-        estimator = inner.net_ if isinstance(inner, BaseUnlearner) else inner
     if estimator is None:
         return None
     if not isinstance(estimator, NeuralNet):
@@ -304,96 +271,58 @@ def _untrained(estimator: Any) -> NeuralNet | None:
     return copy_net(estimator)
 
 
-def _warn_of_duplicates(rows: dict[str, RowSet]) -> None:
-    """Warn of rows that are not what they are given as, since an equal row is something else."""
-    keys = {kind: part.keys() for kind, part in rows.items()}
-    forgotten, remaining, nonmembers = (keys[kind] or [] for kind in KINDS)
-    known = set(remaining)
-    again = sum(key in known for key in forgotten)
-    if again:
-        warnings.warn(
-            f"{again} of {len(forgotten)} forgotten rows equal a remaining row, label included: "
-            "the model may rightly know them, and an attack cannot tell that from a leak.",
-            UserWarning,
-            stacklevel=3,
-        )
-    known |= set(forgotten)
-    seen = sum(key in known for key in nonmembers)
-    if seen:
-        warnings.warn(
-            f"{seen} of {len(nonmembers)} nonmembers equal a training row, label included: models "
-            "know them, so that attacks look weaker than they are. Leave them out.",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def check_rows(forgotten: Any, remaining: Any, nonmembers: Any) -> dict[str, RowSet]:
-    """Check the rows of an audit.
-
-    Parameters
-    ----------
-    forgotten, remaining, nonmembers : tuple of (X, y, groups)
-        The rows.
-
-    Returns
-    -------
-    dict of str to RowSet
-        By kind.
-
-    Raises
-    ------
-    ValueError
-        If they are malformed or do not fit together.
-    """
-    given = (forgotten, remaining, nonmembers)
-    return {kind: RowSet.from_user(part, kind) for kind, part in zip(KINDS, given, strict=True)}
-
-
-def candidate_rows(rows: dict[str, RowSet], candidates: Candidates) -> RowSet:
-    """Return the candidates themselves, in their order.
-
-    Parameters
-    ----------
-    rows : dict of str to RowSet
-        The rows, by kind.
-    candidates : Candidates
-        Which of them.
-
-    Returns
-    -------
-    RowSet
-        The rows.
-    """
-    starts = np.cumsum([0, *(len(rows[kind]) for kind in KINDS)])[:-1]
-    everything = join([rows[kind] for kind in KINDS])
-    return everything.take(starts[candidates.kind] + candidates.position)
-
-
-def _digest_of_net(net: NeuralNet) -> str:
+def _net_digest(net: NeuralNet) -> str:
     """Return SHA-256 of an initialised net's parameters, code and weights."""
-    parts = {"class": _text(type(net))}
-    for name, value in sorted(net.get_params(deep=False).items()):
+
+    def shown(value: Any) -> dict[str, Any]:
+        if " at 0x" in repr(value):
+            raise ValueError(f"all that is known of it is {value!r}")
+        return {"shown": repr(value)}
+
+    parts = {}
+    for name, value in {"": type(net), **net.get_params(deep=False)}.items():
         try:
-            parts[f"parameter {name}"] = _text(value)
+            parts[name] = json.dumps(describe(value, shown)).encode()
         except ValueError as error:
             raise ValueError(
                 f"The net's parameter {name} cannot be told from another one in the next process "
                 f"({error}), so that a cache might hold answers of other nets. Leave cache out, or "
                 "give that object a __repr__ that says what it does."
             ) from error
-    return digest([*parts.items(), *weights(net)])
+    return digest([*sorted(parts.items()), *weights(net)])
 
 
-def _shown(value: Any) -> dict[str, Any]:
-    text = repr(value)
-    if _ADDRESS.search(text):
-        raise ValueError(f"all that is known of it is {text}")
-    return {"shown": text}
-
-
-def _text(value: Any) -> bytes:
-    return json.dumps(describe(value, _shown)).encode()
+def _warn_of_duplicates(rows: AuditRows) -> None:
+    """Warn of rows that are not what they are given as, since an equal row is something else."""
+    if isinstance(rows.X, Dataset):  # which is not read for that
+        return
+    X = rows.X
+    if isinstance(X, pd.DataFrame):
+        X = pd.util.hash_pandas_object(X, index=False).to_numpy()
+    table = np.ascontiguousarray(to_array(X, "X").reshape(len(rows.y), -1))
+    keys = [(row.tobytes(), label) for row, label in zip(table, rows.y.tolist(), strict=True)]
+    known: set[Any] = set()
+    for kind, name, consequence in (
+        (1, "", ""),
+        (
+            0,
+            "forgotten rows equal a remaining row",
+            "the model may rightly know them, and an attack cannot tell that from a leak",
+        ),
+        (
+            2,
+            "nonmembers equal a training row",
+            "models know them, so that attacks look weaker than they are. Leave them out",
+        ),
+    ):
+        own = [keys[row] for row in np.flatnonzero(rows.kind == kind)]
+        if name and (n_equal := sum(key in known for key in own)):
+            warnings.warn(
+                f"{n_equal} of {len(own)} {name}, label included: {consequence}.",
+                UserWarning,
+                stacklevel=4,
+            )
+        known.update(own)
 
 
 # who trains on whom ------------------------------------------------------------------------------
@@ -405,10 +334,10 @@ class Candidates:
 
     Attributes
     ----------
+    rows : ndarray of shape (n_candidates,)
+        Where they lie among the rows of the audit.
     kind : ndarray of shape (n_candidates,)
         Index into ``KINDS``.
-    position : ndarray of shape (n_candidates,)
-        Row number within the rows of that kind.
     group : ndarray of shape (n_candidates,)
         Group number.
     pairs : list of tuple
@@ -417,8 +346,8 @@ class Candidates:
         Groups with remaining rows and no non-member.
     """
 
-    kind: NDArray[np.int8]
-    position: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    kind: NDArray[np.int64]
     group: NDArray[np.int64]
     pairs: list[Pair]
     left_out: list[Pair]
@@ -429,10 +358,7 @@ class Candidates:
 
 
 def choose_candidates(
-    groups: dict[str, NDArray[np.int64]],
-    pairs: list[Pair],
-    remaining_per_group: int,
-    rng: np.random.Generator,
+    rows: AuditRows, remaining_per_group: int, rng: np.random.Generator
 ) -> Candidates:
     """Choose the attacked rows, and as many never-seen rows of the same groups.
 
@@ -443,10 +369,8 @@ def choose_candidates(
 
     Parameters
     ----------
-    groups : dict of str to ndarray
-        Group number of each row, by kind.
-    pairs : list of tuple
-        The pair (y, a) of each group number.
+    rows : AuditRows
+        The rows.
     remaining_per_group : int
         How many remaining rows of a group are attacked at most; no more than it has non-members.
     rng : Generator
@@ -462,32 +386,29 @@ def choose_candidates(
     ValueError
         If a group has forgotten rows and no non-member.
     """
-    chosen: list[tuple[int, Any, int]] = []
-    left_out = []
-    for number in range(len(pairs)):
-        rows = {kind: np.flatnonzero(groups[kind] == number) for kind in KINDS}
-        n_forgotten, n_unseen = len(rows["forgotten"]), len(rows["nonmembers"])
+    encoder = GroupEncoder()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # said when the unlearner was fitted
+        encoder.fit(rows.y, rows.groups)
+    group, pairs = encoder.transform(rows.y, rows.groups), encoder.pairs_
+    chosen, left_out = [], []
+    for number, pair in enumerate(pairs):
+        of_kind = [np.flatnonzero((group == number) & (rows.kind == kind)) for kind in range(3)]
+        n_forgotten, n_remaining, n_unseen = map(len, of_kind)
         if n_forgotten and not n_unseen:
             raise ValueError(
-                f"nonmembers holds no row of the group {pairs[number]!r}, of which {n_forgotten} "
+                f"nonmembers holds no row of the group {pair!r}, of which {n_forgotten} "
                 "rows are forgotten: there is nothing to compare them with. Add held-out rows of "
                 "that group, which no model was trained on."
             )
-        if len(rows["remaining"]) and not n_unseen:
-            left_out.append(pairs[number])
-        n_remaining = min(len(rows["remaining"]), remaining_per_group, n_unseen)
+        if n_remaining and not n_unseen:
+            left_out.append(pair)
+        n_remaining = min(n_remaining, remaining_per_group, n_unseen)
         n_matched = min(n_forgotten + n_remaining, n_unseen)
-        for kind, size in zip(KINDS, (n_forgotten, n_remaining, n_matched), strict=True):
-            picked = np.sort(rng.permutation(rows[kind])[:size])
-            chosen.append((KINDS.index(kind), picked, number))
-    sizes = [len(picked) for _, picked, _ in chosen]
-    return Candidates(
-        kind=np.repeat(np.array([kind for kind, _, _ in chosen], dtype=np.int8), sizes),
-        position=np.concatenate([picked for _, picked, _ in chosen]),
-        group=np.repeat([number for _, _, number in chosen], sizes),
-        pairs=pairs,
-        left_out=left_out,
-    )
+        for found, size in zip(of_kind, (n_forgotten, n_remaining, n_matched), strict=True):
+            chosen.append(np.sort(rng.permutation(found)[:size]))
+    where = np.concatenate(chosen)
+    return Candidates(where, rows.kind[where], group[where], pairs, left_out)
 
 
 def assign_halves(group: NDArray[np.int64], n_models: int, seed: int) -> NDArray[np.bool_]:
@@ -524,9 +445,13 @@ def assign_halves(group: NDArray[np.int64], n_models: int, seed: int) -> NDArray
 # rows as they are given --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class RowSet:
-    """Inputs, labels and protected attribute of some rows.
+class AuditRows:
+    """Forgotten, remaining and held-out rows, one after the other.
+
+    Parameters
+    ----------
+    forgotten, remaining, nonmembers : tuple of (X, y, groups), or a Bunch with these fields
+        The rows of each kind.
 
     Attributes
     ----------
@@ -536,152 +461,93 @@ class RowSet:
         Labels.
     groups : ndarray of shape (n_samples,) or None
         Protected attribute; tuples if there were several columns.
+    kind : ndarray of shape (n_samples,)
+        Index into ``KINDS``.
+    digests : dict of str to str
+        Of all values of each kind: other rows, or another order, have another one.
+
+    Raises
+    ------
+    ValueError
+        If rows are malformed or do not fit together.
     """
 
-    X: Any
-    y: NDArray[Any]
-    groups: NDArray[Any] | None
-
-    @classmethod
-    def from_user(cls, given: Any, name: str) -> Self:
-        """Check rows given as (X, y, groups), or as a Bunch with these fields.
-
-        Parameters
-        ----------
-        given : tuple or Bunch
-            The rows.
-        name : str
-            What to call the argument in error messages.
-
-        Returns
-        -------
-        RowSet
-            The rows; X is not copied.
-
-        Raises
-        ------
-        ValueError
-            If it is something else, empty, or the lengths differ.
-        """
-        if hasattr(given, "X") and hasattr(given, "y"):
-            parts = (given.X, given.y, getattr(given, "groups", None))
-        elif isinstance(given, tuple | list) and len(given) == 3:
-            parts = tuple(given)
-        else:
+    def __init__(self, forgotten: Any, remaining: Any, nonmembers: Any) -> None:
+        given = zip(KINDS, (forgotten, remaining, nonmembers), strict=True)
+        parts = {kind: _checked(part, kind) for kind, part in given}
+        inputs, labels, groups = zip(*parts.values(), strict=True)
+        if len({part is None for part in groups}) > 1:
             raise ValueError(
-                f"{name} must be a tuple (X, y, groups), or what training_rows() returns; got "
-                f"{type(given).__name__}. Without a protected attribute, groups is None."
+                "Some of the rows come with groups and some without: give a protected attribute "
+                "for all of them or for none."
             )
-        X, labels, groups = parts
-        if not isinstance(X, Dataset | torch.Tensor | pd.DataFrame):
-            X = to_array(X, f"X of {name}")
-            if X.ndim < 1:
-                raise ValueError(f"X of {name} must have a row for every label, got {X!r}.")
-        y = attribute_column(labels, name=f"y of {name}")
-        attribute = None if groups is None else attribute_column(groups, name=f"groups of {name}")
-        lengths = {"X": len(X), "y": len(y)}
-        if attribute is not None:
-            lengths["groups"] = len(attribute)
-        if len(set(lengths.values())) > 1:
-            raise ValueError(f"The parts of {name} differ in length: {lengths}.")
-        if len(X) == 0:
-            raise ValueError(f"{name} holds no row.")
-        return cls(X, y, attribute)
+        self.kind = np.repeat(np.arange(3), [len(y) for y in labels])
+        self.y = pd.concat(map(pd.Series, labels)).to_numpy()
+        self.groups = None if groups[0] is None else pd.concat(map(pd.Series, groups)).to_numpy()
+        self.X = _joined(inputs)
+        self.digests = {
+            kind: str(joblib.hash([_plain(X), y.tolist(), None if a is None else a.tolist()]))
+            for kind, (X, y, a) in parts.items()
+        }
 
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def take(self, positions: NDArray[np.int64]) -> Self:
+    def take(self, positions: NDArray[np.int64]) -> AuditRows:
         """Return some of the rows."""
-        X = self.X
-        if isinstance(X, Dataset):
-            X = Subset(X, positions.tolist())
-        elif isinstance(X, torch.Tensor):
-            X = X[torch.from_numpy(positions).to(X.device)]
-        else:
-            X = X.iloc[positions] if isinstance(X, pd.DataFrame) else X[positions]
-        groups = None if self.groups is None else self.groups[positions]
-        return type(self)(X, self.y[positions], groups)
+        taken = copy.copy(self)
+        taken.kind, taken.y = self.kind[positions], self.y[positions]
+        taken.groups = None if self.groups is None else self.groups[positions]
+        taken.X = take_rows(self.X, positions)
+        return taken
 
-    def keys(self) -> list[bytes] | None:
-        """Return a digest of each row, label included; None for a Dataset, which is not read."""
-        if isinstance(self.X, Dataset):
-            return None
-        if isinstance(self.X, pd.DataFrame):
-            inputs = pd.util.hash_pandas_object(self.X, index=False).to_numpy()
-        else:
-            X = self.X.detach().cpu() if isinstance(self.X, torch.Tensor) else self.X
-            inputs = np.ascontiguousarray(np.asarray(X).reshape(len(self), -1))
-        return [
-            hashlib.sha256(row.tobytes() + repr(label).encode()).digest()
-            for row, label in zip(inputs, self.y.tolist(), strict=True)
-        ]
 
-    def digest(self) -> str:
-        """Return a digest of all values: other rows, or another order, have another one."""
-        groups = None if self.groups is None else self.groups.tolist()
-        return str(joblib.hash([_plain(self.X), self.y.tolist(), groups], hash_name="sha1"))
+def _checked(given: Any, name: str) -> tuple[Any, NDArray[Any], NDArray[Any] | None]:
+    """Return inputs, labels and attribute of rows; the inputs are not copied."""
+    if hasattr(given, "X") and hasattr(given, "y"):
+        given = (given.X, given.y, getattr(given, "groups", None))
+    if not isinstance(given, tuple | list) or len(given) != 3:
+        raise ValueError(
+            f"{name} must be a tuple (X, y, groups), or what training_rows() returns; got "
+            f"{type(given).__name__}. Without a protected attribute, groups is None."
+        )
+    X, labels, groups = given
+    if not isinstance(X, Dataset | torch.Tensor | pd.DataFrame):
+        X = to_array(X, f"X of {name}")
+    y = attribute_column(labels, name=f"y of {name}")
+    attribute = None if groups is None else attribute_column(groups, name=f"groups of {name}")
+    lengths = {len(X), len(y), len(y if attribute is None else attribute)}
+    if len(lengths) > 1:
+        raise ValueError(f"The parts of {name} differ in length: {sorted(lengths)}.")
+    if len(X) == 0:
+        raise ValueError(f"{name} holds no row.")
+    return X, y, attribute
+
+
+def _joined(inputs: tuple[Any, ...]) -> Any:
+    kinds = {
+        next((k for k in (Dataset, pd.DataFrame, torch.Tensor) if isinstance(X, k)), np.ndarray)
+        for X in inputs
+    }
+    if len(kinds) > 1:
+        raise ValueError(
+            f"The inputs are of several kinds, {sorted(kind.__name__ for kind in kinds)}. Give all "
+            "of them as one kind."
+        )
+    (kind,) = kinds
+    if kind is pd.DataFrame:
+        if len({tuple(X.columns) for X in inputs}) > 1:
+            raise ValueError("The tables of inputs differ in their columns.")
+        return pd.concat(inputs, ignore_index=True)
+    if kind is not Dataset and len(shapes := {tuple(X.shape[1:]) for X in inputs}) > 1:
+        raise ValueError(f"The inputs' rows differ in shape: {sorted(shapes)}.")
+    joins: dict[Any, Any] = {Dataset: ConcatDataset, torch.Tensor: torch.cat}
+    return joins.get(kind, np.concatenate)(inputs)
 
 
 def _plain(X: Any) -> Any:
     """Return inputs as arrays, in which joblib tells values, types and shapes apart."""
     if isinstance(X, Dataset):
-        items = (X[position] for position in range(len(X)))  # type: ignore[arg-type]
-        return [_plain(item[0] if isinstance(item, tuple) else item) for item in items]
-    if isinstance(X, pd.DataFrame | dict):
+        return [_plain(split_item(X[place])[0]) for place in range(len(X))]  # type: ignore[arg-type]
+    if isinstance(X, pd.DataFrame | Mapping):
         return [(name, _plain(values)) for name, values in X.items()]
-    if isinstance(X, torch.Tensor):
-        return tensor_bytes(X)
-    return np.asarray(X)
-
-
-def join(parts: Sequence[RowSet]) -> RowSet:
-    """Return the rows of several sets, one after the other.
-
-    Parameters
-    ----------
-    parts : sequence of RowSet
-        The sets.
-
-    Returns
-    -------
-    RowSet
-        All rows.
-
-    Raises
-    ------
-    ValueError
-        If inputs are of different kinds or shapes, or only some have groups.
-    """
-    if len({part.groups is None for part in parts}) > 1:
-        raise ValueError(
-            "Some of the rows come with groups and some without: give a protected attribute for "
-            "all of them or for none."
-        )
-    y = pd.concat([pd.Series(part.y) for part in parts]).to_numpy()
-    groups = None
-    if parts[0].groups is not None:
-        groups = pd.concat([pd.Series(part.groups) for part in parts]).to_numpy()
-    return RowSet(_joined_inputs([part.X for part in parts]), y, groups)
-
-
-def _joined_inputs(inputs: list[Any]) -> Any:
-    for kind in (Dataset, pd.DataFrame, torch.Tensor):
-        are = [isinstance(X, kind) for X in inputs]
-        if any(are) and not all(are):
-            raise ValueError(
-                f"Some inputs are a {kind.__name__} and some are not: "
-                f"{[type(X).__name__ for X in inputs]}. Give all of them as one kind."
-            )
-    if isinstance(inputs[0], Dataset):
-        return ConcatDataset(inputs)
-    if isinstance(inputs[0], pd.DataFrame):
-        if len({tuple(X.columns) for X in inputs}) > 1:
-            raise ValueError("The tables of inputs differ in their columns.")
-        return pd.concat(inputs, ignore_index=True)
-    shapes = {tuple(X.shape[1:]) for X in inputs}
-    if len(shapes) > 1:
-        raise ValueError(f"The inputs' rows differ in shape: {sorted(shapes)}.")
-    if isinstance(inputs[0], torch.Tensor):
-        return torch.cat(inputs)
-    return np.concatenate(inputs)
+    if isinstance(X, tuple | list):
+        return [_plain(part) for part in X]
+    return tensor_bytes(X) if isinstance(X, torch.Tensor) else np.asarray(X)

@@ -288,15 +288,18 @@ def scan_residue(
         raise ValueError(f"chunk_size must be at least 1024 bytes, got {chunk_size!r}.")
     unlearner = path_or_object if isinstance(path_or_object, BaseUnlearner) else None
     forgotten = _forgotten(forget_idx, rows, unlearner)
-    if n_rows is None and hasattr(unlearner, "forget_idx_"):
+    if n_rows is None and unlearner is not None and hasattr(unlearner, "forget_idx_"):
         n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
     sampler = None if forgotten is None or n_rows is None else SamplerWeights(forgotten, n_rows)
-    needles, notes, width = [], [], 1
-    if rows is not None and len(rows):
-        is_known = forgotten is not None and len(forgotten) == len(rows)
-        numbers = forgotten if is_known else np.arange(len(rows))
-        if is_known and remaining is None and unlearner is not None:
-            remaining = _held_rows(unlearner, numbers)
+    needles: list[Needle] = []
+    notes: list[str] = []
+    width, n_given = 1, 0 if rows is None else len(rows)
+    if n_given:
+        numbers = np.arange(n_given)
+        if forgotten is not None and len(forgotten) == n_given:
+            numbers = forgotten
+            if remaining is None and unlearner is not None:
+                remaining = _held_rows(unlearner, numbers)
         needles, notes, width = _row_needles(rows, numbers, remaining, mean, std)
     if original is not None:
         needles += weight_needles(_weights_of(original))
@@ -504,7 +507,9 @@ class _Search:
                         encoding = needle.name + how + (piece.how if piece.how != how else "")
                         self.add(needle.kind, piece.place, encoding, owner, origin)
         for piece in pieces:
-            where = self.sampler and self.sampler.find(piece.raw, piece.is_whole)
+            where = None
+            if self.sampler is not None:
+                where = self.sampler.find(piece.raw, piece.is_whole)
             if where is not None:
                 offset = piece.offset + where
                 self.add("sampler weights", piece.place, "floating point", None, offset)

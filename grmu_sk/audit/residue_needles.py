@@ -68,7 +68,7 @@ class Encoding(NamedTuple):
 
     def keys(self, encoded: NDArray[np.uint8]) -> Iterator[NDArray[np.uint64]]:
         """Yield the look-up's keys of windows, each value rounded either way."""
-        width, words, offsets = encoded.shape[1], encoded, [np.uint8(0)]
+        width, words, offsets = encoded.shape[1], encoded, [np.zeros(1, np.uint8)]
         if self.dropped_bits:
             words = np.ascontiguousarray(encoded).view(f"{self.dtype[0]}u{self.size}")
             half, whole = 1 << self.dropped_bits - 1, 1 << 8 * self.size
@@ -200,7 +200,10 @@ def row_needles(
             bits = np.minimum(information(values), encoding.bits).sum(axis=1)
             told = np.flatnonzero(bits >= MIN_BITS)
             if len(told) and values.shape[1] * encoding.size >= _WINDOW:
-                name, owners = f"{form} {encoding.name}".strip(), [numbers[row] for row in told]
+                name, owners = (
+                    f"{form} {encoding.name}".strip(),
+                    [numbers[int(row)] for row in told],
+                )
                 starts, is_table = np.zeros(len(told), np.int64), encoding in _TABLE_FLOATS
                 of_rows = (values[told], owners, starts, 1, is_first and is_table)
                 needles.append(Needle("forgotten row", name, encoding, *of_rows))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.stats import binomtest
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_consistent_length
 
@@ -26,26 +26,52 @@ from ..metrics import (
     worst_group_accuracy_score,
 )
 from ..metrics.inputs import is_in, label_column
-from ..utils.arguments import about, as_random_state
+from ..utils.arguments import as_random_state
 
-__all__ = ["GroupScore", "ModelScores", "Score", "measure", "scores_of"]
+__all__ = ["GroupScore", "Interval", "ModelScores", "measure"]
 
 
-class Score(NamedTuple):
-    """A value and its confidence interval; NaN where it is undefined."""
+class Interval(NamedTuple):
+    """A value and its confidence interval; NaN where it is not known."""
 
     value: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an interval."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
+    def __str__(self) -> str:
+        ends = f"[{self.low:.3f}, {self.high:.3f}]" if self.is_known else "[-, -]"
+        return f"{self.value:.3f} {ends}"
 
     def to_dict(self) -> dict[str, float | None]:
-        """Return the fields as JSON values; NaN becomes None."""
+        """Return the fields as JSON values; NaN becomes None.
+
+        Returns
+        -------
+        dict
+            By name.
+        """
         fields = self._asdict().items()
         return {name: float(value) if math.isfinite(value) else None for name, value in fields}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` returned."""
+        """Read what :meth:`to_dict` returned.
+
+        Parameters
+        ----------
+        fields : mapping
+            By name.
+
+        Returns
+        -------
+        Interval
+            The interval.
+        """
         values = (fields[name] for name in cls._fields)
         return cls(*(math.nan if value is None else float(value) for value in values))
 
@@ -60,14 +86,14 @@ class GroupScore:
         The pair (y, a), as text.
     n_rows : int
         Test rows of the group.
-    accuracy : Score
+    accuracy : Interval
         With its Wilson interval, which does not shrink to nothing when all rows are right.
     """
 
     label: str
     attribute: str
     n_rows: int
-    accuracy: Score
+    accuracy: Interval
 
 
 @dataclass(frozen=True)
@@ -76,7 +102,7 @@ class ModelScores:
 
     Attributes
     ----------
-    metrics : dict of str to Score
+    metrics : dict of str to Interval
         TA, WG, EO, GA, DP, EP on the test rows, and RA, UA if those rows were given; fractions.
     groups : list of GroupScore
         The accuracy of each group that has test rows.
@@ -95,7 +121,7 @@ class ModelScores:
     10
     """
 
-    metrics: dict[str, Score]
+    metrics: dict[str, Interval]
     groups: list[GroupScore] = field(default_factory=list)
     n_rows: int = 0
     confidence: float = 0.95
@@ -111,8 +137,7 @@ class ModelScores:
         """
         metrics = {name: score.to_dict() for name, score in self.metrics.items()}
         groups = [{**vars(group), "accuracy": group.accuracy.to_dict()} for group in self.groups]
-        left_out = dict(self.left_out)
-        return {**vars(self), "metrics": metrics, "groups": groups, "left_out": left_out}
+        return {**vars(self), "metrics": metrics, "groups": groups}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -134,16 +159,12 @@ class ModelScores:
             If a field is missing or of another kind.
         """
         try:
-            groups = []
-            for group in fields["groups"]:
-                names = str(group["label"]), str(group["attribute"])
-                accuracy = Score.from_dict(group["accuracy"])
-                groups.append(GroupScore(*names, int(group["n_rows"]), accuracy))
-            given = fields["metrics"].items()
-            metrics = {str(name): Score.from_dict(score) for name, score in given}
-            left_out = {str(a): int(n) for a, n in fields.get("left_out", {}).items()}
-            n_rows, confidence = int(fields["n_rows"]), float(fields["confidence"])
-            return cls(metrics, groups, n_rows, confidence, left_out)
+            metrics = {n: Interval.from_dict(score) for n, score in fields["metrics"].items()}
+            groups = [
+                GroupScore(**{**group, "accuracy": Interval.from_dict(group["accuracy"])})
+                for group in fields["groups"]
+            ]
+            return cls(**{**fields, "metrics": metrics, "groups": groups})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"These are not scores as ModelScores.to_dict returns them ({error!r})."
@@ -233,12 +254,9 @@ def measure(
     if groups is None:
         raise ValueError("groups is None: the accuracy of groups needs the protected attribute.")
     rng = as_random_state(random_state)
-    if not hasattr(estimator, "predict"):
-        raise TypeError(f"estimator must be one that predicts, got {estimator!r}.")
-    labels, predicted = label_column(y, name="y"), np.asarray(estimator.predict(X))
+    labels, predicted = _answers(estimator, X, y, "y")
     attribute = attribute_column(groups)
-    check_consistent_length(labels, predicted, attribute)
-    _check_known(estimator, labels)
+    check_consistent_length(labels, attribute)
     known = getattr(estimator if fitted is None else fitted, "attributes_", None)
     unknown = count_unknown(attribute, known)
     counted = ~is_in(attribute, unknown)
@@ -247,132 +265,52 @@ def measure(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # said when fitting
         encoder.fit(labels, attribute)
-    cells = _Cells(labels, predicted, encoder.transform(labels, attribute), encoder)
+    numbers = encoder.transform(labels, attribute)
     if forget_groups is None:
         forget_groups = getattr(estimator, "forget_groups_", None) or None
-    counts = rng.multinomial(len(labels), cells.counts / len(labels), size=n_bootstrap)
+    # rows that agree in label, attribute and prediction count as one, with a weight
+    codes, _ = pd.factorize(pd.Series(predicted))
+    _, first, n_equal = np.unique(
+        np.stack([numbers, codes]), axis=1, return_index=True, return_counts=True
+    )
+    drawn = rng.multinomial(len(labels), n_equal / len(labels), size=n_bootstrap)
+    weights = np.vstack([n_equal, drawn]).astype(np.float64)
+    cells = labels[first], predicted[first], attribute[first]
     metrics = {
-        name: _bootstrapped(function, cells, counts, confidence)
+        name: _bootstrapped(function, cells, weights, confidence)
         for name, function in _metrics_of(forget_groups).items()
     }
     for name, split in (("RA", remaining), ("UA", forgotten)):
         if split is not None:
-            is_right = _is_right(estimator, split, "remaining" if name == "RA" else "forgotten")
-            metrics[name] = _wilson(int(is_right.sum()), len(is_right), confidence)
+            split_labels, split_predicted = _answers(estimator, *split, f"y of {name}")
+            metrics[name] = _proportion(split_labels == split_predicted, confidence)
+    of_groups = [
+        GroupScore(str(label), str(value), int(inside.sum()), accuracy)
+        for number, (label, value) in enumerate(encoder.pairs_)
+        if (inside := numbers == number).any()
+        for accuracy in [_proportion((labels == predicted)[inside], confidence)]
+    ]
     left_out = {str(value): n_rows for value, n_rows in unknown.items()}
-    scores = cells.group_scores(confidence)
-    return ModelScores(metrics, scores, len(labels), confidence, left_out)
-
-
-def _check_known(estimator: Any, labels: NDArray[Any]) -> None:
-    classes = getattr(estimator, "classes_", None)
-    if classes is not None:
-        codes_of(labels, np.asarray(classes), "y")
-
-
-def _is_right(estimator: Any, split: Any, name: str) -> NDArray[np.bool_]:
-    """Tell which predictions of a pair (X, y) are right."""
-    if not isinstance(split, tuple | list) or len(split) != 2:
-        raise ValueError(f"{name} must be a pair (X, y), got {split!r}.")
-    with about(name):
-        predicted = np.asarray(estimator.predict(split[0]))
-        labels = label_column(split[1], name=name)
-        check_consistent_length(predicted, labels)
-        _check_known(estimator, labels)
-    return predicted == labels
-
-
-def scores_of(
-    name: str, model: Any, X: Any, y: ArrayLike, groups: Any, **measuring: Any
-) -> ModelScores | None:
-    """Return what :func:`measure` says of a model, unless it was said already.
-
-    Parameters
-    ----------
-    name : str
-        The argument that the model came in by.
-    model : estimator, ModelScores or None
-        The model, or its scores.
-    X : array-like of shape (n_samples, ...)
-        Test inputs.
-    y : array-like of shape (n_samples,)
-        True labels.
-    groups : array-like of shape (n_samples,) or (n_samples, n_attributes)
-        Protected attribute.
-    **measuring : dict
-        Further arguments of :func:`measure`.
-
-    Returns
-    -------
-    ModelScores or None
-        None for no model.
-
-    Raises
-    ------
-    TypeError
-        If it is none of these.
-    """
-    if model is None or isinstance(model, ModelScores):
-        return model
-    if not hasattr(model, "predict"):
-        raise TypeError(f"{name} must be a model that predicts, or its scores, got {model!r}.")
-    return measure(model, X, y, groups, **measuring)
+    return ModelScores(metrics, of_groups, len(labels), confidence, left_out)
 
 
 MOST_SAMPLES = 1_000_000  # they are held in memory
 
 
-class _Cells:
-    """Test rows that agree in label, attribute and prediction count as one, with a weight."""
-
-    def __init__(
-        self,
-        labels: NDArray[Any],
-        predicted: NDArray[Any],
-        numbers: NDArray[np.int64],
-        encoder: GroupEncoder,
-    ) -> None:
-        codes, _ = pd.factorize(pd.Series(predicted))
-        _, first, counts = np.unique(
-            np.stack([numbers, codes]), axis=1, return_index=True, return_counts=True
-        )
-        self.counts = counts.astype(np.float64)
-        self.y, self.predicted, self.numbers = labels[first], predicted[first], numbers[first]
-        self.encoder = encoder
-        self.attribute = encoder.attributes_[self.numbers % len(encoder.attributes_)]
-
-    def score(self, function: Callable[..., float], weights: NDArray[np.float64]) -> float:
-        """Return a metric of the rows with these weights; NaN if it is undefined."""
-        used = weights > 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UndefinedMetricWarning)
-            try:
-                rows = {"groups": self.attribute[used], "sample_weight": weights[used]}
-                return function(self.y[used], self.predicted[used], **rows)
-            except ValueError:  # not defined for these labels and attributes
-                return math.nan
-
-    def group_scores(self, confidence: float) -> list[GroupScore]:
-        """Return the accuracy of each group that occurs."""
-        scores = []
-        for number, (label, attribute) in enumerate(self.encoder.pairs_):
-            inside = self.numbers == number
-            if not inside.any():
-                continue
-            n_rows = int(self.counts[inside].sum())
-            n_right = int(self.counts[inside & (self.y == self.predicted)].sum())
-            accuracy = _wilson(n_right, n_rows, confidence)
-            scores.append(GroupScore(str(label), str(attribute), n_rows, accuracy))
-        return scores
+def _answers(estimator: Any, X: Any, y: ArrayLike, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return labels, which the estimator knows, and what it says in their place."""
+    labels, predicted = label_column(y, name=name), np.asarray(estimator.predict(X))
+    check_consistent_length(labels, predicted)
+    classes = getattr(estimator, "classes_", None)
+    if classes is not None:
+        codes_of(labels, np.asarray(classes), name)
+    return labels, predicted
 
 
 def _metrics_of(forget_groups: Any) -> dict[str, Callable[..., float]]:
-    def test_accuracy(y: Any, predicted: Any, *, groups: Any, sample_weight: Any) -> float:
-        return split_accuracy_score(y, predicted, sample_weight=sample_weight)
-
     of_forgotten: dict[str, Any] = {"forget_groups": forget_groups, "empty": "nan"}
     metrics: dict[str, Callable[..., float]] = {
-        "TA": test_accuracy,
+        "TA": lambda y, predicted, groups, **weights: split_accuracy_score(y, predicted, **weights),
         "WG": worst_group_accuracy_score,
         "EO": partial(equalized_odds_gap, **of_forgotten),
         "DP": partial(demographic_parity_gap, **of_forgotten),
@@ -384,25 +322,34 @@ def _metrics_of(forget_groups: Any) -> dict[str, Callable[..., float]]:
 
 
 def _bootstrapped(
-    function: Callable[..., float], cells: _Cells, counts: NDArray[Any], confidence: float
-) -> Score:
-    value = cells.score(function, cells.counts)
-    if math.isnan(value):
-        return Score(math.nan, math.nan, math.nan)
-    resampled = np.array([cells.score(function, weights.astype(np.float64)) for weights in counts])
+    function: Callable[..., float], cells: Any, weights: NDArray[np.float64], confidence: float
+) -> Interval:
+    """Return a metric with the first weights, and its quantiles with the others."""
+
+    def score(weight: NDArray[np.float64]) -> float:
+        used = weight > 0
+        y, predicted, groups = (column[used] for column in cells)
+        try:
+            return function(y, predicted, groups=groups, sample_weight=weight[used])
+        except ValueError:  # not defined for these labels and attributes
+            return math.nan
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        value = score(weights[0])
+        if math.isnan(value):
+            return Interval(value)
+        resampled = np.array([score(weight) for weight in weights[1:]])
     resampled = resampled[~np.isnan(resampled)]
     if not len(resampled):
-        return Score(value, math.nan, math.nan)
-    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Score(value, float(low), float(high))
+        return Interval(value)
+    ends = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, *ends.tolist())
 
 
-def _wilson(n_right: int, n_rows: int, confidence: float) -> Score:
-    if n_rows == 0:
-        return Score(math.nan, math.nan, math.nan)
-    z, share = float(norm.ppf((1 + confidence) / 2)), n_right / n_rows
-    middle = (share + z**2 / (2 * n_rows)) / (1 + z**2 / n_rows)
-    spread = z * math.sqrt(share * (1 - share) / n_rows + z**2 / (4 * n_rows**2))
-    spread /= 1 + z**2 / n_rows
-    low, high = min(share, middle - spread), max(share, middle + spread)
-    return Score(share, max(0.0, low), min(1.0, high))
+def _proportion(right: NDArray[np.bool_], confidence: float) -> Interval:
+    if not len(right):
+        return Interval(math.nan)
+    n_right = int(right.sum())
+    ends = binomtest(n_right, len(right)).proportion_ci(confidence, method="wilson")
+    return Interval(n_right / len(right), float(ends.low), float(ends.high))

@@ -55,15 +55,15 @@ def audit(
     from ..audit import ReferenceModels, audit_unlearning
 
     unlearner = load_model(model, net)
-    rows, forgotten = load_rows(training, unlearner), unlearner.forget_idx_
-    if not len(forgotten):
+    rows = load_rows(training, unlearner)
+    if not len(unlearner.forget_idx_):
         raise ValueError(f"{model} has forgotten no row: there is nothing to attack.")
     found = audit_unlearning(
         unlearner,
         load_model(original, net),
-        forgotten=_some(rows, forgotten),
-        remaining=_some(rows, unlearner.remaining_idx_),
-        nonmembers=tuple(load_rows(nonmembers)),
+        forgotten=rows.some(unlearner.forget_idx_),
+        remaining=rows.some(unlearner.remaining_idx_),
+        nonmembers=load_rows(nonmembers),
         references=ReferenceModels(unlearner, models, random_state=seed, **references),
         tolerance=tolerance,
         random_state=seed,
@@ -73,10 +73,6 @@ def audit(
         results = [result.to_dict() for result in (found.decisive if decisive else found.attacks)]
         out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         click.echo(f"Written: {out}", err=True)
-
-
-def _some(rows: Any, which: Any) -> Any:
-    return tuple(part if part is None else part[which] for part in rows)
 
 
 @click.command(**SHOWN)
@@ -159,9 +155,9 @@ def report(
     if training is not None:
         known, gone = load_rows(training, unlearner), unlearner.forget_idx_
         found["training"] = known.y, known.groups
-        found["remaining"] = _some(known, unlearner.remaining_idx_)[:2]
+        found["remaining"] = known.some(unlearner.remaining_idx_)[:2]
         if len(gone):
-            found["forgotten"] = _some(known, gone)[:2]
+            found["forgotten"] = known.some(gone)[:2]
         if scan and len(gone):
             found["residue"] = _scanned(scan, known, unlearner, found["before"])
     evidence = write_report(unlearner, out, *rows, **found)
@@ -185,12 +181,12 @@ def _read_attacks(path: Path) -> list[Any]:
     from ..audit import AttackResult
 
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
+        listed = json.loads(path.read_text("utf-8"))
+        if not isinstance(listed, list):
+            raise ValueError(f"it holds a {type(listed).__name__}")
+        return [AttackResult.from_dict(item) for item in listed]
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
-        raise ValueError(f"{path} is not a JSON list of attack results.")
-    return [AttackResult.from_dict(item) for item in listed]
+        raise ValueError(f"{path} is no list of attacks that was written here: {error}") from error
 
 
 def _scanned(places: tuple[Path, ...], rows: Any, unlearner: Any, before: Any) -> Any:
@@ -198,15 +194,14 @@ def _scanned(places: tuple[Path, ...], rows: Any, unlearner: Any, before: Any) -
 
     gone, original = unlearner.forget_idx_, None if isinstance(before, ModelScores) else before
     known = {"remaining": rows.X[unlearner.remaining_idx_], "n_rows": len(rows.y)}
-    scans = [
-        scan_residue(place, rows.X[gone], original, forget_idx=gone, **known) for place in places
-    ]
-    return ResidueScan(
-        [finding for scan in scans for finding in scan],
-        not_searched=dict.fromkeys(line for scan in scans for line in scan.not_searched),
-        n_places=sum(scan.n_places for scan in scans),
-        n_bytes=sum(scan.n_bytes for scan in scans),
-    )
+    found = ResidueScan()
+    for place in places:
+        scan = scan_residue(place, rows.X[gone], original, forget_idx=gone, **known)
+        found.extend(scan)
+        found.not_searched += [line for line in scan.not_searched if line not in found.not_searched]
+        found.n_places += scan.n_places
+        found.n_bytes += scan.n_bytes
+    return found
 
 
 def _fraction(ctx: click.Context, option: click.Parameter, value: str) -> float | None:

@@ -32,6 +32,10 @@ class LabelledRows(NamedTuple):
     y: Any
     groups: Any
 
+    def some(self, rows: Any) -> LabelledRows:
+        """Return these rows."""
+        return LabelledRows(*(None if part is None else part[rows] for part in self))
+
 
 def load_rows(path: Path, unlearner: Any = None) -> LabelledRows:
     """Read a NumPy .npz file with the arrays X, y and groups; nothing in it is executed.
@@ -56,8 +60,6 @@ def load_rows(path: Path, unlearner: Any = None) -> LabelledRows:
     arrays = load_arrays(path, ("X", "y", "groups"))
     if missing := [name for name in ("X", "y") if name not in arrays]:
         raise ValueError(f"{path} lacks the array(s) {missing}; it needs X, y and groups.")
-    if any(array.ndim == 0 for array in arrays.values()):
-        raise ValueError(f"The arrays of {path} must have one entry a row.")
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"The arrays of {path} differ in length: {lengths}.")
@@ -124,13 +126,10 @@ def load_row_numbers(path: Path) -> Any:
     import numpy as np
 
     try:
-        if path.suffix != ".npy":
-            words = path.read_text(encoding="utf-8").split()
-            return np.array([int(word) for word in words], dtype=np.int64)
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        raise ValueError("it is an archive of arrays")
+        if path.suffix == ".npy":
+            return np.load(path, allow_pickle=False)
+        words = path.read_text(encoding="utf-8").split()
+        return np.array([int(word) for word in words], dtype=np.int64)
     except UNREADABLE as error:
         raise ValueError(f"{path} does not hold row numbers: {error}") from error
 
@@ -250,8 +249,10 @@ def training_data(
     ids = found.pop("sample_id", None)
     if ids is None or unlearner._sample_ids.are_row_numbers:
         return found
+    from ..rows import take_rows
+
     where = _positions(unlearner, ids, source)
-    return {name: _taken(value, where) for name, value in found.items()}
+    return {name: take_rows(value, where) for name, value in found.items()}
 
 
 def _read_csv(
@@ -320,9 +321,8 @@ def _positions(unlearner: Any, ids: Any, source: str) -> Any:
     position = {text: where for where, text in enumerate(id_texts(ids, "sample_id"))}
     known = unlearner._sample_ids
     remaining = np.isin(known.rows, unlearner.remaining_idx_)
-    missing = [t for t, stays in zip(known.texts, remaining, strict=True) if stays]
-    missing = [text for text in missing if text not in position]
-    if missing:
+    named = zip(known.texts, remaining, strict=True)
+    if missing := [text for text, stays in named if stays and text not in position]:
         raise ValueError(
             f"{source} has no rows for the ids {naming(missing)}, which the model has not "
             "forgotten. They are needed to forget them, and to keep what is not forgotten."
@@ -330,14 +330,3 @@ def _positions(unlearner: Any, ids: Any, source: str) -> Any:
     where = np.zeros(known.n_rows, dtype=np.int64)  # never read for forgotten rows
     where[known.rows] = [position.get(text, 0) for text in known.texts]
     return where
-
-
-def _taken(value: Any, where: Any) -> Any:
-    import numpy as np
-    from torch.utils.data import Dataset, Subset
-
-    if isinstance(value, Dataset):
-        return Subset(value, where.tolist())
-    if hasattr(value, "iloc"):
-        return value.iloc[where]
-    return value[where] if hasattr(value, "shape") else np.asarray(value)[where]

@@ -160,7 +160,7 @@ def test_bad_files(folder, tmp_path):
         (gate, 1, "not scores"),
         ((*gate, "--eo", "much"), 2, "neither a fraction nor 'none'"),
         ((*preflight, *training, "--forget", tmp_path / "rows.txt"), 1, "does not hold row num"),
-        ((*model, "--attacks", tmp_path / "attacks.json"), 1, "not a JSON list"),
+        ((*model, "--attacks", tmp_path / "attacks.json"), 1, "no list of attacks"),
         ((*model, "--scan", folder), 2, "--scan needs --training"),
         ((*model, "--test", tmp_path / "junk.npz"), 1, "not a .npz file"),
     ):

@@ -14,12 +14,12 @@ from grmu_sk.audit import (
     AttackResult,
     Finding,
     GateError,
+    Interval,
     ModelScores,
     ResidueScan,
     preflight,
     scan_residue,
 )
-from grmu_sk.audit.scores import Score
 from grmu_sk.persistence import load, save
 
 FORGET = [40, 41, 50]
@@ -36,7 +36,7 @@ TEST = {"X": TABLE.X[200:], "y": TABLE.y[200:], "groups": TABLE.a[200:], "n_boot
 
 def scores(TA=0.8, WG=0.6, GA=0.7, EO=0.1, spread=0.05):
     values = {"TA": TA, "WG": WG, "GA": GA, "EO": EO}
-    return ModelScores({name: Score(v, v - spread, v + spread) for name, v in values.items()})
+    return ModelScores({name: Interval(v, v - spread, v + spread) for name, v in values.items()})
 
 
 def fitted(method=FineTuneUnlearner, **kwargs):

@@ -1,7 +1,6 @@
 """Doing nothing is found out, retraining is not accused, and what cannot be told is not claimed."""
 
 import copy
-import json
 import pickle
 
 import numpy as np
@@ -16,12 +15,11 @@ from sklearn.preprocessing import FunctionTransformer
 from grmu_sk import NoOpUnlearner, RetrainUnlearner
 from grmu_sk.audit import (
     AcceptanceGate,
-    AttackResult,
+    Interval,
     LeakageAudit,
     LeakageFinding,
     ReferenceModels,
     audit_unlearning,
-    build_evidence,
     scan_residue,
     write_report,
 )
@@ -86,7 +84,7 @@ def test_doing_nothing_is_a_leak(case):
     assert of(audit, "RMIA", "remaining").verdict == "no leak found"
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_retraining_is_never_a_leak(case, seed):
     for reweight in (True, False):
         _, gold = before_and_after(case, RetrainUnlearner, seed, reweight=reweight)
@@ -123,18 +121,12 @@ def test_an_attack_without_power_proves_nothing(case):
     assert "no power on the original model" in of(audit, "RMIA").reason
 
 
-def test_groups_have_wider_intervals_and_the_worst_is_named(case):
+def test_groups_have_wider_intervals(case):
     audit = audited(case, case.no_op)
     groups = sorted({f.group for f in audit.findings if f.rows == "forgotten"})
     assert groups == ["(0, 1)", "(1, 0)", "all"]
     assert of(audit, "RMIA").confidence == 0.95
     assert of(audit, "RMIA", group="(1, 0)").confidence == pytest.approx(1 - 0.05 / 2)
-    worst = audit.worst_group("RMIA")
-    values = {g: abs(of(audit, "RMIA", group=g).auc.value - 0.5) for g in groups[:2]}
-    assert worst.group == max(values, key=values.get)
-    most = audit.worst_group("RMIA", "remaining")
-    assert most.change.value == 0 and most.group != "all"
-    assert audit.worst_group("unknown") is None
     assert of(audit, "RMIA", group="(0, 1)").n_rows == 12
 
 
@@ -150,11 +142,8 @@ def test_few_rows_are_not_judged(case):
 def test_rates_are_given_where_the_rows_can_resolve_them(case):
     audit = audited(case, case.no_op, false_positive_rates=[0.2, 0.001])
     frame = audit.to_frame()
-    all_rows = frame[(frame["group"] == "all") & (frame["rows"] == "forgotten")]
-    assert all_rows["power_tpr_at_20%"].between(0.3, 1).any()
-    assert frame["tpr_at_0.1%"].isna().all()
-    (note,) = [note for note in audit.notes if "0.1%" in note]
-    assert "needs 5000 effective non-members" in note
+    assert frame["power_tpr_at_20%"].between(0.3, 1).any() and frame["tpr_at_0.1%"].isna().all()
+    assert any("0.1% needs 5000 effective non-members" in note for note in audit.notes)
 
 
 def test_the_same_seed_gives_the_same_result(case):
@@ -179,19 +168,15 @@ def test_audit_in_report_and_gate(case, tmp_path):
     page = (tmp_path / "report.html").read_text("utf-8")
     assert f"RMIA AUC of forgotten rows ({N_MODELS} reference models)" in page
     assert f"{of(audit, 'RMIA').power.value:.3f}" in page
-    gate = AcceptanceGate(
-        test_accuracy=None, worst_group=None, forgotten_groups=None, eo=None, residue=False
-    )
+    options = dict.fromkeys(("test_accuracy", "worst_group", "forgotten_groups", "eo"))
+    gate = AcceptanceGate(**options, residue=False)
     assert not gate.decide(None, attacks=audit.decisive).passed
     test = dict(zip("Xy", case.nonmembers, strict=False), groups=case.nonmembers[2])
     by_function = gate.check(case.no_op, **test, attacks=lambda model: audited(case, model))
     assert not by_function.passed and len(by_function.checks) == len(audit)
-    assert build_evidence(case.gold, attacks=audited(case, case.gold))["attacks"]
 
 
 def finding(attack, power, verdict, rows="forgotten", group="all"):
-    from grmu_sk.audit import Interval
-
     return LeakageFinding(
         attack, rows, group, 50, 50.0, Interval(0.5, 0.4, 0.6), Interval(power, power, power),
         Interval(0.0, 0.0, 0.0), 0.95, verdict, "because",
@@ -221,17 +206,12 @@ def test_the_most_powerful_attack_decides(findings, verdict, n_decisive):
 
 def test_table_always_shows_power_and_budget(case):
     audit = audited(case, case.gold)
-    text = str(audit)
-    assert f"{N_MODELS} reference models without REWEIGHT" in text
-    assert str(of(audit, "RMIA").power) in text and str(of(audit, "RMIA").auc) in text
-    assert "tolerance 0.1" in text
+    for shown in (f"{N_MODELS} reference models without REWEIGHT", "tolerance 0.1"):
+        assert shown in str(audit)
+    assert str(of(audit, "RMIA").power) in str(audit) and str(of(audit, "RMIA").auc) in str(audit)
     frame = audit.to_frame()
     assert len(frame) == len(audit.findings) and set(frame["n_models"]) == {N_MODELS}
     assert frame["power"].notna().all()
-    content = json.loads(json.dumps(audit.to_dict(), allow_nan=False))
-    assert content["findings"][0]["power"] == pytest.approx(audit.findings[0].power.value)
-    assert content["n_models"] == N_MODELS
-    assert all(isinstance(result, AttackResult) for result in audit)
 
 
 def test_nothing_stays_in_the_unlearner(case):
@@ -249,7 +229,7 @@ def test_pipelines(case):
 
     rows = {name: (-vars(case)[name][0], *vars(case)[name][1:]) for name in ROWS}
     audit = audited(case, piped(case.no_op), original=piped(case.original), **rows)
-    assert audit.to_dict() == audited(case, case.no_op).to_dict()
+    pd.testing.assert_frame_equal(audit.to_frame(), audited(case, case.no_op).to_frame())
     with pytest.raises(ValueError, match="others than those of original"):
         audited(case, piped(case.no_op), **rows)
 
@@ -272,10 +252,8 @@ def test_pipelines(case):
     ],
 )
 def test_bad_arguments(case, changed, message):
-    before = pickle.dumps(case.gold)
     with pytest.raises(ValueError, match=message):
         audited(case, case.gold, **changed)
-    assert pickle.dumps(case.gold) == before
 
 
 def test_bad_models_and_rows(case):
@@ -302,8 +280,9 @@ def test_bad_models_and_rows(case):
 def test_scores_are_read_from_the_models(case):
     """The loss attack is the log-odds themselves, on the candidates of the references."""
     candidates, odds = case.references._candidates, {}
+    starts = {"forgotten": 0, "nonmembers": len(case.forgotten[1]) + len(case.remaining[1])}
     for kind, (X, y, _) in {"forgotten": case.forgotten, "nonmembers": case.nonmembers}.items():
-        chosen = candidates.position[candidates.of_kind(kind)]
+        chosen = candidates.rows[candidates.of_kind(kind)] - starts[kind]
         odds[kind] = log_odds_of(case.gold, X[chosen], y[chosen])
     group = candidates.group[candidates.of_kind("nonmembers")]
     of_forgotten = 2 * case.forgotten[1] + case.forgotten[2]
