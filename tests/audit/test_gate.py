@@ -100,20 +100,6 @@ def test_leakage_and_residue(found, status):
     assert lenient.decide(None, **found).passed == (status != "failed")
 
 
-def test_check_measures():
-    unlearner = fitted()
-    before = pickle.loads(pickle.dumps(unlearner))
-    unlearner.unlearn(FORGET)
-    gate = AcceptanceGate(test_accuracy=1, worst_group=1, forgotten_groups=1, eo=1, residue=False)
-    seen = []
-    result = gate.check(
-        unlearner, **TEST, before=before, attacks=lambda model: [seen.append(model), NO_LEAK][1:]
-    )
-    assert result.passed and seen == [unlearner] and len(result.checks) == 5
-    assert str(result).startswith("Passed (checked)\n  passed ")
-    assert not gate.check(unlearner, **TEST, attacks=[NO_LEAK]).passed
-
-
 # acting ------------------------------------------------------------------------------------------
 
 
@@ -199,8 +185,7 @@ def test_fallback_is_retraining_with_reweight():
     assert unlearner.unlearn([60]).forget_idx_.tolist() == [*FORGET, 60]
 
 
-@pytest.mark.parametrize("store_data", [True, False])
-@pytest.mark.parametrize("action", ["refuse", "retrain"])
+@pytest.mark.parametrize(("action", "store_data"), [("refuse", False), ("retrain", True)])
 def test_pipeline_is_judged_as_a_whole(action, store_data):
     ascent = GradientAscentUnlearner(make_net(), lr=5.0, random_state=0, store_data=store_data)
     moved = {**TRAINING, "X": 100 * TRAINING["X"]}  # nobody predicts that without the first step
@@ -228,7 +213,7 @@ def test_pipeline_is_judged_as_a_whole(action, store_data):
 
 @pytest.mark.parametrize(
     "options",
-    [{"test_accuracy": -0.1}, {"eo": float("nan")}, {"compare_to": "after"}, {"rule": "both"}],
+    [{"eo": float("nan")}, {"compare_to": "after"}, {"rule": "both"}],
 )
 def test_bad_options(options):
     with pytest.raises(ValueError, match=next(iter(options))):
