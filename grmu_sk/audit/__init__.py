@@ -4,7 +4,7 @@ from .attacks import lira_scores, rmia_scores
 from .evidence import build_evidence, evidence_schema, read_evidence, write_report
 from .gate import AcceptanceGate, GateCheck, GateError, GateResult
 from .leakage import AttackResult, LeakageAudit, LeakageFinding, audit_unlearning
-from .ledger import DeletionLedger, DeletionRequest
+from .ledger import DeletionLedger, DeletionRequest, model_hash
 from .ledger_file import (
     LedgerBusyError,
     LedgerDamagedError,
@@ -13,7 +13,6 @@ from .ledger_file import (
     LedgerWriteError,
     create_key_file,
 )
-from .model_hash import model_hash
 from .preflight import PreflightReport, preflight
 from .reference_models import ReferenceModels
 from .residue import Finding, ResidueScan, scan_residue

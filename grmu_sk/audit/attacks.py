@@ -14,8 +14,6 @@ from ..groups import codes_of
 from ..metrics.inputs import check_option, class_column, label_column
 from ..utils.arguments import to_array, to_numbers
 
-__all__ = ["Comparison", "lira_scores", "log_odds_of", "rmia_scores", "weighted_auc"]
-
 # What float32 probabilities can express; certain answers of other models are taken for that.
 _LARGEST_LOG_ODDS = float(-np.log(np.finfo(np.float32).tiny))
 # Nets that all agree on a row have no spread, and a row that differs would score infinitely.

@@ -23,12 +23,10 @@ from ..pipelines import unlearner_of
 from ..utils.arguments import about
 from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
 from .leakage import AttackResult
-from .model_hash import model_hash
+from .ledger import model_hash
 from .preflight import group_mix
 from .residue import ResidueScan
 from .scores import ModelScores, measure
-
-__all__ = ["build_evidence", "evidence_schema", "read_evidence", "write_report"]
 
 FORMAT = "grmu_sk evidence"
 FORMAT_VERSION = 1

@@ -19,8 +19,6 @@ from .leakage import AttackResult
 from .residue import ResidueScan
 from .scores import Interval, ModelScores, measure
 
-__all__ = ["ORDER", "STATUS_OF", "AcceptanceGate", "GateCheck", "GateError", "GateResult"]
-
 Status = Literal["failed", "inconclusive", "passed"]
 ORDER: tuple[Status, ...] = ("failed", "inconclusive", "passed")
 #: What a condition is, by the verdict of an attack or of a scan.

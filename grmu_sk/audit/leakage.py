@@ -22,8 +22,6 @@ from .attacks import Comparison, lira_scores, log_odds_of, rmia_scores
 from .reference_models import AuditRows, Candidates, ReferenceModels
 from .scores import Interval
 
-__all__ = ["AttackResult", "LeakageAudit", "LeakageFinding", "audit_unlearning"]
-
 #: With fewer rows than this on either side a bootstrap says too little about its own error.
 FEWEST_ROWS = 10
 #: A rate of false positives is measured if so many non-members make it up.

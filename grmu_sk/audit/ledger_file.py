@@ -22,18 +22,6 @@ from filelock import FileLock, Timeout
 
 from ..files import flush_folder
 
-__all__ = [
-    "LedgerBusyError",
-    "LedgerDamagedError",
-    "LedgerEntry",
-    "LedgerError",
-    "LedgerFile",
-    "LedgerWriteError",
-    "create_key_file",
-    "lease",
-    "read_key_file",
-]
-
 APPLICATION_ID = 0x67726D75  # "grmu"
 FORMAT_VERSION = 3
 #: What the first entry follows.

@@ -23,8 +23,6 @@ from ..training import fresh_net
 from ..unlearners import all_unlearners
 from ..utils.validation import check_forget_rows
 
-__all__ = ["PreflightReport", "group_mix", "preflight"]
-
 # A cost is printed as the range from the prediction over this to the prediction times this.
 _UNCERTAINTY = 1.5
 # Beyond this a request counts as spread unevenly.

@@ -32,8 +32,6 @@ from ..unlearners import RetrainUnlearner
 from ..utils.arguments import to_array
 from .attacks import log_odds_of
 
-__all__ = ["ReferenceModels"]
-
 KINDS = ("forgotten", "remaining", "nonmembers")
 
 

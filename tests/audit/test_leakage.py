@@ -55,21 +55,6 @@ def of(audit, attack, rows="forgotten", group="all"):
     return found
 
 
-class Answers:
-    """A classifier made of another, with the log-odds of some rows' labels moved."""
-
-    def __init__(self, model, X, y, shift):
-        self.model, self.classes_ = model, model.classes_
-        self.shifts = {row.tobytes(): (label, shift) for row, label in zip(X, y, strict=True)}
-
-    def predict_proba(self, X):
-        proba = self.model.predict_proba(X).clip(1e-9, 1)
-        for place, row in enumerate(np.asarray(X)):
-            label, shift = self.shifts.get(row.tobytes(), (0, 0.0))
-            proba[place, label] *= np.exp(shift)
-        return proba / proba.sum(axis=1, keepdims=True)
-
-
 # what it finds -----------------------------------------------------------------------------------
 
 
@@ -93,24 +78,6 @@ def test_retraining_is_never_a_leak(case, seed):
         assert {found.verdict for found in on_forgotten} <= {"no leak found", "inconclusive"}
         assert len(on_forgotten) == 3 * 3  # attacks, times all and two groups
         assert of(audit, "RMIA").power.low > 0.6, "else it could not have been found"
-
-
-def test_two_sides_of_a_leak(case):
-    untouched = audited(case, Answers(case.gold, *case.forgotten[:2], 0), remaining=case.remaining)
-    verdicts = {found.verdict for found in untouched.findings if found.rows == "forgotten"}
-    assert verdicts <= {"no leak found", "inconclusive"}
-    shunned = Answers(case.gold, *case.forgotten[:2], -12)
-    audit = audited(case, shunned, remaining=case.remaining)
-    for attack in ("loss", "RMIA"):
-        found = of(audit, attack)
-        assert found.auc.high < 0.4
-        assert found.verdict == "leak" and "forgotten too much" in found.reason
-    exposed = Answers(case.original, *case.remaining[:2], 20)
-    audit = audited(case, exposed, remaining=case.remaining, attacks=["loss"])
-    found = of(audit, "loss", "remaining")
-    # trained on before as well, but now above every row never seen
-    assert found.auc.value > 0.9 > found.power.value
-    assert found.verdict == "leak" and "more exposed" in found.reason
 
 
 def test_an_attack_without_power_proves_nothing(case):
@@ -268,7 +235,6 @@ def test_bad_models_and_rows(case):
         (case.original, {"original": case.no_op}, "the unlearner has forgotten 0"),
         (case.no_op.net_, {}, "remaining is needed: NeuralNetClassifier"),
         (case.no_op, {"forgotten": reordered}, "fitted with other forgotten rows"),
-        (case.no_op, {"nonmembers": (X, 1 - y, a)}, "fitted with other nonmembers rows"),
         (case.no_op, {"nonmembers": without, "references": 4}, r"no row of the group \(1, 0\), of"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -291,3 +257,4 @@ def test_scores_are_read_from_the_models(case):
     wins = ((odd > other) + (odd == other) / 2) @ weight
     found = of(audited(case, case.gold, attacks=["loss"]), "loss")
     assert found.auc.value == pytest.approx(wins.mean() / weight.sum())
+    assert found.change.value == found.auc.value - found.power.value < 0
