@@ -509,7 +509,6 @@ class DeletionLedger:
         self,
         unlearner: Any,
         *,
-        requests: list[int] | None = None,
         retry_failed: bool = False,
         unknown: str = "raise",
         checkpoint: Checkpoint = None,
@@ -525,8 +524,6 @@ class DeletionLedger:
         ----------
         unlearner : BaseUnlearner or Pipeline
             Fitted. If the unlearning fails, it and the requests' ids are as before.
-        requests : list of int, default=None
-            Which to carry out; None means all that wait.
         retry_failed : bool, default=False
             Whether those that failed wait, too.
         unknown : {"raise", "ignore"}, default="raise"
@@ -559,7 +556,7 @@ class DeletionLedger:
         if data.get("X") is not None:
             data["X"] = inputs_of_unlearner(unlearner, data["X"])
         kept = _for_requests(checkpoint, ledger=self.path)
-        turn = _Turn(self, data, kept, requests, retry_failed, unknown)
+        turn = _Turn(self, data, kept, retry_failed, unknown)
         with lease(self.path, self._owners):
             return turn.take(lambda: fitted)
 
@@ -569,7 +566,6 @@ class DeletionLedger:
         estimator: Any = None,
         *,
         data: Mapping[str, Any] | Callable[[BaseUnlearner], Mapping[str, Any]],
-        requests: list[int] | None = None,
         retry_failed: bool = False,
         unknown: str = "raise",
         checkpoint: Checkpoint = None,
@@ -589,7 +585,7 @@ class DeletionLedger:
         data : mapping or callable
             X, y, groups, sample_weight as given to ``fit``, which the file does not hold; or a
             function that returns them and is called with the unlearner if there is work.
-        requests, retry_failed, unknown, checkpoint
+        retry_failed, unknown, checkpoint
             As in :meth:`run`. The checkpoint is deleted when the model's file has been replaced.
 
         Returns
@@ -621,7 +617,7 @@ class DeletionLedger:
         model = Path(os.path.realpath(path))
         kept = _for_requests(checkpoint, ledger=self.path, model=model)
         put = partial(save, path=path)
-        turn = _Turn(self, data, kept, requests, retry_failed, unknown, put)
+        turn = _Turn(self, data, kept, retry_failed, unknown, put)
         # two ledgers that load one model would each save it with the other's rows
         with lease(self.path, self._owners), lease(model, lambda: "a run of another ledger"):
             return turn.take(load_swept)
@@ -713,8 +709,6 @@ class _Turn:
         What ``unlearn`` needs besides rows, or what returns it for the unlearner.
     checkpoint : UnlearningCheckpoint or None
         Where the state of training is kept from time to time.
-    numbers : list of int or None
-        Which requests to carry out.
     retry_failed, unknown : bool and {"raise", "ignore"}
         What to do about those that failed, and about ids that no row has.
     save : callable, default=None
@@ -725,7 +719,6 @@ class _Turn:
     ledger: DeletionLedger
     data: Any
     checkpoint: UnlearningCheckpoint | None
-    numbers: list[int] | None
     retry_failed: bool
     unknown: str
     save: Callable[[BaseUnlearner], None] | None = None
@@ -743,10 +736,11 @@ class _Turn:
         self.rows = ledger._rows_by_token(unlearner)  # hashing takes its time
         done = self._settle_unfinished()
         failed = [request.number for request in ledger.requests("failed")]
-        again = [n for n in failed if self.numbers is None or n in self.numbers]
-        if self.retry_failed and again:
-            ledger._record("asked again", requests=again)
-        for batch in self._chosen():
+        if self.retry_failed and failed:
+            ledger._record("asked again", requests=failed)
+        with ledger._transaction():
+            waiting = ledger._state.waiting()
+        for batch in waiting:
             if feasible := self._feasible(batch):
                 self._forget(feasible)
                 done += feasible
@@ -767,18 +761,6 @@ class _Turn:
                 self.ledger._record("done", run=number, model_after=run.model_after)
                 done += run.requests
         return done
-
-    def _chosen(self) -> list[list[int]]:
-        with self.ledger._transaction():
-            waiting = self.ledger._state.waiting()
-        if self.numbers is None:
-            return waiting
-        if unknown := sorted(set(self.numbers).difference(*waiting)):
-            raise ValueError(
-                f"The request(s) {unknown} do not wait: they are done, failed (use retry_failed), "
-                "or there are none with these numbers."
-            )
-        return [[number for number in batch if number in self.numbers] for batch in waiting]
 
     def _feasible(self, batch: list[int]) -> list[int]:
         """Return the requests every id of which is a row's; mark the others as failed."""

@@ -93,7 +93,6 @@ def add(opened: Any, ids: tuple[str, ...], ids_file: Path | None, reason: str) -
 @click.option("--target", help="Column of the .csv file with the labels.")
 @click.option("--groups", multiple=True, help="Its column with a protected attribute; repeatable.")
 @click.option("--sample-id", help="Its column with the ids; then rows may be in any order.")
-@click.option("--request", "numbers", multiple=True, type=int, help="Only this one; repeatable.")
 @click.option("--retry-failed", is_flag=True, help="Take on requests that failed, too.")
 @click.option("--ignore-unknown", is_flag=True, help="Pass over ids that no row has.")
 @click.option("--checkpoint", type=PATH, help="Keeps the state of training, to go on if killed.")
@@ -119,7 +118,6 @@ def run(
             model,
             load_net(net),
             data=functools.partial(training_data, source=data, **about),
-            requests=list(given["numbers"]) or None,
             retry_failed=retry_failed,
             unknown="ignore" if given["ignore_unknown"] else "raise",
             checkpoint=checkpoint

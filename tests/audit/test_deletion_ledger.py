@@ -192,10 +192,9 @@ def test_failed_request_stays_and_is_tried_again(fitted, ledger):
     with pytest.warns(UserWarning, match="Request 2 failed: 'nobody'"):
         assert ledger.run(fitted) == [], "failed ones do not wait"
     ledger.add(["person-3"])
-    assert ledger.run(fitted, requests=[3]) == [3]
-    with pytest.raises(ValueError, match=r"\[2, 9\] do not wait"):
-        ledger.run(fitted, requests=[2, 9])
-    assert ledger.run(fitted, requests=[1], retry_failed=True) == [1]
+    assert ledger.run(fitted) == [3]
+    with pytest.warns(UserWarning, match="Request 2 failed: 'nobody'"):
+        assert ledger.run(fitted, retry_failed=True) == [1]
     assert ledger.add(["nobody", "person-3"]) is None, "a new try of the second"
     assert ledger.counts() == {"received": 1, "running": 0, "done": 2, "failed": 0}
     assert ledger.run(fitted, unknown="ignore") == [2]
@@ -205,8 +204,7 @@ def test_failed_request_stays_and_is_tried_again(fitted, ledger):
 
 @pytest.mark.filterwarnings("ignore:Request 1 failed")
 @pytest.mark.parametrize(
-    ("kind", "order"),
-    [("ledger", "failed before"), ("hashed", "fails beside"), ("hashed", "left waiting")],
+    ("kind", "order"), [("ledger", "failed before"), ("hashed", "fails beside")]
 )
 def test_done_means_that_every_named_row_is_forgotten(fitted, kind, order, request):
     ledger = request.getfixturevalue(kind)
@@ -214,7 +212,7 @@ def test_done_means_that_every_named_row_is_forgotten(fitted, kind, order, reque
     if order == "failed before":
         assert ledger.run(fitted) == []
     assert ledger.add(["person-3", "person-7"]) == 2
-    assert ledger.run(fitted, requests=[2] if order == "left waiting" else None) == [2]
+    assert ledger.run(fitted) == [2]
     assert fitted.forget_idx_.tolist() == [3, 7]
     assert ledger.add(["person-7"]) is None
     ledger.process(fitted, ["person-7", "person-9"])  # 7's id is gone if hashed
