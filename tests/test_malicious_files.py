@@ -280,7 +280,7 @@ def test_documents_that_are_too_deep(tmp_path):
     table = make_table(40)
     save(FineTuneUnlearner(max_epochs=1, random_state=0).fit(table.X, table.y, table.a), model)
     result = CliRunner().invoke(main, ["report", str(model), "--attacks", str(tmp_path / "e.json")])
-    assert result.exit_code == 1 and "is not JSON" in result.output, result.output
+    assert result.exit_code == 1 and "no list of attacks" in result.output, result.output
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,8 @@ def load_row_numbers(path: Path) -> Any:
 
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            with path.open("rb") as file:
+                return np.lib.format.read_array(file, allow_pickle=False)
         words = path.read_text(encoding="utf-8").split()
         return np.array([int(word) for word in words], dtype=np.int64)
     except UNREADABLE as error:
