@@ -26,6 +26,7 @@ from ..results import (
     Row,
     group_name,
     group_of_metric,
+    summarize,
 )
 from .paper import METHODS, WEIGHT, paper_values
 from .problems import DEFINITIONS, Problem
@@ -271,10 +272,8 @@ def _curve_figure(
     caption, notes, sources = f"Figure {number}, {dataset}: {title}.", [], {}
     if runs is not None:
         used = _used(runs, places, number, dataset)
-        keys = ["forget", "ratio", *MODEL, "metric"]
-        values = with_deltas(used).groupby(keys, sort=False)["value"]
-        means = values.agg(mean="mean", std=lambda found: found.std(ddof=0)).reset_index()
-        sources["results"] = _points(means, rows, metrics, places)
+        means = summarize(with_deltas(used), ["forget", "ratio", *MODEL, "metric"])
+        sources["results"] = _points(means.reset_index(), rows, metrics, places)
         notes = list(_missing(used, rows, places, dataset))
         caption += " Mean and standard deviation over seeds."
     caption += f" {_OURS}" if number in (3, 4, 5) else ""
@@ -337,13 +336,7 @@ def _weights_there(runs: pd.DataFrame | None, dataset: str) -> set[float]:
             f"'{start}0.1', '{start}1', ...), and the results hold none for '{dataset}'. Run: "
             f"{command}"
         )
-    try:
-        return {float(name.removeprefix(start)) for name in found}
-    except ValueError as error:
-        raise ValueError(
-            f"The results' column 'variant' holds {sorted(found)}, where Figure 8 expects numbers, "
-            f"as in '{start}0.1': {error}."
-        ) from error
+    return {float(name.removeprefix(start)) for name in found}
 
 
 def _points(
@@ -370,13 +363,13 @@ def _at(row: Row, place: _Place) -> Row:
 
 def _printed(number: int, dataset: str) -> pd.DataFrame:
     if number == 8:
-        stated = _WEIGHTS.get(dataset, {})
         of_miu = {"forget": "group", "ratio": RATIO, "method": _MIU.method, "reweight": 1}
         of_miu |= {"metric": AVERAGE_GAP, "std": np.nan}
-        columns = [*of_miu, "variant", "mean"]
-        names = {f"{WEIGHT['parameter']}={weight:g}": gap for weight, gap in stated.items()}
-        lines = [{**of_miu, "variant": name, "mean": gap} for name, gap in names.items()]
-        return pd.DataFrame(lines, columns=columns)
+        lines = [
+            {**of_miu, "variant": f"{WEIGHT['parameter']}={weight:g}", "mean": gap}
+            for weight, gap in _WEIGHTS.get(dataset, {}).items()
+        ]
+        return pd.DataFrame(lines, columns=[*of_miu, "variant", "mean"])
     values = paper_values()
     # Tables 5 to 16 are all single comparisons, with deviations
     return values[values["table"].between(5, 16) & (values["dataset"] == dataset)]
@@ -452,12 +445,10 @@ def _group_figure(
     if cells.empty:
         raise ValueError(
             f"The results of '{dataset}' with forget set '{place.forget}' hold no metric "
-            "'group_accuracy[y, a]', which this figure draws. Run the benchmark with a version "
-            "that records it."
+            "'group_accuracy[y, a]', which this figure draws."
         )
     accuracy, spread = (
-        cells.pivot_table(values=name, index="group", columns="model", sort=False)
-        for name in ("mean", "std")
+        cells.pivot_table(name, "group", "model", sort=False) for name in ("mean", "std")
     )
     marked = _marked_groups(forget_groups, list(accuracy.index), dataset, place.forget)
     shown = _notable_groups(accuracy, marked)
@@ -492,9 +483,9 @@ def _pair_place(number: int, runs: pd.DataFrame, forget: str | None) -> _Place:
 def _group_cells(runs: pd.DataFrame, rows: list[Row]) -> pd.DataFrame:
     lines = runs[runs["metric"].str.startswith("group_accuracy[")]
     lines = lines.assign(group=lines["metric"].map(group_of_metric))
-    parts = [lines[row.of(lines)].assign(model=row.title) for row in rows]
-    grouped = pd.concat(parts).groupby(["group", "model"], sort=False)["value"]
-    return grouped.agg(mean="mean", std=lambda values: values.std(ddof=0)).reset_index()
+    cells = summarize(lines, ["group", "model"]).reset_index()
+    titles = [row.title for row in rows]
+    return cells[cells["model"].isin(titles)][["group", "model", "mean", "std"]]
 
 
 def _marked_groups(

@@ -8,9 +8,7 @@ place and moved there when it is complete and on disk. A job is done when its re
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 import platform
@@ -21,11 +19,11 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from time import monotonic, perf_counter, sleep, time
+from time import monotonic, perf_counter, sleep
 from typing import Any, TextIO
 
 import numpy as np
@@ -45,14 +43,12 @@ from .recipes import BestEpoch
 
 __all__ = ["BenchmarkError", "Report", "run_jobs"]
 
-BACKENDS = ("loky", "dask", "sequential")
 RESULT_COLUMNS = ["dataset", "forget", "ratio", "seed", "selection", *MODEL, "metric", "value"]
 #: What every model is measured by, in percent.
 MEASURED = [name for name, (_, unit) in METRICS.items() if unit == "%" and name != "AVG_GAP"]
 DONE, FAILED, BUSY = "done", "failed", "busy"
 SECONDS_BETWEEN_RESULTS = 15.0
 SECONDS_FOR_WORKERS = 60
-SECONDS_TO_WRITE = 3600
 SECONDS_BETWEEN_LOOKS = 0.5
 # on a GPU small batches are slow to predict; on a CPU large ones are
 EVALUATION_BATCH_ON_GPU = 256
@@ -134,29 +130,23 @@ def results_of(folder: Path) -> pd.DataFrame:
         columns = record["columns"]
         numbers = dict.fromkeys(MEASURED, float("nan"))
         if record["status"] == DONE:
-            numbers = dict(record["metrics"])
+            numbers = record["metrics"] | {"seconds": record["seconds"]}
             epoch = epochs.get((columns["dataset"], columns["seed"]))
             numbers |= {} if epoch is None else {"cost": record["seconds"] / epoch}
-            for name in ("seconds", "kept_epoch", "peak_memory_mb"):
-                numbers |= {} if record.get(name) is None else {name: record[name]}
+            numbers |= {"kept_epoch": record["kept_epoch"]} if "kept_epoch" in record else {}
         lines += [(*columns.values(), metric, value) for metric, value in numbers.items()]
-    always = (PRETRAIN.method, "retrain", "gold_reseeded")
-    lines.sort(key=lambda line: (*line[:5], line[5] not in always, _place(line[5]), *line[6:8]))
-    return pd.DataFrame(lines, columns=RESULT_COLUMNS)
-
-
-def _place(method: str) -> tuple[int, str]:
-    """Order what methods are compared with by itself, and methods by name."""
-    return {PRETRAIN.method: 0, "retrain": 1, "gold_reseeded": 2}.get(method, 3), method
+    table = pd.DataFrame(lines, columns=RESULT_COLUMNS)
+    # what methods are compared with comes first
+    place = table["method"].map({PRETRAIN.method: 0, "retrain": 1, "gold_reseeded": 2}).fillna(3)
+    keys = ["dataset", "forget", "ratio", "seed", "selection", "place", *MODEL]
+    ordered = table.assign(place=place).sort_values(keys, kind="stable", ignore_index=True)
+    return ordered[RESULT_COLUMNS]
 
 
 def write_results(folder: Path) -> None:
     """Build ``results.csv`` from the records."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(RESULT_COLUMNS)
-    writer.writerows(results_of(folder).itertuples(index=False))
-    write_atomically(folder / "results.csv", text.getvalue().encode())
+    text = results_of(folder).to_csv(index=False, lineterminator="\n")
+    write_atomically(folder / "results.csv", text.encode())
 
 
 def _refuse_other_settings(folder: Path, jobs: Sequence[Job]) -> None:
@@ -244,21 +234,18 @@ def run_jobs(
     Raises
     ------
     ValueError
-        If the backend is unknown, or there is no Dask client.
+        If there is no such backend, or no Dask client.
     BenchmarkError
         If the folder holds results that were made in another way, or steps of the comparison
         speak of different rows.
     ImportError
         If Dask is asked for and not installed.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}.")
     if scheduler is not None and backend != "dask":
         raise ValueError("A scheduler is for the backend 'dask': add backend='dask'.")
     folder = Path(folder).absolute()
     for name in ("jobs", "models", "locks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
     _refuse_other_settings(folder, jobs)
     report = Report()
     to_do = _to_do(folder, jobs, report, retry_failed)
@@ -350,14 +337,6 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes were writing an hour ago or earlier."""
-    for path in folder.glob("*/.*.tmp"):
-        with suppress(FileNotFoundError):  # another runner removes them, too
-            if time() - path.stat().st_mtime > SECONDS_TO_WRITE:
-                path.unlink()
-
-
 @contextmanager
 def _parallel(backend: str, n_jobs: int, scheduler: str | None) -> Iterator[Parallel]:
     """Yield joblib's Parallel: a job at a time, results as they come."""
@@ -369,25 +348,13 @@ def _parallel(backend: str, n_jobs: int, scheduler: str | None) -> Iterator[Para
     if backend != "dask":
         yield Parallel(n_jobs, backend=backend, **options)
         return
-    try:
+    client: Any = nullcontext()  # the one that is active
+    if scheduler is not None:
         from distributed import Client
-    except ImportError as error:
-        raise ImportError(
-            "The backend 'dask' needs the package distributed: pip install grmu_sk[dask]."
-        ) from error
-    try:
-        client = Client.current() if scheduler is None else Client(scheduler)
-    except ValueError as error:
-        raise ValueError(
-            "There is no active Dask client: give the address of a scheduler, such as "
-            f"tcp://host:8786 ({error})."
-        ) from error
-    try:
-        with parallel_config(backend="dask", wait_for_workers_timeout=SECONDS_FOR_WORKERS):
-            yield Parallel(n_jobs=-1, **options)
-    finally:
-        if scheduler is not None:
-            client.close()
+
+        client = Client(scheduler)
+    with client, parallel_config("dask", wait_for_workers_timeout=SECONDS_FOR_WORKERS):
+        yield Parallel(-1, **options)
 
 
 # one job, in whatever process it landed -----------------------------------------------------------
@@ -442,8 +409,6 @@ def _held(path: Path) -> Iterator[bool]:
     except Timeout:
         yield False
         return
-    except NotImplementedError as error:
-        raise OSError(f"{path}: {error}. Use a folder on another file system.") from error
     try:
         yield True
     finally:
@@ -500,7 +465,6 @@ def _attempt(place: _Workplace, job: Job) -> dict[str, Any]:
     with _device(place) as device:
         about = {"status": FAILED, "environment": _environment(device)}
         try:
-            _reset_peak(device)
             outcome = _Work(place.folder, job, device, training).run()
         except BenchmarkError:
             raise
@@ -509,7 +473,7 @@ def _attempt(place: _Workplace, job: Job) -> dict[str, Any]:
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             return {**about, "reason": reason, "traceback": traceback.format_exc()}
-        return {**about, "peak_memory_mb": _peak(device), **outcome, "status": DONE}
+        return {**about, **outcome, "status": DONE}
 
 
 class _Work:
@@ -571,8 +535,8 @@ class _Work:
         assert self.training is not None
         kept = self.training["kept_epochs"][self.job.selection]
         # what the model cost is what its training cost
-        cost = {name: self.training[name] for name in ("seconds", "peak_memory_mb")}
-        return {"metrics": self._metrics(self._trained()), **cost, "kept_epoch": kept}
+        seconds = self.training["seconds"]
+        return {"metrics": self._metrics(self._trained()), "seconds": seconds, "kept_epoch": kept}
 
     def _unlearn(self) -> dict[str, Any]:
         start = self._trained() if self.training else None
@@ -607,29 +571,9 @@ def _environment(device: str) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "process": os.getpid(),
-        "device": device,
-        "device_name": torch.cuda.get_device_name(device) if is_gpu else None,
+        "device": torch.cuda.get_device_name(device) if is_gpu else device,
         "versions": {name: version(name) for name in ("torch", "skorch", "scikit-learn", "numpy")},
     }
-
-
-def _reset_peak(device: str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with suppress(OSError):  # see proc(5); elsewhere there is no such number
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _peak(device: str) -> float | None:
-    """Return the most memory since then, in MB: of tensors on a GPU, or of the process."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    with suppress(OSError):
-        found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
-        return int(found[1]) / 1024 if found else None
-    return None

@@ -78,8 +78,8 @@ class ResNet18(ResNet):
     ) -> None:
         super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=n_classes)
         if weights is not None:
-            path = _imagenet() if weights == "imagenet" else Path(weights).expanduser()
-            _load_body(self, path)
+            state = _imagenet() if weights == "imagenet" else _read(Path(weights).expanduser())
+            _load_body(self, state, weights)
 
 
 def _where_to_get(place: str) -> str:
@@ -89,24 +89,19 @@ def _where_to_get(place: str) -> str:
     )
 
 
-def _imagenet() -> Path:
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(IMAGENET.url).name)
-    if not path.is_file():
-        try:
-            torch.hub.load_state_dict_from_url(
-                IMAGENET.url, model_dir=str(path.parent), check_hash=True, weights_only=True
-            )
-        except (OSError, RuntimeError) as error:
-            raise FileNotFoundError(
-                "The weights trained on ImageNet are not on this machine and could not be "
-                f"downloaded ({error}). {_where_to_get(f'at {path}, or anywhere else')}"
-            ) from error
-    return path
+def _imagenet() -> Mapping[str, Any]:
+    try:
+        return IMAGENET.get_state_dict(check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        path = Path(torch.hub.get_dir(), "checkpoints", Path(IMAGENET.url).name)
+        raise FileNotFoundError(
+            "The weights trained on ImageNet are not on this machine and could not be "
+            f"downloaded ({error}). {_where_to_get(f'at {path}, or anywhere else')}"
+        ) from error
 
 
-def _load_body(net: nn.Module, path: Path) -> None:
+def _load_body(net: nn.Module, state: Mapping[str, Any], where: str | os.PathLike[str]) -> None:
     """Load all weights but the head's, which must be there by name and shape."""
-    state = _read(path)
     try:
         body = {name: value for name, value in state.items() if name not in HEAD}
         found = net.load_state_dict(body, strict=False)
@@ -118,7 +113,7 @@ def _load_body(net: nn.Module, path: Path) -> None:
             )
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"{path} holds the weights of another network than ResNet-18: {error}. "
+            f"{where} holds the weights of another network than ResNet-18: {error}. "
             f"{_where_to_get('anywhere')}"
         ) from error
 

@@ -13,12 +13,12 @@ from ..results import AVERAGE_GAP, PRETRAIN, RETRAIN, Row, rows_there
 
 TABLE_NUMBERS = range(1, 19)
 FAIRNESS_TABLE = 18
-_DATA = files("grmu_sk.benchmark") / "data"
-_SHOWN = tomllib.loads((_DATA / "paper.toml").read_text(encoding="utf-8"))
+DATA = files("grmu_sk.benchmark") / "data"
+_SHOWN = tomllib.loads((DATA / "paper.toml").read_text(encoding="utf-8"))
 #: The method with parts switched off, and with other weights of its calibration.
 ABLATION, WEIGHT = _SHOWN["ablation"], _SHOWN["weight"]
 _RENAMED = {"retrain_gdro": "group_dro"}
-_DATASETS = {
+DATASETS = {
     "celeba": "CelebA",
     "waterbirds": "Waterbirds",
     "fairface": "FairFace",
@@ -67,7 +67,7 @@ class Layout:
 
     def caption(self, datasets: tuple[str, ...]) -> str:
         """Return a title of our own wording, for the data sets shown."""
-        names = ", ".join(_DATASETS.get(name, name) for name in datasets)
+        names = ", ".join(DATASETS.get(name, name) for name in datasets)
         what = "Fairness after unlearning" if self.is_fairness else "Unlearning"
         if self.is_ablation:
             what = f"Ablation of {ABLATION['method'].upper()}"
@@ -77,7 +77,7 @@ class Layout:
 
 @cache
 def _all_values() -> pd.DataFrame:
-    with (_DATA / "paper_tables.csv").open(encoding="utf-8") as file:
+    with (DATA / "paper_tables.csv").open(encoding="utf-8") as file:
         printed = pd.read_csv(file)
     parts = printed[["retaining", "unlearning", "calibration"]].fillna(1)
     switched_off = parts.apply(lambda row: "".join(f"no_{n}" for n in parts if not row[n]), axis=1)

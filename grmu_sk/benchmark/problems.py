@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -41,20 +42,23 @@ class _Net:
     """What a name of a network stands for."""
 
     module: type[nn.Module]
-    options: tuple[str, ...]  # of get_problem, that apply
     parameters: dict[str, Any]
     weights: str = NO_WEIGHTS  # where it starts from, if nothing else is asked for
     image_size: int = 0
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Those of :func:`get_problem` that apply to data with this net,."""
+        images = ("image_size", "weights", "augment", "cache_dir", "num_workers")
+        more = images if self.image_size else ("weights", "num_workers")
+        return ("net", "device", *(more if self.module is not MLP else ()))
 
-IMAGE_OPTIONS = ("net", "image_size", "weights", "augment", "cache_dir", "device", "num_workers")
+
 NETS = {
-    "resnet18": _Net(ResNet18, IMAGE_OPTIONS, {}, "imagenet", 224),
-    "small_cnn": _Net(ChannelsLastCNN, IMAGE_OPTIONS, {"width": 8, "depth": 4}, image_size=32),
-    "bert": _Net(
-        BertClassifier, ("net", "weights", "device", "num_workers"), {}, "bert-base-uncased"
-    ),
-    "mlp": _Net(MLP, ("net", "device"), {"hidden": (64, 64)}),
+    "resnet18": _Net(ResNet18, {}, "imagenet", 224),
+    "small_cnn": _Net(ChannelsLastCNN, {"width": 8, "depth": 4}, image_size=32),
+    "bert": _Net(BertClassifier, {}, "bert-base-uncased"),
+    "mlp": _Net(MLP, {"hidden": (64, 64)}),
 }
 
 
@@ -178,23 +182,50 @@ class Problem:
 
     def _read(self, **options: Any) -> Bunch:
         definition = DEFINITIONS[self.name]
-        read = getattr(datasets, definition["reader"])
         where = () if self.root is None else (self.root,)
-        return read(*where, **definition.get("reader_options", {}), **options)
+        options |= definition.get("reader_options", {})
+        return getattr(datasets, definition["reader"])(*where, **options)
 
     def _inputs(self, bunch: Bunch) -> tuple[Any, Any]:
         """Return how the inputs of some rows are taken, and those of training under transforms."""
         if self.image_size:
-            images = _Images(self, bunch)
-            return images.evaluated, images.augmented() if self.augment else None
+            return self._evaluated(bunch), self._augmented(bunch) if self.augment else None
+        data = bunch.data
         if self.net_name == "mlp":
             # a category that no training row of a seed has would otherwise have no column, and
             # the network another size
-            table = pd.DataFrame(bunch.data, columns=bunch.feature_names)
-            columns = list(_columns(self))
-            data = table.reindex(columns=columns, fill_value=0).to_numpy(np.float32)
-            return data.__getitem__, None
-        return bunch.data.__getitem__, None
+            table = pd.DataFrame(data, columns=bunch.feature_names)
+            data = table.reindex(columns=list(_columns(self)), fill_value=0).to_numpy(np.float32)
+        return data.__getitem__, None
+
+    def _evaluated(self, bunch: Bunch) -> Callable[[Any], Any]:
+        """Return what takes photographs, cut and resized as in the paper."""
+        size, crop, images = self.image_size, bunch.centre_crop, bunch.data
+        n_bytes = len(images) * 3 * size**2
+        transform: Any = datasets.EvaluationTransform(size, centre_crop=crop)
+        if self.cache_dir is not None or n_bytes <= MOST_BYTES_IN_MEMORY:
+            # decoded images have been through the transform, save for the scaling of pixels
+            cache, transform = self._cached(f"{size}"), None
+            images = datasets.decode_images(images, cache, size=size, centre_crop=crop)
+
+        def take(rows: Any) -> Any:
+            chosen = datasets.ImageRows(images, transform, rows)
+            return chosen if 4 * n_bytes > MOST_BYTES_IN_MEMORY else chosen.precompute()
+
+        return take
+
+    def _augmented(self, bunch: Bunch) -> datasets.ImageRows:
+        """Return the photographs of training, of which random parts are taken."""
+        images = bunch.data
+        if DEFINITIONS[self.name].get("has_equal_sizes"):  # one array holds all, undistorted
+            n_bytes = len(images) * int(np.prod(images.pixels(0).shape))
+            if self.cache_dir is not None or n_bytes <= MOST_BYTES_IN_MEMORY:
+                images = datasets.decode_images(images, self._cached("full"))
+        return datasets.ImageRows(images, datasets.TrainingTransform(self.image_size), bunch.train)
+
+    def _cached(self, size: str) -> Path | None:
+        data_set = DEFINITIONS[self.name]["reader"].removeprefix("load_")
+        return None if self.cache_dir is None else self.cache_dir / f"{data_set}-{size}.npy"
 
     def net(self) -> NeuralNet:
         """Return the uninitialised net; a setting says how it is trained."""
@@ -223,56 +254,9 @@ class Problem:
 def _columns(problem: Problem) -> tuple[str, ...]:
     """Return a column for each number and each category that occurs in the files."""
     frame = problem._read().frame.drop(columns="income")
-    numbers = [name for name in frame if frame[name].dtype.kind in "iuf"]
-    return (
-        *numbers,
-        *(
-            f"{name}_{value}"
-            for name in frame
-            if name not in numbers
-            for value in sorted(frame[name].unique())
-        ),
-    )
-
-
-class _Images:
-    """Photographs: cut, resized and, for training, augmented as in the paper."""
-
-    def __init__(self, problem: Problem, bunch: Bunch) -> None:
-        self.problem, self.bunch = problem, bunch
-        self.n_bytes = len(bunch.data) * 3 * problem.image_size**2
-        self._final: Any = None
-
-    def evaluated(self, rows: Any) -> Any:
-        size, crop = self.problem.image_size, self.bunch.centre_crop
-        if self._final is None:  # the images at their final size if they can be held
-            is_held = self.problem.cache_dir is not None or self.n_bytes <= MOST_BYTES_IN_MEMORY
-            self._final = self.bunch.data
-            if is_held:
-                self._final = datasets.decode_images(
-                    self.bunch.data, self._cached(f"{size}"), size=size, centre_crop=crop
-                )
-        # decoded images have been through the transform, save for the scaling of pixels
-        is_decoded = not isinstance(self._final, datasets.ImageFiles)
-        transform = None if is_decoded else datasets.EvaluationTransform(size, centre_crop=crop)
-        chosen = datasets.ImageRows(self._final, transform, rows)
-        return chosen if 4 * self.n_bytes > MOST_BYTES_IN_MEMORY else chosen.precompute()
-
-    def augmented(self) -> Any:
-        images = self.bunch.data
-        if DEFINITIONS[self.problem.name].get(
-            "has_equal_sizes"
-        ):  # one array holds all, undistorted
-            n_bytes = len(images) * int(np.prod(images.pixels(0).shape))
-            if self.problem.cache_dir is not None or n_bytes <= MOST_BYTES_IN_MEMORY:
-                images = datasets.decode_images(images, self._cached("full"))
-        transform = datasets.TrainingTransform(self.problem.image_size)
-        return datasets.ImageRows(images, transform, self.bunch.train)
-
-    def _cached(self, size: str) -> Path | None:
-        data_set = DEFINITIONS[self.problem.name]["reader"].removeprefix("load_")
-        folder = self.problem.cache_dir
-        return None if folder is None else folder / f"{data_set}-{size}.npy"
+    texts = [name for name in frame if frame[name].dtype.kind not in "iuf"]
+    numbers = [name for name in frame if name not in texts]
+    return (*numbers, *(f"{n}_{value}" for n in texts for value in sorted(frame[n].unique())))
 
 
 def problem_names() -> list[str]:
@@ -358,11 +342,15 @@ def get_problem(
     if net_name not in nets:
         raise ValueError(f"net for {name} must be one of {nets}, got {net_name!r}.")
     size = given.get("image_size", 0 if name == "digits" else NETS[net_name].image_size)
-    if not isinstance(size, int) or 0 < size < 8:
-        raise ValueError(f"image_size must be a whole number of at least 8, got {size!r}.")
-    workers = given.get("num_workers", 0)
-    if not isinstance(workers, int) or workers < 0:
-        raise ValueError(f"num_workers must be a whole number from 0, got {workers!r}.")
+    for option, value, least in (
+        ("image_size", size, 8 if size else 0),
+        ("num_workers", given.get("num_workers", 0), 0),
+    ):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{option} must be a whole number from {least}, got {value!r}.")
+    device = given.get("device", "cuda" if torch.cuda.is_available() else "cpu")
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda' was asked for, and there is none: use device='cpu'.")
     return Problem(
         name,
         _checked_root(name, data_root),
@@ -371,8 +359,8 @@ def get_problem(
         _checked_weights(given.get("weights"), net_name),
         bool(given.get("augment", True)),
         Path(given["cache_dir"]).absolute() if "cache_dir" in given else None,
-        _checked_device(given.get("device")),
-        workers,
+        str(device),
+        given.get("num_workers", 0),
     )
 
 
@@ -392,18 +380,6 @@ def _checked_root(name: str, data_root: str | os.PathLike[str] | None) -> Path |
             f"files of {name}; {reader}"
         )
     return Path(data_root).absolute()
-
-
-def _checked_device(device: str | None) -> str:
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ValueError(f"device must be a device of torch, got {device!r}.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device='cuda' was asked for, and there is none: use device='cpu'.")
-    return str(device)
 
 
 def _checked_weights(weights: str | os.PathLike[str] | None, net_name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
@@ -171,7 +171,12 @@ class Preset:
         for key, sections in table.items():
             if key not in (*keys, "any"):
                 raise ValueError(f"There is no problem [{key!r}]; there are {', '.join(keys)}.")
-            for section, entries in _tables(f"[{key!r}]", sections):
+            for section, entries in sections.items():
+                if section not in ("training", "unlearning") and "-" not in section:
+                    raise ValueError(
+                        f"[{key!r}] may have the tables training, unlearning and those of forget "
+                        f"sets such as group-0.5, not {section!r}."
+                    )
                 _check_section(f"[{key!r}.{section}]", entries)
 
     def setting(
@@ -217,9 +222,8 @@ class Preset:
             )
         if section == "training" and known.get("max_epochs") is not None:
             # training from scratch, but on the budget of the other methods
-            entries["epochs"] = _merged(sections.get(cell, {}), row).get(
-                "epochs", entries["epochs"]
-            )
+            budget = _merged(sections.get(cell, {}), row)
+            entries["epochs"] = budget.get("epochs", entries["epochs"])
         recipe = {name: value for name, value in entries.items() if name in RECIPE}
         named = {**entries, "max_epochs": entries["epochs"], "reweight": row.reweight}
         is_none = known.get("max_epochs", 0) is None
@@ -234,7 +238,7 @@ class Preset:
         """Say what the preset has that is nearest to what was asked for."""
         sections = self._table.get(key, {})
         if section in sections:
-            names = [name for name, entry in sections[section].items() if isinstance(entry, dict)]
+            names = _split(sections[section])[1]
             return f"{key} ({section}): {', '.join(names) or 'other methods'}"
         if sections:
             return f"{key}: {', '.join(sections)}"
@@ -243,10 +247,9 @@ class Preset:
 
 def _merged(section: Mapping[str, Any], row: Row) -> dict[str, Any]:
     """Return a row's entries; none if the section has neither entries for all nor its own."""
-    common = {name: value for name, value in section.items() if not isinstance(value, Mapping)}
-    if row == RESEEDED_GOLD:
-        row = GOLD
-    return common | section.get(row.label, section.get(row.method, {}) if common else {})
+    common, own = _split(section)
+    row = GOLD if row == RESEEDED_GOLD else row
+    return common | own.get(row.label, own.get(row.method, {}) if common else {})
 
 
 def get_preset(name: str | os.PathLike[str]) -> Preset:
@@ -323,50 +326,33 @@ def _key(problem: Problem | str) -> str:
     return f"{name}/{net or DEFINITIONS[name]['nets'][0]}"
 
 
-def _tables(where: str, table: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if not isinstance(table, Mapping):
-        raise ValueError(f"{where} must be a table.")
-    for name, entries in table.items():
-        if name not in ("training", "unlearning") and "-" not in name:
-            raise ValueError(
-                f"{where} may have the tables training, unlearning and those of forget sets such "
-                f"as group-0.5, not {name!r}."
-            )
-        if not isinstance(entries, Mapping):
-            raise ValueError(f"{where}.{name} must be a table.")
-        yield name, entries
-
-
 def _check_section(where: str, section: Mapping[str, Any]) -> None:
-    common = {name: value for name, value in section.items() if not isinstance(value, Mapping)}
-    own = {name: value for name, value in section.items() if isinstance(value, Mapping)}
+    """Refuse what nothing would read, what is missing, and values out of range."""
+    common, own = _split(section)
     every = {name for method, _ in all_unlearners() for name in _parameters_of(method)}
-    _check_entries(where, common, every)
-    if common:
-        _check_recipe(where, common)
+    checks: list[tuple[str, Any, Any, Any]] = [(where, common, common, every)] if common else []
     for name, entries in own.items():
         try:
             known = _parameters_of(name.removesuffix(" + reweight"))
         except ValueError as error:
             raise ValueError(f"{where} has a table {name!r}. {error}") from error
-        _check_entries(f"{where}, {name}", entries, known)
-        _check_recipe(f"{where}, {name}", {**common, **entries})
+        checks.append((f"{where}, {name}", entries, common | entries, known))
+    for place, entries, whole, parameters in checks:
+        for name in entries:
+            if name not in RECIPE and (name not in parameters or name in NOT_SETTINGS):
+                raise ValueError(
+                    f"{place} has the entry {name!r}, which is neither one of {', '.join(RECIPE)} "
+                    "nor a parameter that a method can be given here."
+                )
+        if missing := [name for name in NEEDED if name not in whole]:
+            raise ValueError(f"{place} has no {' and no '.join(missing)}.")
+        try:
+            Setting(**{name: value for name, value in whole.items() if name in RECIPE})
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
 
 
-def _check_entries(where: str, entries: Mapping[str, Any], parameters: Any) -> None:
-    for name in entries:
-        if name not in RECIPE and (name not in parameters or name in NOT_SETTINGS):
-            raise ValueError(
-                f"{where} has the entry {name!r}, which is neither one of {', '.join(RECIPE)} nor "
-                "a parameter that a method can be given here."
-            )
-
-
-def _check_recipe(where: str, entries: Mapping[str, Any]) -> None:
-    missing = [name for name in NEEDED if name not in entries]
-    if missing:
-        raise ValueError(f"{where} has no {' and no '.join(missing)}.")
-    try:
-        Setting(**{name: value for name, value in entries.items() if name in RECIPE})
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+def _split(section: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the entries for all methods, and the tables of single ones."""
+    common = {name: value for name, value in section.items() if not isinstance(value, dict)}
+    return common, {name: value for name, value in section.items() if name not in common}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import groupby
+from string import Template
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from tabulate import tabulate
+from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from ..comparison import unlearner_class
 from ..metrics import AVERAGE_GAP_METRICS
@@ -29,7 +30,7 @@ from ..results import (
     differences_to,
     rows_there,
 )
-from .paper import ABLATION, WEIGHT, Layout, paper_values, table_layout
+from .paper import ABLATION, DATA, WEIGHT, Layout, paper_values, table_layout
 
 LEVEL = 0.95
 MIN_SEEDS = 3
@@ -38,15 +39,7 @@ VALUES = ["mean", "std", "delta_vs_gold", "delta_vs_pretrain"]
 MISSING = "-"
 COMMAND = "grmu "  # a note that begins so is for the shell
 _SWITCHES = [name.removeprefix("no_") for name in ABLATION["switched_off"]]
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{character: f"${character}$" for character in "<>|"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "\N{MINUS SIGN}": r"$-$",
-}
+_LATEX = LATEX_ESCAPE_RULES | {"±": r"$\pm$", "\N{MINUS SIGN}": "$-$", "|": "$|$"}
 _MARKDOWN = {character: f"\\{character}" for character in "\\|*_`<>[]#"}
 #: For each format: what is escaped, and how the best and the quoted stand out.
 _STYLES: dict[str, tuple[dict[str, str], str, str]] = {
@@ -126,8 +119,13 @@ class PaperTable:
             header += ["avg gap"]
         lines = [_Line(header), *self._lines(len(header))]
         columns = "l" * len(names) + "r" * (len(header) - len(names))
-        table = _written(kind, lines, len(names))
-        return _document(kind, self.layout.caption(self.datasets), table, self.notes, columns)
+        page = Template((DATA / f"table.{kind}").read_text(encoding="utf-8"))
+        return page.substitute(
+            title=_styled(_Line([self.layout.caption(self.datasets)]), kind)[0],
+            columns=columns,
+            table="\n".join(_written(kind, lines, len(names))),
+            notes="\n".join(_written_note(kind, note) for note in self.notes),
+        ).rstrip("\n")
 
     def _lines(self, n_columns: int) -> list[_Line]:
         lines = []
@@ -447,12 +445,12 @@ def _rows(runs: pd.DataFrame | None, layout: Layout) -> list[Row]:
         return rows
     rows.insert(rows.index(GOLD) + 1 if GOLD in rows else len(rows), RESEEDED_GOLD)
     others = set(rows_there(runs)) - set(rows)
-    shown = sorted(others, key=lambda row: (row.reweight, row.method, row.variant))
-    variants = ("", *ABLATION["switched_off"]) if layout.is_ablation else ("",)
-    shown = [row for row in shown if row.variant in variants]
     if layout.is_ablation:
-        shown = [row for row in shown if row.method == ABLATION["method"]]
-    return rows + shown
+        variants = {"", *ABLATION["switched_off"]}
+        others = {r for r in others if r.method == ABLATION["method"] and r.variant in variants}
+    else:
+        others = {row for row in others if not row.variant}
+    return rows + sorted(others, key=lambda row: (row.reweight, row.method, row.variant))
 
 
 def _in_blocks(rows: list[Row], layout: Layout) -> list[list[Row]]:
@@ -465,8 +463,7 @@ def _in_blocks(rows: list[Row], layout: Layout) -> list[list[Row]]:
             return 3
         return 1 + row.reweight if is_approximate(row.method) and not layout.is_fairness else 0
 
-    blocks = [[row for row in rows if block(row) == number] for number in range(4)]
-    return [found for found in blocks if found]
+    return [list(found) for _, found in groupby(sorted(rows, key=block), key=block)]
 
 
 def _summary(
@@ -660,9 +657,10 @@ def _without_value(runs: pd.DataFrame, layout: Layout) -> Iterator[str]:
     """Yield which runs diverged, and which metrics of a run are undefined."""
     needed = list(dict.fromkeys((*layout.metrics, *AVERAGE_GAP_METRICS)))
     for row in rows_there(runs):
-        there = runs[row.of(runs) & runs["metric"].isin(needed)]
-        there = there.set_index(["seed", "metric"])["value"].unstack("metric")  # noqa: PD010
-        there = there.reindex(columns=needed, index=sorted(runs.loc[row.of(runs), "seed"].unique()))
+        of_row = runs[row.of(runs)].pivot_table(
+            values="value", index="seed", columns="metric", dropna=False
+        )
+        there = of_row.reindex(columns=needed)
         # a single metric may be undefined; of a run that diverged nothing is known
         diverged = there.index[there.isna().all(axis=1)]
         if len(diverged):
@@ -730,13 +728,11 @@ def missing_notes(
 
 
 def _styled(line: _Line, kind: str) -> list[str]:
-    escapes, bold, quoted = _STYLES[kind]
-    cells = [
-        "".join(escapes.get(character, character) for character in text) for text in line.cells
-    ]
+    escapes, best, quoted = _STYLES[kind]
+    cells = ["".join(escapes.get(letter, letter) for letter in text) for text in line.cells]
     for place, text in enumerate(cells):
         if place in line.bold:
-            cells[place] = bold.format(text)
+            cells[place] = best.format(text)
         elif line.is_quoted and text:
             cells[place] = quoted.format(text if kind == "text" else text.strip())
     return cells
@@ -760,29 +756,13 @@ def _written(kind: str, lines: list[_Line], n_left: int) -> list[str]:
     return [*written, rule] if kind == "text" else written
 
 
-def _document(kind: str, caption: str, table: list[str], notes: Sequence[str], columns: str) -> str:
-    """Put the caption above a table and the notes below it."""
-    title, *said = (_styled(_Line([text]), kind)[0] for text in (caption, *notes))
-    both = list(zip(notes, said, strict=True))
-    if kind == "text":
-        wrap = partial(textwrap.fill, width=100, break_long_words=False, break_on_hyphens=False)
-        below = [f"  {note}" if note.startswith(COMMAND) else wrap(note) for note in notes]
-        return "\n".join([title, "", *table, *below])
+def _written_note(kind: str, note: str) -> str:
+    (text,), is_command = _styled(_Line([note]), kind), note.startswith(COMMAND)
+    if kind == "latex":
+        dashed = text.replace("--", "-{}-")  # two hyphens would become a dash
+        shown = f"\\texttt{{{dashed}}}" if is_command else text
+        return f"\\par\\smallskip\\footnotesize {shown}"
     if kind == "markdown":
-        below = [f"- `{note}`" if note.startswith(COMMAND) else f"- {text}" for note, text in both]
-        return "\n".join([f"**{title}**", "", *table, *([""] if below else []), *below])
-    below = [  # two hyphens would become a dash
-        f"\\texttt{{{text.replace('--', '-{}-')}}}" if note.startswith(COMMAND) else text
-        for note, text in both
-    ]
-    return "\n".join(
-        [
-            "% needs \\usepackage{booktabs,graphicx}",
-            f"\\begin{{table}}\n\\centering\n\\caption{{{title}}}",
-            f"\\resizebox{{\\linewidth}}{{!}}{{%\n\\begin{{tabular}}{{{columns}}}\n\\toprule",
-            *table,
-            "\\bottomrule\n\\end{tabular}}",
-            *(f"\\par\\smallskip\\footnotesize {text}" for text in below),
-            "\\end{table}",
-        ]
-    )
+        return f"- `{note}`" if is_command else f"- {text}"
+    wrapped = textwrap.fill(note, 100, break_long_words=False, break_on_hyphens=False)
+    return f"  {note}" if is_command else wrapped

@@ -10,7 +10,7 @@ import click
 
 EXIT_INTERRUPTED = 130
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
-FOLDER = click.Path(file_okay=False, path_type=Path)
+PLACE, AT_LEAST_ONE = click.Path(path_type=Path), click.IntRange(1)
 SHOWN: dict[str, Any] = {"context_settings": {"show_default": True}}
 RESULTS = click.option(
     "--results",
@@ -48,8 +48,11 @@ class MultiValueCommand(click.Command):
         return super().parse_args(ctx, repeated)
 
 
-def _unique(ctx: click.Context, option: click.Parameter, values: tuple[Any, ...]) -> list[Any]:
-    return list(dict.fromkeys(values))
+def _unique(ctx: click.Context, option: click.Parameter, values: tuple[Any, ...]) -> Any:
+    """Return values once each, of texts that may hold several between commas; None for none."""
+    lists = (value.split(",") if isinstance(value, str) else [value] for value in values)
+    parts = (part.strip() if isinstance(part, str) else part for parts in lists for part in parts)
+    return list(dict.fromkeys(part for part in parts if part != "")) or None
 
 
 _several = partial(click.option, multiple=True, callback=_unique)
@@ -59,20 +62,15 @@ _several = partial(click.option, multiple=True, callback=_unique)
 @click.option(
     "--dataset",
     required=True,
-    help="Of celeba, celeba_attractive, waterbirds, fairface, "
-    "multinli, adult_sex, adult_race or digits.",
+    help="celeba, celeba_attractive, waterbirds, fairface, multinli, adult_sex, adult_race or "
+    "digits.",
 )
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    help="Folder or zip file with the data in their official layout; none for digits.",
-)
+@click.option("--data-root", type=PLACE, help="Folder or zip file with the official files.")
 @_several(
     "--forget",
     default=("group",),
-    help="Where the rows to forget are drawn from: group, "
-    "groups-9, groups-25, pairs-2, pairs-4 or random, as far as the data set has them. Several are "
-    "possible.",
+    help="Where the rows to forget are drawn from: group, groups-9, groups-25, pairs-2, pairs-4 or "
+    "random, as far as the data set has them.",
 )
 @_several(
     "--ratios",
@@ -83,27 +81,24 @@ _several = partial(click.option, multiple=True, callback=_unique)
 @_several(
     "--methods",
     default=("paper",),
-    help="'all', 'paper', or names, separated by spaces or "
-    "commas. Retraining, the gold standard and its second seed always take part.",
+    help="'all', 'paper', or names. Retraining, the gold standard and its second seed always take "
+    "part.",
 )
-@click.option("--seeds", default=3, type=click.IntRange(1), help="How many, from 0.")
+@click.option("--seeds", default=3, type=AT_LEAST_ONE, help="How many, from 0.")
 @click.option(
     "--preset",
     default="shared",
-    help="Settings: 'shared' (one for all methods), "
-    "'reference' (the reference code's), or a TOML file.",
+    help="Settings: 'shared' (one for all methods), 'reference' (the reference code's), or a TOML "
+    "file.",
 )
 @_several(
     "--selection",
     default=("best",),
     type=BEST,
-    help="Which epoch is kept of what is trained "
-    "from scratch: the best on validation rows, as in the paper, or the last. Both come from one "
-    "training.",
+    help="Epoch kept of what is trained from scratch: the best on validation rows, as in the "
+    "paper, or the last. Both come from one training.",
 )
-@click.option(
-    "--ablations", is_flag=True, help="Run the paper's method without each of its terms as well."
-)
+@click.option("--ablations", is_flag=True, help="Run MIU without each of its terms as well.")
 @_several(
     "--lambdas",
     type=click.FloatRange(0),
@@ -113,15 +108,9 @@ _several = partial(click.option, multiple=True, callback=_unique)
 @click.option("--image-size", type=click.IntRange(8), help="Side of the images in pixels.")
 @click.option("--weights", help="What to start from: 'imagenet', 'none', or a local file.")
 @click.option("--augment/--no-augment", default=None, help="Allow random crops and flips.")
-@click.option(
-    "--cache-dir", type=FOLDER, help="Folder for decoded images.  [default: 'cache' in --out]"
-)
-@click.option(
-    "--jobs",
-    type=click.IntRange(1),
-    help="How many jobs at the same time.  [default: one for each GPU, or for each core]",
-)
-@click.option("--threads", default=1, type=click.IntRange(1), help="Of a job.")
+@click.option("--cache-dir", type=PLACE, help="For decoded images.  [default: 'cache' in --out]")
+@click.option("--jobs", type=AT_LEAST_ONE, help="At the same time.  [default: one a GPU or core]")
+@click.option("--threads", default=1, type=AT_LEAST_ONE, help="Of a job.")
 @click.option(
     "--backend",
     default="loky",
@@ -130,17 +119,10 @@ _several = partial(click.option, multiple=True, callback=_unique)
 )
 @click.option("--scheduler", help="Address of the Dask scheduler: tcp://host:8786.")
 @_several("--devices", help="GPUs to use: --devices cuda:0 cuda:2, or cpu.")
-@click.option(
-    "--jobs-per-device", default=1, type=click.IntRange(1), help="How many jobs may share a GPU."
-)
+@click.option("--jobs-per-device", default=1, type=AT_LEAST_ONE, help="Jobs that share a GPU.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed in an earlier run.")
 @click.option("--dry-run", is_flag=True, help="Only list the jobs and what is done of them.")
-@click.option(
-    "--out",
-    required=True,
-    type=FOLDER,
-    help="Folder for results.csv and everything it is made from.",
-)
+@click.option("--out", required=True, type=PLACE, help="Folder for results.csv and its sources.")
 @click.pass_context
 def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
     """Run the paper's protocol: pretrain, retrain, unlearn and measure.
@@ -172,13 +154,10 @@ def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
     except KeyboardInterrupt:
         click.echo("Interrupted. The same command goes on where this one stopped.", err=True)
         ctx.exit(EXIT_INTERRUPTED)
-    except ImportError as error:
-        raise click.ClickException(str(error)) from error
-    except BrokenProcessPool as error:
-        raise click.ClickException(
-            "A worker process was killed, for want of memory perhaps. What is done is kept: run "
-            "the same command again, with a smaller --jobs if it happens again."
-        ) from error
+    except (ImportError, BrokenProcessPool) as error:
+        memory = "A worker process was killed, for want of memory perhaps; try a smaller --jobs. "
+        is_killed = isinstance(error, BrokenProcessPool)
+        raise click.ClickException(f"{memory if is_killed else ''}{error}") from error
     click.echo(
         f"{report.n_done} jobs done now, {report.n_found} before, {len(report.failed)} failed. "
         f"Written to {out}: results.csv"
@@ -195,7 +174,6 @@ def _jobs(out: Path, options: dict[str, Any]) -> list[Any]:
     from ..benchmark.problems import get_problem, options_of, problem_names
     from ..benchmark.settings import get_preset
 
-    names = [name for entry in options["methods"] for name in entry.split(",") if name]
     given = {name: options[name] for name in ("net", "image_size", "weights", "augment")}
     try:
         dataset = options["dataset"]
@@ -205,9 +183,10 @@ def _jobs(out: Path, options: dict[str, Any]) -> list[Any]:
         problem = get_problem(dataset, options["data_root"], **given)
         for name in options["forget"]:
             problem.pairs(name)
-        preset = get_preset(options["preset"])
-        methods = names[0] if len(names) == 1 else names
-        rows = make_rows(methods, ablations=options["ablations"], weights=options["lambdas"])
+        preset, methods = get_preset(options["preset"]), options["methods"]
+        methods = methods[0] if len(methods) == 1 else methods
+        weights = options["lambdas"] or ()
+        rows = make_rows(methods, ablations=options["ablations"], weights=weights)
     except (ValueError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error
     jobs, left_out = make_jobs(
@@ -228,10 +207,7 @@ def _jobs(out: Path, options: dict[str, Any]) -> list[Any]:
 @click.command(**SHOWN)
 @click.argument("number", type=click.IntRange(1, 18))
 @RESULTS
-@click.option(
-    "--dataset",
-    help="The data set to show in the layout of this table.  [default: the table's own]",
-)
+@click.option("--dataset", help="To show in the layout of this table.  [default: its own]")
 @SELECTION
 @click.option(
     "--format",
@@ -239,11 +215,7 @@ def _jobs(out: Path, options: dict[str, Any]) -> list[Any]:
     type=click.Choice(["text", "markdown", "latex", "csv"]),
     help="How to write it.  [default: by the suffix of --out, else text]",
 )
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write instead of printing.",
-)
+@click.option("--out", type=PLACE, help="File to write instead of printing.")
 def table(
     number: int,
     results: Path | None,
@@ -275,10 +247,6 @@ def table(
         click.echo("\n".join(built.notes), err=True)
 
 
-def _names(ctx: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
-    return [n.strip() for n in value.split(",") if n.strip()] if value else None
-
-
 def _pairs(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
     pairs = [tuple(part.strip() for part in value.split(",", 1)) for value in values]
     for value, pair in zip(values, pairs, strict=True):
@@ -287,35 +255,23 @@ def _pairs(ctx: click.Context, option: click.Parameter, values: tuple[str, ...])
     return pairs or None
 
 
-@click.command(**SHOWN)
+@click.command(cls=MultiValueCommand, **SHOWN)
 @click.argument("number", type=click.IntRange(2, 8))
 @RESULTS
 @click.option("--dataset", help="The data set to show.  [default: all that there are results of]")
 @SELECTION
-@click.option(
-    "--methods",
-    callback=_names,
-    help="Approximate methods to show, separated by commas.  [default: those of the paper]",
-)
-@click.option(
-    "--forget",
-    help="Forget set of Figures 2 and 7.  [default: the exact pairs, pairs-2 or pairs-4]",
-)
+@_several("--methods", help="Approximate methods to show.  [default: those of the paper]")
+@click.option("--forget", help="Forget set of Figures 2 and 7.  [default: the exact pairs]")
 @click.option(
     "--mark",
     "forget_groups",
     multiple=True,
     callback=_pairs,
     metavar="Y,A",
-    help="A group (label,attribute) to mark as forgotten from in Figures 2 and 7; repeatable.  "
-    "[default: those of the forget set, where it is known]",
+    help="A group to mark as forgotten from in Figures 2 and 7.  [default: the forget set's]",
 )
 @click.option(
-    "--out",
-    default=Path("."),
-    show_default="here",
-    type=FOLDER,
-    help="Folder for figure_NUMBER_DATASET.png and .svg.",
+    "--out", default=Path("."), type=PLACE, help="Folder for figure_NUMBER_DATASET.png and .svg."
 )
 def figure(
     number: int, results: Path | None, dataset: str | None, out: Path, **options: Any

@@ -385,14 +385,3 @@ def group_accuracy(y, y_pred, a, labels, attributes):
     """Return GA over the product of the two lists."""
     inside = np.isin(y, labels) & np.isin(a, attributes)
     return 100.0 * np.mean((y == y_pred)[inside])
-
-
-def mean_gap(values, gold):
-    """Return the mean over metrics and seeds of |value - gold|, where smaller is better."""
-    return np.mean([np.mean(np.abs(np.subtract(values[m], gold[m]))) for m in gold])
-
-
-def tug_of_war(values, gold):
-    """Return the product of closeness on the three splits, as a mean over seeds."""
-    closeness = [1 - np.abs(np.subtract(values[m], gold[m])) / 100 for m in ("RA", "UA", "TA")]
-    return 100.0 * np.mean(np.prod(closeness, axis=0))

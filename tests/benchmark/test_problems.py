@@ -14,7 +14,7 @@ from grmu_sk.benchmark import get_preset, get_problem, problem_names
 from grmu_sk.benchmark.plan import draw_forget_set
 from grmu_sk.datasets import ImageRows, load_adult, load_fairface
 from grmu_sk.nets import SmallCNN
-from grmu_sk.results import GOLD, PRETRAIN, Row
+from grmu_sk.results import GOLD, Row
 from grmu_sk.training import fresh_net
 
 TREES = {
@@ -74,18 +74,14 @@ def problem_of(name, roots, **options):
 def test_splits_and_forget_sets_of_every_problem(name, roots):
     problem = pickle.loads(pickle.dumps(problem_of(name, roots)))
     splits = problem.load(0)
-    assert splits.name == name
-    assert splits.forget_groups == problem.forget_sets["group"]
+    assert (splits.name, splits.forget_groups) == (name, problem.forget_sets["group"])
     for part in (splits.train, splits.validation, splits.test):
         assert len(part.X) == len(part.y) == len(part.groups) > 0
-    y, a = splits.train.y, splits.train.groups
+    groups = list(zip(splits.train.y.tolist(), splits.train.groups.tolist(), strict=True))
     for forget, pairs in problem.forget_sets.items():
         rows = draw_forget_set(problem, splits, forget, 0.5, 0)
-        drawn = set(zip(y[rows].tolist(), a[rows].tolist(), strict=True))
-        pool = [
-            (label, group) in pairs for label, group in zip(y.tolist(), a.tolist(), strict=True)
-        ]
-        assert len(rows) == int(0.5 * (sum(pool) if pairs else len(y)))
+        drawn = {groups[row] for row in rows}
+        assert len(rows) == int(0.5 * sum(group in pairs or not pairs for group in groups))
         assert drawn <= set(pairs) if pairs else len(drawn) > 1, forget
     with pytest.raises(ValueError, match="has no forget set 'pairs-7'; it has 'group'"):
         problem.pairs("pairs-7")
@@ -158,17 +154,18 @@ def test_a_table_has_the_same_columns_with_every_seed(tmp_path):
     assert any(np.array_equal(column, rich) for column in splits[3].train.X.T)
 
 
-COMBINATIONS = [
-    ("shared", name, {"net": "small_cnn"} if name == "fairface" else {}) for name in problem_names()
-]
-COMBINATIONS += [
-    ("reference", name, {}) for name in ("celeba", "waterbirds", "fairface", "multinli")
-]
-
-
-@pytest.mark.parametrize(("preset", "name", "options"), COMBINATIONS)
-def test_every_problem_trains_and_unlearns_with_every_preset(preset, name, options, roots):
-    problem = problem_of(name, roots, **options)
+@pytest.mark.parametrize(
+    ("preset", "name", "net"),
+    [
+        ("shared", "digits", None),
+        ("shared", "adult_sex", None),
+        ("shared", "fairface", "small_cnn"),
+        ("reference", "fairface", None),
+        ("reference", "multinli", None),
+    ],
+)
+def test_problems_train_and_unlearn_with_the_presets(preset, name, net, roots):
+    problem = problem_of(name, roots, net=net)
     splits, preset = problem.load(0), get_preset(preset)
     rows, train = draw_forget_set(problem, splits, "group", 0.5, 0), splits.train
 
@@ -180,25 +177,21 @@ def test_every_problem_trains_and_unlearns_with_every_preset(preset, name, optio
         inputs = splits.augmented if is_augmented else train.X
         return net.set_params(**setting.net()).set_params(max_epochs=1), inputs
 
-    net, X = net_and_inputs(preset.setting(problem, PRETRAIN))
-    pretrained = RetrainUnlearner(net, reweight=False, random_state=0)
-    pretrained.fit(X, train.y, train.groups)
-    assert np.isfinite(pretrained.history_[-1, "train_loss"])
-
     setting = preset.setting(problem, GOLD)
     net, X = net_and_inputs(setting)
     gold = RetrainUnlearner(net, random_state=0, **setting.parameters)
     gold.fit(X, train.y, train.groups, forget=np.isin(np.arange(len(train.y)), rows))
     assert gold.forget_idx_.tolist() == rows.tolist()
+    assert np.isfinite(gold.history_[-1, "train_loss"])
 
     setting = preset.setting(problem, Row("miu", True), "group", 0.5)
     _, X = net_and_inputs(setting)
-    start = copy.copy(pretrained)
-    start.net_ = fresh_net(pretrained.net_, **setting.net())
+    start = copy.copy(gold)
+    start.net_ = fresh_net(gold.net_, **setting.net())
     parameters = setting.parameters | {"max_epochs": 1}
     unlearner = MIUUnlearner(FrozenEstimator(start), random_state=0, **parameters)
     unlearner.fit(X, train.y, train.groups).unlearn(rows)
-    assert not same_weights(unlearner, pretrained)
+    assert not same_weights(unlearner, gold)
     assert unlearner.predict(splits.test.X).shape == splits.test.y.shape
 
 
@@ -226,13 +219,12 @@ def test_weights_devices_and_workers(roots, tmp_path, monkeypatch):
         ("digits", {"data_root": "."}, "come with the package"),
         ("adult_sex", {"data_root": None}, r"needs data_root.*grmu_sk.datasets.load_adult"),
         ("adult_sex", {"data_root": "gone"}, "nothing at gone"),
-        ("celeba", {"size": 32}, "'size' does not apply to celeba, which takes net, image_size"),
+        ("celeba", {"size": 32}, "'size' does not apply to celeba, which takes net, "),
         ("adult_sex", {"image_size": 32}, "'image_size' does not apply to adult_sex"),
         ("celeba", {"net": "bert"}, r"net for celeba must be one of \('resnet18', 'small_cnn'\)"),
-        ("celeba", {"image_size": 2}, "image_size must be a whole number of at least 8, got 2"),
+        ("celeba", {"image_size": 2}, "image_size must be a whole number from 8, got 2"),
         ("celeba", {"net": "small_cnn", "weights": "imagenet"}, "leave weights out"),
         ("celeba", {"weights": "gone.pth"}, "no file of weights at gone.pth"),
-        ("celeba", {"device": "gpu9"}, "device must be a device of torch, got 'gpu9'"),
         ("celeba", {"num_workers": -1}, "num_workers must be a whole number from 0"),
     ],
 )

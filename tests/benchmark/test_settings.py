@@ -8,7 +8,6 @@ from skorch.callbacks import LRScheduler
 from grmu_sk.benchmark import get_preset, get_problem, problem_names
 from grmu_sk.benchmark.problems import DEFINITIONS
 from grmu_sk.benchmark.recipes import WarmUpSchedule
-from grmu_sk.comparison import unlearner_class
 from grmu_sk.results import GOLD, PRETRAIN, RETRAIN, Row
 from grmu_sk.unlearners import all_unlearners
 
@@ -29,47 +28,36 @@ def shared():
 
 
 def test_the_papers_method_by_data_set_ratio_and_reweight(reference):
+    def found(problem, name, cells):
+        return {
+            (*cell, on): reference.setting(problem, Row("miu", on), *cell).parameters[name]
+            for cell, on in product(cells, (True, False))
+        }
+
     # lambda 10 for CelebA 0.1 and 0.5; 1 for 0.9 with REWEIGHT, 10 without
-    lam = {
-        (ratio, on): reference.setting("celeba", Row("miu", on), "group", ratio).parameters["lam"]
-        for ratio, on in product((0.1, 0.5, 0.9), (True, False))
-    }
-    assert lam.pop((0.9, True)) == 1 and set(lam.values()) == {10}
+    lam = found("celeba", "lam", [("group", ratio) for ratio in (0.1, 0.5, 0.9)])
+    assert lam.pop(("group", 0.9, True)) == 1 and set(lam.values()) == {10}
     # FairFace forgets in seven epochs, but for one file
     cells = [("group", 0.1), ("group", 0.5), ("group", 0.9), ("groups-9", 0.5), ("groups-25", 0.5)]
-    epochs = {
-        (*cell, on): reference.setting("fairface", Row("miu", on), *cell).parameters[
-            "forget_epochs"
-        ]
-        for cell, on in product(cells, (True, False))
-    }
+    epochs = found("fairface", "forget_epochs", cells)
     assert epochs.pop(("group", 0.5, False)) == 5 and set(epochs.values()) == {7}
 
 
 def test_one_setting_in_full(reference):
     setting = reference.setting("waterbirds", Row("miu", True), "group", 0.9)
-    assert setting.parameters == {
-        "lr": 0.1,
-        "batch_size": 32,
-        "max_epochs": 10,
-        "forget_epochs": 5,
-        "lam": 10.0,
-        "mine_lr": 0.001,
-        "mine_hidden": 512,
-        "mine_momentum": 0.9,
-        "moving_average_rate": 0.01,
-        "reference": True,
-        "reweight": True,
-    }
+    learning = {"lr": 0.1, "batch_size": 32}
+    mine = {"mine_lr": 0.001, "mine_hidden": 512, "mine_momentum": 0.9}
+    switches = {"moving_average_rate": 0.01, "reference": True, "reweight": True}
+    epochs = {"max_epochs": 10, "forget_epochs": 5, "lam": 10.0}
+    assert setting.parameters == {**learning, **epochs, **mine, **switches}
     net = setting.net()
     ((name, schedule),) = net.pop("callbacks")
     assert net == {
         "optimizer": torch.optim.SGD,
         "optimizer__momentum": 0.9,
         "optimizer__weight_decay": 1e-4,
-        "lr": 0.1,
-        "batch_size": 32,
         "max_epochs": 10,
+        **learning,
     }
     assert name == "schedule" and isinstance(schedule, LRScheduler)
     assert (schedule.policy, schedule.kwargs) == ("CosineAnnealingLR", {"T_max": 10})
@@ -77,9 +65,8 @@ def test_one_setting_in_full(reference):
     assert setting.augment is True
 
 
-@pytest.mark.parametrize(
-    ("problem", "method", "expected"),
-    [
+def test_other_methods_get_their_own_parameters(reference):
+    for problem, method, expected in [
         ("fairface", "scrub", {"alpha": 0.001, "gamma": 0.99, "temperature": 4.0}),
         ("fairface", "scrub", {"retain_batch_size": 128, "forget_epochs": 7}),
         ("celeba", "salun", {"threshold": 0.5, "reference": True}),
@@ -89,12 +76,10 @@ def test_one_setting_in_full(reference):
         ("celeba", "fine_tune", {"lr": 0.1, "batch_size": 32}),  # the fallback
         ("celeba", "group_dro", {"eta": 0.1}),
         ("waterbirds", "group_dro", {"eta": 0.001}),
-    ],
-)
-def test_other_methods_get_their_own_parameters(reference, problem, method, expected):
-    setting = reference.setting(problem, Row(method, False), "group", 0.5)
-    assert expected.items() <= setting.parameters.items()
-    METHODS[method](make_net(), **setting.parameters)
+    ]:
+        setting = reference.setting(problem, Row(method, False), "group", 0.5)
+        assert expected.items() <= setting.parameters.items()
+        METHODS[method](make_net(), **setting.parameters)
 
 
 def test_training_is_the_papers(reference):
@@ -122,19 +107,10 @@ def test_training_is_the_papers(reference):
     ("problem", "forget", "ratio", "row", "message"),
     [
         ("celeba", "group", 0.3, Row("miu", True), "ratio 0.3.*for celeba/resnet18: group-0.1"),
-        ("celeba", "groups-9", 0.5, Row("miu", True), "forget set 'groups-9'"),
         ("celeba", "group", 0.5, Row("sisa", False), "no setting of sisa.*: .*retrain"),
-        ("celeba", "group", 0.5, Row("ssd", True), r"no setting of ssd \+ reweight"),
         ("celeba", "group", 0.5, Row("nothing", False), "no method 'nothing'; there are"),
         ("celeba", "group", 0.5, Row("gradient_ascent", True), "no choice of REWEIGHT"),
-        ("fairface/small_cnn", "group", 0.5, Row("miu", True), "for fairface/small_cnn"),
-        (
-            "adult_sex",
-            "group",
-            0.5,
-            Row("miu", True),
-            "celeba/resnet18, .*preset, such as 'shared'",
-        ),
+        ("adult_sex", "group", 0.5, Row("miu", True), "celeba/resnet18, .*such as 'shared'"),
         ("cifar", "group", 0.5, Row("miu", True), "no problem 'cifar'; there are celeba"),
     ],
 )
@@ -177,7 +153,6 @@ def test_a_problem_is_found_by_its_network_and_budgets_by_the_other_methods(shar
         setting = shared.setting(small, Row(name, False), "group", 0.5)
         assert (setting.lr, setting.epochs) == (shared.setting(small, RETRAIN).lr, 10)
         assert setting.parameters["max_epochs"] == 10
-    assert unlearner_class(GOLD).__name__ == "RetrainUnlearner"
 
 
 # a user's file ---------------------------------------------------------------------------------

@@ -5,59 +5,41 @@ import numpy as np
 import pandas as pd
 import pytest
 from result_rows import PAPER_METHODS, full_results, models, run_rows
-from scipy import stats
 
 from grmu_sk.benchmark import make_table
 from grmu_sk.benchmark.paper import paper_values, table_layout
 from grmu_sk.benchmark.tables import bootstrap_interval, is_approximate
 from grmu_sk.metrics import AVERAGE_GAP_METRICS
-from grmu_sk.results import GOLD, PRETRAIN, RESEEDED_GOLD, Row, format_table, summarize
+from grmu_sk.results import GOLD, PRETRAIN, Row, format_table, summarize
 
 pytestmark = pytest.mark.quick
 
-METRICS = [*AVERAGE_GAP_METRICS, "AVG_GAP", "cost", "group_accuracy[a, x]", "group_accuracy[b, x]"]
+GOLDEN, MIU = ("retrain", 1), ("miu", 1)
 
 
 # a comparison in memory ------------------------------------------------------------------------
 
 
-@pytest.fixture
-def results():
+def test_a_comparison_in_memory():
     """Two seeds; the gold standard has 80 and 90 in everything, the method 82 and 84."""
-    values = {
-        ("pretrain", 0): (99, 99),
-        ("retrain", 0): (70, 71),
-        ("retrain", 1): (80, 90),
-        ("miu", 1): (82, 84),
-    }
+    pairs = {("pretrain", 0): (99, 99), ("retrain", 0): (70, 71), GOLDEN: (80, 90), MIU: (82, 84)}
     rows = [
-        ("data", 0.5, seed, method, reweight, metric, pair[seed])
-        for (method, reweight), pair in values.items()
+        ("data", 0.5, seed, *model, metric, pair[seed])
+        for model, pair in pairs.items()
         for seed in (0, 1)
-        for metric in METRICS
+        for metric in [*AVERAGE_GAP_METRICS, "AVG_GAP", "cost"]
     ]
     columns = ["dataset", "ratio", "seed", "method", "reweight", "metric", "value"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def test_mean_population_std_and_delta_per_seed(results):
+    results = pd.DataFrame(rows, columns=columns)
     summary = summarize(results)
-    mean, std, low, high, delta = summary.loc[("miu", 1, "GA")]
+    mean, std, low, high, delta = summary.loc[(*MIU, "GA")]
     assert (mean, low, high) == (83, 82, 84)
     assert std == 1  # divided by the number of seeds
     assert delta == 4  # (|82 - 80| + |84 - 90|) / 2, not |83 - 85|
-    assert summary.loc[("retrain", 1, "RA"), "delta"] == 0
-
-
-def test_table_in_the_layout_of_the_paper(results):
+    assert summary.loc[(*GOLDEN, "RA"), "delta"] == 0
     lines = format_table(results).splitlines()
     assert lines[0].split() == ["method", "reweight", *AVERAGE_GAP_METRICS, "avg", "gap", "epochs"]
-    assert [line.split()[:2] for line in lines[2:]] == [
-        ["pretrain", "no"],
-        ["retrain", "no"],
-        ["retrain", "yes"],
-        ["miu", "yes"],
-    ]
+    assert [line.split()[0] for line in lines[2:]] == ["pretrain", "retrain", "retrain", "miu"]
     assert "83.0 ±1.0 (4.0)" in lines[-1]
     assert lines[4].split()[-2:] == ["-", "85.0"], "the gold standard has no gap to itself"
     with pytest.raises(ValueError, match=r"no \['WG'\] of pretrain"):
@@ -75,16 +57,12 @@ def cell(values, row, metric):
 
 def by_hand(results, row, metric):
     """Values of a model by seed, by a loop over plain tuples."""
-    found = {}
-    for line in results.itertuples():
-        is_row = (line.method, line.reweight, line.variant) == (
-            row.method,
-            row.reweight,
-            row.variant,
-        )
-        if is_row and line.metric == metric:
-            found[line.seed] = line.value
-    return found
+    wanted = (row.method, row.reweight, row.variant, metric)
+    return {
+        line.seed: line.value
+        for line in results.itertuples()
+        if (line.method, line.reweight, line.variant, line.metric) == wanted
+    }
 
 
 def gap_by_hand(results, row):
@@ -113,12 +91,10 @@ def test_intervals_are_those_of_all_possible_draws():
     assert bootstrap_interval(some, 50) == bootstrap_interval(some, 50)
     assert bootstrap_interval(some, 50) != bootstrap_interval(some, 50, seed=1)
     assert np.isnan(bootstrap_interval(pd.Series([1.0, 2.0, np.nan]))).all()
-    assert hasattr(stats, "bootstrap")
 
 
-@pytest.mark.parametrize("row", [Row("miu", True), Row("salun", False), PRETRAIN, RESEEDED_GOLD])
-def test_values_follow_the_protocol(benchmark, row):
-    values = make_table(1, benchmark).cells
+def test_values_follow_the_protocol(benchmark):
+    row, values = Row("miu", True), make_table(1, benchmark).cells
     scores, gold = by_hand(benchmark, row, "UA"), by_hand(benchmark, GOLD, "UA")
     found = cell(values, row, "UA")
     assert found["mean"] == pytest.approx(sum(scores.values()) / 3)
@@ -166,17 +142,17 @@ def test_paper_stands_beside_its_own_data_set_only_or_alone(benchmark):
     assert "gold_reseeded" not in make_table(6).render()
 
 
-@pytest.mark.parametrize("number", range(1, 19))
-def test_every_table_with_and_without_results(number):
-    layout = table_layout(number)
-    alone = make_table(number).cells
-    assert alone["paper_mean"].notna().sum() == len(paper_values(number)), "every printed cell"
-    full = full_results("digits", forget=layout.forget, ratio=layout.ratio)
-    table = make_table(number, full, dataset="digits", n_draws=20)
-    for kind in ("text", "markdown", "latex"):
-        text = table.render(kind)
-        assert all(word in text for word in ("ceiling", "epochs", "seeds"))
-        assert "Missing" not in text and "| - |" not in text
+def test_every_table_with_and_without_results():
+    for number in range(1, 19):
+        layout = table_layout(number)
+        alone = make_table(number).cells
+        assert alone["paper_mean"].notna().sum() == len(paper_values(number)), "every printed cell"
+        full = full_results("digits", forget=layout.forget, ratio=layout.ratio)
+        table = make_table(number, full, dataset="digits", n_draws=20)
+        for kind in ("text", "markdown", "latex"):
+            text = table.render(kind)
+            assert all(word in text for word in ("ceiling", "epochs", "seeds"))
+            assert "Missing" not in text and "| - |" not in text
 
 
 def test_best_is_the_smallest_delta_of_each_block_equal_as_printed(benchmark):
@@ -306,8 +282,9 @@ def test_second_protocol():
     assert command.endswith("--methods miu --seeds 3 --selection last --out RESULTS")
 
 
-def test_latex_has_balanced_rows_and_escapes(benchmark):
-    lines = make_table(1, benchmark, n_draws=20).render("latex").splitlines()
+def test_latex_markdown_and_csv_are_well_formed(benchmark):
+    table = make_table(1, benchmark, n_draws=20)
+    lines = table.render("latex").splitlines()
     columns = next(line for line in lines if line.startswith(r"\begin{tabular}"))
     n_columns = len(columns.removeprefix(r"\begin{tabular}{").rstrip("}"))
     rows = [line for line in lines if line.endswith(r"\\")]
@@ -317,11 +294,6 @@ def test_latex_has_balanced_rows_and_escapes(benchmark):
     assert not re.search(r"(?<!\\)[_%#]", "\n".join(lines[1:]).replace("{%\n", "\n"))
     plain = text.replace(r"\{", "").replace(r"\}", "")
     assert plain.count("{") == plain.count("}")
-    assert all(f"\\{rule}" in text for rule in ("toprule", "midrule", "bottomrule"))
-
-
-def test_markdown_is_a_table_and_csv_can_be_read_back(benchmark):
-    table = make_table(1, benchmark, n_draws=20)
     rows = [line for line in table.render("markdown").splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
     assert re.fullmatch(r"\|(:?-+:?\|)+", rows[1])
@@ -343,16 +315,10 @@ def test_markdown_is_a_table_and_csv_can_be_read_back(benchmark):
         (lambda r: r, {"number": 5}, r"ratio 0.1.*hold .*: group, 0.5. Run: grmu bench"),
         (lambda r: r, {"selection": "last"}, "selection 'last'"),
         (lambda r: r, {"selection": "first"}, "must be 'best' or 'last', got 'first'"),
-        (
-            lambda r: r[(r["method"] != "retrain") | (r["reweight"] == 0)],
-            {},
-            "no gold standard for 'celeba'.*--methods retrain",
-        ),
-        (lambda r: r.iloc[:0], {}, "holds no rows"),
+        (lambda r: r[r["method"] != "retrain"], {}, "no gold standard for 'celeba'.*--methods"),
         (lambda r: r.drop(columns=["metric", "ratio"]), {}, "lacks the columns ratio, metric"),
         (lambda r: pd.concat([r, r.iloc[[5]]]), {}, "1 rows twice, the first for"),
         (lambda r: r.assign(reweight=2), {}, r"'reweight'\] must hold 0 and 1 only, got .*2"),
-        (lambda r: r.assign(value="a"), {}, r"'value'\] must hold finite numbers only, got 'a'"),
         (lambda r: r.assign(value=np.inf), {}, r"'value'\] must hold finite numbers only"),
         (lambda r: r.assign(seed=0.5), {}, r"'seed'\] must hold whole numbers only"),
         (lambda r: r.assign(ratio=50.0), {}, r"'ratio'\] must hold shares above 0"),
