@@ -24,14 +24,10 @@ from torch.utils.data import Dataset, Subset
 
 from .base import BaseUnlearner
 from .groups import Pair, sample_forget_set
-from .metrics import (
-    AVERAGE_GAP_METRICS,
-    SplitPredictions,
-    average_gap_score,
-    evaluate_predictions,
-    group_accuracies,
-)
-from .results import AVERAGE_GAP, COLUMNS, GOLD, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
+from .metrics.evaluate import Split, evaluate_model
+from .metrics.gap import AVERAGE_GAP, average_gaps
+from .outputs import decision_threshold
+from .results import COLUMNS, GOLD, MODEL, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
 from .unlearners import RetrainUnlearner, all_unlearners
 
 __all__ = [
@@ -52,15 +48,6 @@ Scores = dict[str, float]
 
 
 # data -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Split:
-    """Inputs, labels and protected attribute of some rows."""
-
-    X: Any
-    y: NDArray[Any]
-    groups: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -148,27 +135,26 @@ def rows_for(
     ValueError
         If a name is unknown.
     """
-    registry, names = dict(all_unlearners()), list(dict.fromkeys(names))
-    unknown = [name for name in names if name not in registry]
-    if unknown:
-        raise ValueError(f"Unknown methods {unknown}; there are: {', '.join(registry)}.")
     asked = [
         Row(name, reweight, parameters=(parameters or {}).get(name, {}))
         for name in names
-        for reweight in ((False, True) if _has_reweight(registry[name]) else (False,))
+        for reweight in ((False, True) if _has_reweight(_registered(name)) else (False,))
     ]
     return list(dict.fromkeys([RETRAIN, GOLD, RESEEDED_GOLD, *asked]))
 
 
 @cache
+def _registered(name: str) -> type[BaseUnlearner]:
+    registry = dict(all_unlearners())
+    if name not in registry:
+        raise ValueError(f"There is no method {name!r}; there are: {', '.join(registry)}.")
+    return registry[name]
+
+
 def unlearner_class(row: Row) -> type[BaseUnlearner]:
     """Return the class behind a row; the models that are compared with are retrained ones."""
-    if row.method in (PRETRAIN.method, RESEEDED_GOLD.method):
-        return RetrainUnlearner
-    registry = dict(all_unlearners())
-    if row.method not in registry:
-        raise ValueError(f"There is no method {row.method!r}; there are {', '.join(registry)}.")
-    return registry[row.method]
+    is_retrained = row.method in (PRETRAIN.method, RESEEDED_GOLD.method)
+    return RetrainUnlearner if is_retrained else _registered(row.method)
 
 
 def _has_reweight(unlearner: type[BaseUnlearner]) -> bool:
@@ -256,26 +242,18 @@ def evaluate(
     dict of str to float
         Fractions in [0, 1]. What is undefined for want of test rows is left out.
     """
-    y, proba = splits.train.y, unlearner.predict_proba(splits.train.X)
-    test, holdout = (
-        SplitPredictions(split.y, unlearner.predict_proba(split.X), split.groups)
-        for split in (splits.test, splits.validation)
-    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
-        scores = evaluate_predictions(
-            classes=unlearner.classes_,
-            remaining=SplitPredictions(y[~forget], proba[~forget]),
-            forget=SplitPredictions(y[forget], proba[forget]),
-            test=test,
-            holdout=holdout,
+        scores = evaluate_model(
+            unlearner,
+            train=splits.train,
+            test=splits.test,
+            holdout=splits.validation,
+            forget=forget,
             forget_groups=forget_groups or splits.forget_groups,
+            threshold=decision_threshold(unlearner.net_),
             empty="nan",
-            n_jobs=1,
         )
-    predicted = unlearner.classes_[np.asarray(test.proba).argmax(axis=1)]
-    by_group = group_accuracies(splits.test.y, predicted, groups=splits.test.groups)
-    scores |= {f"group_accuracy[{y}, {a}]": accuracy for (y, a), accuracy in by_group.items()}
     return {name: value for name, value in scores.items() if not np.isnan(value)}
 
 
@@ -328,17 +306,26 @@ class _Run:
         splits, mask = self.data()
         warm_up(self.net, splits)
         unlearner, seconds = train_on_all(self.net, splits, splits.train.X, self.seed)
-        return self.seed, unlearner, evaluate(unlearner, splits, mask) | {"seconds": seconds}
+        costs = {"seconds": seconds, "cost": float(self.net.max_epochs)}
+        return self.seed, unlearner, evaluate(unlearner, splits, mask) | costs
 
-    def unlearn(self, row: Row, pretrained: BaseUnlearner) -> tuple[int, Row, Scores | None]:
+    def unlearn(
+        self, row: Row, pretrained: BaseUnlearner, seconds_of_epoch: float
+    ) -> tuple[int, Row, Scores | None]:
         """Let one method forget; None stands for a loss that was not finite."""
         splits, mask = self.data()
         unlearner = make_unlearner(row, self.net, pretrained, self.seed)
         try:
             seconds = forget_rows(unlearner, self.net, splits, splits.train.X, mask)
-        except FloatingPointError:
+        except FloatingPointError as error:
+            if row == GOLD:
+                raise FloatingPointError(
+                    f"The loss of the gold standard became NaN or infinite with seed {self.seed}, "
+                    "so that nothing can be compared with it. Lower the net's learning rate."
+                ) from error
             return self.seed, row, None
-        return self.seed, row, evaluate(unlearner, splits, mask) | {"seconds": seconds}
+        costs = {"seconds": seconds, "cost": seconds / seconds_of_epoch}
+        return self.seed, row, evaluate(unlearner, splits, mask) | costs
 
 
 def compare(
@@ -378,7 +365,8 @@ def compare(
     Returns
     -------
     DataFrame
-        Columns dataset, ratio, seed, method, reweight, metric, value. Metrics are in percent;
+        Columns dataset, ratio, seed, method, reweight, metric, value, and variant if rows have
+        one. Metrics are in percent;
         ``seconds`` is the time of the unlearning run, and ``cost`` that time in training epochs
         of the same seed's pretraining. ``group_accuracy`` rows carry the group in their metric:
         ``group_accuracy[even, orange]``. A method whose loss was not finite has NaN.
@@ -393,30 +381,6 @@ def compare(
     FloatingPointError
         If the loss of pretraining or of the gold standard is not finite.
     """
-    results = _compare(net, load, rows, ratio, seeds, n_jobs, on_step)
-    dataset, names = load(seeds[0]).name, list(results[seeds[0], PRETRAIN] or {})
-    lines = [
-        (dataset, ratio, seed, row.method, int(row.reweight), name, _in_percent(name, value))
-        for seed in seeds
-        for row in (PRETRAIN, *rows)
-        for name, value in (results[seed, row] or dict.fromkeys(names, float("nan"))).items()
-    ]
-    return pd.DataFrame(lines, columns=list(COLUMNS))
-
-
-def _in_percent(metric: str, value: float) -> float:
-    return value if metric in NOT_PERCENT else 100 * value
-
-
-def _compare(
-    net: Any,
-    load: Load,
-    rows: Sequence[Row],
-    ratio: float,
-    seeds: Sequence[int],
-    n_jobs: int,
-    on_step: Callable[[str], None],
-) -> dict[tuple[int, Row], Scores | None]:
     if not isinstance(net, NeuralNet):
         raise TypeError(f"net must be a skorch net, got {net!r}.")
     if GOLD not in rows:
@@ -428,35 +392,36 @@ def _compare(
         raise ValueError(f"seeds must name at least one seed, and none twice; got {seeds!r}.")
     parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     runs = {seed: _Run(seed, net, load, ratio) for seed in seeds}
-    results: dict[tuple[int, Row], Scores | None] = {}
-    pretrained: dict[int, BaseUnlearner] = {}
+    found: dict[tuple[int, Row], Scores | None] = {}
+    jobs = []
     for seed, unlearner, scores in parallel(delayed(run.pretrain)() for run in runs.values()):
-        pretrained[seed], results[seed, PRETRAIN] = unlearner, scores
+        found[seed, PRETRAIN] = scores
+        epoch = scores["seconds"] / net.max_epochs
+        jobs += [delayed(runs[seed].unlearn)(row, unlearner, epoch) for row in rows]
         on_step(PRETRAIN.label)
-    jobs = (
-        delayed(run.unlearn)(row, pretrained[seed]) for seed, run in runs.items() for row in rows
-    )
-    for seed, row, found in parallel(jobs):
-        results[seed, row] = found
+    for seed, row, result in parallel(jobs):
+        found[seed, row] = result
         on_step(row.label)
-    _add_gap_and_cost(results, net.max_epochs)
-    return results
-
-
-def _add_gap_and_cost(results: dict[tuple[int, Row], Scores | None], epochs: int) -> None:
-    for (seed, _), scores in results.items():
-        gold, pretrain = results[seed, GOLD], results[seed, PRETRAIN]
-        if gold is None:
-            raise FloatingPointError(
-                f"The loss of the gold standard became NaN or infinite with seed {seed}, so that "
-                "nothing can be compared with it. Lower the net's learning rate."
-            )
-        if scores is not None and pretrain is not None:  # pretraining raises by itself
-            scores[AVERAGE_GAP] = average_gap_score(
-                {metric: [scores[metric]] for metric in AVERAGE_GAP_METRICS},
-                {metric: [gold[metric]] for metric in AVERAGE_GAP_METRICS},
-            )
-            scores["cost"] = scores["seconds"] * epochs / pretrain["seconds"]
+    names = dict.fromkeys(name for scores in found.values() for name in scores or {})
+    lines = [
+        (
+            seed,
+            row.method,
+            int(row.reweight),
+            row.variant,
+            name,
+            value if name in NOT_PERCENT else 100 * value,
+        )
+        for seed in seeds
+        for row in (PRETRAIN, *rows)
+        for name, value in (found[seed, row] or dict.fromkeys(names, np.nan)).items()
+    ]
+    table = pd.DataFrame(lines, columns=["seed", *MODEL, "metric", "value"])
+    gaps = average_gaps(table, GOLD.of(table), ["seed"], MODEL, whole=100)
+    table = pd.concat([table, gaps], ignore_index=True)
+    table = table.assign(dataset=load(seeds[0]).name, ratio=ratio)
+    has_variants = any(row.variant for row in rows)
+    return table[[*COLUMNS, "variant"] if has_variants else list(COLUMNS)]
 
 
 # tuning -----------------------------------------------------------------------------------------
@@ -522,29 +487,21 @@ def tune(
         percent; NaN if a run failed), seconds (of all runs), chosen.
     """
     tried = [setting for row in rows for setting in settings_of(row)]
-    results = _compare(net, _OnValidation(load), tried, ratio, seeds, n_jobs, on_step)
+
+    def on_validation(seed: int) -> Splits:
+        splits = load(seed)
+        return replace(splits, test=splits.validation)
+
+    how: dict[str, Any] = {"seeds": seeds, "ratio": ratio, "n_jobs": n_jobs, "on_step": on_step}
+    found = compare(net, on_validation, tried, **how)
+    found = found.assign(variant=found.get("variant", ""))
     lines = []
     for row in tried:
-        found = [results[seed, row] or {} for seed in seeds]
-        gap, seconds = (
-            np.array([scores.get(name, np.nan) for scores in found])
-            for name in (AVERAGE_GAP, "seconds")
-        )
-        values = (100 * gap.mean(), np.nansum(seconds))
+        of_row = found[row.of(found)].groupby("metric")["value"]
+        values = of_row.get_group(AVERAGE_GAP).mean(skipna=False), of_row.get_group("seconds").sum()
         lines.append((row.method, row.reweight, row.parameters, *values))
     report = pd.DataFrame(lines, columns=["method", "reweight", "setting", "avg_gap", "seconds"])
     best = report.fillna({"avg_gap": -1}).groupby(["method", "reweight"])["avg_gap"].idxmax()
     report["chosen"] = report.index.isin(best)
     chosen = [replace(tried[number], variant="") for number in np.flatnonzero(report["chosen"])]
     return chosen, report
-
-
-class _OnValidation:
-    """Data in which validation rows stand in for test rows."""
-
-    def __init__(self, load: Load) -> None:
-        self.load = load
-
-    def __call__(self, seed: int) -> Splits:
-        splits = self.load(seed)
-        return replace(splits, test=splits.validation)

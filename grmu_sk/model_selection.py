@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,9 @@ from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import BaseCrossValidator
 
-from .groups import GroupEncoder
-from .metrics import (
-    AVERAGE_GAP_METRICS,
-    SplitPredictions,
-    average_gap_score,
-    evaluate_predictions,
-)
+from .groups import GroupEncoder, attribute_of_rows
+from .metrics.evaluate import SPLITS_OF, Split, evaluate_model
+from .metrics.gap import AVERAGE_GAP, AVERAGE_GAP_METRICS, average_gaps
 from .outputs import decision_threshold
 from .pipelines import unlearner_of
 from .randomness import RandomState, resolve_seed
@@ -33,10 +28,8 @@ from .utils.validation import check_forget_mask, check_targets
 __all__ = ["UnlearningStratifiedKFold", "cross_validate_unlearning"]
 
 GOLD = "gold"
-AVERAGE_GAP = "AVG_GAP"
-#: What can be computed for one model in a fold.
-FOLD_METRICS = ("RA", "UA", "TA", "MIA", "EO", "GA", "MIA_balanced", "DP", "EP", "WG")
-_ATTACKS = {"MIA": "paper", "MIA_balanced": "balanced"}
+#: What can be computed for one model in a fold, in the order of the paper.
+FOLD_METRICS = tuple(dict.fromkeys([*AVERAGE_GAP_METRICS, *SPLITS_OF]))
 
 
 # folds -------------------------------------------------------------------------------------------
@@ -158,7 +151,15 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
         if y is None:
             raise ValueError(f"{type(self).__name__} needs y, the labels.")
         labels = check_targets(y, n_rows)
-        self._check_parameters(n_rows)
+        if not 2 <= self.n_splits <= n_rows:
+            raise ValueError(
+                f"n_splits must lie between 2 and the {n_rows} rows, got {self.n_splits!r}."
+            )
+        if self.random_state is not None and not self.shuffle:
+            raise ValueError(
+                "random_state has no effect without shuffle=True. Set shuffle=True or leave "
+                "random_state out."
+            )
         if groups is None and forget is None:
             warnings.warn(
                 f"{type(self).__name__} got neither groups nor forget and keeps the proportions of "
@@ -173,17 +174,6 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
         group = encoder.transform(labels, groups)
         self._warn_of_small_strata(group, mask, encoder.pairs_)
         return self._folds(2 * group + mask)
-
-    def _check_parameters(self, n_rows: int) -> None:
-        if not isinstance(self.n_splits, int | np.integer) or not 2 <= self.n_splits <= n_rows:
-            raise ValueError(
-                f"n_splits must be an integer from 2 to the {n_rows} rows, got {self.n_splits!r}."
-            )
-        if self.random_state is not None and not self.shuffle:
-            raise ValueError(
-                "random_state has no effect without shuffle=True. Set shuffle=True or leave "
-                "random_state out."
-            )
 
     def _warn_of_small_strata(
         self, group: NDArray[np.int64], mask: NDArray[np.bool_], pairs: list[Any]
@@ -350,12 +340,12 @@ def cross_validate_unlearning(
     mask = check_forget_mask(forget, len(X))
     if groups is None:
         raise ValueError("groups is None: the protected attribute of each row is needed.")
-    encoder = _silent_encoder(labels, groups)
-    attribute = encoder.attributes_[encoder.transform(labels, groups) % len(encoder.attributes_)]
+    rows = Split(X, labels, attribute_of_rows(groups, len(labels), "y"))
     seed = None if random_state is None else resolve_seed(random_state)
-    task = _Task(X, y, labels, groups, attribute, mask, _attacks(wanted), seed)
+    needed = [*wanted, *AVERAGE_GAP_METRICS] if AVERAGE_GAP in wanted else wanted
+    needed = [name for name in FOLD_METRICS if name in needed]
     with about("cv"):
-        folds = list(_split(cv, task))
+        folds = list(_split(cv, rows, mask, seed))
     for number, (train, _) in enumerate(folds):
         if not mask[train].any():
             raise ValueError(
@@ -363,57 +353,50 @@ def cross_validate_unlearning(
                 "cv=UnlearningStratifiedKFold(...) and mark at least two rows."
             )
     found = Parallel(n_jobs=n_jobs)(
-        delayed(_evaluate)(name, estimator, task, train, test)
+        delayed(_evaluate)(
+            name, estimator, _part(rows, train), _part(rows, test), mask[train], needed, seed
+        )
         for train, test in folds
         for name, estimator in named.items()
     )
-    return _tidy(list(found), list(named), wanted)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What all folds and methods share."""
-
-    X: Any
-    y: Any
-    labels: NDArray[Any]
-    groups: Any
-    attribute: NDArray[Any]
-    forget: NDArray[np.bool_]
-    attacks: list[Any]
-    seed: int | None
+    places = [(fold, name) for fold in range(len(folds)) for name in named]
+    lines = [
+        (*place, metric, scores[metric])
+        for place, scores in zip(places, found, strict=True)
+        for metric in needed
+    ]
+    table = pd.DataFrame(lines, columns=["fold", "method", "metric", "value"])
+    if AVERAGE_GAP in wanted:
+        gaps = average_gaps(table, table["method"] == GOLD, ["fold"], ["method"])
+        table = pd.concat([table, gaps])
+    return table[table["metric"].isin(wanted)].reset_index(drop=True)
 
 
 def _named(unlearners: Mapping[str, Any] | Sequence[Any], gold: Any) -> dict[str, Any]:
     """Return all estimators by name, the gold standard first."""
-    are_named = isinstance(unlearners, Mapping)
-    names = [GOLD, *(unlearners if are_named else map(_method_name, unlearners))]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    pairs = [] if gold is None else [(GOLD, gold)]
+    if isinstance(unlearners, Mapping):
+        pairs += unlearners.items()
+    else:
+        pairs += [(unlearner_of(one, fitted=False).method_name, one) for one in unlearners]
+    named = dict(pairs)
+    if len(named) < len(pairs) or (gold is None and GOLD in named):
         raise ValueError(
-            f"Several unlearners are called {twice}. Give them names: "
-            'cross_validate_unlearning({"first": ..., "second": ...}, ...). '
+            f"Several unlearners have the same name: {[name for name, _ in pairs]}. Give them "
+            'names: cross_validate_unlearning({"first": ..., "second": ...}, ...). '
             f"{GOLD!r} is that of the gold standard."
         )
-    if len(names) == 1:
+    if not named.keys() - {GOLD}:
         raise ValueError("There are no unlearners to compare.")
-    estimators = unlearners.values() if isinstance(unlearners, Mapping) else unlearners
-    named = dict(zip(names, [gold, *estimators], strict=True))
-    if gold is None:
-        del named[GOLD]
     for estimator in named.values():
         unlearner_of(estimator, fitted=False)
     return named
 
 
-def _method_name(estimator: Any) -> str:
-    unlearner = unlearner_of(estimator, fitted=False)
-    return getattr(unlearner, "method_name", type(unlearner).__name__)
-
-
-def _wanted_metrics(metrics: Iterable[str] | None, gold: Any) -> tuple[str, ...]:
+def _wanted_metrics(metrics: Iterable[str] | None, gold: Any) -> list[str]:
     allowed = FOLD_METRICS if gold is None else (*FOLD_METRICS, AVERAGE_GAP)
     names = allowed if metrics is None else (metrics,) if isinstance(metrics, str) else metrics
-    wanted = tuple(dict.fromkeys(names))
+    wanted = list(dict.fromkeys(names))
     if not wanted or set(wanted) - set(allowed):
         raise ValueError(
             f"metrics must be some of {allowed}, got {wanted}. {AVERAGE_GAP} compares with a gold "
@@ -422,64 +405,53 @@ def _wanted_metrics(metrics: Iterable[str] | None, gold: Any) -> tuple[str, ...]
     return wanted
 
 
-def _attacks(wanted: tuple[str, ...]) -> list[Any]:
-    """Return the attacks to run: they cost far more than all other metrics together."""
-    needed = {*wanted, *(AVERAGE_GAP_METRICS if AVERAGE_GAP in wanted else ())}
-    return [attack for metric, attack in _ATTACKS.items() if metric in needed]
-
-
-def _split(cv: Any, task: _Task) -> Iterable[tuple[Rows, Rows]]:
+def _split(
+    cv: Any, rows: Split, mask: NDArray[np.bool_], seed: int | None
+) -> Iterable[tuple[Rows, Rows]]:
     if isinstance(cv, int | np.integer):
-        cv = UnlearningStratifiedKFold(int(cv), shuffle=True, random_state=task.seed)
+        cv = UnlearningStratifiedKFold(int(cv), shuffle=True, random_state=seed)
     if isinstance(cv, UnlearningStratifiedKFold):
-        return cv.split(task.labels, task.labels, task.attribute, task.forget)
+        return cv.split(rows.y, rows.y, rows.groups, mask)
     if hasattr(cv, "split"):
-        return cv.split(np.zeros(len(task.labels)), task.labels)
+        return cv.split(np.zeros(len(rows.y)), rows.y)
     return cv
 
 
-def _evaluate(name: str, estimator: Any, task: _Task, train: Rows, test: Rows) -> dict[str, float]:
+def _part(rows: Split, numbers: Rows) -> Split:
+    return Split(take_rows(rows.X, numbers), rows.y[numbers], rows.groups[numbers])
+
+
+def _evaluate(
+    name: str,
+    estimator: Any,
+    train: Split,
+    test: Split,
+    mask: NDArray[np.bool_],
+    metrics: list[str],
+    seed: int | None,
+) -> dict[str, float]:
     """Train and score one model; all scores are NaN if a loss was not finite."""
     model = clone(estimator)
     unlearner = unlearner_of(model, fitted=False)
-    if task.seed is not None and unlearner.random_state is None:
-        unlearner.set_params(random_state=task.seed)
-    X, mask = take_rows(task.X, train), task.forget[train]
+    if seed is not None and unlearner.random_state is None:
+        unlearner.set_params(random_state=seed)
     try:
         with config_context(enable_metadata_routing=True):
-            groups = take_rows(task.groups, train)
-            model.fit(X, take_rows(task.y, train), groups=groups, forget=mask)
+            model.fit(train.X, train.y, groups=train.groups, forget=mask)
     except FloatingPointError as error:
         if name == GOLD:
             raise
         warnings.warn(f"{name} has NaN in one fold: {error}", FitFailedWarning, stacklevel=2)
-        return dict.fromkeys(FOLD_METRICS, np.nan)
-    y, attribute, proba = task.labels[train], task.attribute[train], model.predict_proba(X)
-    forget_groups = set(zip(y[mask].tolist(), attribute[mask].tolist(), strict=True))
-    on_test = SplitPredictions(
-        task.labels[test], model.predict_proba(take_rows(task.X, test)), task.attribute[test]
-    )
-    return evaluate_predictions(
-        classes=model.classes_,
-        remaining=SplitPredictions(y[~mask], proba[~mask]),
-        forget=SplitPredictions(y[mask], proba[mask]),
-        test=on_test,
-        holdout=on_test,
+        return dict.fromkeys(metrics, np.nan)
+    forget_groups = set(zip(train.y[mask].tolist(), train.groups[mask].tolist(), strict=True))
+    return evaluate_model(
+        model,
+        train=train,
+        test=test,
+        holdout=test,
+        forget=mask,
         forget_groups=sorted(forget_groups, key=str),
         threshold=decision_threshold(unlearner_of(model).net_),
-        mia=task.attacks,
+        metrics=metrics,
         empty="nan",
     )
-
-
-def _tidy(found: list[dict[str, float]], names: list[str], wanted: tuple[str, ...]) -> pd.DataFrame:
-    rows = []
-    for position, scores in enumerate(found):
-        fold, number = divmod(position, len(names))
-        if AVERAGE_GAP in wanted:
-            gold = found[position - number]
-            sides = [[side[metric] for metric in AVERAGE_GAP_METRICS] for side in (scores, gold)]
-            gap = np.nan if np.isnan(sides).any() else average_gap_score(scores, gold)
-            scores = {**scores, AVERAGE_GAP: gap}
-        rows += [(fold, names[number], metric, scores[metric]) for metric in wanted]
-    return pd.DataFrame(rows, columns=["fold", "method", "metric", "value"])

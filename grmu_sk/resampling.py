@@ -14,6 +14,7 @@ from sklearn.utils.validation import validate_data
 from .groups import GroupEncoder, attribute_column
 from .randomness import RandomState
 from .reweight import group_balance_weights
+from .rows import take_rows
 from .utils.arguments import as_random_state, to_numbers
 from .utils.validation import check_class_labels
 
@@ -94,8 +95,7 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
 
     Examples
     --------
-    >>> from collections import Counter
-    >>> import numpy as np
+    >>>     >>> import numpy as np
     >>> from grmu_sk.resampling import ReweightResampler
     >>> y, a = np.repeat([0, 0, 1, 1], 100), np.tile(["f", "m"], 200)
     >>> asked = np.arange(100, 180, 2)  # 40 rows with y=0, a="f" are to be forgotten
@@ -177,14 +177,17 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
         ValueError
             If labels are not classes, there is one class only, a value is missing, lengths
             differ, ``group_counts`` lacks a group of the rows, or the rows lack a group of it.
-        TypeError
-            If ``group_counts`` is not a mapping.
         """
         rng = as_random_state(self.random_state)
         probabilities = self._fit_probabilities(X, y, groups)
         rows = rng.choice(len(probabilities), size=len(probabilities), p=probabilities)
         self.sample_indices_ = rows
-        return _take(X, rows), _take(y, rows)
+        drawn = take_rows(X, rows), take_rows(y, rows)
+        # as imbalanced-learn's samplers do
+        X, y = (
+            part.reset_index(drop=True) if hasattr(part, "reset_index") else part for part in drawn
+        )
+        return X, y
 
     def _fit_resample(self, X: Any, y: Any, **params: Any) -> tuple[Any, Any]:
         # abstract in the base class; rows are taken without turning X into an array first
@@ -207,9 +210,8 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
         numbers = encoder.transform(labels, groups)
         names = encoder.classes_.tolist() if groups is None else encoder.pairs_
         occurs = np.bincount(numbers, minlength=len(names)) > 0
-        if self.group_counts is None:
-            reference: NDArray[Any] = occurs.astype(np.int64)
-        else:
+        reference: NDArray[Any] = occurs.astype(np.int64)
+        if self.group_counts is not None:
             names, reference = _reference(self.group_counts, names, occurs, groups is not None)
         probabilities = group_balance_weights(reference, numbers, names)
         validate_data(self, X, skip_check_array=True)
@@ -225,18 +227,12 @@ def _reference(
     counts: Mapping[Any, float], names: list[Any], occurs: NDArray[np.bool_], has_groups: bool
 ) -> tuple[list[Any], NDArray[np.float64]]:
     """Return all groups, also those that no row is in, and how often each is to occur."""
-    if not isinstance(counts, Mapping):
-        raise TypeError(
-            "group_counts must be a mapping from groups to counts, such as {(y, a): 12} or "
-            f"Counter(zip(y, a)), got a {type(counts).__name__}. Of a Series: series.to_dict()."
-        )
     values = to_numbers(list(counts.values()), "group_counts")
     if not np.isfinite(values).all() or (values < 0).any() or not values.any():
         raise ValueError(
             f"group_counts must be finite, not negative and not all zero, got {dict(counts)}."
         )
-    are_pairs = {isinstance(key, tuple) and len(key) == 2 for key in counts}
-    if are_pairs == {True} and not has_groups:
+    if not has_groups and all(isinstance(key, tuple) and len(key) == 2 for key in counts):
         warnings.warn(
             "group_counts has pairs (y, a), but no groups were passed: only the mix of labels is "
             "restored, not that of groups. In a pipeline, switch metadata routing on "
@@ -249,28 +245,14 @@ def _reference(
         for (label, _), count in counts.items():
             of_labels[label] = of_labels.get(label, 0) + count
         counts = of_labels
-    elif are_pairs != {has_groups}:
-        raise ValueError(
-            f"group_counts has the keys {list(counts)}. With groups every key must be a pair "
-            "(y, a), and without none; several attributes are one tuple, (y, (a1, a2))."
-        )
     unknown = [name for name, here in zip(names, occurs, strict=True) if here > (name in counts)]
     if unknown:
         raise ValueError(
             f"group_counts has no entry for the group(s) {unknown}, of which there are rows. Its "
-            f"groups are {list(counts)}; give each of the others a count, 0 to leave it out."
+            f"groups are {list(counts)}; give each of the others a count, 0 to leave it out. With "
+            "groups every key must be a pair (y, a), several attributes being one tuple, "
+            "(y, (a1, a2)); without groups it is a label."
         )
     # groups of the reference that no row is in must be named too, or the mix would be another
     names = [*names, *(name for name in counts if name not in names)]
     return names, np.array([counts.get(name, 0) for name in names], dtype=np.float64)
-
-
-def _take(data: Any, rows: NDArray[np.int64]) -> Any:
-    """Return the rows, in the type of the data."""
-    if hasattr(data, "iloc"):
-        return data.iloc[rows].reset_index(drop=True)
-    if not hasattr(data, "shape"):
-        return [data[row] for row in rows]
-    if getattr(data, "format", "csr") not in ("csr", "csc", "lil"):
-        data = data.tocsr()  # other sparse formats cannot be indexed
-    return data[rows]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,12 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from .metrics import AVERAGE_GAP_METRICS, difference_to_reference
+from .metrics.gap import (
+    AVERAGE_GAP,
+    AVERAGE_GAP_METRICS,
+    average_gaps,
+    difference_to_reference,
+)
 
 __all__ = ["Row", "check_results", "format_table", "read_results", "summarize"]
 
@@ -24,7 +27,6 @@ OPTIONAL_COLUMNS = ("forget", "selection", "variant")
 SETTING = ["dataset", "forget", "ratio", "selection"]
 #: What tells models apart.
 MODEL = ["method", "reweight", "variant"]
-AVERAGE_GAP = "AVG_GAP"
 GOLD_LABEL = "retrain + reweight (gold standard)"
 RESEEDED_LABEL = "gold standard, other seed"
 #: What stands for a metric in words, and its unit.
@@ -179,17 +181,12 @@ def check_results(results: Any, *, single: Iterable[str] = ()) -> pd.DataFrame:
             f"{', '.join(map(str, results))}. Pass the tidy table of grmu_sk.comparison.compare, "
             "or results.csv of `grmu demo` or `grmu bench`, as it is."
         )
-    if results.columns.has_duplicates:
-        twice = results.columns[results.columns.duplicated()].tolist()
-        raise ValueError(f"results has several columns {twice}: keep one of each.")
     if results.empty:
         raise ValueError("results is empty: it holds no rows.")
-    kept = [name for name in OPTIONAL_COLUMNS if name in results]
-    # a CSV file gives NaN for empty text
-    filled = {name: results[name].astype(object).where(results[name].notna(), "") for name in kept}
-    results = results.assign(**dict.fromkeys(OPTIONAL_COLUMNS, "") | filled)
-    _check_values(results)
-    results = results.assign(reweight=(results["reweight"] == 1).astype(int))
+    for column in OPTIONAL_COLUMNS:
+        given = results.get(column, pd.Series("", results.index)).astype(object)
+        results = results.assign(**{column: given.where(given.notna(), "")})  # NaN in a CSV file
+    results = _check_values(results)
     keys = [*SETTING, "seed", *MODEL, "metric"]
     repeated = results.duplicated(keys)
     if repeated.any():
@@ -210,33 +207,28 @@ def check_results(results: Any, *, single: Iterable[str] = ()) -> pd.DataFrame:
     return results.assign(model=[titles[model] for model in models])
 
 
-def _check_values(results: pd.DataFrame) -> None:
-    seeds, ratios, values = (
-        pd.to_numeric(results[name], errors="coerce") for name in ("seed", "ratio", "value")
-    )
-    is_value = results["value"].isna() | (values.notna() & ~np.isinf(values))
-    if is_value.all():
-        is_value &= pd.api.types.is_numeric_dtype(results["value"])
-    checks = [
-        ("reweight", results["reweight"].isin([0, 1]), "0 and 1"),
-        ("seed", seeds.mod(1) == 0, "whole numbers"),
-        ("ratio", ratios.between(0, 1, inclusive="right"), "shares above 0 and at most 1"),
-        ("selection", results["selection"].isin(["", "best", "last"]), "'best' and 'last'"),
-        ("value", is_value, "finite numbers"),
-    ]
+def _check_values(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines with numbers as such; refuse values that their column cannot have."""
+    numbers = results[["seed", "ratio", "value", "reweight"]].apply(pd.to_numeric, errors="coerce")
+    is_share = (numbers["ratio"] > 0) & (numbers["ratio"] <= 1)
+    allowed = {
+        "reweight": (numbers["reweight"].isin([0, 1]), "0 and 1"),
+        "seed": (numbers["seed"] % 1 == 0, "whole numbers"),
+        "ratio": (is_share, "shares above 0 and at most 1"),
+        "selection": (results["selection"].isin(["", "best", "last"]), "'best' and 'last'"),
+        "value": (np.isfinite(numbers["value"]) | results["value"].isna(), "finite numbers"),
+    }
     for name in ("dataset", "method", "metric"):
         is_text = results[name].map(lambda value: isinstance(value, str) and value != "")
-        checks.append((name, is_text, "names"))
-    for column, is_right, wanted in checks:
-        wrong = np.flatnonzero(
-            ~(is_value if column == "value" and not is_value.all() else is_right)
-        )
+        allowed[name] = is_text, "names"
+    for column, (is_right, wanted) in allowed.items():
+        wrong = np.flatnonzero(~is_right)
         if len(wrong):
             raise ValueError(
                 f"results[{column!r}] must hold {wanted} only, got "
-                f"{results[column].iloc[wrong[0]]!r} in row {wrong[0]} (and in {len(wrong) - 1} of "
-                f"the other {len(results) - 1}); its type is {results[column].dtype}."
+                f"{results[column].iloc[wrong[0]]!r} in row {wrong[0]} (and {len(wrong) - 1} more)."
             )
+    return results.assign(**numbers.astype({"reweight": int}))
 
 
 def _stated(lines: pd.DataFrame) -> dict[Any, Any]:
@@ -249,15 +241,10 @@ def differences_to(results: pd.DataFrame, row: Row) -> pd.Series:
     return difference_to_reference(results, row.of(results), [*SETTING, "seed", "metric"])
 
 
-def average_gaps(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the average gap of every run, NaN where it lacks one of the six metrics."""
-    terms = results[results["metric"].isin(AVERAGE_GAP_METRICS)]
-    terms = terms.assign(delta=differences_to(terms, GOLD).abs())
-    kept = [name for name in ("model",) if name in terms]
-    runs = terms.groupby([*SETTING, "seed", *MODEL, *kept], sort=False)["delta"]
-    gaps = runs.agg(["mean", "count"]).reset_index()
-    value = (100 - gaps.pop("mean")).where(gaps.pop("count") == len(AVERAGE_GAP_METRICS))
-    return gaps.assign(metric=AVERAGE_GAP, value=value)
+def gaps_of(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the average gap of every run, NaN where a run or its gold standard lacks a metric."""
+    model = [*MODEL, "model"] if "model" in results else MODEL
+    return average_gaps(results, GOLD.of(results), [*SETTING, "seed"], model, whole=100)
 
 
 def with_average_gap(results: pd.DataFrame) -> pd.DataFrame:
@@ -281,22 +268,16 @@ def with_average_gap(results: pd.DataFrame) -> pd.DataFrame:
     there = set(results["metric"])
     if AVERAGE_GAP in there or not there.issuperset(AVERAGE_GAP_METRICS):
         return results
-    gaps = average_gaps(results)
-    terms = results[results["metric"].isin(AVERAGE_GAP_METRICS)]
-    lost = terms[differences_to(terms, GOLD).isna() & terms["value"].notna()]
+    gaps, run = gaps_of(results), [*SETTING, "seed", "model"]
+    undefined = (
+        results[results["value"].isna()].set_index(run).index
+    )  # as all of a run that diverged
+    lost = gaps[gaps["value"].isna() & ~pd.MultiIndex.from_frame(gaps[run]).isin(undefined)]
     if len(lost):
         raise ValueError(
-            "results has no AVG_GAP, and it cannot be computed: there is no gold standard (method "
-            "'retrain' with reweight 1) for "
-            f"{_stated(lost[[*SETTING, 'seed', 'metric']])}. Keep the gold standard of every seed "
-            "in the frame."
-        )
-    n_terms = terms.groupby([*SETTING, "seed", "model"], sort=False)["value"].size()
-    incomplete = n_terms[n_terms < len(AVERAGE_GAP_METRICS)]
-    if len(incomplete):
-        raise ValueError(
-            f"The average gap needs {', '.join(AVERAGE_GAP_METRICS)} of every run, and "
-            f"{len(incomplete)} runs lack some, the first of {incomplete.index[0][-1]!r}."
+            f"results has no AVG_GAP, and it cannot be computed for {_stated(lost[run])}: it needs "
+            f"{', '.join(AVERAGE_GAP_METRICS)} of the run and of the gold standard (method "
+            "'retrain' with reweight 1) of the same seed."
         )
     return pd.concat([results, gaps], ignore_index=True)
 
@@ -363,12 +344,11 @@ def format_table(
     ValueError
         If it is no table of results, or lacks a metric.
     """
+    results = results if "model" in results else check_results(results)
+    check_metrics(results, [*metrics, AVERAGE_GAP, "cost"])
     lines = []
     for (method, reweight), of_row in summarize(results).groupby(level=[0, 1], sort=False):
-        cells = of_row.droplevel([0, 1])
-        missing = [name for name in (*metrics, AVERAGE_GAP, "cost") if name not in cells.index]
-        if missing:
-            raise ValueError(f"results have no {missing} of {method}; metrics names the columns.")
+        cells = of_row.droplevel([0, 1]).reindex([*metrics, AVERAGE_GAP, "cost"])
         text = cells["mean"].map("{:.1f}".format) + cells["std"].map(" ±{:.1f}".format)
         is_reference = Row(method, reweight) in (PRETRAIN, GOLD)
         deltas = "" if is_reference else cells["delta"].map(" ({:.1f})".format)
@@ -407,8 +387,6 @@ def choose_methods(results: pd.DataFrame, methods: str | Sequence[str] | None) -
     if methods is None:
         return results
     methods = [methods] if isinstance(methods, str) else list(methods)
-    if not methods:
-        raise ValueError("methods is empty: name at least one, such as methods=['miu'].")
     unknown = [name for name in methods if name not in {*results["method"], *results["model"]}]
     if unknown:
         there = results["method"].unique().tolist()
@@ -416,43 +394,24 @@ def choose_methods(results: pd.DataFrame, methods: str | Sequence[str] | None) -
             f"results has no methods {unknown}; there are {there}, and of these a single model "
             "is chosen by its name in the legend, such as 'miu + reweight'."
         )
-    is_golden = results["model"].isin([GOLD_LABEL, RESEEDED_LABEL])
-    parts, rest = [results[is_golden]], results[~is_golden]
-    for name in methods:
-        chosen = (rest["method"] == name) | (rest["model"] == name)
-        parts.append(rest[chosen])
-        rest = rest[~chosen]
-    return pd.concat(parts)
+    golds = results["model"].isin([GOLD_LABEL, RESEEDED_LABEL])
+    named = [(results["method"] == name) | (results["model"] == name) for name in methods]
+    return pd.concat(
+        [results[golds], *(results[~golds & of_name] for of_name in named)]
+    ).drop_duplicates()
 
 
 def diverged_notes(results: pd.DataFrame) -> dict[str, str]:
     """Return what labels say about runs that gave no finite loss, for each model."""
-    runs = results.groupby(["model", *SETTING, "seed"], sort=False)["value"]
     # a single metric may be undefined; of a run that diverged nothing is known
-    diverged = runs.agg(lambda values: values.isna().all()).groupby("model", sort=False)
+    n_known = results.groupby(["model", *SETTING, "seed"], sort=False)["value"].count()
+    diverged = (n_known == 0).groupby("model", sort=False).agg(["sum", "size"])
     return {
         str(model): f" ({n_diverged} of {n_runs} runs diverged)" if n_diverged else ""
-        for model, n_diverged, n_runs in diverged.agg(["sum", "size"]).itertuples()
+        for model, n_diverged, n_runs in diverged.itertuples()
     }
 
 
-def group_name(pair: Any) -> str:
-    """Return what a group (y, a) is called in a figure, such as ``">50K, Female, Black"``."""
-    y, a = pair
-    return ", ".join(map(str, (y, *a))) if isinstance(a, tuple) else f"{y}, {a}"
-
-
 def group_of_metric(metric: str) -> str:
-    """Return the group of ``"group_accuracy[>50K, Female]"``, as :func:`group_name` names it.
-
-    Several attributes may stand there as Python writes a tuple.
-    """
-    inside = metric.removeprefix("group_accuracy[").removesuffix("]")
-    found = re.fullmatch(r"(.*?), (\(.*\))", inside)
-    if found is None:
-        return inside
-    try:
-        attributes = ast.literal_eval(found[2])
-    except (ValueError, SyntaxError):  # the parentheses belong to a name
-        return inside
-    return group_name((found[1], attributes))
+    """Return the group of ``"group_accuracy[>50K, Female]"``."""
+    return metric.removeprefix("group_accuracy[").removesuffix("]")

@@ -36,7 +36,10 @@ def take_rows(values: Any, positions: Rows) -> Any:
         return values.iloc[positions]
     if isinstance(values, torch.Tensor):
         return values[torch.from_numpy(positions).to(values.device)]
-    return values[positions] if hasattr(values, "__array__") else [values[i] for i in positions]
+    if getattr(values, "format", "") in ("coo", "dia", "bsr"):  # sparse, and cannot be indexed
+        values = values.tocsr()
+    has_rows = hasattr(values, "__array__") or hasattr(values, "tocsr")
+    return values[positions] if has_rows else [values[i] for i in positions]
 
 
 def is_memory_mapped(X: Any) -> bool:

@@ -28,37 +28,24 @@ from __future__ import annotations
 
 import copy
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import joblib
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from sklearn import get_config
-from sklearn.base import clone
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils.metadata_routing import UNCHANGED, MetadataRequest
-from sklearn.utils.validation import check_memory
+from sklearn.utils.metadata_routing import UNUSED
 
 from .base import BaseUnlearner
-from .groups import attribute_column, attribute_of_rows, codes_of, count_unknown
-from .metrics import (
-    SplitPredictions,
-    average_gap_score,
-    demographic_parity_gap,
-    equal_opportunity_gap,
-    equalized_odds_gap,
-    evaluate_predictions,
-    group_accuracy_score,
-    membership_inference_efficacy,
-    per_sample_cross_entropy,
-    split_accuracy_score,
-    worst_group_accuracy_score,
-)
-from .metrics.inputs import is_in, label_column, label_pair, row_weights
+from .groups import attribute_column, attribute_of_rows, count_unknown
+from .metrics import AVERAGE_GAP_METRICS, SplitPredictions, average_gap_score, evaluate_predictions
+from .metrics.evaluate import OF_FORGOTTEN_GROUPS, OF_GROUPS, SPLITS_OF
+from .metrics.inputs import is_in, label_column, row_weights
 from .outputs import decision_threshold
 from .pipelines import inputs_of_unlearner, unlearner_of, with_unlearner
 from .randomness import resolve_seed
@@ -84,12 +71,6 @@ __all__ = [
 ]
 
 
-Which = Literal["remaining", "forgotten"]
-
-
-# what the scorers see ----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class ScoredRows:
     """A fitted unlearner with the rows it is scored on, as the unlearner gets them."""
@@ -101,36 +82,46 @@ class ScoredRows:
     sample_weight: Any = None
     has_steps: bool = False  # before the unlearner, in a pipeline
 
-    def labels(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return true labels, which ``fit`` has all seen, and predicted ones."""
-        y, predicted = label_pair(self.y, self.unlearner.predict(self.X))
-        codes_of(y, self.unlearner.classes_, "y")
-        return y, predicted
+    def scores(self, metrics: Iterable[str]) -> dict[str, float]:
+        """Return metrics; the rows are the test rows and, for the attack, non-members."""
+        unlearner, splits = self.unlearner, dict[str, Any]()
+        needed = {split for metric in metrics for split in SPLITS_OF[metric]}
+        of_groups = not set(OF_FORGOTTEN_GROUPS).isdisjoint(metrics)
+        if of_groups or "forget" in needed:
+            _check_forgot(unlearner, of_groups)
+        if "remaining" in needed:
+            splits["remaining"] = _on_training_rows(unlearner, "remaining")
+        if "forget" in needed:
+            splits["forget"] = _on_training_rows(unlearner, "forgotten")
+        if not needed.isdisjoint({"test", "holdout"}):
+            splits["test"] = splits["holdout"] = self._predictions()
+        return evaluate_predictions(
+            classes=unlearner.classes_,
+            **splits,
+            forget_groups=unlearner.forget_groups_,
+            metrics=metrics,
+            threshold=decision_threshold(unlearner.net_),
+        )
 
-    def score_of_groups(self, metric: Callable[..., float]) -> float:
-        """Return a metric over the rows whose groups ``fit`` has seen."""
-        y, predicted = self.labels()
-        attribute, counts = self.attribute()
-        weight = row_weights(self.sample_weight, len(y))[counts]
-        return metric(y[counts], predicted[counts], groups=attribute, sample_weight=weight)
-
-    def attribute(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return the attribute of the rows that count, and which these are."""
-        attribute = attribute_of_rows(self.groups, len(to_array(self.y, "y")), "y")
-        counts = ~is_in(attribute, count_unknown(attribute, self.unlearner.attributes_))
-        return attribute[counts], counts
-
-    def predictions(self) -> SplitPredictions:
-        """Return true labels and predicted probabilities."""
-        return SplitPredictions(self.y, self.unlearner.predict_proba(self.X))
+    def _predictions(self) -> SplitPredictions:
+        """Predict the rows, without those of groups that ``fit`` has not seen."""
+        y, proba = label_column(self.y, name="y"), self.unlearner.predict_proba(self.X)
+        weight = row_weights(self.sample_weight, len(y))
+        if self.groups is None:
+            return SplitPredictions(y, proba, None, weight)
+        attribute = attribute_of_rows(self.groups, len(y), "y")
+        known = ~is_in(attribute, count_unknown(attribute, self.unlearner.attributes_))
+        return SplitPredictions(y[known], proba[known], attribute[known], weight[known])
 
 
-def _on_training_rows(unlearner: BaseUnlearner, which: Which) -> SplitPredictions:
+def _on_training_rows(
+    unlearner: BaseUnlearner, which: Literal["remaining", "forgotten"]
+) -> SplitPredictions:
     rows = unlearner.training_rows(which)
     return SplitPredictions(rows.y, unlearner.predict_proba(rows.X))
 
 
-def _check_forgot(unlearner: BaseUnlearner, *, in_groups: bool = False) -> None:
+def _check_forgot(unlearner: BaseUnlearner, of_groups: bool) -> None:
     name = type(unlearner).__name__
     if len(unlearner.forget_idx_) == 0:
         raise ValueError(
@@ -139,53 +130,17 @@ def _check_forgot(unlearner: BaseUnlearner, *, in_groups: bool = False) -> None:
             "fold must hold some rows to forget: see "
             "grmu_sk.model_selection.UnlearningStratifiedKFold."
         )
-    if in_groups and unlearner.attributes_ is None:
+    if of_groups and unlearner.attributes_ is None:
         raise ValueError(
             f"This score needs the protected attribute, and {name} was fitted without groups. "
             "Call fit(X, y, groups=...)."
         )
 
 
-# one function a kind of metric -------------------------------------------------------------------
-
-
-def _test_accuracy(scored: ScoredRows) -> float:
-    return split_accuracy_score(*scored.labels(), sample_weight=scored.sample_weight)
-
-
-def _worst_group_accuracy(scored: ScoredRows) -> float:
-    return scored.score_of_groups(worst_group_accuracy_score)
-
-
-def _of_forgotten_groups(scored: ScoredRows, *, metric: Callable[..., float], sign: int) -> float:
-    _check_forgot(scored.unlearner, in_groups=True)
-    pairs = scored.unlearner.forget_groups_
-    return sign * scored.score_of_groups(partial(metric, forget_groups=pairs))
-
-
-def _accuracy_on_training_rows(scored: ScoredRows, *, which: Which) -> float:
-    if which == "forgotten":
-        _check_forgot(scored.unlearner)
-    rows = scored.unlearner.training_rows(which)
-    return split_accuracy_score(rows.y, scored.unlearner.predict(rows.X))
-
-
-def _membership_inference(scored: ScoredRows, *, attack: Literal["paper", "balanced"]) -> float:
-    unlearner = scored.unlearner
-    _check_forgot(unlearner)
-    forgotten = _on_training_rows(unlearner, "forgotten")
-    splits = (_on_training_rows(unlearner, "remaining"), scored.predictions(), forgotten)
-    losses = [
-        per_sample_cross_entropy(split.y, split.proba, classes=unlearner.classes_)
-        for split in splits
-    ]
-    return membership_inference_efficacy(*losses, attack=attack)
-
-
 # the scorer --------------------------------------------------------------------------------------
 
 
-class UnlearningScorer:
+class UnlearningScorer(BaseEstimator):
     """A scorer that knows what was forgotten.
 
     Not constructed directly: use the ready-made ones of this module,
@@ -199,8 +154,6 @@ class UnlearningScorer:
         ``function(scored_rows) -> float``, greater is better.
     uses_groups : bool, default=True
         Whether the protected attribute of the scored rows is needed.
-    uses_weights : bool, default=True
-        Whether weights of the scored rows count. Metrics of training rows have no use for them.
 
     See Also
     --------
@@ -210,6 +163,8 @@ class UnlearningScorer:
     -----
     With metadata routing, ``groups`` is requested unless :meth:`set_score_request` says otherwise;
     ``sample_weight`` has to be requested, as for every scorer of scikit-learn.
+    ``set_score_request`` changes the scorer itself. To leave the ready-made one of the module
+    alone, take a copy from :func:`get_unlearning_scorer`.
 
     Examples
     --------
@@ -220,20 +175,15 @@ class UnlearningScorer:
     {'score': {'groups': True, 'sample_weight': None}}
     """
 
+    __metadata_request__score = {"estimator": UNUSED, "groups": True}
+    _takes_weights = True
+
     def __init__(
-        self,
-        name: str,
-        function: Callable[[ScoredRows], float],
-        *,
-        uses_groups: bool = True,
-        uses_weights: bool = True,
+        self, name: str, function: Callable[[ScoredRows], float], uses_groups: bool = True
     ) -> None:
         self.name = name
-        self._function = function
-        self._uses_groups = uses_groups
-        self._uses_weights = uses_weights
-        weights = None if uses_weights else False
-        self._requests: dict[str, Any] = {"groups": True, "sample_weight": weights}
+        self.function = function
+        self.uses_groups = uses_groups
 
     def __call__(
         self,
@@ -273,13 +223,13 @@ class UnlearningScorer:
             are given and have no meaning, nothing was forgotten, or the unlearner does not hold
             the rows the score is about.
         """
-        if not self._uses_weights and sample_weight is not None:
+        if not self._takes_weights and sample_weight is not None:
             raise ValueError(
                 f"{self} looks at training rows; sample_weight, which belongs to the rows it is "
                 "called with, has no meaning here. Leave it out."
             )
         unlearner = unlearner_of(estimator)
-        if self._uses_groups and groups is None:
+        if self.uses_groups and groups is None:
             raise ValueError(
                 f"{self} needs groups, the protected attribute of each test row. Model selection "
                 "hands it over with metadata routing only: inside "
@@ -287,109 +237,60 @@ class UnlearningScorer:
                 'cross_validate(..., params={"groups": a, "forget": mask}).'
             )
         X = inputs_of_unlearner(estimator, X)
+        groups = groups if self.uses_groups else None
         has_steps = with_unlearner(estimator, unlearner) is not unlearner
-        return float(self._function(ScoredRows(unlearner, X, y, groups, sample_weight, has_steps)))
+        return self.function(ScoredRows(unlearner, X, y, groups, sample_weight, has_steps))
 
-    # metadata routing --------------------------------------------------------------------------
-
-    def set_score_request(
-        self, *, groups: bool | str | None = UNCHANGED, sample_weight: bool | str | None = UNCHANGED
-    ) -> Self:
-        """Set what metadata the scorer asks for, and under which name.
-
-        The scorer itself is changed. To leave the ready-made one of the module alone, take a copy
-        from :func:`get_unlearning_scorer`.
-
-        Parameters
-        ----------
-        groups : bool, str or None, default=UNCHANGED
-            True requests it, False ignores it, None raises an error if it is passed, and a string
-            is the name under which it is passed.
-        sample_weight : bool, str or None, default=UNCHANGED
-            The same for sample_weight.
-
-        Returns
-        -------
-        UnlearningScorer
-            The same object.
-
-        Raises
-        ------
-        RuntimeError
-            If metadata routing is not enabled.
-        """
-        if not get_config()["enable_metadata_routing"]:
-            raise RuntimeError(
-                "This method is only available when metadata routing is enabled, by "
-                "sklearn.set_config(enable_metadata_routing=True)."
-            )
-        given = {"groups": groups, "sample_weight": sample_weight}
-        requests = self._requests | {
-            name: alias for name, alias in given.items() if alias != UNCHANGED
-        }
-        _metadata_request(self.name, requests)  # raises for an alias that is none
-        self._requests = requests
-        return self
-
-    def get_metadata_routing(self) -> MetadataRequest:
-        """Return what metadata the scorer asks for.
-
-        Returns
-        -------
-        MetadataRequest
-            The request of ``score``.
-        """
-        return _metadata_request(self.name, self._requests)
+    score = __call__  # by its signature scikit-learn routes metadata
 
     def _accept_sample_weight(self) -> bool:
         # asked by GridSearchCV and multi-metric scoring where routing is off
-        return self._uses_weights
+        return self._takes_weights
 
     def __repr__(self) -> str:
         return self.name
 
 
-def _metadata_request(owner: str, requests: dict[str, Any]) -> MetadataRequest:
-    request = MetadataRequest(owner=owner)
-    for name, alias in requests.items():
-        request.score.add_request(param=name, alias=alias)
-    return request
+class _TrainingRowsScorer(UnlearningScorer):
+    """A scorer that looks at training rows, of which the caller has no weights."""
+
+    __metadata_request__score = {"sample_weight": False}
+    _takes_weights = False
 
 
-def _about_forgotten_groups(
-    name: str, metric: Callable[..., float], sign: int = -1
-) -> UnlearningScorer:
-    return UnlearningScorer(name, partial(_of_forgotten_groups, metric=metric, sign=sign))
+def _value_of(scored: ScoredRows, *, metric: str, sign: int) -> float:
+    return sign * scored.scores([metric])[metric]
 
 
-def _about_training_rows(function: Callable[..., float], name: str, **how: str) -> UnlearningScorer:
-    return UnlearningScorer(name, partial(function, **how), uses_groups=False, uses_weights=False)
+def _scorer_of(metric: str, sign: int = 1) -> UnlearningScorer:
+    of_test = SPLITS_OF[metric] == ("test",)
+    function = partial(_value_of, metric=metric, sign=sign)
+    kind = UnlearningScorer if of_test else _TrainingRowsScorer
+    return kind(f"{metric.lower()}_scorer", function, uses_groups=metric in OF_GROUPS)
 
 
 #: RA: accuracy on the training rows that remain. Good when near the gold standard's.
-ra_scorer = _about_training_rows(_accuracy_on_training_rows, "ra_scorer", which="remaining")
+ra_scorer = _scorer_of("RA")
 #: UA: accuracy on the forgotten rows. Neither large nor small is good: near the gold standard is.
-ua_scorer = _about_training_rows(_accuracy_on_training_rows, "ua_scorer", which="forgotten")
+ua_scorer = _scorer_of("UA")
 #: TA: accuracy on the rows of the call (in cross-validation, the test rows of the fold).
-ta_scorer = UnlearningScorer("ta_scorer", _test_accuracy, uses_groups=False)
+ta_scorer = _scorer_of("TA")
 #: WG: accuracy of the worst group (y, a).
-wg_scorer = UnlearningScorer("wg_scorer", _worst_group_accuracy)
+wg_scorer = _scorer_of("WG")
 #: GA: accuracy on the groups (y, a) that rows were forgotten from.
-ga_scorer = _about_forgotten_groups("ga_scorer", group_accuracy_score, sign=1)
+ga_scorer = _scorer_of("GA")
 #: Minus EO, the equalized odds gap.
-eo_scorer = _about_forgotten_groups("eo_scorer", equalized_odds_gap)
+eo_scorer = _scorer_of("EO", sign=-1)
 #: Minus DP, the demographic parity gap.
-dp_scorer = _about_forgotten_groups("dp_scorer", demographic_parity_gap)
+dp_scorer = _scorer_of("DP", sign=-1)
 #: Minus EP, the equal opportunity gap.
-ep_scorer = _about_forgotten_groups("ep_scorer", equal_opportunity_gap)
+ep_scorer = _scorer_of("EP", sign=-1)
 #: MIA: share of forgotten rows that the paper's attack takes for rows never trained on. Members are
 #: the remaining rows. Non-members are the rows of the call, since a fold has no other unseen rows:
 #: where the same rows choose a hyper-parameter, do not report the value.
-mia_scorer = _about_training_rows(_membership_inference, "mia_scorer", attack="paper")
+mia_scorer = _scorer_of("MIA")
 #: The same with the balanced attack, which is near 0.5 where losses tell nothing.
-mia_balanced_scorer = _about_training_rows(
-    _membership_inference, "mia_balanced_scorer", attack="balanced"
-)
+mia_balanced_scorer = _scorer_of("MIA_balanced")
 
 _SCORERS = {
     scorer.name.removesuffix("_scorer"): scorer
@@ -458,7 +359,7 @@ def get_unlearning_scorer(name: str) -> UnlearningScorer:
 # the average gap ---------------------------------------------------------------------------------
 
 
-def avg_gap_scorer(gold: Any, memory: str | joblib.Memory | None = None) -> UnlearningScorer:
+def avg_gap_scorer(gold: Any) -> UnlearningScorer:
     r"""Make a scorer of the average gap to a gold standard.
 
     In each fold a clone of ``gold`` learns the training rows the scored unlearner was given and
@@ -472,7 +373,7 @@ def avg_gap_scorer(gold: Any, memory: str | joblib.Memory | None = None) -> Unle
 
     The gold standard is trained at most once for the same data, rows to forget, seed and
     parameters; in a search all candidates of a fold share it. What is remembered are its metrics
-    alone, in this process and, with ``memory``, on disk: no row and no weight.
+    alone, in this process: no row and no weight.
 
     The scored unlearner must be constructed with ``keep_forgotten=True``, since the gold standard
     and two of the metrics need the forgotten rows. In a pipeline the gold standard gets the rows
@@ -484,10 +385,6 @@ def avg_gap_scorer(gold: Any, memory: str | joblib.Memory | None = None) -> Unle
         What is trained for comparison, usually ``RetrainUnlearner(net, random_state=0)``; of a
         pipeline, its last step. Not modified. With ``random_state=None`` one seed is drawn here
         and used for every fold.
-    memory : str, joblib.Memory or None, default=None
-        Where to keep the metrics of gold standards between sessions and processes. Fix the
-        ``random_state`` of ``gold`` then. A change in the code of the net's module is not seen:
-        clear the memory after one.
 
     Returns
     -------
@@ -498,10 +395,6 @@ def avg_gap_scorer(gold: Any, memory: str | joblib.Memory | None = None) -> Unle
     ------
     TypeError
         If there is no unlearner in ``gold``.
-    ValueError
-        If ``memory`` is not a path, None or a joblib.Memory.
-    OSError
-        If ``memory`` is a path at which no folder can be made.
 
     See Also
     --------
@@ -512,9 +405,9 @@ def avg_gap_scorer(gold: Any, memory: str | joblib.Memory | None = None) -> Unle
     -----
     The attack's non-members are the test rows of the fold, see ``mia_scorer``.
 
-    With several processes (``n_jobs``) each process trains its own gold standards, unless
-    ``memory`` is given. ``return_train_score=True`` trains further ones, for scores that mean
-    nothing: rows that were trained on are no test rows.
+    With several processes (``n_jobs``) each process trains its own gold standards.
+    ``return_train_score=True`` trains further ones, for scores that mean nothing: rows that were
+    trained on are no test rows.
 
     References
     ----------
@@ -538,8 +431,8 @@ def avg_gap_scorer(gold: Any, memory: str | joblib.Memory | None = None) -> Unle
         unlearner = unlearner_of(gold, fitted=False)
     seed = resolve_seed(unlearner.random_state)
     own = clone(unlearner).set_params(random_state=seed, store_data=True, keep_forgotten=True)
-    gap = _AverageGap(own, check_memory(memory), isinstance(gold, Pipeline))
-    return UnlearningScorer("avg_gap_scorer", gap, uses_weights=False)
+    gap = _AverageGap(own, isinstance(gold, Pipeline))
+    return _TrainingRowsScorer("avg_gap_scorer", gap)
 
 
 #: Metrics of gold standards, by scorer and data. A worker process unpickles a scorer anew for each
@@ -550,55 +443,30 @@ _gold_metrics: dict[tuple[str, str], dict[str, float]] = {}
 class _AverageGap:
     """The average gap of scored rows to a gold standard."""
 
-    def __init__(self, gold: BaseUnlearner, memory: joblib.Memory, has_steps: bool) -> None:
+    def __init__(self, gold: BaseUnlearner, has_steps: bool) -> None:
         self.gold = gold
         self.has_steps = has_steps
-        self.memory = memory
         # stands for the gold standard, which never changes: copies and pickles share it
         self.token = uuid.uuid4().hex
 
     def __call__(self, scored: ScoredRows) -> float:
-        _check_forgot(scored.unlearner, in_groups=True)
         if self.has_steps and not scored.has_steps:
             raise ValueError(
                 "gold is a pipeline, and what is scored is none: its earlier steps would be left "
                 "out. Score a pipeline with the same steps, or pass the last step as gold."
             )
-        return average_gap_score(_metrics_of(scored), self._metrics_of_gold(scored))
+        return average_gap_score(scored.scores(AVERAGE_GAP_METRICS), self._scores_of_gold(scored))
 
-    def _metrics_of_gold(self, scored: ScoredRows) -> dict[str, float]:
-        digest = _digest_of_rows(scored)
-        if (self.token, digest) not in _gold_metrics:
-            train_and_score = self.memory.cache(_train_and_score, ignore=["scored"])
-            _gold_metrics[self.token, digest] = train_and_score(self.gold, digest, scored)
-        return _gold_metrics[self.token, digest]
-
-
-def _train_and_score(gold: BaseUnlearner, digest: str, scored: ScoredRows) -> dict[str, float]:
-    """Train a gold standard on the rows of the scored unlearner; ``digest`` stands for them."""
-    data = scored.unlearner.training_rows("all")
-    # some methods take no weights at all
-    weights = {} if data.sample_weight is None else {"sample_weight": data.sample_weight}
-    forget = np.isin(data.rows, scored.unlearner.forget_idx_)
-    trained = clone(gold).fit(data.X, data.y, data.groups, forget=forget, **weights)
-    return _metrics_of(replace(scored, unlearner=trained))
-
-
-def _metrics_of(scored: ScoredRows) -> dict[str, float]:
-    unlearner = scored.unlearner
-    attribute, counts = scored.attribute()
-    y, proba = label_column(scored.y, name="y"), unlearner.predict_proba(scored.X)
-    test = SplitPredictions(y[counts], proba[counts], attribute)
-    return evaluate_predictions(
-        classes=unlearner.classes_,
-        remaining=_on_training_rows(unlearner, "remaining"),
-        forget=_on_training_rows(unlearner, "forgotten"),
-        test=test,
-        holdout=test,
-        forget_groups=unlearner.forget_groups_,
-        threshold=decision_threshold(unlearner.net_),
-        mia="paper",
-    )
+    def _scores_of_gold(self, scored: ScoredRows) -> dict[str, float]:
+        unlearner, key = scored.unlearner, (self.token, _digest_of_rows(scored))
+        if key not in _gold_metrics:
+            data = unlearner.training_rows("all")
+            # some methods take no weights at all
+            weights = {} if data.sample_weight is None else {"sample_weight": data.sample_weight}
+            forget = np.isin(data.rows, unlearner.forget_idx_)
+            trained = clone(self.gold).fit(data.X, data.y, data.groups, forget=forget, **weights)
+            _gold_metrics[key] = replace(scored, unlearner=trained).scores(AVERAGE_GAP_METRICS)
+        return _gold_metrics[key]
 
 
 def _digest_of_rows(scored: ScoredRows) -> str:

@@ -17,7 +17,6 @@ from grmu_sk.unlearners import all_unlearners
 
 ROOT = Path(__file__).parent.parent
 GUIDE = sorted((ROOT / "docs").glob("guide/*.rst"))
-EXAMPLES = sorted((ROOT / "examples").glob("plot_*.py"))
 METHODS = dict(all_unlearners())
 WRITTEN_PAGES = [
     page
@@ -44,15 +43,8 @@ def pages():
 def run_script(script, folder, **environment):
     environment = os.environ | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"} | environment
     command = [sys.executable, "-W", "error", str(script)]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        check=True,
-        timeout=250,
-        capture_output=True,
-        text=True,
-    ).stdout
+    how = {"check": True, "timeout": 250, "capture_output": True, "text": True}
+    return subprocess.run(command, cwd=folder, env=environment, **how).stdout
 
 
 # what is shown runs ------------------------------------------------------------------------------
@@ -66,23 +58,8 @@ def test_make_takes_the_newest_python_that_runs(tmp_path):
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "PYTHON")}
     command = ["make", "--dry-run", "venv", f"VENV={tmp_path / 'none'}"]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=environment | {"PATH": path},
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    assert "python3.12 -m venv" in done.stdout
-
-
-def test_readme_example_runs():
-    failures, tests = doctest.testfile(
-        str(ROOT / "README.md"), module_relative=False, optionflags=doctest.ELLIPSIS
-    )
-    assert tests >= 8
-    assert failures == 0
+    done = subprocess.check_output(command, cwd=ROOT, env=environment | {"PATH": path}, text=True)
+    assert "python3.12 -m venv" in done
 
 
 @pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
@@ -90,27 +67,6 @@ def test_guide_snippets_run(page):
     failures, tests = doctest.testfile(str(page), module_relative=False)
     assert tests == page.read_text("utf-8").count("\n>>> ")
     assert failures == 0
-
-
-def test_guide_has_snippets():
-    with_snippets = [page.stem for page in GUIDE if ">>> " in page.read_text("utf-8")]
-    assert with_snippets == ["inputs", "metrics", "persistence", "problem", "sklearn", "trust"]
-
-
-def test_gallery_covers_what_it_should():
-    assert len(EXAMPLES) >= 6
-
-
-def test_census_example_reads_a_folder_of_ones_own(tmp_path):
-    """The build of the documentation runs all examples, this one on the rows it makes itself."""
-    write_census(tmp_path)
-    run_script(ROOT / "examples/plot_census.py", tmp_path, GRMU_ADULT=str(tmp_path))
-
-
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda p: p.stem)
-def test_example_ends_with_a_figure(script):
-    assert script.read_text("utf-8").count("plt.show()") >= 1
-    assert "sphinx_gallery_thumbnail_number" in script.read_text("utf-8")
 
 
 # the census example ------------------------------------------------------------------------------
@@ -138,30 +94,23 @@ def write_census(folder, n_rows=1200):
         (folder / name).write_text(header + "\n".join(rows) + "\n")
 
 
-def write_census_loader(folder, preface):
-    """Write the part of the example that loads the data, after some lines of our own."""
-    source = (ROOT / "examples/plot_census.py").read_text("utf-8")
-    script = folder / "loader.py"
-    script.write_text(preface + source[: source.index("# Four models")])
-    return script
-
-
-def test_census_example_reads_local_files(tmp_path):
+def test_census_example_reads_a_folder_of_ones_own(tmp_path):
+    """The build of the documentation runs all examples, this one on the rows it makes itself."""
     write_census(tmp_path)
-    script = write_census_loader(tmp_path, "")
-    printed = run_script(script, tmp_path, GRMU_ADULT=str(tmp_path))
-    assert "UCI Adult, local files (2400, 15)" in printed
-    assert "SYNTHETIC" not in printed
+    printed = run_script(ROOT / "examples/plot_census.py", tmp_path, GRMU_ADULT=str(tmp_path))
+    assert "UCI Adult, local files (2400, 15)" in printed and "SYNTHETIC" not in printed
 
 
 def test_census_example_says_when_it_is_synthetic(tmp_path):
+    source = (ROOT / "examples/plot_census.py").read_text("utf-8")
     offline = (
         "import socket\n"
         "def refuse(*args, **kwargs):\n"
         "    raise OSError('no network')\n"
         "socket.create_connection = socket.getaddrinfo = refuse\n"
     )
-    script = write_census_loader(tmp_path, offline)
+    script = tmp_path / "loader.py"  # the part that loads the data
+    script.write_text(offline + source[: source.index("# Four models")])
     printed = run_script(script, tmp_path, GRMU_ADULT="", SCIKIT_LEARN_DATA=str(tmp_path))
     assert "SYNTHETIC STAND-IN" in printed
     assert "UCI Adult, " not in printed
@@ -178,33 +127,19 @@ def test_table_lists_every_method(pages):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
+    ("name", "kind", "need_of_groups"),
     [
-        ("retrain", "exact"),
-        ("budget_retrain", "exact"),
-        ("sisa", "exact"),
-        ("miu", "approximate"),
-        ("fine_tune", "approximate"),
-        ("eu_k", "approximate"),
-        ("no_op", "not at all"),
+        ("retrain", "exact", "with ``reweight`` (default: on)"),
+        ("sisa", "exact", None),
+        ("miu", "approximate", "yes"),
+        ("fine_tune", "approximate", "with ``reweight`` (default: off)"),
+        ("gradient_ascent", "approximate", "no"),
+        ("no_op", "not at all", "no"),
     ],
 )
-def test_table_tells_exact_from_approximate(pages, name, kind):
+def test_table_tells_exact_from_approximate_and_who_needs_groups(pages, name, kind, need_of_groups):
     assert pages.kind(METHODS[name]) == kind
-
-
-@pytest.mark.parametrize(
-    ("name", "need"),
-    [
-        ("miu", "yes"),
-        ("retrain", "with ``reweight`` (default: on)"),
-        ("fine_tune", "with ``reweight`` (default: off)"),
-        ("gradient_ascent", "no"),
-        ("no_op", "no"),
-    ],
-)
-def test_table_tells_who_needs_groups(pages, name, need):
-    assert pages.group_need(METHODS[name]) == need
+    assert need_of_groups in (None, pages.group_need(METHODS[name]))
 
 
 def test_reference_lists_every_public_name_once(pages):
@@ -277,5 +212,3 @@ def test_link_check_finds_what_is_wrong(tmp_path):
     assert "another site" in found[2]
     script = [sys.executable, str(ROOT / "docs/check_links.py"), str(tmp_path)]
     assert subprocess.run(script, capture_output=True).returncode == 1
-    (tmp_path / "bad.html").write_text('<a href="good.html#top"></a>')
-    assert subprocess.run(script).returncode == 0

@@ -18,17 +18,14 @@ def make():
     return FineTuneUnlearner(make_net(), max_epochs=1, random_state=0)
 
 
-def search_of(estimator, **kwargs):
-    return GridSearchCV(estimator, {}, cv=2, scoring=ta_scorer, **kwargs)
-
-
 def wrapped(kind):
     pipe = make_pipeline(StandardScaler(), make())
+    search = {"param_grid": {}, "cv": 2, "scoring": ta_scorer}
     return {
         "bare": make(),
         "pipeline": pipe,
-        "search": search_of(make()),
-        "search of pipeline": search_of(pipe),
+        "search": GridSearchCV(make(), **search),
+        "search of pipeline": GridSearchCV(pipe, **search),
         "pipeline of pipeline": make_pipeline("passthrough", pipe),
     }[kind]
 
@@ -50,6 +47,8 @@ def test_fitted_and_unfitted(table, kind):
     assert unlearner_of(FrozenEstimator(estimator)) is unlearner
     X = inputs_of_unlearner(FrozenEstimator(estimator), table.X)
     np.testing.assert_array_equal(unlearner.predict(X), estimator.predict(table.X))
+    accuracy = np.mean(estimator.predict(table.X) == table.y)
+    assert ta_scorer(FrozenEstimator(estimator), table.X, table.y) == pytest.approx(accuracy)
     scaled = StandardScaler().fit_transform(table.X) if "pipeline" in kind else table.X
     np.testing.assert_allclose(X, scaled)
 

@@ -39,7 +39,10 @@ def against_forward(what, net, X, y, a, batch_size, repetitions):
             for name, part in parts.items()
         }
         evaluate_predictions(
-            classes=unlearner.classes_, **splits, forget_groups=(y[0], a[0]), mia=()
+            classes=unlearner.classes_,
+            **splits,
+            forget_groups=(y[0], a[0]),
+            metrics=("RA", "UA", "TA", "EO", "GA", "DP", "EP", "WG"),
         )
         for name in ("remaining", "forget", "holdout"):  # what the attack's forests are given
             split = splits[name]

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..metrics.evaluate import group_name
 from ..plotting import GroupAccuracyDisplay
 from ..plotting._style import Display, draw_curves, handles_of, legend_below, model_styles
 from ..results import (
@@ -24,7 +25,6 @@ from ..results import (
     RESEEDED_GOLD,
     RETRAIN,
     Row,
-    group_name,
     group_of_metric,
     summarize,
 )

@@ -25,9 +25,9 @@ from ..results import (
     RETRAIN,
     Row,
     aligned,
-    average_gaps,
     check_results,
     differences_to,
+    gaps_of,
     rows_there,
 )
 from .paper import ABLATION, DATA, WEIGHT, Layout, paper_values, table_layout
@@ -352,7 +352,7 @@ def with_deltas(results: pd.DataFrame) -> pd.DataFrame:
     table = results[results["metric"] != AVERAGE_GAP]
     to_gold, to_pretrain = differences_to(table, GOLD).abs(), differences_to(table, PRETRAIN)
     table = table.assign(delta_vs_gold=to_gold, delta_vs_pretrain=to_pretrain)
-    return pd.concat([table, average_gaps(table)], ignore_index=True)
+    return pd.concat([table, gaps_of(table)], ignore_index=True)
 
 
 def check_gold(runs: pd.DataFrame, dataset: str) -> None:

@@ -22,13 +22,6 @@ from ..groups import (
 from ..utils.validation import check_forget_rows
 from .inputs import Empty, check_option, label_pair, row_weights, undefined
 
-__all__ = [
-    "group_accuracies",
-    "group_accuracy_score",
-    "split_accuracy_score",
-    "worst_group_accuracy_score",
-]
-
 
 def split_accuracy_score(
     y_true: ArrayLike,

@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..groups import Pair, attribute_of_rows, codes_of
-from ..outputs import predicted_columns
-from .accuracy import group_accuracy_score, worst_group_accuracy_score
-from .fairness import demographic_parity_gap, equal_opportunity_gap, equalized_odds_gap
-from .inputs import Empty, check_option, class_column, label_column
+from ..outputs import predicted_columns, predicted_labels
+from . import accuracy, fairness
+from .inputs import Empty, check_option, class_column, label_column, row_weights
 from .membership import check_probabilities, losses_of, membership_inference_efficacy
 
-__all__ = ["SplitPredictions", "evaluate_predictions"]
+_ATTACKED = ("remaining", "holdout", "forget")
+#: Every metric, with the splits that it is computed from.
+SPLITS_OF = {
+    "RA": ("remaining",),
+    "UA": ("forget",),
+    "TA": ("test",),
+    "MIA": _ATTACKED,
+    "MIA_balanced": _ATTACKED,
+    **dict.fromkeys(("EO", "GA", "DP", "EP", "WG"), ("test",)),
+}
+_ATTACKS: dict[str, Literal["paper", "balanced"]] = {"MIA": "paper", "MIA_balanced": "balanced"}
+_OF_TEST_ROWS: dict[str, Callable[..., float]] = {
+    "TA": accuracy.split_accuracy_score,
+    "WG": accuracy.worst_group_accuracy_score,
+    "GA": accuracy.group_accuracy_score,
+    "EO": fairness.equalized_odds_gap,
+    "DP": fairness.demographic_parity_gap,
+    "EP": fairness.equal_opportunity_gap,
+}
+#: Metrics about the groups that rows were forgotten from, and all that compare groups.
+OF_FORGOTTEN_GROUPS = ("EO", "GA", "DP", "EP")
+OF_GROUPS = (*OF_FORGOTTEN_GROUPS, "WG")
 
-Attack = Literal["balanced", "paper"]
 
-_ATTACK_NAMES = {"paper": "MIA", "balanced": "MIA_balanced"}
+@dataclass(frozen=True)
+class Split:
+    """Inputs, labels and protected attribute of some rows."""
+
+    X: Any
+    y: NDArray[Any]
+    groups: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -36,6 +61,8 @@ class SplitPredictions:
         Predicted probabilities.
     groups : array-like of shape (n_samples,) or (n_samples, n_attributes), default=None
         Protected attribute; needed for the test split only.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weight of each row; those of the test split count.
 
     Examples
     --------
@@ -48,22 +75,22 @@ class SplitPredictions:
     y: ArrayLike
     proba: ArrayLike
     groups: Any = None
+    sample_weight: Any = None
 
 
 def evaluate_predictions(
     *,
     classes: ArrayLike,
-    remaining: SplitPredictions,
-    forget: SplitPredictions,
-    test: SplitPredictions,
+    remaining: SplitPredictions | None = None,
+    forget: SplitPredictions | None = None,
+    test: SplitPredictions | None = None,
     holdout: SplitPredictions | None = None,
-    forget_groups: Pair | Sequence[Pair],
-    mia: Attack | Sequence[Attack] = ("balanced", "paper"),
+    forget_groups: Pair | Sequence[Pair] | None = None,
+    metrics: str | Iterable[str] | None = None,
     eo_rule: Literal["paper", "reference"] = "paper",
     threshold: float | None = None,
     empty: Empty = "raise",
     random_state: int | np.random.RandomState | None = 0,
-    n_jobs: int | None = None,
 ) -> dict[str, float]:
     r"""Compute every metric of the paper from the predictions on each split.
 
@@ -75,25 +102,25 @@ def evaluate_predictions(
         \hat y_i = \arg\max_c p_{i,c}, \qquad \ell_i = -\log p_{i, y_i}.
 
     Nothing is predicted here: run the model once over each split (in evaluation mode, float32),
-    then call this function.
+    then call this function. A split that no metric asked for needs may be left out.
 
     Parameters
     ----------
     classes : array-like of shape (n_classes,)
         The label of each column of the probabilities: the ``classes_`` of the estimator.
-    remaining : SplitPredictions
+    remaining : SplitPredictions or None, default=None
         Training rows that remain.
-    forget : SplitPredictions
+    forget : SplitPredictions or None, default=None
         Forgotten rows.
-    test : SplitPredictions
+    test : SplitPredictions or None, default=None
         Test rows, with ``groups``.
-    holdout : SplitPredictions, default=None
-        Rows never trained on and not of the test split (validation), the attack's non-members. May
-        be left out only with ``mia=()``.
-    forget_groups : pair or sequence of pairs
-        The forgotten groups (y, a).
-    mia : {"balanced", "paper"} or sequence of them, default=("balanced", "paper")
-        Which attacks to run, see :func:`membership_inference_efficacy`; ``()`` runs none.
+    holdout : SplitPredictions or None, default=None
+        Rows never trained on and not of the test split (validation): the attack's non-members.
+    forget_groups : pair or sequence of pairs, default=None
+        The forgotten groups (y, a), which EO, GA, DP and EP are about.
+    metrics : str, iterable of str or None, default=None
+        Some of RA, UA, TA, MIA (attack "paper"), MIA_balanced (attack "balanced", see
+        :func:`membership_inference_efficacy`), EO, GA, DP, EP, WG. None means all.
     eo_rule : {"paper", "reference"}, default="paper"
         The ``rule`` of :func:`equalized_odds_gap`.
     threshold : float or None, default=None
@@ -104,20 +131,17 @@ def evaluate_predictions(
         that metric to NaN with an :class:`~sklearn.exceptions.UndefinedMetricWarning`.
     random_state : int, RandomState instance or None, default=0
         Seed of the attack's forests.
-    n_jobs : int, default=None
-        Number of threads the attack's forests use.
 
     Returns
     -------
     dict of str to float
-        RA, UA, TA, MIA (attack "paper"), MIA_balanced (attack "balanced"), and on the test split
-        EO, GA, DP, EP, WG. All are fractions in [0, 1]. An attack that was not run has no entry.
+        The metrics, as fractions in [0, 1].
 
     Raises
     ------
     ValueError
-        If a split or ``threshold`` does not fit ``classes``, the test split has no groups, the
-        attack has no ``holdout``, or a metric is undefined.
+        If a metric is unknown, undefined or lacks a split, its groups or ``forget_groups``, or a
+        split or ``threshold`` does not fit ``classes``.
 
     See Also
     --------
@@ -133,66 +157,133 @@ def evaluate_predictions(
     >>> proba = [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]]
     >>> split = SplitPredictions(y=[0, 1, 0, 1], proba=proba, groups=["f", "f", "m", "m"])
     >>> splits = {"remaining": split, "forget": split, "test": split}
-    >>> scores = evaluate_predictions(classes=[0, 1], **splits, forget_groups=(1, "m"), mia=())
-    >>> scores["RA"], scores["GA"], scores["EO"]
-    (1.0, 1.0, 0.0)
+    >>> evaluate_predictions(
+    ...     classes=[0, 1], **splits, forget_groups=(1, "m"), metrics=["RA", "GA", "EO"]
+    ... )
+    {'RA': 1.0, 'GA': 1.0, 'EO': 0.0}
     """
-    attacks: Sequence[Attack] = [mia] if isinstance(mia, str) else list(mia)
-    for attack in attacks:
-        check_option(attack, _ATTACK_NAMES, name="mia")
-    if attacks and holdout is None:
-        raise ValueError("The attack needs non-members: pass holdout, or mia=() to run none.")
-    if getattr(test, "groups", None) is None:
-        raise ValueError("test.groups is None: EO, GA, DP, EP and WG need the protected attribute.")
+    names = SPLITS_OF if metrics is None else [metrics] if isinstance(metrics, str) else metrics
     columns = class_column(classes)
-    splits = {"remaining": remaining, "forget": forget, "test": test}
-    if attacks and holdout is not None:
-        splits["holdout"] = holdout
-    labels, losses = {}, {}
-    for name, split in splits.items():
-        y = label_column(split.y, name=f"{name}.y")
-        true = codes_of(y, columns, f"{name}.y")
-        proba = check_probabilities(split.proba, len(y), len(columns), name=f"{name}.proba")
-        labels[name] = y, true, predicted_columns(proba, columns, threshold)
-        losses[name] = losses_of(proba, true)
+    given = {"remaining": remaining, "forget": forget, "test": test, "holdout": holdout}
+    rows: dict[str, _Rows] = {}
+    for metric in (wanted := list(names)):
+        check_option(metric, SPLITS_OF, name="metrics")
+        for name in SPLITS_OF[metric]:
+            split = given[name]
+            if split is None:
+                raise ValueError(f"{metric} needs the split {name!r}: pass it, or other metrics.")
+            if name not in rows:
+                rows[name] = _checked(name, split, columns, threshold)
     scores = {
-        metric: float(np.mean(labels[name][1] == labels[name][2]))
-        for metric, name in (("RA", "remaining"), ("UA", "forget"), ("TA", "test"))
+        metric: float(np.mean(rows[name].true == rows[name].predicted))
+        for metric, name in (("RA", "remaining"), ("UA", "forget"))
+        if metric in wanted
     }
-    for attack in attacks:
-        scores[_ATTACK_NAMES[attack]] = membership_inference_efficacy(
-            *(losses[name] for name in ("remaining", "holdout", "forget")),
-            attack=attack,
-            random_state=random_state,
-            n_jobs=n_jobs,
+    for metric in _ATTACKS.keys() & wanted:
+        losses = (rows[name].losses for name in _ATTACKED)
+        scores[metric] = membership_inference_efficacy(
+            *losses, attack=_ATTACKS[metric], random_state=random_state
         )
-    y, true, predicted = labels["test"]
-    attribute = attribute_of_rows(test.groups, len(y), "test.y")
-    first, counts = _distinct_rows(true * len(columns) + predicted, attribute)
-    rows = y[first], columns[predicted[first]]
-    shared: dict[str, Any] = {"groups": attribute[first], "sample_weight": counts}
-    forgotten: dict[str, Any] = {**shared, "forget_groups": forget_groups, "empty": empty}
-    return {
-        **scores,
-        "EO": equalized_odds_gap(*rows, rule=eo_rule, **forgotten),
-        "GA": group_accuracy_score(*rows, **forgotten),
-        "DP": demographic_parity_gap(*rows, **forgotten),
-        "EP": equal_opportunity_gap(*rows, **forgotten),
-        "WG": worst_group_accuracy_score(*rows, **shared),
+    if test is not None and (of_test := _OF_TEST_ROWS.keys() & wanted):
+        kinds, groups, weights = _kinds_of_rows(test, rows["test"], columns)
+        for metric in of_test:
+            options: dict[str, Any] = {"sample_weight": weights}
+            options |= {"groups": groups} if metric in OF_GROUPS else {}
+            if metric in OF_FORGOTTEN_GROUPS:
+                options |= {"forget_groups": forget_groups, "empty": empty}
+            options |= {"rule": eo_rule} if metric == "EO" else {}
+            scores[metric] = _OF_TEST_ROWS[metric](*kinds, **options)
+    return {metric: scores[metric] for metric in wanted}
+
+
+class _Rows(NamedTuple):
+    """Checked rows: their labels, the columns of these and of the predicted ones, the losses."""
+
+    y: NDArray[Any]
+    true: NDArray[np.int64]
+    predicted: NDArray[np.intp]
+    losses: NDArray[np.float64]
+
+
+def _checked(
+    name: str, split: SplitPredictions, columns: NDArray[Any], threshold: float | None
+) -> _Rows:
+    y = label_column(split.y, name=f"{name}.y")
+    true = codes_of(y, columns, f"{name}.y")
+    proba = check_probabilities(split.proba, len(y), len(columns), name=f"{name}.proba")
+    return _Rows(y, true, predicted_columns(proba, columns, threshold), losses_of(proba, true))
+
+
+def _kinds_of_rows(
+    split: SplitPredictions, rows: _Rows, columns: NDArray[Any]
+) -> tuple[tuple[NDArray[Any], NDArray[Any]], NDArray[Any] | None, NDArray[Any]]:
+    """Return a row of each kind (label, prediction), its group, and what all of its kind weigh.
+
+    Without weights a metric is the same to the last bit, since its sums are sums of whole numbers;
+    and it looks at a handful of rows, however many there were.
+    """
+    kinds = rows.true * len(columns) + rows.predicted
+    attribute = None
+    if split.groups is not None:
+        attribute = attribute_of_rows(split.groups, len(rows.y), "test.y")
+        codes, values = pd.factorize(attribute, use_na_sentinel=False)
+        kinds = kinds * len(values) + codes
+    # in the order of first appearance, which labels that have no other order rely on
+    numbers, _ = pd.factorize(kinds)
+    first = np.unique(numbers, return_index=True)[1]
+    weights = np.bincount(numbers, weights=row_weights(split.sample_weight, len(rows.y)))
+    groups = None if attribute is None else attribute[first]
+    return (rows.y[first], columns[rows.predicted[first]]), groups, weights
+
+
+def evaluate_model(
+    model: Any,
+    *,
+    train: Split,
+    test: Split,
+    holdout: Split,
+    forget: NDArray[np.bool_],
+    **options: Any,
+) -> dict[str, float]:
+    """Compute metrics of a fitted model, which runs once over each split.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted, with ``predict_proba`` and ``classes_``.
+    train, test, holdout : Split
+        Training rows, test rows, and the attack's non-members; these may be the test rows.
+    forget : ndarray of bool
+        Mask of the training rows that count as forgotten.
+    **options : dict
+        Of :func:`evaluate_predictions`.
+
+    Returns
+    -------
+    dict of str to float
+        The metrics, then ``group_accuracy[y, a]`` of each group of the test rows.
+    """
+    y, proba = train.y, model.predict_proba(train.X)
+    proba_of_test = model.predict_proba(test.X)
+    on_holdout = on_test = SplitPredictions(test.y, proba_of_test, test.groups)
+    if holdout is not test:
+        on_holdout = SplitPredictions(holdout.y, model.predict_proba(holdout.X))
+    scores = evaluate_predictions(
+        classes=model.classes_,
+        remaining=SplitPredictions(y[~forget], proba[~forget]),
+        forget=SplitPredictions(y[forget], proba[forget]),
+        test=on_test,
+        holdout=on_holdout,
+        **options,
+    )
+    predicted = predicted_labels(proba_of_test, model.classes_, options.get("threshold"))
+    by_group = accuracy.group_accuracies(test.y, predicted, groups=test.groups)
+    return scores | {
+        f"group_accuracy[{group_name(pair)}]": by_group[pair] for pair in by_group.index
     }
 
 
-def _distinct_rows(
-    labels: NDArray[np.int64], attribute: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the first row of each kind (label, prediction, attribute), and how many there are.
-
-    With the counts as weights a metric of labels is the same to the last bit, since its sums are
-    sums of whole numbers; and it looks at a handful of rows, however many there were.
-    """
-    codes, values = pd.factorize(attribute, use_na_sentinel=False)
-    numbers = labels * len(values) + codes
-    kinds, _ = pd.factorize(numbers)
-    # both in the order of first appearance, which labels that have no other order rely on
-    first = np.flatnonzero(~pd.Series(numbers).duplicated().to_numpy())
-    return first, np.bincount(kinds).astype(np.float64)
+def group_name(pair: Pair) -> str:
+    """Return what a group (y, a) is called in tables and figures: ``">50K, Female, Black"``."""
+    y, a = pair
+    return ", ".join(map(str, (y, *a))) if isinstance(a, tuple) else f"{y}, {a}"

@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike
 from ..groups import Pair, attribute_of_rows, check_pairs, sorted_unique
 from .inputs import Empty, check_option, is_in, label_pair, row_weights, undefined
 
-__all__ = ["demographic_parity_gap", "equal_opportunity_gap", "equalized_odds_gap"]
-
 
 def equalized_odds_gap(
     y_true: ArrayLike,

@@ -7,19 +7,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ..utils.arguments import to_numbers
+from ..utils.arguments import about, to_numbers
 
-__all__ = [
-    "AVERAGE_GAP_METRICS",
-    "TUG_OF_WAR_METRICS",
-    "average_gap_score",
-    "difference_to_reference",
-    "metric_deltas",
-    "tug_of_war_score",
-]
-
+AVERAGE_GAP = "AVG_GAP"
 AVERAGE_GAP_METRICS = ("RA", "UA", "TA", "MIA", "EO", "GA")
 TUG_OF_WAR_METRICS = ("RA", "UA", "TA")
 
@@ -80,7 +71,7 @@ def average_gap_score(
     >>> round(average_gap_score(values, gold, metrics=None), 3)
     0.95
     """
-    return 1.0 - float(np.mean(list(metric_deltas(values, gold, metrics=metrics).values())))
+    return 1 - float(_deltas_per_seed(values, gold, metrics).mean().mean())
 
 
 def metric_deltas(
@@ -126,10 +117,7 @@ def metric_deltas(
     >>> round(deltas["GA"], 3)
     0.1
     """
-    return {
-        metric: float(delta.mean())
-        for metric, delta in _deltas_per_seed(values, gold, metrics).items()
-    }
+    return _deltas_per_seed(values, gold, metrics).mean().to_dict()
 
 
 def tug_of_war_score(
@@ -179,9 +167,7 @@ def tug_of_war_score(
     >>> round(tug_of_war_score(values, gold), 3)
     0.72
     """
-    deltas = _deltas_per_seed(values, gold, metrics)
-    closeness = 1.0 - np.stack(list(deltas.values()))
-    return float(closeness.prod(axis=0).mean())
+    return float((1 - _deltas_per_seed(values, gold, metrics)).prod(axis=1).mean())
 
 
 def difference_to_reference(
@@ -209,49 +195,68 @@ def difference_to_reference(
     return results["value"] - reference.reindex(index).to_numpy(dtype=float)
 
 
-def _deltas_per_seed(
-    values: Values, gold: Values, metrics: Iterable[str] | None
-) -> dict[str, NDArray[np.float64]]:
-    if isinstance(values, pd.DataFrame) and isinstance(gold, pd.DataFrame):
-        seeds, others = values.index, gold.index
-        is_repeated = seeds.has_duplicates or others.has_duplicates
-        if not seeds.equals(others) and (set(seeds) != set(others) or is_repeated):
-            raise ValueError(
-                "values and gold do not have the same seeds: their indexes are "
-                f"{seeds.tolist()} and {others.tolist()}."
-            )
-        gold = gold if seeds.equals(others) else gold.loc[seeds]
-    sides: dict[str, Values] = {"values": values, "gold": gold}
+def average_gaps(
+    results: pd.DataFrame,
+    is_gold: pd.Series,
+    run: Sequence[str],
+    model: Sequence[str],
+    *,
+    whole: float = 1.0,
+) -> pd.DataFrame:
+    """Average gap of every run of a tidy table.
+
+    Parameters
+    ----------
+    results : DataFrame
+        One number a line, in the column ``value``, and its metric in ``metric``.
+    is_gold : Series of bool
+        Which lines are those of the gold standard.
+    run : sequence of str
+        Columns that a line shares with the gold standard of the same run.
+    model : sequence of str
+        Columns that tell the models of a run apart.
+    whole : float, default=1.0
+        What stands for all: 100 where the numbers are percentages.
+
+    Returns
+    -------
+    DataFrame
+        One line a run and model, of the metric ``AVG_GAP``; NaN where one of the six metrics, or
+        that of the gold standard, is missing.
+    """
+    deltas = difference_to_reference(results, is_gold, [*run, "metric"]).abs()
+    terms = results.assign(value=deltas)[results["metric"].isin(AVERAGE_GAP_METRICS)]
+    gaps = terms.groupby([*run, *model], sort=False)["value"].agg(["mean", "count"]).reset_index()
+    is_whole = gaps.pop("count") == len(AVERAGE_GAP_METRICS)
+    return gaps.assign(metric=AVERAGE_GAP, value=(whole - gaps.pop("mean")).where(is_whole))
+
+
+def _deltas_per_seed(values: Values, gold: Values, metrics: Iterable[str] | None) -> pd.DataFrame:
+    """Return absolute differences: a row a seed, a column a metric."""
     metrics = [metrics] if isinstance(metrics, str) else metrics
-    names = list(dict.fromkeys([*values, *gold]) if metrics is None else metrics)
+    names = list(dict.fromkeys([*values, *gold] if metrics is None else metrics))
     if not names:
         raise ValueError("There are no metrics to compare.")
-    for side, there in sides.items():
-        if missing := [name for name in names if name not in there]:
-            raise ValueError(f"{side} lacks the metrics {missing}; it has {list(there)}.")
-    columns = {
-        (side, name): _seed_values(there[name], f"{side}[{name!r}]")
-        for name in names
-        for side, there in sides.items()
-    }
-    if len({len(column) for column in columns.values()}) > 1:
-        lengths = {f"{side}[{name!r}]": len(column) for (side, name), column in columns.items()}
+    ours, golds = _per_seed(values, names, "values"), _per_seed(gold, names, "gold")
+    if isinstance(values, pd.DataFrame) and isinstance(gold, pd.DataFrame):
+        ours.index, golds.index = values.index, gold.index
+    if set(ours.index) != set(golds.index) or len(ours) != len(golds) or ours.index.has_duplicates:
         raise ValueError(
-            f"Metrics differ in their number of seeds: {lengths}. Every seed is compared with the "
-            "gold standard of the same seed."
+            f"values and gold do not have the same seeds: {ours.index.tolist()} and "
+            f"{golds.index.tolist()}. Every seed is compared with the gold standard of the same "
+            "seed."
         )
-    return {name: np.abs(columns["values", name] - columns["gold", name]) for name in names}
+    return (ours - golds.loc[ours.index]).abs()
 
 
-def _seed_values(given: Any, name: str) -> NDArray[np.float64]:
-    column = np.atleast_1d(to_numbers(given, name))
-    if column.ndim != 1 or len(column) == 0:
+def _per_seed(given: Values, names: list[str], side: str) -> pd.DataFrame:
+    if missing := [name for name in names if name not in given]:
+        raise ValueError(f"{side} lacks the metrics {missing}; it has {list(given)}.")
+    with about(side):  # different numbers of seeds, for example
+        table = pd.DataFrame({name: np.atleast_1d(to_numbers(given[name], name)) for name in names})
+    if table.empty or not ((table >= 0) & (table <= 1)).all(axis=None):
         raise ValueError(
-            f"{name} must be a number or one number a seed, got an array of shape {column.shape}."
+            f"{side} must hold fractions in [0, 1], one a seed, got {table.to_dict('list')}. "
+            "Divide percentages by 100, and leave out what is undefined (NaN)."
         )
-    if not ((column >= 0) & (column <= 1)).all():
-        raise ValueError(
-            f"{name} must hold fractions in [0, 1], got {column.tolist()}. Divide percentages by "
-            "100, and leave out what is undefined (NaN)."
-        )
-    return column
+    return table

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
@@ -35,24 +36,18 @@ def label_column(values: Any, *, name: str) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If the labels are not one column, missing, unhashable or continuous.
+        If the labels are not one column, none, missing, unhashable or continuous.
     """
     if not hasattr(values, "__array__") and not scipy.sparse.issparse(values):
-        if isinstance(values, str) or not isinstance(values, Iterable):
-            raise ValueError(f"{name} must hold one class label a row, got {values!r}.")
         # through pandas, so that ["f", 1] keeps its types and tuples stay elements
         values = pd.Series(list(values)).to_numpy()
     labels = to_array(values, name)
-    is_hashable = labels.dtype != object or all(
-        isinstance(value, Hashable) for value in labels.flat
-    )
-    if labels.ndim != 1 or not is_hashable:
+    are_single = labels.dtype != object or all(isinstance(value, Hashable) for value in labels.flat)
+    if labels.ndim != 1 or len(labels) == 0 or not are_single:
         raise ValueError(
-            f"{name} must hold one class label a row (1-D), got an array of shape {labels.shape} "
-            "or with rows of several. Pass labels, not probabilities or one-hot rows."
+            f"{name} must hold one class label a row (1-D) and at least one row, got an array of "
+            f"shape {labels.shape}, or rows of several. Pass labels, not probabilities."
         )
-    if len(labels) == 0:
-        raise ValueError(f"{name} is empty: a metric needs at least one row.")
     missing = np.flatnonzero(pd.isna(labels))
     if len(missing):
         raise ValueError(
@@ -87,27 +82,20 @@ def label_pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDAr
     true, pred = label_column(y_true, name="y_true"), label_column(y_pred, name="y_pred")
     if len(true) != len(pred):
         raise ValueError(f"y_true has {len(true)} rows but y_pred has {len(pred)}.")
-    kinds = {_kind(true), _kind(pred)} - {None}
-    if len(kinds) > 1:
+    kinds = [{_kind(value) for value in pd.unique(pd.Series(labels))} for labels in (true, pred)]
+    if len(kinds[0]) == len(kinds[1]) == 1 and kinds[0] != kinds[1]:
         # compared as they are, 1 and "1" never agree: an accuracy of 0 would hide the mistake
         raise ValueError(
-            f"y_true and y_pred mix {' with '.join(sorted(map(str, kinds)))}: "
+            f"y_true and y_pred mix {' with '.join(sorted(kinds[0] | kinds[1]))}: "
             f"{true.tolist()[0]!r} against {pred.tolist()[0]!r}. Encode both the same way."
         )
     return true, pred
 
 
-def _kind(labels: NDArray[Any]) -> str | None:
-    """Return what labels are; None for objects of several kinds."""
-    if labels.dtype.kind in "mM":
-        return "dates"
-    are_strings = (
-        {isinstance(value, str) for value in labels}
-        if labels.dtype == object
-        else {labels.dtype.kind in "UT"}
-    )
-    names = {True: "strings", False: "other labels"}
-    return names[are_strings.pop()] if len(are_strings) == 1 else None
+def _kind(label: Any) -> str:
+    if isinstance(label, str):
+        return "strings"
+    return "dates" if isinstance(label, date | np.datetime64) else "other labels"
 
 
 def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
@@ -182,9 +170,7 @@ def is_in(values: NDArray[Any], wanted: Collection[Hashable]) -> NDArray[np.bool
     ndarray of shape (n_samples,)
         Boolean mask.
     """
-    chosen = set(wanted)
-    codes, distinct = pd.factorize(values, use_na_sentinel=False)
-    return np.array([value in chosen for value in distinct.tolist()], dtype=bool)[codes]
+    return pd.Series(values).isin(list(wanted)).to_numpy(dtype=bool)
 
 
 def check_option(value: object, allowed: Collection[str], *, name: str) -> None:
@@ -230,7 +216,6 @@ def undefined(message: str, empty: Empty, *, stacklevel: int = 3) -> float:
     ValueError
         If ``empty`` is "raise".
     """
-    check_option(empty, ("raise", "nan"), name="empty")
     if empty == "raise":
         raise ValueError(f'{message} Pass empty="nan" to get NaN and a warning instead.')
     warnings.warn(message, UndefinedMetricWarning, stacklevel=stacklevel)

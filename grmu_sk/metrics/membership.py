@@ -13,13 +13,6 @@ from ..groups import codes_of
 from ..utils.arguments import to_numbers
 from .inputs import check_option, class_column, label_column
 
-__all__ = [
-    "MembershipAttack",
-    "fit_membership_attack",
-    "membership_inference_efficacy",
-    "per_sample_cross_entropy",
-]
-
 # The resolution of the float32 numbers that networks put out. One value for every dtype, so that
 # losses of a float32 and of a float64 model compare.
 _SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
@@ -192,7 +185,6 @@ def fit_membership_attack(
     nonmember_losses: ArrayLike,
     *,
     random_state: int | np.random.RandomState | None = 0,
-    n_jobs: int | None = None,
 ) -> MembershipAttack:
     """Learn the attack "balanced" of :func:`membership_inference_efficacy`.
 
@@ -204,8 +196,6 @@ def fit_membership_attack(
         Losses of held-out rows.
     random_state : int, RandomState instance or None, default=0
         Seed of the forest.
-    n_jobs : int, default=None
-        Number of threads the forest uses.
 
     Returns
     -------
@@ -245,7 +235,6 @@ def fit_membership_attack(
         class_weight="balanced",
         min_samples_leaf=math.ceil(len(losses) ** (2 / 3)),
         random_state=random_state,
-        n_jobs=n_jobs,
     )
     forest.fit(losses[:, np.newaxis], membership)
     return MembershipAttack(_member_intervals(forest))
@@ -287,7 +276,6 @@ def membership_inference_efficacy(
     *,
     attack: Literal["paper", "balanced"] = "paper",
     random_state: int | np.random.RandomState | None = 0,
-    n_jobs: int | None = None,
 ) -> float:
     r"""Share of the forgotten rows that an attack takes for rows never trained on: MIA.
 
@@ -320,8 +308,6 @@ def membership_inference_efficacy(
           maximum. When members and non-members have the same losses the value is near 0.5.
     random_state : int, RandomState instance or None, default=0
         Seed of each forest.
-    n_jobs : int, default=None
-        Number of threads the forests use.
 
     Returns
     -------
@@ -369,16 +355,15 @@ def membership_inference_efficacy(
     """
     check_option(attack, ("paper", "balanced"), name="attack")
     forget = _loss_column(forget_losses, "forget_losses")
-    common: dict[str, Any] = {"random_state": random_state, "n_jobs": n_jobs}
     if attack == "balanced":
-        fitted = fit_membership_attack(member_losses, nonmember_losses, **common)
+        fitted = fit_membership_attack(member_losses, nonmember_losses, random_state=random_state)
         return float(np.mean(~fitted.is_member(forget)))
     from sklearn.ensemble import RandomForestClassifier
 
     losses, membership = _labelled_losses(member_losses, nonmember_losses)
     # A warm start adds trees to the smaller forest and ends at the same forest as a fresh fit. The
     # criterion is left out of the loop because it changes nothing here, see the Notes above.
-    forest = RandomForestClassifier(warm_start=True, **common)
+    forest = RandomForestClassifier(warm_start=True, random_state=random_state)
     shares = []
     for trees in _PAPER_TREES:
         forest.set_params(n_estimators=trees).fit(losses[:, np.newaxis], membership)

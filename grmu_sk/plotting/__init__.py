@@ -1,11 +1,9 @@
 """Figures, as scikit-learn's Display classes."""
 
+from .attacks import LeakageDisplay, LossDistributionDisplay
 from .group_accuracy import GroupAccuracyDisplay
 from .history import UnlearningHistoryDisplay
-from .leakage import LeakageDisplay
-from .losses import LossDistributionDisplay
-from .methods import MethodComparisonDisplay
-from .ratio import UnlearningRatioDisplay
+from .methods import MethodComparisonDisplay, UnlearningRatioDisplay
 
 __all__ = [
     "GroupAccuracyDisplay",

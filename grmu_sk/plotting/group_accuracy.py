@@ -10,28 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .. import results as tables
 from ..groups import GroupEncoder
 from ..metrics import group_accuracies
+from ..metrics.evaluate import group_name
 from ..pipelines import unlearner_of
-from ..results import (
-    GOLD_LABEL,
-    check_results,
-    choose_methods,
-    diverged_notes,
-    group_name,
-    group_of_metric,
-    summarize,
-)
-from ._style import (
-    FORGOTTEN,
-    Display,
-    Style,
-    beside,
-    clean,
-    legend_below,
-    model_styles,
-    write_beside,
-)
+from . import _style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +27,7 @@ COLUMN = 36  # points
 
 
 @dataclass(eq=False, repr=False)
-class GroupAccuracyDisplay(Display):
+class GroupAccuracyDisplay(_style.Display):
     """Accuracy of each group under several models, and the difference to the gold standard.
 
     With few groups every model has a line of its own in each group. With many, the models of a
@@ -202,13 +186,13 @@ class GroupAccuracyDisplay(Display):
             If it is malformed, mixes data sets, forget sets, ratios or selections, lacks one of
             ``methods``, or holds no group accuracies.
         """
-        checked = check_results(results, single=("dataset", "forget", "ratio", "selection"))
-        checked = choose_methods(checked, methods)
+        checked = tables.check_results(results, single=("dataset", "forget", "ratio", "selection"))
+        checked = tables.choose_methods(checked, methods)
         rows = checked[checked["metric"].str.startswith("group_accuracy[")]
         if rows.empty:
             raise ValueError("The results hold no 'group_accuracy[...]' rows.")
-        rows = rows.assign(group=rows["metric"].map(group_of_metric))
-        cells = summarize(rows, ["group", "model"]).reset_index()
+        rows = rows.assign(group=rows["metric"].map(tables.group_of_metric))
+        cells = tables.summarize(rows, ["group", "model"]).reset_index()
         accuracy, spread = (
             cells.pivot_table(value, "group", "model", sort=False, dropna=False)
             for value in ("mean", "std")
@@ -217,8 +201,8 @@ class GroupAccuracyDisplay(Display):
             accuracy,
             spread,
             [group_name(pair) for pair in forget_groups],
-            gold=GOLD_LABEL if GOLD_LABEL in accuracy else None,
-            notes=diverged_notes(checked),
+            gold=tables.GOLD_LABEL if tables.GOLD_LABEL in accuracy else None,
+            notes=tables.diverged_notes(checked),
         ).plot(ax=ax)
 
     @property
@@ -259,7 +243,7 @@ class GroupAccuracyDisplay(Display):
                 f"There is no model to draw, or forget_groups names {unknown}, which are not among "
                 f"the groups {groups}."
             )
-        styles = model_styles(models, gold=self.gold)
+        styles = _style.model_styles(models, gold=self.gold)
         others = {} if self.gold is None else dict(self.differences.drop(columns=self.gold))
         shares = self.accuracy.size > MAX_LINES and len(groups) > MAX_GROUPS
         height = max(0.3, 0.07 * len(models)) if shares else 0.2 + 0.17 * len(models)
@@ -273,23 +257,26 @@ class GroupAccuracyDisplay(Display):
             style = styles[name] | {"linestyle": "none", "elinewidth": 1, "label": label}
             ax.errorbar(self.accuracy[name], places + shift, xerr=spread, **style)
         if self.gold is not None:
-            lines: Style = {"colors": "0.45", "linestyles": "dotted", "zorder": 1}
+            lines: _style.Style = {"colors": "0.45", "linestyles": "dotted", "zorder": 1}
             ax.vlines(self.accuracy[self.gold], places - 0.48, places + 0.48, **lines)
             ax.set_title("difference to gold (points)", loc="right", fontsize="small", pad=18)
         for number, (name, values) in enumerate(others.items(), start=1):
             texts = [f"{value:+.1f}" for value in values]
             if not shares:
-                write_beside(ax, texts, places + shifts[name], COLUMN)
+                _style.write_beside(ax, texts, places + shifts[name], COLUMN)
             elif len(others) <= MAX_COLUMNS:  # in a column under the model's marker
-                write_beside(ax, texts, places, COLUMN * number)
-                where: Style = {"transform": beside(ax, COLUMN * number - 10), "clip_on": False}
+                _style.write_beside(ax, texts, places, COLUMN * number)
+                where: _style.Style = {
+                    "transform": _style.beside(ax, COLUMN * number - 10),
+                    "clip_on": False,
+                }
                 ax.plot(1, len(groups) - 0.1, **where, **styles[name])
         names = []
         for place, group in zip(places, groups, strict=True):
             facts = [] if self.n_rows is None else [f"{self.n_rows[group]} rows"]
             if group in self.forget_groups:
                 facts.append("forgotten from")
-                ax.axhspan(place - 0.5, place + 0.5, color=FORGOTTEN, alpha=0.1, zorder=0)
+                ax.axhspan(place - 0.5, place + 0.5, color=_style.FORGOTTEN, alpha=0.1, zorder=0)
             if place:
                 ax.axhline(place - 0.5, color="0.85", linewidth=0.8, zorder=0)
             more = f"{' ' if shares else chr(10)}({', '.join(facts)})" if facts else ""
@@ -298,6 +285,6 @@ class GroupAccuracyDisplay(Display):
         ax.set_ylim(-0.5, len(groups) - 0.5)
         of_seeds = "" if self.spread is None else ", mean and standard deviation over seeds"
         ax.set_xlabel(f"accuracy of the group (%){of_seeds}")
-        clean(ax, grid="x")
-        legend_below(ax)
+        _style.clean(ax, grid="x")
+        _style.legend_below(ax)
         return self

@@ -12,17 +12,7 @@ import pandas as pd
 from torch import nn
 
 from ..pipelines import unlearner_of
-from ._style import (
-    DARK,
-    FORGOTTEN,
-    MARKERS,
-    ORIGINAL,
-    Display,
-    Style,
-    clean,
-    handles_of,
-    legend_below,
-)
+from . import _style
 
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
@@ -36,7 +26,7 @@ IN_NATS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 
 
 @dataclass(eq=False, repr=False)
-class UnlearningHistoryDisplay(Display):
+class UnlearningHistoryDisplay(_style.Display):
     r"""Loss of each phase, and mutual information, over all epochs.
 
     The epochs of all runs follow one another: first training, then every request. Each phase has
@@ -156,7 +146,7 @@ class UnlearningHistoryDisplay(Display):
             for start in starts.iloc[1:]:
                 panel.axvline(start + 0.5, color="0.6", linewidth=1, linestyle=":")
             panel.set_ylabel(label)
-            clean(panel, grid="y")
+            _style.clean(panel, grid="y")
         n_epochs, n_requests = lengths.sum(), 0
         for run, phase in history.groupby("run")["phase"].first().items():
             n_requests += phase != "fit"
@@ -169,22 +159,24 @@ class UnlearningHistoryDisplay(Display):
         bottom = axes[-1]
         bottom.set(xlim=(0.5, n_epochs + 0.5), xlabel="epoch, counted over all runs")
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-        legend_below(self.ax_.figure, handles_of(styles, None))
+        _style.legend_below(self.ax_.figure, _style.handles_of(styles, None))
         return self
 
 
-def _styles(history: pd.DataFrame) -> dict[str, Style]:
+def _styles(history: pd.DataFrame) -> dict[str, _style.Style]:
     """Return a colour for what is forgotten, one for what is kept, and a marker for each phase."""
     others = [phase for phase in history["phase"].unique() if phase not in ("fit", "forget")]
-    phases: dict[str, Style] = {
-        phase: {"color": DARK, "marker": marker}
-        for phase, marker in zip(others, cycle(MARKERS), strict=False)
+    phases: dict[str, _style.Style] = {
+        phase: {"color": _style.DARK, "marker": marker}
+        for phase, marker in zip(others, cycle(_style.MARKERS), strict=False)
     }
-    phases |= {"fit": ORIGINAL, "forget": {"color": FORGOTTEN, "marker": "D"}}
-    styles = dict[str, Style]()
+    phases |= {"fit": _style.ORIGINAL, "forget": {"color": _style.FORGOTTEN, "marker": "D"}}
+    styles = dict[str, _style.Style]()
     for phase, quantity in history[["phase", "quantity"]].drop_duplicates().to_numpy():
         is_validation = quantity == LOSSES["valid_loss"]
-        shape: Style = {"markerfacecolor": "white", "linestyle": "--"} if is_validation else {}
+        shape: _style.Style = (
+            {"markerfacecolor": "white", "linestyle": "--"} if is_validation else {}
+        )
         style = phases[phase] | {"markersize": 4, "linewidth": 1.4, "linestyle": "-"} | shape
         styles[f"{phase}: {quantity}"] = style
     return styles

@@ -1,4 +1,4 @@
-"""How close each method comes to the gold standard, and what it costs."""
+"""How close each method comes to the gold standard: at one unlearning ratio, and over several."""
 
 from __future__ import annotations
 
@@ -10,49 +10,28 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
+from .. import results as tables
 from ..metrics import AVERAGE_GAP_METRICS
-from ..results import (
-    AVERAGE_GAP,
-    GOLD_LABEL,
-    METRICS,
-    RESEEDED_LABEL,
-    check_metrics,
-    check_results,
-    choose_methods,
-    diverged_notes,
-    summarize,
-    with_average_gap,
-)
-from ._style import (
-    DARK,
-    GOLD,
-    GREY,
-    OPEN,
-    RESEEDED,
-    Display,
-    Style,
-    clean,
-    handles_of,
-    legend_below,
-    model_styles,
-    write_beside,
-)
+from . import _style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import FigureBase
 
-GOLDS = {GOLD_LABEL: GOLD | {"linestyle": ":"}, RESEEDED_LABEL: RESEEDED}
-WIDTHS = {AVERAGE_GAP: 2.0, "cost": 1.7}  # inches
+GOLDS = {
+    tables.GOLD_LABEL: _style.GOLD | {"linestyle": ":"},
+    tables.RESEEDED_LABEL: _style.RESEEDED,
+}
+WIDTHS = {tables.AVERAGE_GAP: 2.0, "cost": 1.7}  # inches
 WIDTH = 1.25  # of any other panel
 DELTA = "\N{GREEK CAPITAL LETTER DELTA}"
-DOT = {"color": DARK, "marker": "o", "linestyle": "-"}
-LEGEND = {"method alone": DOT | OPEN, "method + reweight": DOT}
+DOT = {"color": _style.DARK, "marker": "o", "linestyle": "-"}
+LEGEND = {"method alone": DOT | _style.OPEN, "method + reweight": DOT}
 DELTA_LABEL = f"{DELTA}: mean absolute difference to the gold standard (points)"
 
 
 @dataclass(eq=False, repr=False)
-class MethodComparisonDisplay(Display):
+class MethodComparisonDisplay(_style.Display):
     """Metrics of each method beside those of the gold standard, and cost; best method on top.
 
     One line a model. The first panel has the average gap; then each metric has a panel of its own,
@@ -163,23 +142,23 @@ class MethodComparisonDisplay(Display):
             If it is empty or malformed, mixes data sets, forget sets, ratios or selections, has no
             method besides the gold standard, or lacks a metric, one of ``methods`` or ``AVG_GAP``.
         """
-        checked = check_results(results, single=("dataset", "forget", "ratio", "selection"))
-        checked = choose_methods(with_average_gap(checked), methods)
+        checked = tables.check_results(results, single=("dataset", "forget", "ratio", "selection"))
+        checked = tables.choose_methods(tables.with_average_gap(checked), methods)
         there = set(checked["metric"])
         if metrics is None:
             metrics = [metric for metric in AVERAGE_GAP_METRICS if metric in there]
         chosen = [metrics] if isinstance(metrics, str) else list(metrics)
-        panels_of = [AVERAGE_GAP, *(name for name in chosen if name not in WIDTHS)]
-        check_metrics(checked, panels_of)
+        panels_of = [tables.AVERAGE_GAP, *(name for name in chosen if name not in WIDTHS)]
+        tables.check_metrics(checked, panels_of)
         panels_of += ["cost"] if "cost" in there else []
         if checked["model"].isin(GOLDS).all():
             raise ValueError("results holds the gold standard alone: there is nothing to compare.")
-        scores = summarize(checked[checked["metric"].isin(panels_of)], ["metric", "model"])
-        gap = scores.loc[AVERAGE_GAP, "mean"].sort_values(ascending=False, kind="stable")
+        scores = tables.summarize(checked[checked["metric"].isin(panels_of)], ["metric", "model"])
+        gap = scores.loc[tables.AVERAGE_GAP, "mean"].sort_values(ascending=False, kind="stable")
         models = [name for name in GOLDS if name in set(checked["model"])]
         models += [name for name in gap.index if name not in GOLDS]
         order = pd.MultiIndex.from_product([panels_of, models], names=["metric", "model"])
-        return cls(scores.reindex(order), diverged_notes(checked)).plot(figure=figure)
+        return cls(scores.reindex(order), tables.diverged_notes(checked)).plot(figure=figure)
 
     def plot(self, *, figure: FigureBase | None = None) -> Self:
         """Draw one line a model, and one panel a metric.
@@ -204,37 +183,39 @@ class MethodComparisonDisplay(Display):
             "gridspec_kw": {"wspace": 0.1},
         }
         axes = self._start_panels(figure, (1, len(widths)), size, **options)
-        styles = model_styles(self.models)
+        styles = _style.model_styles(self.models)
         for panel, metric in zip(axes, self.metrics, strict=True):
             self._draw(panel, metric, styles)
         self.ax_.set_yticks(np.arange(len(names)), names)
         self.ax_.set_ylim(len(names) - 0.4, -0.6)
         golds = {name: style for name, style in GOLDS.items() if name in styles}
         lines = LEGEND | golds | {DELTA_LABEL: {"linestyle": "none"}}
-        legend_below(self.ax_.figure, handles_of(lines, None))
+        _style.legend_below(self.ax_.figure, _style.handles_of(lines, None))
         return self
 
-    def _draw(self, ax: Axes, metric: str, styles: dict[str, Style]) -> None:
+    def _draw(self, ax: Axes, metric: str, styles: dict[str, _style.Style]) -> None:
         scores = self.scores.loc[metric]
         mean, std = scores["mean"], scores["std"]
-        is_cost, is_gap = metric == "cost", metric == AVERAGE_GAP
+        is_cost, is_gap = metric == "cost", metric == tables.AVERAGE_GAP
         low, high = (scores["low"], scores["high"]) if is_cost else (mean - std, mean + std)
         for position, (model, style) in enumerate(styles.items()):
             ends = [[mean[model] - low[model]], [high[model] - mean[model]]]
             # 100 is a likely value, at the edge
             marker = style | {"linestyle": "none", "clip_on": False, "elinewidth": 1.2}
             ax.errorbar(mean[model], position, xerr=ends, zorder=3, **marker)
-        if GOLD_LABEL in styles and not is_gap:  # where it is the end of the scale
-            ax.axvline(mean[GOLD_LABEL], color="black", linestyle=":", zorder=1)
-        if RESEEDED_LABEL in styles and not is_cost:
-            left, right = low[RESEEDED_LABEL], high[RESEEDED_LABEL]
-            ax.axvspan(left, right, color=GREY, alpha=0.25, linewidth=0, zorder=0)
-            ax.axvline(mean[RESEEDED_LABEL], color="0.35", linestyle="--", linewidth=1, zorder=1)
+        if tables.GOLD_LABEL in styles and not is_gap:  # where it is the end of the scale
+            ax.axvline(mean[tables.GOLD_LABEL], color="black", linestyle=":", zorder=1)
+        if tables.RESEEDED_LABEL in styles and not is_cost:
+            left, right = low[tables.RESEEDED_LABEL], high[tables.RESEEDED_LABEL]
+            ax.axvspan(left, right, color=_style.GREY, alpha=0.25, linewidth=0, zorder=0)
+            ax.axvline(
+                mean[tables.RESEEDED_LABEL], color="0.35", linestyle="--", linewidth=1, zorder=1
+            )
         if is_cost:
             label, title = "training epochs,\nmean and range", metric
             _scale_costs(ax, low.min(), high.max())
         else:
-            words, unit = METRICS.get(metric, (metric, "%"))
+            words, unit = tables.METRICS.get(metric, (metric, "%"))
             label, title = fill(f"{words} ({unit})", 16), metric
             # deviations may reach beyond what a share can be
             left, right = ax.get_xlim()
@@ -243,13 +224,13 @@ class MethodComparisonDisplay(Display):
             ax.locator_params(axis="x", nbins=4 if is_gap else 2, min_n_ticks=2)
         if is_gap:
             label, title = "%, 100 = gold standard", "average gap"
-        elif not is_cost and GOLD_LABEL in styles:
+        elif not is_cost and tables.GOLD_LABEL in styles:
             deltas = {n: delta for n, delta in enumerate(scores["delta"]) if n and delta == delta}
             texts = [DELTA, *(f"{delta:.1f}" for delta in deltas.values())]
-            write_beside(ax, texts, [-0.9, *deltas], 24)
+            _style.write_beside(ax, texts, [-0.9, *deltas], 24)
         ax.set_xlabel(label, fontsize="small")
         ax.set_title(title, fontsize="medium")
-        clean(ax, grid="both")
+        _style.clean(ax, grid="both")
 
 
 def _scale_costs(ax: Axes, low: float, high: float) -> None:
@@ -260,3 +241,153 @@ def _scale_costs(ax: Axes, low: float, high: float) -> None:
     else:
         ax.locator_params(axis="x", nbins=3)
     ax.xaxis.set_major_formatter("{x:.2g}")
+
+
+# over the unlearning ratio ---
+
+MAX_COLUMNS = 3
+MAX_BARS = 10  # models; the deviations of more cover one another
+
+
+@dataclass(eq=False, repr=False)
+class UnlearningRatioDisplay(_style.Display):
+    """Metrics of each model against the unlearning ratio.
+
+    One panel a metric and one line a model: the mean over seeds, with one standard deviation to
+    each side (for up to 10 models). The line of the gold standard is black with stars: a method
+    should be near it, and neither above nor below.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        Indexed by (``metric``, ``model``, ``ratio``), with columns ``mean`` and ``std``: metrics
+        in percent, ``cost`` in training epochs, ``seconds`` in seconds; ratios in (0, 1].
+    notes : mapping of str to str or None, default=None
+        What the legend adds to the name of a model.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The panel of the first metric.
+    axes_ : ndarray of Axes of shape (n_metrics,)
+        All panels, in the order of the metrics.
+    figure_ : matplotlib Figure
+        Their figure.
+
+    See Also
+    --------
+    MethodComparisonDisplay : All methods at one ratio.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import pandas as pd
+    >>> from grmu_sk.plotting import UnlearningRatioDisplay
+    >>> columns = ["dataset", "ratio", "seed", "method", "reweight", "metric", "value"]
+    >>> results = pd.DataFrame(
+    ...     [("digits", r, 0, "miu", 1, "GA", 70 - 20 * r) for r in (0.1, 0.5, 0.9)],
+    ...     columns=columns,
+    ... )
+    >>> display = UnlearningRatioDisplay.from_results(results, metrics=["GA"])
+    >>> display.curves.loc[("GA", "miu + reweight", 0.5), "mean"].item()
+    60.0
+    >>> plt.close(display.figure_)
+    """
+
+    curves: pd.DataFrame
+    notes: Mapping[str, str] | None = None
+
+    @classmethod
+    def from_results(
+        cls,
+        results: pd.DataFrame,
+        *,
+        metrics: str | Sequence[str] = ("AVG_GAP", "GA", "UA"),
+        methods: str | Sequence[str] | None = None,
+        figure: FigureBase | None = None,
+    ) -> Self:
+        """Draw the results of comparisons at several ratios.
+
+        Parameters
+        ----------
+        results : DataFrame
+            Tables of :func:`grmu_sk.comparison.compare` for several ratios, one below the other
+            (:func:`pandas.concat`), or results of a benchmark; of one data set and forget set.
+        metrics : str or sequence of str, default=("AVG_GAP", "GA", "UA")
+            What to draw, one panel each. The gold standard has no line in ``AVG_GAP``, where it
+            is 100 by definition.
+        methods : str, sequence of str or None, default=None
+            Names of methods (``"miu"``) or of models (``"miu + reweight"``) to draw beside the gold
+            standard, in this order; None draws all.
+        figure : matplotlib Figure, SubFigure or None, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        UnlearningRatioDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If ``results`` is no DataFrame.
+        ValueError
+            If it is empty or malformed, mixes data sets, forget sets or selections, lacks a
+            metric or one of ``methods``, or holds a single ratio; or if no metric is asked for.
+        """
+        metrics = [metrics] if isinstance(metrics, str) else list(metrics)
+        if not metrics:
+            raise ValueError("metrics is empty: name at least one, such as metrics=['GA'].")
+        checked = tables.check_results(results, single=("dataset", "forget", "selection"))
+        checked = tables.choose_methods(tables.with_average_gap(checked), methods)
+        tables.check_metrics(checked, metrics)
+        ratios = checked["ratio"].unique().tolist()
+        if len(ratios) < 2:
+            raise ValueError(
+                f"results holds the unlearning ratio {ratios[0]} alone, and a curve needs several. "
+                "Run the comparison for other ratios and join the tables with pandas.concat."
+            )
+        rows = checked[checked["metric"].isin(metrics)]
+        rows = rows[~((rows["model"] == tables.GOLD_LABEL) & (rows["metric"] == "AVG_GAP"))]
+        curves = tables.summarize(rows, ["metric", "model", "ratio"])[["mean", "std"]]
+        order = pd.MultiIndex.from_product([metrics, rows["model"].unique(), sorted(ratios)])
+        curves = curves.loc[order[order.isin(curves.index)]]
+        return cls(curves, tables.diverged_notes(checked)).plot(figure=figure)
+
+    def plot(self, *, figure: FigureBase | None = None) -> Self:
+        """Draw one panel a metric.
+
+        Parameters
+        ----------
+        figure : matplotlib Figure, SubFigure or None, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        UnlearningRatioDisplay
+            The display itself.
+        """
+        curves = self.curves.reset_index()
+        curves["position"] = 100 * curves["ratio"].astype(float)
+        metrics = list(curves["metric"].unique())
+        models = list(curves["model"].unique())
+        models.sort(key=lambda name: (name != tables.GOLD_LABEL, name != tables.RESEEDED_LABEL))
+        styles = _style.model_styles(models)
+        if len(models) > MAX_BARS:
+            curves["std"] = np.nan
+        ticks = {position: f"{position:g}" for position in sorted(curves["position"].unique())}
+        n_columns = min(len(metrics), MAX_COLUMNS)
+        n_rows = -(-len(metrics) // n_columns)
+        size = (max(3.4 * n_columns, 6.5), 3.2 * n_rows + 0.09 * len(models))
+        axes = self._start_panels(figure, (n_rows, n_columns), size)
+        for unused in axes[len(metrics) :]:
+            unused.remove()
+        self.axes_ = axes[: len(metrics)]
+        for panel, metric in zip(self.axes_, metrics, strict=True):
+            _style.draw_curves(panel, curves[curves["metric"] == metric], styles, ticks)
+            words, unit = tables.METRICS.get(metric, (metric, "%"))
+            panel.set_title(metric, fontsize="medium")
+            panel.set_xlabel("unlearning ratio (%)")
+            panel.set_ylabel(f"{words} ({unit})", fontsize="small")
+        _style.legend_below(self.ax_.figure, _style.handles_of(styles, self.notes))
+        return self

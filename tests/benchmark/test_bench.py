@@ -89,7 +89,7 @@ def test_bad_usage_exits_with_2_and_failed_jobs_with_1(tmp_path):
     for arguments, expected in [
         (["--dataset", "mnist"], "no problem 'mnist'"),
         (["--dataset", "digits", "--forget", "groups-9"], "no forget set 'groups-9'"),
-        (["--dataset", "digits", "--methods", "magic"], "Unknown methods ['magic']"),
+        (["--dataset", "digits", "--methods", "magic"], "no method 'magic'"),
         (["--dataset", "digits", "--preset", "mine"], "no preset 'mine'"),
         (["--dataset", "digits", "--ratios", "0.5", "1.5"], "1.5"),
         (["--dataset", "digits", "--ratios", "--seeds", "1"], "--ratios"),

@@ -29,6 +29,7 @@ from grmu_sk import (
     SCRUBUnlearner,
 )
 from grmu_sk.metrics import (
+    AVERAGE_GAP_METRICS,
     SplitPredictions,
     equalized_odds_gap,
     evaluate_predictions,
@@ -490,7 +491,7 @@ def scores_of(evaluated, eo_rule="reference"):
         classes=np.arange(evaluated.n_classes),
         forget_groups=evaluated.pairs,
         eo_rule=eo_rule,
-        mia="paper",
+        metrics=AVERAGE_GAP_METRICS,
         **splits,
     )
 

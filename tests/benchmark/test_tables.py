@@ -42,7 +42,7 @@ def test_a_comparison_in_memory():
     assert [line.split()[0] for line in lines[2:]] == ["pretrain", "retrain", "retrain", "miu"]
     assert "83.0 ±1.0 (4.0)" in lines[-1]
     assert lines[4].split()[-2:] == ["-", "85.0"], "the gold standard has no gap to itself"
-    with pytest.raises(ValueError, match=r"no \['WG'\] of pretrain"):
+    with pytest.raises(ValueError, match=r"no metric \['WG'\]"):
         format_table(results, metrics=["WG"])
 
 

@@ -5,11 +5,11 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from grmu_sk import metrics
 from grmu_sk.metrics import SplitPredictions, evaluate_predictions
+from grmu_sk.metrics.evaluate import Split, evaluate_model
 
 pytestmark = pytest.mark.quick
 
 CLASSES = np.array(["ant", "bee", "cat"])
-NAMES = ["RA", "UA", "TA", "MIA", "MIA_balanced", "EO", "GA", "DP", "EP", "WG"]
 
 
 def random_split(seed, n, n_classes=3):
@@ -89,13 +89,14 @@ def test_equals_the_single_functions_on_all_rows_to_the_last_bit(labels, attribu
         classes[y], proba / proba.sum(axis=1, keepdims=True), column(values, a)
     )
     forget_groups = [(classes[1], values[0]), (classes[2], values[2])]
+    names = ("RA", "UA", "TA", "EO", "GA", "DP", "EP", "WG")
     found = evaluate_predictions(
         classes=classes,
         remaining=split,
         forget=split,
         test=split,
         forget_groups=forget_groups,
-        mia=(),
+        metrics=names,
         eo_rule=eo_rule,
     )
     y_pred = classes[proba.argmax(axis=1)]
@@ -113,17 +114,32 @@ def test_equals_the_single_functions_on_all_rows_to_the_last_bit(labels, attribu
     assert 0 < found["EO"] != found["DP"]
 
 
+def test_weights_of_test_rows_count(splits):
+    test = splits["test"]
+    weight = np.random.default_rng(0).random(300)
+    weighted = SplitPredictions(test.y, test.proba, test.groups, weight)
+    found = evaluate_predictions(
+        classes=CLASSES, test=weighted, forget_groups=("bee", "x"), metrics=["TA", "EO", "GA"]
+    )
+    rows = test.y, CLASSES[test.proba.argmax(axis=1)]
+    shared = {"groups": test.groups, "forget_groups": ("bee", "x"), "sample_weight": weight}
+    assert found == pytest.approx(
+        {
+            "TA": metrics.split_accuracy_score(*rows, sample_weight=weight),
+            "EO": metrics.equalized_odds_gap(*rows, **shared),
+            "GA": metrics.group_accuracy_score(*rows, **shared),
+        },
+        rel=1e-13,
+    )
+
+
 def test_threshold_of_two_classes():
     """The labels are those of the rule, the losses of the attack those of the probabilities."""
-
-    def two(seed, n):
-        split = random_split(seed, n, n_classes=2)
-        return SplitPredictions(split.y, split.proba, split.groups)
-
-    splits = {name: two(seed, 90) for seed, name in enumerate(("remaining", "forget", "test"))}
-    splits["holdout"] = splits["test"]
+    names = ("remaining", "forget", "test", "holdout")
+    splits = {name: random_split(seed, 90, n_classes=2) for seed, name in enumerate(names)}
     classes, pair = CLASSES[:2], ("bee", "x")
-    call = {"classes": classes, "forget_groups": pair, "mia": "paper", **splits}
+    asked = ["RA", "UA", "TA", "MIA", "EO", "WG"]
+    call = {"classes": classes, "forget_groups": pair, "metrics": asked, **splits}
     found = evaluate_predictions(**call, threshold=0.8)
     pred = {name: np.where(split.proba[:, 1] > 0.8, "bee", "ant") for name, split in splits.items()}
     for metric, name in {"RA": "remaining", "UA": "forget", "TA": "test"}.items():
@@ -138,34 +154,52 @@ def test_threshold_of_two_classes():
     assert evaluate_predictions(**call, threshold=0.5) == most_probable
 
 
-def test_tensors(splits, scores):
+@pytest.mark.parametrize("asked", ["MIA_balanced", ["GA", "RA"]])
+def test_only_what_is_asked_for_in_its_order(splits, scores, asked):
     tensors = {
         name: SplitPredictions(split.y, torch.as_tensor(split.proba), split.groups)
         for name, split in splits.items()
     }
-    again = evaluate_predictions(
-        classes=CLASSES, forget_groups=("bee", "x"), mia="balanced", **tensors
+    some = evaluate_predictions(
+        classes=CLASSES, forget_groups=("bee", "x"), metrics=asked, **tensors
     )
-    assert again == {name: score for name, score in scores.items() if name != "MIA"}
-
-
-@pytest.mark.parametrize(
-    ("mia", "names"),
-    [
-        ("paper", {"MIA"}),
-        ("balanced", {"MIA_balanced"}),
-        (["paper"], {"MIA"}),
-        ((), set()),
-    ],
-)
-def test_only_the_attacks_asked_for(splits, scores, mia, names):
-    some = evaluate_predictions(classes=CLASSES, forget_groups=("bee", "x"), mia=mia, **splits)
-    assert {name for name in some if name.startswith("MIA")} == names
+    assert list(some) == ([asked] if isinstance(asked, str) else asked)
     assert some.items() <= scores.items()
 
 
+def test_a_model_runs_once_over_each_split(splits, scores):
+    """One pass over the training rows serves the remaining and the forgotten ones."""
+    passes = []
+
+    class Model:
+        classes_ = CLASSES
+
+        def predict_proba(self, X):
+            passes.append(len(X))
+            return X
+
+    parts = [splits["forget"], splits["remaining"]]
+    train = Split(
+        *(np.concatenate([getattr(p, n) for p in parts]) for n in ("proba", "y", "groups"))
+    )
+    test, holdout = (
+        Split(splits[name].proba, splits[name].y, splits[name].groups)
+        for name in ("test", "holdout")
+    )
+    rows = {"train": train, "test": test, "forget": np.arange(240) < 40}
+    found = evaluate_model(Model(), **rows, holdout=holdout, forget_groups=("bee", "x"))
+    assert passes == [240, 300, 80]
+    by_group = {name: found.pop(name) for name in list(found) if name.startswith("group_")}
+    assert found == scores
+    assert len(by_group) == 9 and min(by_group.values()) == scores["WG"]
+    assert by_group["group_accuracy[bee, x]"] == scores["GA"]
+    evaluate_model(Model(), **rows, holdout=test, metrics="RA")
+    assert passes[3:] == [240, 300], "non-members that are the test rows are not run again"
+
+
 def test_empty_group(splits):
-    shared = {"classes": CLASSES, "forget_groups": ("bee", "nowhere"), "mia": (), **splits}
+    asked = ["EO", "GA", "DP", "EP", "WG"]
+    shared = {"classes": CLASSES, "forget_groups": ("bee", "nowhere"), "metrics": asked, **splits}
     with pytest.raises(ValueError, match="No rows"):
         evaluate_predictions(**shared)
     with pytest.warns(UndefinedMetricWarning):
@@ -173,27 +207,23 @@ def test_empty_group(splits):
     assert {name for name, score in scores.items() if np.isnan(score)} == {"EO", "GA", "DP", "EP"}
 
 
-def test_errors(splits):
-    shared = {"classes": CLASSES, "forget_groups": ("bee", "x")}
-    three = {name: split for name, split in splits.items() if name != "holdout"}
-    with pytest.raises(ValueError, match="needs non-members: pass holdout"):
-        evaluate_predictions(**shared, **three)
-    without_groups = SplitPredictions(splits["test"].y, splits["test"].proba)
-    with pytest.raises(ValueError, match=r"test\.groups is None"):
-        evaluate_predictions(**shared, **{**splits, "test": without_groups})
-    with pytest.raises(ValueError, match=r"mia must be one of .*got 'svm'"):
-        evaluate_predictions(**shared, **splits, mia="svm")
-    with pytest.raises(ValueError, match=r"rule must be one of .*got 'other'"):
-        evaluate_predictions(**shared, **splits, eo_rule="other")
-    longer = SplitPredictions(splits["test"].y, splits["test"].proba, ["x"] * 301)
-    with pytest.raises(ValueError, match="groups has 301 rows but test"):
-        evaluate_predictions(**shared, **{**splits, "test": longer}, mia=())
-    short = SplitPredictions(splits["forget"].y[:-1], splits["forget"].proba)
-    with pytest.raises(ValueError, match=r"forget\.proba must have shape \(39, 3\)"):
-        evaluate_predictions(**shared, **{**splits, "forget": short})
-    foreign = SplitPredictions(["dog"], [[0.2, 0.3, 0.5]])
-    with pytest.raises(ValueError, match=r"remaining\.y has the value 'dog'"):
-        evaluate_predictions(**shared, **{**splits, "remaining": foreign})
-    logits = SplitPredictions(["ant"], [[4.0, -2.0, 0.0]])
-    with pytest.raises(ValueError, match=r"holdout\.proba must be probabilities"):
-        evaluate_predictions(**shared, **{**splits, "holdout": logits})
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"holdout": None}, "MIA needs the split 'holdout'"),
+        ({"metrics": "svm"}, r"metrics must be one of .*got 'svm'"),
+        ({"eo_rule": "other"}, r"rule must be one of .*got 'other'"),
+        ({"forget_groups": None, "metrics": "GA"}, "forget_groups must be one or more pairs"),
+        (
+            {"forget": SplitPredictions(["ant"] * 2, [[1, 0, 0]])},
+            r"forget\.proba .* shape \(2, 3\)",
+        ),
+        ({"remaining": SplitPredictions(["dog"], [[0.2, 0.3, 0.5]])}, r"remaining\.y .* 'dog'"),
+        ({"holdout": SplitPredictions(["ant"], [[4.0, -2, 0]])}, r"holdout\.proba must be probab"),
+        ({"test": SplitPredictions(["ant"], [[1, 0, 0]], ["x"] * 3)}, "groups has 3 rows but test"),
+    ],
+)
+def test_errors(splits, change, message):
+    given = {"classes": CLASSES, "forget_groups": ("bee", "x"), **splits}
+    with pytest.raises(ValueError, match=message):
+        evaluate_predictions(**{**given, **change})

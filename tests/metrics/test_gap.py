@@ -2,12 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from grmu_sk.metrics import (
-    AVERAGE_GAP_METRICS,
-    average_gap_score,
-    metric_deltas,
-    tug_of_war_score,
-)
+from grmu_sk.metrics import AVERAGE_GAP_METRICS, average_gap_score, metric_deltas, tug_of_war_score
+from grmu_sk.metrics.gap import average_gaps
 
 pytestmark = pytest.mark.quick
 
@@ -39,22 +35,13 @@ def test_hand_computed():
 @pytest.mark.parametrize("row", PUBLISHED)
 def test_published_rows(row):
     deltas, average_gap = PUBLISHED[row]
-    gold = dict.fromkeys(AVERAGE_GAP_METRICS, 0.5)
-    # each seed misses by the mean delta, on alternating sides
+    gold = dict.fromkeys(AVERAGE_GAP_METRICS, [0.5] * 3)
+    # each seed misses by the mean delta, on alternating sides, which do not cancel
     values = {
         metric: 0.5 + np.array([1, -1, 1]) * delta / 100
         for metric, delta in zip(AVERAGE_GAP_METRICS, deltas, strict=True)
     }
-    gold = {metric: [value] * 3 for metric, value in gold.items()}
     assert 100 * average_gap_score(values, gold) == pytest.approx(average_gap, abs=0.1)
-
-
-def test_seeds_on_opposite_sides_do_not_cancel():
-    values, gold = {"GA": [0.4, 0.6]}, {"GA": [0.5, 0.5]}
-    assert metric_deltas(values, gold)["GA"] == pytest.approx(0.1)
-    assert average_gap_score(values, gold, metrics=["GA"]) == pytest.approx(0.9)
-    of_means = average_gap_score({"GA": 0.5}, {"GA": 0.5}, metrics=["GA"])
-    assert of_means == 1.0
 
 
 def test_tug_of_war_multiplies_within_a_seed():
@@ -64,23 +51,43 @@ def test_tug_of_war_multiplies_within_a_seed():
     assert tug_of_war_score(values, gold) == 0.5
 
 
-def test_frames_equal_mappings():
-    rng = np.random.default_rng(0)
-    values = pd.DataFrame(rng.random((4, 6)), columns=list(AVERAGE_GAP_METRICS))
-    gold = pd.DataFrame(rng.random((4, 6)), columns=list(AVERAGE_GAP_METRICS))
-    by_hand = 1 - np.abs(values.to_numpy() - gold.to_numpy()).mean()
-    assert average_gap_score(values, gold) == pytest.approx(by_hand)
-    assert average_gap_score(values.to_dict("list"), gold) == pytest.approx(by_hand)
-
-
 def test_frames_are_matched_by_seed():
     values = pd.DataFrame({"GA": [0.1, 0.9]}, index=[3, 8])
     gold = pd.DataFrame({"GA": [0.9, 0.1]}, index=[8, 3])
     assert average_gap_score(values, gold, metrics=None) == 1.0
-    with pytest.raises(ValueError, match=r"same seeds: their indexes are \[3, 8\] and \[3, 9\]"):
-        average_gap_score(values, gold.set_axis([3, 9]), metrics=None)
-    with pytest.raises(ValueError, match="same seeds"):
-        average_gap_score(values, gold.set_axis([3, 3]), metrics=None)
+    assert average_gap_score(values, {"GA": [0.1, 0.9]}, metrics=None) == 1.0, "in its order"
+    for seeds in ([3, 9], [3, 3]):
+        with pytest.raises(ValueError, match=r"do not have the same seeds: \[3, 8\] and \[3, "):
+            average_gap_score(values, gold.set_axis(seeds), metrics=None)
+
+
+def test_tables_agree_with_mappings_and_know_what_is_missing():
+    rng = np.random.default_rng(0)
+    runs = [(run, name) for run in (0, 1, 2) for name in ("gold", "miu", "scrub")]
+    scores = {run: dict(zip(AVERAGE_GAP_METRICS, rng.random(6), strict=True)) for run in runs}
+    lines = [(*run, *pair) for run, of_run in scores.items() for pair in of_run.items()]
+    table = pd.DataFrame(lines, columns=["run", "method", "metric", "value"])
+
+    def gaps_of(table):
+        return average_gaps(table, table["method"] == "gold", ["run"], ["method"])
+
+    gaps = gaps_of(table)
+    found = gaps.set_index(["run", "method"])["value"].to_dict()
+    assert found == pytest.approx(
+        {
+            (run, name): average_gap_score(scores[run, name], scores[run, "gold"])
+            for run, name in runs
+        }
+    )
+    assert found[0, "gold"] == 1 > found[0, "miu"]
+    lost = table["run"].eq(1) & table["method"].eq("gold") & table["metric"].eq("EO")
+    lost |= table["run"].eq(2) & table["method"].eq("miu") & table["metric"].eq("GA")
+    gaps = gaps_of(table[~lost])
+    undefined = gaps[gaps["value"].isna()]
+    assert list(zip(undefined["run"], undefined["method"], strict=True)) == [
+        *((1, name) for name in ("gold", "miu", "scrub")),
+        (2, "miu"),
+    ]
 
 
 @pytest.mark.parametrize("score", [average_gap_score, tug_of_war_score, metric_deltas])
@@ -89,22 +96,13 @@ def test_frames_are_matched_by_seed():
     [
         ({"RA": 0.5}, {"UA": 0.5}, r"values lacks the metrics \['UA'\]; it has \['RA'\]"),
         ({"RA": 0.5, "UA": 0.5}, {"RA": 0.5}, r"gold lacks the metrics \['UA'\]"),
-        ({"RA": [0.5, 0.6]}, {"RA": 0.5}, "differ in their number of seeds"),
-        (
-            {"RA": [0.5, 0.6], "UA": 0.1},
-            {"RA": [0.5, 0.6], "UA": 0.1},
-            "differ in their number of seeds: .*2, .*1",
-        ),
-        (
-            {"RA": [0.5, np.nan]},
-            {"RA": [0.5, 0.5]},
-            r"values\['RA'\] must hold fractions .* nan",
-        ),
-        ({"RA": 0.5}, {"RA": np.nan}, r"gold\['RA'\] must hold fractions"),
-        ({"RA": 96.2}, {"RA": 0.96}, r"fractions in \[0, 1\], got \[96.2\]. Divide percentages"),
+        ({"RA": [0.5, 0.6]}, {"RA": 0.5}, r"the same seeds: \[0, 1\] and \[0\]"),
+        ({"RA": [0.5, 0.6], "UA": 0.1}, {"RA": 0.5, "UA": 0.5}, "values: .* same length"),
+        ({"RA": [0.5, np.nan]}, {"RA": [0.5, 0.5]}, r"values must hold fractions .* nan"),
+        ({"RA": 0.5}, {"RA": np.nan}, r"gold must hold fractions"),
+        ({"RA": 96.2}, {"RA": 0.96}, r"fractions in \[0, 1\], .*96.2.* Divide percentages"),
         ({"RA": -0.1}, {"RA": 0.96}, r"fractions in \[0, 1\]"),
-        ({"RA": []}, {"RA": []}, r"a number or one number a seed, got an array of shape \(0,\)"),
-        ({"RA": [[0.5]]}, {"RA": 0.5}, r"got an array of shape \(1, 1\)"),
+        ({"RA": []}, {"RA": []}, "one a seed"),
         ({}, {}, "no metrics to compare"),
     ],
 )

