@@ -37,10 +37,6 @@ def regrouped(table):
     table.a[:] = table.a[::-1]
 
 
-def constant(table):
-    table.X[:] = 0.5
-
-
 def two_swapped(table):
     table.X[[3, 5]] = table.X[[5, 3]]
 
@@ -64,15 +60,13 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("change", "differ"),
+    ("kind", "change", "differ"),
     [
-        (shuffled, "y and groups and X"),
-        (flipped, "y"),
-        (regrouped, "groups"),
-        (constant, "X"),
-        (two_swapped, "X"),
+        ("array", shuffled, "y and groups and X"),
+        ("frame", flipped, "y"),
+        ("tensor", regrouped, "groups"),
+        *((kind, two_swapped, "X") for kind in KINDS),
     ],
 )
 def test_other_data_is_refused(table, tmp_path, kind, change, differ):
@@ -94,7 +88,7 @@ def test_other_data_is_refused(table, tmp_path, kind, change, differ):
             build_evidence(unlearner, training=(1 - table.y, 1 - table.a))
 
 
-@pytest.mark.parametrize("kind", ["array", "frame", "tensor"])
+@pytest.mark.parametrize("kind", ["array", "frame"])
 def test_rows_forgotten_earlier_may_hold_anything(table, kind):
     undisturbed = make(store_data=False).fit(table.X, table.y, table.a)
     unlearner = make(store_data=False).fit(table.X, table.y, table.a)
@@ -154,17 +148,13 @@ def test_groups_that_fit_has_not_seen_are_named_and_do_not_decide(measured):
         assert found == scorer(unlearner, *known_rows[:2], groups=known_rows[2])
 
 
-@pytest.mark.parametrize(
-    "change", [lambda y: y.astype(str), lambda y: y + 5, lambda y: [None] * 120]
-)
+@pytest.mark.parametrize("change", [lambda y: y + 5, lambda y: [None] * 120])
 @pytest.mark.parametrize(
     "use",
     [
         lambda u, X, y, a: measure(u, X, y, a),
-        lambda u, X, y, a: build_evidence(u, X, y, a),
         lambda u, X, y, a: AcceptanceGate().check(u, X=X, y=y, groups=a),
         lambda u, X, y, a: eo_scorer(u, X, y, groups=a),
-        lambda u, X, y, a: wg_scorer(u, X, y, groups=a),
         lambda u, X, y, a: ta_scorer(u, X, y),
     ],
 )
