@@ -24,19 +24,15 @@ FIRST = [40, 41, 50]
 #: Checks of what the base class and the loop do by themselves. A few methods, of which some have a
 #: ``fit`` or a net of their own, stand for all there; ``make test-all`` checks every method.
 OF_THE_BASE = """
-    check_common_parameters check_not_fitted check_inputs_are_not_modified check_metadata_routing
-    check_mask_rows_and_fit_agree check_requests_are_idempotent check_empty_request check_bad_fit
-    check_bad_requests check_wrong_number_of_outputs check_labels_of_any_kind check_images
-    check_kinds_of_input check_keep_forgotten check_unstored_data check_no_trace_in_saved_file
-    check_frozen_net_is_not_trained check_given_parts_are_copied check_default_net
-    check_unlearn_remembers_rows check_clone_and_pickle check_caller_random_state
-    check_trained_estimator_leaves_no_trace check_training_state_is_dropped check_nan_loss
+    check_unlearn check_what_is_the_callers_is_not_modified check_clone_and_pickle
+    check_metadata_routing check_mask_rows_and_fit_agree check_requests_without_new_rows
+    check_training_state_is_dropped check_unstored_data check_refusals check_nan_loss
+    check_labels_of_any_kind check_frozen_net_is_not_trained check_given_parts_are_copied
 """.split()  # noqa: SIM905
-OF_THE_LOOP = ("check_interruption", "check_resumption")
 STAND_FOR_ALL = ("fine_tune", "miu", "sisa")
 #: Those with more state than a net while they train.
 WITH_STATE = (*STAND_FOR_ALL, "bad_teacher", "boundary_expand", "group_dro", "salun")
-RUN_ON = dict.fromkeys(OF_THE_BASE, STAND_FOR_ALL) | dict.fromkeys(OF_THE_LOOP, WITH_STATE)
+RUN_ON = dict.fromkeys(OF_THE_BASE, STAND_FOR_ALL) | {"check_interruption": WITH_STATE}
 
 
 def make(method, net=None, **kwargs):
