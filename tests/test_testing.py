@@ -389,7 +389,7 @@ FOUND_BY = [
     (MarksBeforeItIsDone, "check_refusals", "the request [160] changed the object"),
     (AcceptsNaN, "check_nan_loss", "does not raise FloatingPointError"),
     (IsHalfFinishedOnError, "check_interruption", "Ctrl-C at read 1 of"),
-    (SwallowsCtrlC, "check_interruption", "is swallowed"),
+    (SwallowsCtrlC, "check_interruption", "should raise KeyboardInterrupt, and raises nothing"),
     (CountsBesideTheNet, "check_interruption", "gives other weights"),
     (PredictsPositions, "check_labels_of_any_kind", "other labels"),
     (TrainsTheGivenModule, "check_given_parts_are_copied", "that was passed as module"),
