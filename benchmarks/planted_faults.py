@@ -86,7 +86,7 @@ FAULTS = [
         "unlearners/ssd.py",
         "weight[selected] *= ratio.clamp_max(1)",
         "weight[selected] *= ratio",
-        "unlearners/test_ssd.py",
+        "unlearners/test_one_step.py",
     ),
     Fault(
         "The weights of group DRO are differentiated",

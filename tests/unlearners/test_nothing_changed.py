@@ -88,6 +88,8 @@ def test_a_phase_ends_with_a_step_and_without_gradients(table, n_batches):
     net.optimizer_.register_step_post_hook(lambda *_: n_steps.append(1))
     g = torch.zeros(table.n, dtype=torch.long)
     data = TrainingRows(table.X, torch.as_tensor(table.y), g, np.arange(table.n))
-    train(net, data, [Phase("some", data.rows[: 10 * n_batches])], epochs=2)
+    phases = [Phase("none", data.rows[:0]), Phase("some", data.rows[: 10 * n_batches])]
+    train(net, data, phases, epochs=2)
+    assert net.history[:, "phase"] == ["some"] * 2, "a phase without rows is left out"
     assert len(n_steps) == 2 * -(-n_batches // 4)
     assert all(weight.grad is None for weight in net.module_.parameters())

@@ -1,0 +1,190 @@
+"""Influence and SSD, which change weights in one step, against logistic regression by hand."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import fitted, make_net
+from skorch import NeuralNetBinaryClassifier
+from torch import nn
+
+from grmu_sk import InfluenceUnlearner, SSDUnlearner
+from grmu_sk.unlearners.influence import inverse_fisher_product
+
+FORGET = [40, 41, 50, 60, 61]
+REST = np.setdiff1d(np.arange(160), FORGET)
+
+
+class OneLogit(nn.Module):
+    """Five weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 1, dtype=torch.float64)
+
+    def forward(self, X):
+        return self.linear(X)
+
+
+def logistic_net(**kwargs):
+    defaults = {"optimizer": torch.optim.SGD, "train_split": None, "verbose": 0}
+    return NeuralNetBinaryClassifier(OneLogit, **{**defaults, "lr": 0.5, **kwargs})
+
+
+def in_float64(table):
+    table.X = table.X.astype(float)
+    return table
+
+
+def flat(unlearner):
+    return np.concatenate([p.detach().numpy().ravel() for p in unlearner.net_.module_.parameters()])
+
+
+def gradients(w, table):
+    """Of each row's loss."""
+    design = np.c_[table.X, np.ones(table.n)]
+    return (1 / (1 + np.exp(-design @ w)) - table.y)[:, None] * design
+
+
+def weights_of_rows(table, *, weighted, reweight):
+    """What fit is given, and each row's share in a mean over all rows and in one over the rest."""
+    given = np.random.default_rng(0).uniform(0.5, 2, table.n).astype(np.float32)
+    s = given.astype(float) if weighted else np.ones(table.n)
+    of_rest, group = s[REST], 2 * table.y + table.a
+    if reweight:
+        of_rest = of_rest * (np.bincount(group) / np.bincount(group[REST]))[group[REST]]
+    return given if weighted else None, s / s.sum(), of_rest / of_rest.sum()
+
+
+# influence ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damping", [1e-3, 1.0])
+def test_recursion_against_the_inverse(damping):
+    generator = torch.Generator().manual_seed(0)
+    G = torch.randn(40, 5, generator=generator, dtype=torch.float64)
+    v = torch.randn(5, generator=generator, dtype=torch.float64)
+    weights = torch.rand(40, generator=generator, dtype=torch.float64)
+    weights[3] = 0
+    fisher = (G.T * weights) @ G + damping * torch.eye(5, dtype=torch.float64)
+    product = inverse_fisher_product(v, iter(G), weights, damping)
+    torch.testing.assert_close(product, torch.linalg.solve(fisher, v), rtol=1e-10, atol=0)
+
+
+def test_recursion_in_float32_with_more_weights_than_rows():
+    generator = torch.Generator().manual_seed(0)
+    G, v = torch.randn(60, 200, generator=generator), torch.randn(200, generator=generator)
+    product = inverse_fisher_product(v, iter(G), torch.full((60,), 1 / 60), 0.01)
+    exact = (G.double().T @ G.double() / 60 + 0.01 * torch.eye(200).double()).inverse()
+    torch.testing.assert_close(product.double(), exact @ v.double(), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize(("reweight", "weighted"), [(False, False), (True, False), (True, True)])
+def test_step_against_numpy(table, reweight, weighted):
+    """The whole step, recomputed from formulas in float64 with the inverse of the matrix."""
+    given, of_all, of_rest = weights_of_rows(table, weighted=weighted, reweight=reweight)
+    params = {"alpha": 0.7, "damping": 0.05, "n_fisher": 1000, "reweight": reweight}
+    params["sample_weight"] = given
+    unlearner = fitted(InfluenceUnlearner, in_float64(table), logistic_net(), **params)
+    before = flat(unlearner)
+    step = flat(unlearner.unlearn(FORGET)) - before
+    g = gradients(before, table)
+    v = of_all @ g - of_rest @ g[REST]
+    hessian = (g[REST].T * of_rest) @ g[REST] + 0.05 * np.eye(5)
+    np.testing.assert_allclose(step, 0.7 * np.linalg.solve(hessian, v), rtol=1e-5)
+    assert unlearner.history_[-1]["train_loss"] == pytest.approx(np.linalg.norm(step), rel=1e-5)
+
+
+def test_step_leads_towards_retraining(table):
+    """v with the true Hessian finds the minimum on what remains; with Fisher's it comes closer."""
+    net = logistic_net(lr=3.0, max_epochs=300, batch_size=-1)
+    unlearner = fitted(InfluenceUnlearner, in_float64(table), net, damping=1e-6, n_fisher=1000)
+    before, X = flat(unlearner), table.X
+    gold = flat(InfluenceUnlearner(net, random_state=0).fit(X[REST], table.y[REST]))
+    step = flat(unlearner.unlearn(FORGET)) - before
+
+    g = gradients(before, table)
+    design = np.c_[X, np.ones(table.n)][REST]
+    p = 1 / (1 + np.exp(-design @ before))
+    hessian = (design.T * (p * (1 - p))) @ design / len(REST)
+    newton = np.linalg.solve(hessian, g.mean(axis=0) - g[REST].mean(axis=0))
+    distance = {
+        name: np.linalg.norm(before + move - gold)
+        for name, move in {"none": 0, "newton": newton, "step": step, "back": -step}.items()
+    }
+    assert distance["newton"] < 0.1 * distance["none"]
+    assert distance["step"] < distance["none"] < distance["back"]
+
+
+def test_n_fisher_caps_the_rows_read(table, row_spy):
+    unlearner = fitted(InfluenceUnlearner, table, n_fisher=20)
+    row_spy.clear()
+    unlearner.unlearn(FORGET)
+    assert len(row_spy.rows("step")) == 20 and not set(row_spy.rows("step")) & set(FORGET)
+    np.testing.assert_array_equal(row_spy.rows("gradient"), np.arange(table.n))
+
+
+def test_batch_size_does_not_matter(table):
+    nets = (make_net(iterator_valid__batch_size=size) for size in (7, -1))
+    one, other = (fitted(InfluenceUnlearner, table, net, n_fisher=40) for net in nets)
+    found = flat(one.unlearn(FORGET)), flat(other.unlearn(FORGET))
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-6)
+
+
+# SSD ---------------------------------------------------------------------------------------------
+
+
+def factors(of_forget, of_train, alpha, lam):
+    return np.where(of_forget > alpha * of_train, np.minimum(1, lam * of_train / of_forget), 1)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "lam", "reweight", "weighted"),
+    [
+        (0.5, 0.3, False, False),
+        (0.1, 5.0, True, False),
+        (1.0, 1.0, True, True),
+        (1.0, 0.0, False, True),
+    ],
+)
+def test_factors_against_the_closed_form(table, reweight, weighted, alpha, lam):
+    given, of_all, of_rest = weights_of_rows(table, weighted=weighted, reweight=reweight)
+    params = {"selection_weighting": alpha, "dampening_constant": lam, "reweight": reweight}
+    params["sample_weight"] = given
+    unlearner = fitted(SSDUnlearner, in_float64(table), logistic_net(max_epochs=20), **params)
+    before = flat(unlearner)
+    unlearner.unlearn(FORGET)
+    squares = gradients(before, table) ** 2
+    of_forget = np.average(squares[FORGET], axis=0, weights=of_all[FORGET])
+    of_train = of_rest @ squares[REST] if reweight else of_all @ squares
+    expected = before * factors(of_forget, of_train, alpha, lam)
+    np.testing.assert_allclose(flat(unlearner), expected, rtol=1e-6)
+    selected = of_forget > alpha * of_train
+    assert unlearner.history_[-1]["train_loss"] == pytest.approx(selected.mean())
+
+
+def test_weights_never_grow(table):
+    params = {"selection_weighting": 0.1, "dampening_constant": 1e3}
+    unlearner = fitted(SSDUnlearner, table, **params)
+    before = flat(unlearner)
+    np.testing.assert_array_equal(flat(unlearner.unlearn(FORGET)), before)
+
+
+def test_whole_forget_set_as_one_batch(table):
+    """The gradient is then averaged before it is squared."""
+    params = {"selection_weighting": 0.01, "dampening_constant": 0.1, "fisher_batch_size": 1000}
+    unlearner = fitted(SSDUnlearner, in_float64(table), logistic_net(max_epochs=20), **params)
+    before = flat(unlearner)
+    unlearner.unlearn(FORGET)
+    g = gradients(before, table)
+    of_forget, of_train = g[FORGET].mean(axis=0) ** 2, g.mean(axis=0) ** 2
+    expected = before * factors(of_forget, of_train, 0.01, 0.1)
+    np.testing.assert_allclose(flat(unlearner), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("reweight", "expected"), [(False, np.arange(160)), (True, REST)])
+def test_rows_read(table, row_spy, reweight, expected):
+    unlearner = fitted(SSDUnlearner, table, reweight=reweight, fisher_batch_size=20)
+    row_spy.clear()
+    unlearner.unlearn(FORGET)
+    np.testing.assert_array_equal(row_spy.rows("forget"), FORGET)
+    np.testing.assert_array_equal(row_spy.rows("train"), expected)
