@@ -17,8 +17,7 @@ from torch import nn
 
 from grmu_sk.comparison import Split, Splits
 from grmu_sk.datasets import load_digits_on_backgrounds
-from grmu_sk.default_net import default_net
-from grmu_sk.nets import MLP, SmallCNN
+from grmu_sk.nets import MLP, SmallCNN, default_net
 
 ADULT_COLUMNS = """
 age workclass fnlwgt education education_num marital_status occupation relationship race sex

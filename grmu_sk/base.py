@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABCMeta, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -17,24 +18,30 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch, _safe_indexing, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch.hf import AccelerateMixin
 from skorch.history import History
-from torch import nn
-from torch.utils.data import Dataset, Subset
 
 from .checkpoint import UnlearningCheckpoint, resumable
-from .default_net import default_net
-from .distributed import (
-    all_processes,
-    device_of,
-    forget_prepared,
-    from_main_process,
-    refuse_several_processes,
-    run_of,
-    take_over_weights,
-)
+from .distributed import all_processes, forget_prepared, refuse_several_processes
 from .files import unchanged_on_error
 from .fingerprints import columns_digests, describe, digest, rows_digests, versions, weights
 from .groups import GroupEncoder, Pair
+from .loading import inputs_near, own_collate, run_of, split_for_validation
+from .net_copies import (
+    check_fresh_weights,
+    copy_net,
+    device_of,
+    fresh_net,
+    initialized,
+    input_dtype,
+    is_trained_in_place,
+    named_weights,
+    outputs_of,
+    readable,
+    refuse_hidden_weights,
+    same_weights,
+)
+from .nets import default_net
 from .outputs import (
     decision_threshold,
     first_output,
@@ -46,31 +53,16 @@ from .outputs import (
 from .parameters import WithParameters, parameter
 from .randomness import RandomState, derive_seed, isolated_rng, resolve_seed
 from .reweight import group_balance_weights
-from .rows import InputRows, LazyRows, Rows, TrainingRows, encoded, is_memory_mapped
+from .rows import InputRows, Rows, TrainingRows, is_memory_mapped
 from .sample_ids import SampleIds
-from .training import (
-    Phase,
-    Progress,
-    check_fresh_weights,
-    copy_net,
-    forward,
-    fresh_net,
-    initialized,
-    inputs_near,
-    is_trained_in_place,
-    own_collate,
-    parts_of,
-    refuse_hidden_weights,
-    same_weights,
-    train,
-)
-from .utils.arguments import to_numbers
+from .training import Phase, Progress, forward, train
 from .utils.validation import (
     check_class_labels,
     check_forget_mask,
     check_forget_rows,
     check_inputs,
     check_same_index,
+    check_sample_weight,
     check_targets,
 )
 
@@ -165,9 +157,9 @@ class _Fitted:
     forget_groups_: list[Pair]
     history_: History
     seed_: int
-    _sample_ids: SampleIds
+    _ids: SampleIds | None
     _data: TrainingRows | None
-    _digests: dict[str, str]
+    _digests: dict[str, str] | None
 
 
 class BaseUnlearner(
@@ -309,7 +301,7 @@ class BaseUnlearner(
         DistributedError
             If several processes train the net, and another one failed or was given other data.
         """
-        with unchanged_on_error(self), all_processes(self._source_net()):
+        with unchanged_on_error(self), _working_together(self._source_net()):
             self.__dict__.pop("_out_of_service", None)
             self._check_parameters()
             about_rows = {"groups": groups, "forget": forget, "sample_weight": sample_weight}
@@ -318,22 +310,24 @@ class BaseUnlearner(
             labels = check_targets(y, len(X))
             check_class_labels(labels)
             self._encode_groups(labels, groups)
-            self._sample_ids = SampleIds.from_user(sample_id, len(X))
+            self._ids = None if sample_id is None else SampleIds.from_user(sample_id, len(X))
             rows = np.arange(len(X))
-            mask = None if forget is None else check_forget_mask(forget, len(X))
-            will_forget = mask is not None and bool(mask.any())
-            if will_forget:
+            to_forget = rows[:0]
+            if forget is not None:
+                to_forget = np.flatnonzero(check_forget_mask(forget, len(X)))
+            if len(to_forget):
                 self._require_groups()
-            self.seed_ = from_main_process(resolve_seed(self.random_state))
             net = self._new_net(X)
+            self.seed_ = resolve_seed(self.random_state)
+            if (run := run_of(net)) is not None:
+                self.seed_ = run.from_main(self.seed_)
             with isolated_rng(derive_seed(self.seed_, 0), device_of(net)):
                 net = self._initialized(net)
-                take_over_weights(net)
                 learnable = _learnable(net)
                 data = self._training_rows(net, X, labels, groups, rows, sample_weight)
-                self._check_net(_readable(net), data)
+                self._check_net(readable(net), data)
                 self._check_start(net, data)
-                if not self._is_frozen and (self._needs_trained_net or not will_forget):
+                if not self._is_frozen and (self._needs_trained_net or not len(to_forget)):
                     with inputs_near(net, data):
                         self._train(net, data)
                 _set_learnable(net, learnable)
@@ -347,13 +341,26 @@ class BaseUnlearner(
             self._n_requests = 0
             self._has_weights = sample_weight is not None
             self._data = data
-            if mask is not None and will_forget:
-                self._forget_rows(np.flatnonzero(mask), data)
+            if len(to_forget):
+                self._forget_rows(to_forget, data)
             else:
-                self._digests = self._digests_of(data)
-            if not self.store_data:
-                self._data = None
+                self._hold(data, data)
         return self
+
+    @property
+    def _sample_ids(self) -> SampleIds:
+        """Which row of ``fit`` has which id; the row numbers if it was given none."""
+        return self._ids or SampleIds(len(self.forget_idx_) + len(self.remaining_idx_))
+
+    @_sample_ids.setter
+    def _sample_ids(self, ids: SampleIds) -> None:
+        self._ids = ids
+
+    def _hold(self, data: TrainingRows, kept: TrainingRows | None) -> None:
+        """Keep rows, or else what the data can be known by when it is handed in again."""
+        self._data = kept if self.store_data else None
+        is_read_later = self._data is not None and not self._data.is_lazy
+        self._digests = None if is_read_later else self._digests_of(data)
 
     @property
     def _is_frozen(self) -> bool:
@@ -373,9 +380,9 @@ class BaseUnlearner(
         source = self._source_net()
         if not getattr(source, "initialized_", False):
             return
-        if self._is_frozen and run_of(net) is None:
+        if self._is_frozen and run_of(net) is None:  # or batches would be shared out
             inputs = data.fetch(torch.arange(min(4, len(data))))
-            taken, original = (_outputs(one, inputs) for one in (net, source))
+            taken, original = (outputs_of(one, inputs) for one in (net, source))
             if not torch.allclose(taken, original, rtol=1e-2, atol=1e-4, equal_nan=True):
                 raise ValueError(
                     "A copy of the trained net does not predict what the net itself does, so it "
@@ -393,38 +400,27 @@ class BaseUnlearner(
             source = source.net_
         return source
 
-    def _frozen_source(self) -> NeuralNet:
-        source = self._source_net()
-        if not getattr(source, "initialized_", False):
-            raise ValueError(
-                "FrozenEstimator holds a net that is not initialised. Train it first, or call "
-                "net.initialize() and net.load_params(...)."
-            )
-        return source
-
     def _new_net(self, X: Any) -> NeuralNet:
         """Return the uninitialised net to train."""
-        if self.estimator is None:
+        net = self._source_net()
+        if net is None:
             return default_net(X, n_classes=len(self.classes_))
-        net = self._frozen_source() if self._is_frozen else self.estimator
         if not isinstance(net, NeuralNet):
             raise TypeError(
                 "estimator must be a skorch net (such as skorch.NeuralNetClassifier) or a "
                 f"FrozenEstimator around a trained one, got {net!r}."
+            )
+        if self._is_frozen and not getattr(net, "initialized_", False):
+            raise ValueError(
+                "FrozenEstimator holds a net that is not initialised. Train it first, or call "
+                "net.initialize() and net.load_params(...)."
             )
         return copy_net(net)
 
     def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
         """Check, before any training, that the net fits the data and has the features we need."""
         inputs = data.fetch(torch.arange(min(2, len(data))))
-        try:
-            scores = first_output(net.evaluation_step((inputs, None)))
-        except RuntimeError as error:
-            error.add_note(
-                "Masks and whole numbers of a tensor or Dataset reach forward as they are: where "
-                "it needs others, convert them there, or with X.float()."
-            )
-            raise
+        scores = first_output(net.evaluation_step((inputs, None)))
         if not isinstance(scores, torch.Tensor):
             raise TypeError(
                 f"The module returns a {type(scores).__name__}, no tensor of scores. Take its "
@@ -439,16 +435,15 @@ class BaseUnlearner(
 
     def _warn_if_worse_than_chance(self, data: TrainingRows) -> None:
         """Warn if labels and answers of a net that was brought in agree less than by chance."""
-        n_rows = min(N_LOOKED_AT, len(data))
-        rows = data.rows[np.linspace(0, len(data) - 1, n_rows).astype(np.int64)]
+        rows = data.rows[_spaced(len(data))]
         scores = log_probabilities(self.net_, forward(self.net_, data, first_output, rows))
         found = predicted_columns(
             scores.exp().cpu().numpy(), self.classes_, decision_threshold(self.net_)
         )
-        true, n_classes = data.y[data.positions(rows)].long().numpy(), len(self.classes_)
-        shares = (np.bincount(part, minlength=n_classes) / n_rows for part in (true, found))
-        chance, accuracy = float(np.prod(list(shares), axis=0).sum()), float((true == found).mean())
-        if accuracy < chance - 4 * np.sqrt(chance * (1 - chance) / n_rows):
+        true = data.y[data.positions(rows)].long().numpy()
+        shares = [np.bincount(of, minlength=len(self.classes_)) / len(rows) for of in (true, found)]
+        chance, accuracy = float(shares[0] @ shares[1]), float((true == found).mean())
+        if accuracy < chance - 4 * np.sqrt(chance * (1 - chance) / len(rows)):
             warnings.warn(
                 f"The trained net is right on {accuracy:.1%} of its training rows, less than the "
                 f"{chance:.1%} of guessing. If its outputs are not in the order of the classes "
@@ -486,8 +481,8 @@ class BaseUnlearner(
             y = y.float()  # its criterion compares probabilities
         weight = None
         if sample_weight is not None:
-            weight = torch.from_numpy(_check_weights(self, X, sample_weight))
-        dtype, keep_integers = _input_dtype(net)
+            weight = torch.from_numpy(check_sample_weight(sample_weight, len(X)))
+        dtype, keep_integers = input_dtype(net)
         data = TrainingRows(X, y, g, rows, weight, dtype, keep_integers)
         data.collate, data.classes = own_collate(net, data), self.classes_
         return data
@@ -573,7 +568,7 @@ class BaseUnlearner(
             if not isinstance(checkpoint, UnlearningCheckpoint):
                 checkpoint = UnlearningCheckpoint(checkpoint)
         data = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
-        with unchanged_on_error(self), all_processes(self.net_):
+        with unchanged_on_error(self), _working_together(self.net_):
             self._check_parameters()
             if (forget is None) == (ids is None):
                 raise TypeError(
@@ -590,10 +585,11 @@ class BaseUnlearner(
             if len(new):
                 self._require_groups()
                 held = self._data_for_request(**data)
-                with resumable(checkpoint, lambda: self._identity(new, held)) as progress:
-                    self._forget_rows(new, held, progress)
-                if not self.store_data:
-                    self._data = None
+                if checkpoint is None:
+                    self._forget_rows(new, held)
+                else:
+                    with resumable(checkpoint, lambda: self._identity(new, held)) as progress:
+                        self._forget_rows(new, held, progress)
         return self
 
     def _identity(self, new: Rows, data: TrainingRows) -> dict[str, Any]:
@@ -642,7 +638,7 @@ class BaseUnlearner(
                 _set_learnable(unlearned, learnable)
                 self._adopt(unlearned)
                 # a module that remembers its last batch remembers rows that stay
-                _outputs(self.net_, data.fetch_rows(retain[:2]))
+                outputs_of(self.net_, data.fetch_rows(retain[:2]))
         forgotten_groups = {pairs[g] for g in np.unique(data.g[where].numpy())}
         self.forget_groups_ = [
             pair for pair in pairs if pair in forgotten_groups or pair in self.forget_groups_
@@ -650,10 +646,9 @@ class BaseUnlearner(
         self.forget_idx_ = np.union1d(self.forget_idx_, new)
         self.remaining_idx_ = retain
         self._n_requests += 1
-        self._digests = self._digests_of(data)  # in place of those that told of all rows
         self._warn_if_nothing_changed(original, before, self._answers(data, new))
-        if not self.keep_forgotten:
-            self._data = data.keep(retain)
+        # digests take the place of those that told of all rows
+        self._hold(data, self._data if self.keep_forgotten else data.keep(retain))
 
     @property
     def _may_change_too_little(self) -> bool:
@@ -669,7 +664,7 @@ class BaseUnlearner(
         reads_them = bool(self._phases_that_read_forgotten) or not data.is_lazy
         if not (self._may_change_too_little and reads_them):
             return None
-        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), N_LOOKED_AT)).astype(int)]
+        rows = rows[_spaced(len(rows))]
         with isolated_rng(self.seed_, self.net_.device):
             net = fresh_net(self.net_, compile=False)  # whose mode may change
             answers = log_probabilities(net, forward(net, data, first_output, rows)).cpu()
@@ -688,19 +683,20 @@ class BaseUnlearner(
         """
         if not self._may_change_too_little:
             return
-        n_rows = 0 if after is None else len(after[0])
+        what = ""
         if same_weights(original, self.net_):
             what = "all weights are what they were"
-        elif before is None or after is None:
-            return
-        elif torch.allclose(before[0], after[0], rtol=0, atol=1e-3):
-            what = "the net says of the forgotten rows what it said before"
-        elif n_rows >= N_TELLING and before[1] and after[1]:
-            what = (
-                f"the net is still right on each of the {n_rows} forgotten rows that were looked "
-                f"at. Without having seen them it would need an accuracy above {1 - 3 / n_rows:.0%}"
-            )
-        else:
+        elif before is not None and after is not None:
+            n_rows = len(after[0])
+            if torch.allclose(before[0], after[0], rtol=0, atol=1e-3):
+                what = "the net says of the forgotten rows what it said before"
+            elif n_rows >= N_TELLING and before[1] and after[1]:
+                what = (
+                    f"the net is still right on each of the {n_rows} forgotten rows that were "
+                    f"looked at. Without having seen them it would need an accuracy above "
+                    f"{1 - 3 / n_rows:.0%}"
+                )
+        if not what:
             return
         warnings.warn(
             f"{type(self).__name__} may have forgotten nothing: {what}. Try more epochs, a larger "
@@ -717,10 +713,11 @@ class BaseUnlearner(
         carry what was to be forgotten; so does a criterion that learned and was left as it was.
         """
         history = History(self.history_.to_list() + net.history.to_list())
-        left = [name for name in net._criteria if _same_weights(name, net, self.net_)]
+        left = [name for name in net._criteria if same_weights(net, self.net_, [name])]
         self.net_ = fresh_net(self.net_, weights_from=net, anew=left)
         self.net_.history = self.history_ = history
-        forget_prepared(self.net_)
+        if isinstance(self.net_, AccelerateMixin):
+            forget_prepared(self.net_)
         if self._is_frozen:
             # the net that was brought in carries the original weights
             self.estimator = FrozenEstimator(self.net_)
@@ -729,11 +726,6 @@ class BaseUnlearner(
             self.estimator = copy_net(self.estimator)
 
     def _check_what_remains(self, data: TrainingRows, retain: Rows) -> None:
-        if len(retain) == 0:
-            raise ValueError(
-                "The request would forget all rows, and nothing would remain to train on. "
-                "To drop the model altogether, delete it."
-            )
         numbers = data.g[data.positions(retain)].numpy() // len(self._encoder.attributes_)
         left = np.bincount(numbers, minlength=len(self.classes_))
         if (left == 0).any():
@@ -756,31 +748,27 @@ class BaseUnlearner(
     ) -> TrainingRows:
         """Return the rows that are still there, from the store or from the arguments."""
         if X is None:
-            held = self._data
-            if held is None:
+            if self._data is None:
                 raise ValueError(
                     "The training data is needed and was not stored (store_data=False, a file "
                     "that holds no rows, or a Dataset or memory map, which is not pickled). Pass "
                     "what fit was given: unlearn(forget, X=X, y=y, groups=groups)."
                 )
-            return held.keep(self.remaining_idx_) if self.keep_forgotten else held
-        given = {
-            "y": (y, True),
-            "groups": (groups, self._has_groups),
-            "sample_weight": (sample_weight, self._has_weights),
+            return self._data.keep(self.remaining_idx_) if self.keep_forgotten else self._data
+        missing = {
+            "y": y is None,
+            "groups": self._has_groups and groups is None,
+            "sample_weight": self._has_weights and sample_weight is None,
         }
-        missing = [name for name, (value, needed) in given.items() if needed and value is None]
-        if missing:
-            raise ValueError(
-                f"X was passed without {' and '.join(missing)}: pass all that fit was given."
-            )
-        n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
+        if any(missing.values()):
+            names = " and ".join(name for name, is_missing in missing.items() if is_missing)
+            raise ValueError(f"X was passed without {names}: pass all that fit was given.")
+        rows = np.arange(len(self.forget_idx_) + len(self.remaining_idx_))
         check_consistent_length(X, y, groups, sample_weight)
-        if len(X) != n_rows:
+        if len(X) != len(rows):
             raise ValueError(
-                f"X has {len(X)} rows but fit was given {n_rows}: row numbers would not match."
+                f"X has {len(X)} rows but fit was given {len(rows)}: row numbers would not match."
             )
-        rows = np.arange(n_rows)
         if isinstance(X, _IN_MEMORY) and not is_memory_mapped(X):
             rows = self.remaining_idx_  # what stands in the place of the others is not looked at
             X, y, groups, sample_weight = (
@@ -793,6 +781,13 @@ class BaseUnlearner(
         self._check_same_rows(self._digests_of(data))
         return data if len(rows) == len(self.remaining_idx_) else data.keep(self.remaining_idx_)
 
+    def _known_digests(self) -> dict[str, str]:
+        """Return what tells of the rows that are not forgotten whether they are the same."""
+        if self._digests is None:
+            assert self._data is not None
+            return self._digests_of(self._data)
+        return self._digests
+
     def _digests_of(self, data: TrainingRows) -> dict[str, str]:
         return rows_digests(data, self.remaining_idx_, len(self._encoder.attributes_))
 
@@ -802,7 +797,7 @@ class BaseUnlearner(
         self._check_same_rows(columns_digests(g, len(self._encoder.attributes_)))
 
     def _check_same_rows(self, digests: dict[str, str]) -> None:
-        known = getattr(self, "_digests", {})  # none in files of earlier versions
+        known = self._known_digests()
         differ = [name for name, digest in digests.items() if known.get(name, digest) != digest]
         if differ:
             raise ValueError(
@@ -888,7 +883,7 @@ class BaseUnlearner(
         in_groups = data.g[where].numpy() % len(self._encoder.attributes_)
         return Bunch(
             rows=rows.copy(),
-            X=_inputs_as_given(self, data, rows),
+            X=data.inputs_as_given(rows, getattr(self, "feature_names_in_", None)),
             y=self.classes_[data.y[where].long().numpy()],
             groups=None if attributes is None else attributes[in_groups],
             sample_weight=None if weight is None else weight[where].numpy(),
@@ -923,7 +918,7 @@ class BaseUnlearner(
                 "pass AcceptanceGate.enforce, or fit anew."
             )
         X = check_inputs(self, X, None, reset=False)
-        data = InputRows(X, *_input_dtype(self.net_))
+        data = InputRows(X, *input_dtype(self.net_))
         outputs = forward(self.net_, data, first_output)
         return log_probabilities(self.net_, outputs).cpu().numpy()
 
@@ -974,80 +969,41 @@ class BaseUnlearner(
         return hasattr(self, "net_")
 
 
-def _inputs_as_given(unlearner: BaseUnlearner, data: TrainingRows, rows: Rows) -> Any:
-    """Return some of the stored inputs in the user's terms, without reading lazy ones."""
-    is_all = np.array_equal(rows, data.rows)
-    if data.is_lazy:
-        if is_all and data.source is None:
-            return data.X
-        where = data.positions(rows)
-        source = where if data.source is None else data.source[where]
-        if isinstance(data.X, Dataset):
-            return Subset(data.X, source.tolist())
-        return LazyRows(data.X, source.numpy())
-    X = data.X if is_all else data.keep(rows).X
-    names = getattr(unlearner, "feature_names_in_", None)
-    if names is None or isinstance(X, torch.Tensor):
-        return X
-    return pd.DataFrame(X, columns=names, index=rows)
-
-
 def _in_order_of(trained: Any, labels: NDArray[Any]) -> NDArray[Any]:
     """Return the labels in the order of a trained net's outputs, as far as it knows that."""
-    if isinstance(trained, BaseUnlearner):
-        known: Any = trained.classes_
-    else:
-        known = getattr(trained, "classes", None)
-        known = getattr(trained, "classes_inferred_", None) if known is None else known
+    known = getattr(trained, "classes_" if isinstance(trained, BaseUnlearner) else "classes", None)
+    known = getattr(trained, "classes_inferred_", None) if known is None else known
     if known is None:
         return labels
-    given = labels.tolist()
-    order = [given.index(label) for label in np.asarray(known).tolist() if label in given]
+    given, known = labels.tolist(), np.asarray(known).tolist()
+    order = [given.index(label) for label in known if label in given]
     if len(order) < len(labels):
         raise ValueError(
-            f"The trained net knows the classes {np.asarray(known).tolist()}, and y holds {given}: "
-            f"which output is which cannot be told. For one output a class, {_SAY_THE_ORDER}"
+            f"The trained net knows the classes {known}, and y holds {given}: which output is "
+            f"which cannot be told. For one output a class, {_SAY_THE_ORDER}"
         )
     return labels[order]
 
 
-def _readable(net: NeuralNet) -> NeuralNet:
-    """Return a net of which every layer can be watched: compiled code calls no hooks."""
-    plain = object.__new__(type(net))
-    vars(plain).update(vars(net))
-    vars(plain).update({f"{name}_": part for name, part in parts_of(net).items()})
-    return plain
+def _spaced(n_rows: int) -> NDArray[np.int64]:
+    """Return some evenly spaced positions among so many rows."""
+    return np.linspace(0, n_rows - 1, min(n_rows, N_LOOKED_AT)).astype(np.int64)
 
 
-def _outputs(net: NeuralNet, inputs: Any) -> torch.Tensor:
-    """Return what a net says of some inputs; nothing of the net changes."""
-    layers = [layer for part in parts_of(net).values() for layer in part.modules()]
-    modes = [layer.training for layer in layers]
-    with isolated_rng(0, net.device):
-        outputs = first_output(_readable(net).evaluation_step((inputs, None)))
-    for layer, mode in zip(layers, modes, strict=True):
-        layer.training = mode
-    return outputs.detach().cpu()
-
-
-def _same_weights(name: str, one: NeuralNet, other: NeuralNet) -> bool:
-    states = [parts_of(net)[name].state_dict() for net in (one, other) if name in parts_of(net)]
-    return len(states) == 2 and all(map(torch.equal, *(state.values() for state in states)))
+def _working_together(net: Any) -> AbstractContextManager[None]:
+    """Let the processes of a net's accelerator, if it has one, train it together."""
+    return all_processes(net) if isinstance(net, AccelerateMixin) else nullcontext()
 
 
 def _learnable(net: NeuralNet) -> dict[str, bool]:
     """Return, by name, which weights are not frozen."""
-    weights = {
-        f"{n}.{k}": p for n, part in parts_of(net).items() for k, p in part.named_parameters()
-    }
-    return {name: weight.requires_grad for name, weight in weights.items()}
+    return {name: weight.requires_grad for name, weight in named_weights(net).items()}
 
 
 def _set_learnable(net: NeuralNet, learnable: dict[str, bool]) -> None:
     """Undo what callbacks or a method froze for as long as a run took."""
-    for name, part in parts_of(net).items():
-        for where, weight in part.named_parameters():
-            weight.requires_grad_(learnable.get(f"{name}.{where}", weight.requires_grad))
+    for name, weight in named_weights(net).items():
+        weight.requires_grad_(learnable.get(name, weight.requires_grad))
 
 
 def _train_on_all(net: NeuralNet, data: TrainingRows, weights: Any = None) -> None:
@@ -1055,53 +1011,3 @@ def _train_on_all(net: NeuralNet, data: TrainingRows, weights: Any = None) -> No
     rows, validation = split_for_validation(net, data, data.rows)
     phase = Phase("fit", rows, weights=weights, own_order=weights is None)
     train(net, data, [phase], epochs=net.max_epochs, validation=validation)
-
-
-def split_for_validation(net: NeuralNet, data: TrainingRows, rows: Rows) -> tuple[Rows, Any]:
-    """Apply the net's ``train_split`` to these rows; return training rows and validation set."""
-    if not net.train_split:
-        return rows, None
-    where = data.positions(rows)
-    part: Subset[Any] = Subset(data, where)  # type: ignore[arg-type]
-    training, validation = net.train_split(part, data.y[where])
-    if validation is None:
-        return rows, None
-    held_out, kept = _places_in(part, validation), _places_in(part, training)
-    rest = rows if kept is None else rows[np.sort(kept)]
-    if held_out is None:
-        return rest, encoded(validation, data)
-    return rest, Subset(data, where[held_out])  # type: ignore[arg-type]
-
-
-def _places_in(part: Dataset[Any], chosen: Any) -> NDArray[np.int64] | None:
-    """Return which rows of a Dataset were chosen; None if these are others."""
-    if chosen is part:
-        return np.arange(len(part))
-    places = _places_in(part, chosen.dataset) if isinstance(chosen, Subset) else None
-    return None if places is None else places[np.asarray(chosen.indices)]
-
-
-def _input_dtype(net: NeuralNet) -> tuple[torch.dtype, bool]:
-    """Return the dtype of the net's inputs, and whether it takes integers as they are.
-
-    Read before the module exists, it is torch's default.
-    """
-    module = getattr(net, "module_", None)
-    if module is None:
-        return torch.get_default_dtype(), False
-    floating = (p.dtype for p in module.parameters() if p.is_floating_point())
-    embeds = any(isinstance(sub, nn.Embedding | nn.EmbeddingBag) for sub in module.modules())
-    return next(floating, torch.get_default_dtype()), embeds
-
-
-def _check_weights(unlearner: BaseUnlearner, X: Any, sample_weight: ArrayLike) -> NDArray[Any]:
-    with np.errstate(over="ignore"):  # infinity is refused
-        weight = to_numbers(sample_weight, "sample_weight").astype(np.float32)
-    if weight.shape != (len(X),):
-        raise ValueError(
-            f"sample_weight has shape {weight.shape}, expected one weight for each of the "
-            f"{len(X)} rows."
-        )
-    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
-        raise ValueError("sample_weight must be finite, not negative, and not all zero.")
-    return weight

@@ -27,8 +27,9 @@ from torch.utils._pytree import tree_map_only
 
 from .files import flush_folder, sweep, write_atomically
 from .fingerprints import describe, digest
+from .net_copies import parts_of
 from .randomness import random_states, set_random_states
-from .training import Phase, Progress, parts_of
+from .training import Phase, Progress
 
 __all__ = ["CheckpointError", "UnlearningCheckpoint", "resumable"]
 

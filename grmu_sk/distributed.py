@@ -25,7 +25,7 @@ module it has wrapped: to weights that know of forgotten rows, for as long as th
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -47,12 +47,13 @@ from skorch.callbacks import (
     WandbLogger,
 )
 from skorch.hf import AccelerateMixin
+from skorch.utils import to_device
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
 from .randomness import derive_seed, isolated_rng
-from .rows import TrainingRows
+from .rows import InputRows, TrainingRows
 
 __all__ = ["DistributedError", "parallel_class"]
 
@@ -351,10 +352,6 @@ class ParallelRun:
         self._handed_out: dict[int, tuple[Any, Share]] = {}
         self._n_draws = 0
 
-    def share_of_batch(self, n_rows: int) -> Share:
-        """Return this process's share of a batch of so many rows."""
-        return Share(n_rows, self.processes)
-
     @contextmanager
     def handing_out(self, X: Any, share: Share) -> Iterator[None]:
         """Know these inputs, by identity, as what this process has of a batch."""
@@ -399,6 +396,76 @@ class ParallelRun:
         is_lazy = any(nn.parameter.is_lazy(parameter) for parameter in module.parameters())
         is_own = share is not None and module.training and not is_lazy
         return self.own_randomness() if is_own else nullcontext()
+
+    def from_main(self, value: Any) -> Any:
+        """Return the main process's value in all processes; it must be picklable."""
+        return self.processes.from_main(value)
+
+    def take_over_weights(self, net: NeuralNet) -> None:
+        """Put the main process's weights and buffers in place of a net's own."""
+        parts = _parts(net)
+        self._take_over(x for part in parts for x in (*part.parameters(), *part.buffers()))
+
+    def take_over_buffers(self, net: NeuralNet) -> None:
+        """Put the main process's buffers in place of a net's own.
+
+        Weights are the same anyway; running statistics of BatchNorm are those of each one's rows.
+        """
+        self._take_over(x for part in _parts(net) for x in part.buffers())
+
+    def _take_over(self, tensors: Iterable[torch.Tensor]) -> None:
+        self.processes.take_over([x for x in tensors if not nn.parameter.is_lazy(x)])
+
+    @contextmanager
+    def training(self, net: NeuralNet, data: TrainingRows, phases: Sequence[Any]) -> Iterator[None]:
+        """Begin and end training with the same rows and weights in all processes.
+
+        The main process alone has the callbacks that must not act once in each.
+        """
+        self.processes.meet(_description(data, phases))
+        self.take_over_weights(net)
+        everyone = net.callbacks_
+        if not self.processes.is_main:
+            net.callbacks_ = [
+                (name, callback)
+                for name, callback in everyone
+                if not isinstance(callback, OF_MAIN_PROCESS)
+                and not getattr(callback, "main_process_only", False)
+            ]
+        try:
+            yield
+        finally:
+            net.callbacks_ = everyone
+        # the main process may have gone back to its best epoch
+        self.take_over_weights(net)
+        net.history = self.from_main(net.history)
+
+    def batches(
+        self,
+        net: NeuralNet,
+        data: InputRows,
+        batches: Sequence[torch.Tensor],
+        fetch: Callable[[Sequence[torch.Tensor]], Iterator[Any]],
+    ) -> Iterator[Any]:
+        """Yield this process's share of the inputs of each batch, with all its targets.
+
+        What is drawn in common is what one process alone would draw, in the same order.
+        """
+        where = torch.cat([torch.empty(0, dtype=torch.int64), *batches])
+        self.processes.meet(
+            f"visit {len(where)} rows in the order with the checksum {checksum(where)}"
+        )
+        shares = [Share(len(batch), self.processes) for batch in batches]
+        draws = isinstance(data.X, Dataset)  # its transforms may
+        own = [share.take(batch) for share, batch in zip(shares, batches, strict=True)]
+        with self.own_randomness():
+            fetched = fetch(own)
+        for share, batch in zip(shares, batches, strict=True):
+            with self.own_randomness() if draws else nullcontext():
+                X, _, _ = next(fetched)
+            X = to_device(X, net.device)
+            with self.handing_out(X, share):
+                yield X, data.labels(batch), batch
 
     def average_gradients(self, net: NeuralNet) -> None:
         """Replace gradients by their means over the processes."""
@@ -491,71 +558,13 @@ def refuse_several_processes(net: Any, what: str) -> None:
         )
 
 
-def run_of(net: Any) -> ParallelRun | None:
-    """Return the run that a net takes part in; one without an accelerator works alone."""
-    return _run.get() if isinstance(net, AccelerateMixin) else None
-
-
-def current_share() -> Share | None:
-    """Return what is in its forward pass, if that is a share of a batch."""
-    run = _run.get()
-    return None if run is None else run.passing
-
-
-def share_of(X: Any) -> Share | None:
-    """Return the share of a batch that these inputs are; None if they are all there is."""
-    run = _run.get()
-    return None if run is None else run.share_of(X)
-
-
-def from_main_process(value: Any) -> Any:
-    """Return the main process's value in all processes of a run; it must be picklable."""
-    run = _run.get()
-    return value if run is None else run.processes.from_main(value)
-
-
-def take_over_weights(net: NeuralNet) -> None:
-    """Put the main process's weights and buffers in place of a net's own during a run."""
-    _take_over(net, lambda part: (*part.parameters(), *part.buffers()))
-
-
-def take_over_buffers(net: NeuralNet) -> None:
-    """Put the main process's buffers in place of a net's own during a run.
-
-    Weights are the same anyway; running statistics of BatchNorm are those of each one's rows.
-    """
-    _take_over(net, lambda part: tuple(part.buffers()))
-
-
 def forget_prepared(net: NeuralNet) -> None:
     """Let a net's accelerator drop the modules and optimizers that a user had it prepare."""
     if isinstance(net, AccelerateMixin) and any(vars(net.accelerator)[name] for name in PREPARED):
         net.accelerator.free_memory()
 
 
-def _take_over(net: NeuralNet, tensors_of: Any) -> None:
-    run = run_of(net)
-    if run is not None:
-        found = [tensor for part in _parts(net) for tensor in tensors_of(part)]
-        run.processes.take_over(tensor for tensor in found if not nn.parameter.is_lazy(tensor))
-
-
 # training ----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def started_together(net: NeuralNet, data: TrainingRows, phases: Sequence[Any]) -> Iterator[None]:
-    """Begin and end training with the same rows and weights in all processes of a run."""
-    run = run_of(net)
-    if run is None:
-        yield
-        return
-    run.processes.meet(_description(data, phases))
-    take_over_weights(net)
-    yield
-    # the main process may have gone back to its best epoch
-    take_over_weights(net)
-    net.history = from_main_process(net.history)
 
 
 def _description(data: TrainingRows, phases: Sequence[Any]) -> str:
@@ -575,24 +584,6 @@ def _description(data: TrainingRows, phases: Sequence[Any]) -> str:
 
 def checksum(numbers: torch.Tensor) -> int:
     return zlib.crc32(numbers.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-
-@contextmanager
-def main_process_alone(net: NeuralNet) -> Iterator[None]:
-    """Leave to the main process what must not happen once in each."""
-    run = run_of(net)
-    everyone = net.callbacks_
-    if run is not None and not run.processes.is_main:
-        net.callbacks_ = [
-            (name, callback)
-            for name, callback in everyone
-            if not isinstance(callback, OF_MAIN_PROCESS)
-            and not getattr(callback, "main_process_only", False)
-        ]
-    try:
-        yield
-    finally:
-        net.callbacks_ = everyone
 
 
 # nets -------------------------------------------------------------------------------------------
@@ -630,6 +621,7 @@ def parallel_class(own: type) -> type:
     >>> from accelerate import Accelerator
     >>> from skorch import NeuralNetClassifier
     >>> from skorch.hf import AccelerateMixin
+    from skorch.utils import to_device
     >>> from grmu_sk.distributed import parallel_class
     >>> from grmu_sk.nets import MLP
     >>> class AcceleratedNet(AccelerateMixin, NeuralNetClassifier):
@@ -655,6 +647,16 @@ def _parallel_class(own: type) -> type:
 
 class _TakingPart:
     """What a net does otherwise during a run, whatever its own class does."""
+
+    @property
+    def run_of_processes(self) -> ParallelRun | None:
+        """The run that takes place; what the training loop asks for."""
+        return _run.get()
+
+    @property
+    def placed_on(self: Any) -> Any:
+        """The device its weights are on, or will be."""
+        return device_of(self)
 
     def infer(self: Any, x: Any, **fit_params: Any) -> Any:
         run = _run.get()
@@ -687,6 +689,8 @@ class _InPlaceOfMixin(AccelerateMixin):
     def initialize(self: Any) -> Any:
         super().initialize()
         self.device = device_of(self)
+        if (run := _run.get()) is not None:
+            run.take_over_weights(self)
         return self
 
     def _initialize_accelerator(self: Any) -> Any:
@@ -711,7 +715,7 @@ class _InPlaceOfMixin(AccelerateMixin):
 
     def _save_or_load(self: Any, method: str, *args: Any, **kwargs: Any) -> None:
         # during a run the main process alone has the callbacks that do it, and waits for nobody
-        after = AccelerateMixin if run_of(self) is not None else _InPlaceOfMixin
+        after = AccelerateMixin if _run.get() is not None else _InPlaceOfMixin
         getattr(super(after, self), method)(*args, **kwargs)
 
 
@@ -731,7 +735,8 @@ class _GlobalBatchNorm(nn.SyncBatchNorm):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        share = current_share()
+        run = _run.get()
+        share = None if run is None else run.passing
         if share is None or not self.training:
             return _BatchNorm.forward(self, x)
         axes = [axis for axis in range(x.dim()) if axis != 1]

@@ -8,7 +8,7 @@ import torch
 from skorch import NeuralNet
 from torch import nn
 
-from .distributed import Share, current_share
+from .loading import run_of
 from .outputs import first_output
 
 
@@ -17,35 +17,40 @@ class FeatureTap:
 
     Parameters
     ----------
-    module : Module
-        The whole network.
+    net : NeuralNet
+        An initialised net.
     layer : str
-        Dotted name of a layer inside ``module``.
+        Dotted name of a layer inside its module.
     side : {"input", "output"}
         Whether the features are what enters the layer or what leaves it.
     """
 
-    def __init__(self, module: nn.Module, layer: str, side: str) -> None:
+    def __init__(self, net: NeuralNet, layer: str, side: str) -> None:
+        self._net = net
         self._features: torch.Tensor | None = None
-        self._share: Share | None = None
-        target = module.get_submodule(layer)
+        self._share: Any = None  # what of a batch they are of, if several processes have a part
+        target = net.module_.get_submodule(layer)
         if side == "input":
             self._handle = target.register_forward_pre_hook(self._keep_input)
         else:
             self._handle = target.register_forward_hook(self._keep_output)
 
     def _keep_input(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
-        self._features, self._share = args[0], current_share()
+        self._keep(args[0])
 
     def _keep_output(self, layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        self._features, self._share = first_output(output), current_share()
+        self._keep(first_output(output))
+
+    def _keep(self, features: torch.Tensor) -> None:
+        run = run_of(self._net)
+        self._features, self._share = features, None if run is None else run.passing
 
     def read(self) -> torch.Tensor:
         """Return the features of the latest forward pass, shape (n, n_features), in float32."""
         if self._features is None:
             raise RuntimeError("No forward pass has gone through the feature layer yet.")
         features, self._features = self._features.flatten(1), None
-        if self._share is not None:  # several processes have a part each
+        if self._share is not None:
             features = self._share.join(features)
         return features if features.dtype == torch.float64 else features.float()
 
@@ -82,23 +87,18 @@ def find_feature_layer(net: NeuralNet, X: Any, layer: str | None = None) -> tupl
     ValueError
         If there is no such layer, or no linear layer at all.
     """
-    module = net.module_
-    names = {sub: name for name, sub in module.named_modules()}
-    if layer is not None:
-        if layer not in names.values():
-            raise ValueError(
-                f"feature_layer={layer!r} is not a layer of {type(module).__name__}. "
-                f"Its layers are: {', '.join(name for name in names.values() if name)}."
-            )
-        return layer, "output"
-    last = _last_linear_to_run(net, X)
-    if last is None:
+    names = {sub: name for name, sub in net.module_.named_modules()}
+    last = _last_linear_to_run(net, X) if layer is None else None
+    found = names.get(last) if layer is None else layer
+    if found is None or found not in names.values():
+        missing = "has no linear layer whose input could serve as features"
+        if layer is not None:
+            missing = f"has no layer {layer!r}"
         raise ValueError(
-            f"{type(module).__name__} has no linear layer whose input could serve as features. "
-            "Name the layer whose output is the features with feature_layer='...'; its layers "
-            f"are: {', '.join(name for name in names.values() if name)}."
+            f"{type(net.module_).__name__} {missing}. Name the layer whose output is the features "
+            f"with feature_layer='...'; its layers are: {', '.join(filter(None, names.values()))}."
         )
-    return names[last], "input"
+    return found, "input" if layer is None else "output"
 
 
 def _last_linear_to_run(net: NeuralNet, X: Any) -> nn.Module | None:

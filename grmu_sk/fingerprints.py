@@ -17,8 +17,8 @@ import torch
 from skorch import NeuralNet
 from torch.utils.data import Dataset
 
+from .net_copies import parts_of
 from .rows import Rows, TrainingRows, map_tensors
-from .training import parts_of
 
 __all__ = ["describe", "digest", "rows_digests", "tensor_bytes", "versions", "weights"]
 

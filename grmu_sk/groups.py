@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length, column_or_1d
 
@@ -59,15 +59,12 @@ def attribute_column(groups: Any, *, name: str = "groups") -> NDArray[Any]:
         rows = np.flatnonzero(missing.any(axis=1))
         raise ValueError(
             f"{name} has a missing value (NaN or None) in {len(rows)} rows, the first at row "
-            f"{rows[0]}. Give every row a value (for example its own category 'unknown'), or drop "
-            "those rows."
+            f"{rows[0]}. Give every row a value (its own category 'unknown', say), or drop those."
         )
     if frame.shape[1] == 1:
-        column = np.asarray(frame.iloc[:, 0].to_numpy())
-    else:
-        column = np.empty(len(frame), dtype=object)
-        column[:] = list(frame.itertuples(index=False, name=None))
-    _check_hashable(column, name)
+        return np.asarray(frame.iloc[:, 0].to_numpy())
+    column = np.empty(len(frame), dtype=object)
+    column[:] = list(frame.itertuples(index=False, name=None))
     return column
 
 
@@ -82,55 +79,36 @@ def attribute_of_rows(groups: Any, n_rows: int, of: str) -> NDArray[Any]:
     return attribute
 
 
-def _check_hashable(column: NDArray[Any], name: str) -> None:
-    if column.dtype != object:
-        return
-    for row, value in enumerate(column):
-        try:
-            hash(value)
-        except TypeError:
-            raise ValueError(
-                f"{name} must have one value a row, or as many columns in every row; row {row} is "
-                f"{value!r}, which is neither a number nor a text."
-            ) from None
-
-
 def label_column_or_1d(y: Any) -> NDArray[Any]:
     """Return labels as one column, whatever they come in."""
     is_table = isinstance(y, pd.DataFrame | pd.Series | pd.Index)
     with about("y"):
-        labels = column_or_1d(y if is_table else to_array(y, "y"))
-    _check_hashable(labels, "y")
-    return labels
+        return column_or_1d(y if is_table else to_array(y, "y"))
 
 
 def _as_frame(groups: Any, name: str) -> pd.DataFrame:
-    if isinstance(groups, pd.DataFrame):
-        frame = groups
-    elif isinstance(groups, pd.Series | pd.Categorical | pd.Index):
-        frame = pd.DataFrame({name: groups})
-    else:
+    if isinstance(groups, pd.Series | pd.Categorical | pd.Index):
+        groups = pd.DataFrame({name: groups})
+    if not isinstance(groups, pd.DataFrame):
         # object keeps the columns of a mixed list apart: ["f", 1] must not become ["f", "1"]
-        is_array = hasattr(groups, "__array__") or scipy.sparse.issparse(groups)
+        is_array = hasattr(groups, "__array__")
         array = to_array(groups if is_array else np.array(groups, dtype=object), name)
         if array.ndim not in (1, 2):
             raise ValueError(f"{name} must be 1-D, or 2-D with attributes, got {array.shape}.")
-        frame = pd.DataFrame(array)
-        frame = frame.infer_objects() if array.dtype == object else frame
-    if frame.shape[1] == 0:
+        groups = pd.DataFrame(array)
+        groups = groups.infer_objects() if array.dtype == object else groups
+    if groups.shape[1] == 0:
         raise ValueError(f"{name} has no column: give at least one attribute.")
-    return frame
+    return groups
 
 
 def sorted_unique(values: NDArray[Any]) -> NDArray[Any]:
     """Return the distinct values in order; values that cannot be ordered keep their first order."""
-    unique = pd.unique(pd.Series(values))
-    try:
-        ordered = sorted(unique)
-    except TypeError:
-        ordered = list(unique)
-    out = np.empty(len(ordered), dtype=values.dtype)
-    out[:] = ordered
+    unique = list(pd.unique(pd.Series(values)))
+    with suppress(TypeError):
+        unique.sort()
+    out = np.empty(len(unique), dtype=values.dtype)
+    out[:] = unique
     return out
 
 
@@ -179,8 +157,14 @@ class GroupEncoder:
         attribute = self._attribute(groups, len(labels))
         self.classes_ = sorted_unique(labels)
         self.attributes_ = sorted_unique(attribute)
-        if groups is not None:
-            self._warn_if_groups_hold_labels(labels, attribute)
+        n_pairs = len(np.unique(self.transform(labels, None if groups is None else attribute)))
+        if len(self.classes_) > 1 and n_pairs == len(self.attributes_) > 1:
+            warnings.warn(
+                "groups already determines y: every attribute value occurs with one label only. "
+                "Pass the protected attribute alone; the pairs (y, attribute) are built inside.",
+                UserWarning,
+                stacklevel=3,
+            )
         return self
 
     def transform(self, y: ArrayLike, groups: Any = None) -> NDArray[np.int64]:
@@ -224,16 +208,6 @@ class GroupEncoder:
         if groups is None:
             return np.zeros(n_rows, dtype=np.int64)
         return attribute_of_rows(groups, n_rows, "y")
-
-    def _warn_if_groups_hold_labels(self, labels: NDArray[Any], attribute: NDArray[Any]) -> None:
-        n_pairs = len(np.unique(self.transform(labels, attribute)))
-        if len(self.classes_) > 1 and n_pairs == len(self.attributes_) > 1:
-            warnings.warn(
-                "groups already determines y: every attribute value occurs with one label only. "
-                "Pass the protected attribute alone; the pairs (y, attribute) are built inside.",
-                UserWarning,
-                stacklevel=4,
-            )
 
 
 def value_index(values: NDArray[Any]) -> pd.Index[Any]:
@@ -281,15 +255,14 @@ def count_unknown(values: NDArray[Any], known: NDArray[Any] | None) -> dict[Hash
     """
     if known is None:
         return {}
-    where = value_index(known).get_indexer(value_index(values))
-    found = pd.Series(values)[where < 0].value_counts()
-    unknown = dict(zip(found.index.tolist(), found.tolist(), strict=True))
+    is_unknown = value_index(known).get_indexer(value_index(values)) < 0
+    unknown: dict[Hashable, int] = pd.Series(values)[is_unknown].value_counts().to_dict()
     if unknown:
         message = (
             f"groups holds values that fit has not seen (with their numbers of rows): {unknown}. "
             f"It has seen {known.tolist()[:5]}."
         )
-        if 2 * (where < 0).sum() > len(where):
+        if is_unknown.mean() > 0.5:
             raise ValueError(
                 f"{message} If these are not the protected attribute but, for example, the "
                 "subjects of a GroupKFold, name the attribute for the scorer too: "
@@ -325,16 +298,15 @@ def check_pairs(pairs: Any, *, name: str = "forget_groups") -> list[Pair]:
     >>> check_pairs(("blond", "male"))
     [('blond', 'male')]
     """
-    if _is_pair(pairs) and isinstance(pairs, tuple) and not _is_pair(pairs[0]):
+    if isinstance(pairs, tuple) and _is_pair(pairs) and not _is_pair(pairs[0]):
         pairs = [pairs]
-    is_several = isinstance(pairs, Iterable) and getattr(pairs, "shape", None) != ()
-    checked = list(pairs) if is_several else []
-    if not checked or not all(_is_pair(pair) for pair in checked):
+    checked = list(pairs) if isinstance(pairs, Iterable) else []
+    if not checked or not all(map(_is_pair, checked)):
         raise ValueError(
             f"{name} must be one or more pairs (y, attribute), such as [('blond', 'male')]; "
             f"got {pairs!r}."
         )
-    return [(pair[0], pair[1]) for pair in checked]
+    return [(y, attribute) for y, attribute in checked]
 
 
 def _is_pair(value: Any) -> bool:

@@ -1,14 +1,20 @@
-"""Small networks for the examples, the tests and the built-in data."""
+"""Small networks, and the net that is trained when the user names none."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
+from typing import Any
 
+import numpy as np
 import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import LRScheduler
 from torch import nn
+from torch.utils.data import Dataset
 
-__all__ = ["MLP", "SmallCNN"]
+from .rows import split_item
+
+__all__ = ["MLP", "SmallCNN", "default_net"]
 
 
 class SmallCNN(nn.Module):
@@ -58,7 +64,6 @@ class SmallCNN(nn.Module):
         depth: int = 3,
     ) -> None:
         super().__init__()
-        _check_positive(n_classes=n_classes, n_channels=n_channels, width=width, depth=depth)
         layers: list[nn.Module] = []
         n_in = n_channels
         for level in range(depth):
@@ -128,11 +133,9 @@ class MLP(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _check_positive(n_features=n_features, n_classes=n_classes)
         layers: list[nn.Module] = [nn.Flatten()]
         n_in = n_features
-        for position, n_out in enumerate(hidden):
-            _check_positive(**{f"hidden[{position}]": n_out})
+        for n_out in hidden:
             layers += [nn.Linear(n_in, n_out, dtype=dtype), nn.ReLU()]
             n_in = n_out
         self.features = nn.Sequential(*layers)
@@ -154,7 +157,53 @@ class MLP(nn.Module):
         return self.head(self.features(X))
 
 
-def _check_positive(**sizes: object) -> None:
-    for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+def default_net(X: Any, n_classes: int) -> NeuralNetClassifier:
+    """Return an untrained net for inputs like ``X``.
+
+    Images, shape (n, channels, height, width), get a small convolutional network, everything else
+    a small multilayer perceptron on the flattened row. Like scikit-learn's own, it works in double
+    precision if ``X`` does.
+
+    Parameters
+    ----------
+    X : array, tensor or Dataset
+        Inputs.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    NeuralNetClassifier
+        Not initialised.
+    """
+    shape = _row_shape(X)
+    module: Any = MLP
+    size: dict[str, Any] = {"module__n_features": int(torch.Size(shape).numel())}
+    if len(shape) == 3:
+        module, size = SmallCNN, {"module__n_channels": shape[0]}
+    elif getattr(X, "dtype", None) in (np.float64, torch.float64):
+        size["module__dtype"] = torch.float64
+    return NeuralNetClassifier(
+        module,
+        module__n_classes=n_classes,
+        **size,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.SGD,
+        optimizer__momentum=0.9,
+        optimizer__weight_decay=1e-3,
+        lr=0.05,
+        max_epochs=20,
+        batch_size=64,
+        train_split=None,
+        callbacks=[("schedule", LRScheduler("CosineAnnealingLR", T_max=20))],
+        verbose=0,
+    )
+
+
+def _row_shape(X: Any) -> tuple[int, ...]:
+    if not isinstance(X, Dataset):
+        return tuple(X.shape[1:])
+    inputs, _ = split_item(X[0])
+    if not hasattr(inputs, "shape"):
+        raise TypeError(f"The default net reads tensors, no {type(inputs).__name__}: pass a net.")
+    return tuple(inputs.shape)

@@ -50,9 +50,9 @@ from .base import BaseUnlearner
 from .files import write_atomically
 from .fingerprints import digest, versions
 from .groups import GroupEncoder
+from .net_copies import copy_net, parts_of
 from .randomness import derive_seed, isolated_rng
 from .sample_ids import SampleIds
-from .training import copy_net, parts_of
 from .unlearners import all_unlearners
 from .utils.arguments import to_array
 
@@ -67,7 +67,7 @@ LARGEST_HEADER = 100_000_000
 _TENSOR_DTYPES = [np.dtype(name) for name in ("bool", "int32", "int64", "float32", "float64")]
 # saved in a form of their own, or not at all
 _NOT_PLAIN_STATE = {
-    *("estimator", "_data", "_encoder", "_metadata_request", "_sample_ids"),
+    *("estimator", "_data", "_encoder", "_metadata_request", "_ids"),
     *("classes_", "forget_groups_", "history_", "net_"),
 }
 _REQUIRED_STATE: dict[str, Any] = {
@@ -237,6 +237,7 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
 
 def _to_bytes(unlearner: BaseUnlearner) -> bytes:
     plain, arrays = _plain_state(unlearner)
+    plain["_digests"] = _encode(unlearner._known_digests(), "_digests")
     pairs = unlearner._encoder.pairs_
     content = {
         "format": FORMAT_VERSION,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from skorch.dataset import Dataset as SkorchDataset
@@ -150,9 +151,9 @@ class InputRows(SkorchDataset):
         self.casts_all = isinstance(X, np.ndarray | LazyRows) and not keep_integers
         # makes a batch of (input, label) pairs; None means torch's way
         self.collate: Callable[[list[Any]], Any] | None = None
-        # the net's own loaders, while it trains (grmu_sk.training)
+        # the net's own loaders, while it trains (grmu_sk.loading)
         self.loaders: dict[str, Any] | None = None
-        # a copy of X, while a net trains there (grmu_sk.device_copies)
+        # a copy of X, while a net trains there (grmu_sk.loading)
         self.on_device: torch.Tensor | None = None
 
     def __getitem__(self, i: int) -> tuple[Any, torch.Tensor]:
@@ -169,31 +170,29 @@ class InputRows(SkorchDataset):
         return where % 2
 
     def batches(
-        self, where: torch.Tensor, batch_size: int
+        self, batches: Sequence[torch.Tensor]
     ) -> Iterator[tuple[Any, torch.Tensor, torch.Tensor]]:
-        """Yield inputs, targets and positions, ``batch_size`` rows at a time.
+        """Yield inputs, targets and positions of each batch of positions.
 
         Small batches are fetched several at a time, which gives the same numbers sooner.
         """
-        size = batch_size * self._batches_at_once(batch_size)
-        for start in range(0, len(where), size):
-            fetched = self.__getitems__(where[start : start + size])  # type: ignore[arg-type]
-            if size == batch_size:
-                yield fetched
-            else:  # "unsafe": to torch a batch is no view, so that a net may write into it
-                yield from zip(*(part.unsafe_split(batch_size) for part in fetched), strict=True)
+        n_at_once = self._batches_at_once(len(batches[0])) if batches else 1
+        for start in range(0, len(batches), n_at_once):
+            group = batches[start : start + n_at_once]
+            if len(group) == 1:
+                yield self.__getitems__(group[0])  # type: ignore[arg-type]
+                continue
+            fetched, sizes = self.__getitems__(torch.cat(group)), list(map(len, group))  # type: ignore[arg-type]
+            # "unsafe": to torch a batch is no view, so that a net may write into it
+            X, y, where = (part.unsafe_split_with_sizes(sizes) for part in fetched)
+            yield from zip(map(_aligned, X), y, where, strict=True)
 
     def _batches_at_once(self, batch_size: int) -> int:
-        # random transforms of a Dataset take turns with the net's random layers
-        n_bytes = 0 if isinstance(self.X, Dataset) else self.bytes_of_batch(batch_size)
-        if n_bytes == 0 or n_bytes % ALIGNMENT:
-            return 1
-        return max(1, BYTES_AT_ONCE // n_bytes)
-
-    def bytes_of_batch(self, batch_size: int) -> int:
-        """Return how much memory a batch of an array or tensor takes once it is cast."""
+        if isinstance(self.X, Dataset) or self.collate is not None:
+            return 1  # random transforms take turns with random layers
         item_size = torch.empty((), dtype=self.dtype).element_size()
-        return batch_size * math.prod(self.X.shape[1:]) * item_size
+        n_bytes = batch_size * math.prod(self.X.shape[1:]) * item_size
+        return max(1, BYTES_AT_ONCE // max(1, n_bytes))
 
     def fetch(self, where: torch.Tensor, y: torch.Tensor | None = None) -> Any:
         """Return the inputs at these positions as one batch; ``y`` is for the user's collate_fn."""
@@ -317,6 +316,34 @@ class TrainingRows(InputRows):
         """Return the inputs of these row numbers of ``fit`` as one batch."""
         inputs, _, _ = self.__getitems__(self.positions(rows))  # type: ignore[arg-type]
         return inputs
+
+    def inputs_as_given(self, rows: Rows, names: Any = None) -> Any:
+        """Return some of the inputs in the user's terms, without reading lazy ones.
+
+        Parameters
+        ----------
+        rows : ndarray
+            Row numbers of ``fit``.
+        names : ndarray or None, default=None
+            Names of columns, if the inputs were a table.
+
+        Returns
+        -------
+        array, DataFrame, tensor or Dataset
+            The inputs; not a copy if it are all.
+        """
+        is_all = np.array_equal(rows, self.rows)
+        if self.is_lazy:
+            where = self.positions(rows)
+            source = where if self.source is None else self.source[where]
+            if is_all and self.source is None:
+                return self.X
+            if isinstance(self.X, Dataset):
+                return Subset(self.X, source.tolist())
+            return LazyRows(self.X, source.numpy())
+        X = self.X if is_all else self.keep(rows).X
+        is_table = names is not None and not isinstance(X, torch.Tensor)
+        return pd.DataFrame(X, columns=names, index=rows) if is_table else X
 
     def keep(self, rows: Rows) -> TrainingRows:
         """Return a copy that holds only these row numbers of ``fit``.

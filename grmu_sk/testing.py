@@ -39,9 +39,9 @@ from torch.utils.data import Dataset
 from . import training
 from .base import BaseUnlearner
 from .checkpoint import UnlearningCheckpoint
+from .net_copies import fresh_net
 from .nets import MLP
 from .persistence import save
-from .training import fresh_net
 from .unlearners import all_unlearners
 
 __all__ = ["check_unlearner", "parametrize_with_checks"]

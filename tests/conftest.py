@@ -56,6 +56,13 @@ def make_table(n_rows=160, n_classes=2, n_attributes=2, seed=0, images=False):
     return SimpleNamespace(X=X.astype(np.float32), y=y, a=a, n=n_rows)
 
 
+def training_rows(table, rows=None):
+    """Some rows of a table as the loop reads them, numbered anew."""
+    rows = np.arange(table.n) if rows is None else rows
+    y, g = (torch.as_tensor(values[rows]) for values in (table.y, table.a + 2 * table.y))
+    return TrainingRows(table.X[rows], y, g, np.arange(len(rows)))
+
+
 @pytest.fixture
 def table():
     return make_table()

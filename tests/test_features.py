@@ -39,7 +39,7 @@ def test_last_linear_layer_is_the_last_to_run():
 def test_tap_reads_input_or_output():
     net = make_net(Reordered).initialize()
     X = torch.randn(5, 4)
-    taps = FeatureTap(net.module_, "head", "input"), FeatureTap(net.module_, "body", "output")
+    taps = FeatureTap(net, "head", "input"), FeatureTap(net, "body", "output")
     net.evaluation_step((X, None))
     expected = net.module_.body(X)
     # this call went past the tap on the body again; the one on the head saw only the first
@@ -56,7 +56,8 @@ def test_tap_reads_input_or_output():
 
 def test_features_are_flat_and_in_single_precision():
     net = make_net(Convolutional).initialize()
-    tap = FeatureTap(net.module_.bfloat16(), "stem", "output")
+    net.module_.bfloat16()
+    tap = FeatureTap(net, "stem", "output")
     net.module_(torch.zeros(2, 3, 5, 5, dtype=torch.bfloat16))
     features = tap.read()
     assert features.shape == (2, 54)

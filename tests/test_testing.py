@@ -15,10 +15,11 @@ from sklearn.linear_model import LogisticRegression
 
 from grmu_sk import FineTuneUnlearner, testing
 from grmu_sk.base import BaseUnlearner
+from grmu_sk.net_copies import fresh_net
 from grmu_sk.parameters import POSITIVE, parameter
 from grmu_sk.rows import map_tensors
 from grmu_sk.testing import check_unlearner, parametrize_with_checks
-from grmu_sk.training import Phase, fresh_net, train
+from grmu_sk.training import Phase, train
 
 
 class Retrain(BaseUnlearner):

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from ..base import BaseUnlearner
+from ..net_copies import check_fresh_weights
 from ..pipelines import by_method, inputs_of_unlearner, unlearner_of, with_unlearner
-from ..training import check_fresh_weights
 from ..unlearners import RetrainUnlearner
 from .leakage import AttackResult
 from .residue import ResidueScan

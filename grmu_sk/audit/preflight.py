@@ -16,10 +16,10 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from ..base import BaseUnlearner
+from ..net_copies import fresh_net
 from ..pipelines import by_method, inputs_of_unlearner, unlearner_of
 from ..randomness import isolated_rng
 from ..rows import TrainingRows
-from ..training import fresh_net
 from ..unlearners import all_unlearners
 from ..utils.validation import check_forget_rows
 

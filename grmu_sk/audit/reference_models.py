@@ -22,12 +22,12 @@ from torch.utils.data import ConcatDataset, Dataset
 from tqdm import tqdm
 
 from ..base import BaseUnlearner
-from ..default_net import default_net
 from ..fingerprints import describe, digest, tensor_bytes, weights
 from ..groups import GroupEncoder, Pair, attribute_column
+from ..net_copies import copy_net
+from ..nets import default_net
 from ..randomness import RandomState, derive_seed, isolated_rng, resolve_seed
 from ..rows import split_item, take_rows
-from ..training import copy_net
 from ..unlearners import RetrainUnlearner
 from ..utils.arguments import to_array
 from .attacks import log_odds_of

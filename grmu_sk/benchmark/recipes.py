@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from ..base import BaseUnlearner, _input_dtype
+from ..base import BaseUnlearner
+from ..net_copies import fresh_net, input_dtype
 from ..outputs import log_probabilities
 from ..rows import InputRows
-from ..training import forward, fresh_net
+from ..training import forward
 
 __all__ = ["BestEpoch", "WarmUpSchedule"]
 
@@ -179,7 +180,7 @@ class BestEpoch:
     >>> from grmu_sk import RetrainUnlearner
     >>> from grmu_sk.benchmark.recipes import BestEpoch
     >>> from grmu_sk.datasets import load_digits_on_backgrounds
-    >>> from grmu_sk.default_net import default_net
+    >>> from grmu_sk.nets import default_net
     >>> data = load_digits_on_backgrounds()
     >>> train, validation = data.train[:200], data.validation
     >>> y = data.target
@@ -223,7 +224,7 @@ class BestEpoch:
 
     def measure(self, net: NeuralNet) -> None:
         """Measure an epoch and, if it is the best so far, keep the weights."""
-        rows = InputRows(self.X, *_input_dtype(net))
+        rows = InputRows(self.X, *input_dtype(net))
         predicted = forward(net, rows, lambda out: log_probabilities(net, out).argmax(dim=1))
         accuracy = float((self.classes[predicted.cpu().numpy()] == self.y).mean())
         if not self.curve or accuracy > max(self.curve):

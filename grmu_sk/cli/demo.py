@@ -62,7 +62,7 @@ def demo(seeds: int, methods: str, search: int | None, jobs: int, ratio: float, 
 
     from ..comparison import Splits, compare, rows_for, settings_of, tune
     from ..datasets import load_digits_on_backgrounds
-    from ..default_net import default_net
+    from ..nets import default_net
     from ..results import format_table
     from ..unlearners import all_unlearners
 

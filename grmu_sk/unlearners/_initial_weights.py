@@ -9,7 +9,7 @@ import torch
 from skorch import NeuralNet
 from torch.nn.parameter import is_lazy
 
-from ..training import fresh_net
+from ..net_copies import fresh_net
 
 
 def draw_initial_weights(net: NeuralNet, layers: Iterable[str], X: Any) -> dict[str, torch.Tensor]:

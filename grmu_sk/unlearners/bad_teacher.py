@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from ..base import Request
+from ..net_copies import fresh_net
 from ..outputs import log_probabilities
 from ..parameters import POSITIVE, SHARE, parameter
 from ..randomness import draw_by_weight
 from ..rows import Rows
-from ..training import Batch, Phase, fresh_net
+from ..training import Batch, Phase
 from ._distillation import frozen_teacher, softened_divergence
 from .approximate import RetainingUnlearner
 

@@ -12,10 +12,11 @@ from torch import nn
 
 from ..base import Request
 from ..features import FeatureTap, find_feature_layer
+from ..net_copies import fresh_net
 from ..outputs import is_single_logit, log_probabilities
 from ..parameters import NOT_NEGATIVE, parameter
 from ..rows import Rows, TrainingRows
-from ..training import Batch, Phase, fresh_net
+from ..training import Batch, Phase
 from .approximate import RetainingUnlearner
 
 __all__ = ["BoundaryExpandUnlearner", "BoundaryShrinkUnlearner"]
@@ -348,8 +349,8 @@ class _ExtraClass:
         net = request.net
         sample = request.data.fetch_rows(request.retain[:2])
         name, _ = find_feature_layer(net, sample)
-        self.features = FeatureTap(net.module_, name, "input")
-        self.outputs = FeatureTap(net.module_, name, "output")
+        self.features = FeatureTap(net, name, "input")
+        self.outputs = FeatureTap(net, name, "output")
         net.evaluation_step((sample, None))
         z = self.features.read()
         self.unit = nn.Linear(z.shape[1], 1).to(z.device, z.dtype)
@@ -387,7 +388,7 @@ def _predicts_softmax_of_last_linear(net: NeuralNet, X: Any) -> bool:
         name, _ = find_feature_layer(net, X)
     except ValueError:  # there is no linear layer
         return False
-    tap = FeatureTap(net.module_, name, "output")
+    tap = FeatureTap(net, name, "output")
     try:
         predicted = log_probabilities(net, net.evaluation_step((X, None))).exp()
         expected = torch.softmax(_class_logits(tap.read()), dim=1)

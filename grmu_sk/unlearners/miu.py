@@ -16,10 +16,11 @@ from skorch import NeuralNet
 from ..base import Request
 from ..features import FeatureTap, find_feature_layer
 from ..mutual_information import MARGINALS, InformationCritic, draw_marginal
+from ..net_copies import fresh_net, same_weights
 from ..parameters import COUNT, LEARNING_RATE, NOT_NEGATIVE, SHARE, Interval, one_of, parameter
 from ..randomness import draw_by_weight
 from ..rows import Rows, TrainingRows
-from ..training import Batch, Phase, batch_norm_frozen, forward, fresh_net, same_weights
+from ..training import Batch, Phase, batch_norm_frozen, forward
 from .approximate import RetainingUnlearner
 
 __all__ = ["MIUUnlearner"]
@@ -282,9 +283,9 @@ class _Information:
         self.net, self.data = request.net, request.data
         sample = self.data.fetch_rows(request.train[:2])
         layer = find_feature_layer(self.net, sample, miu.feature_layer)
-        self.tap = FeatureTap(self.net.module_, *layer)
+        self.tap = FeatureTap(self.net, *layer)
         self.original = fresh_net(self.net)
-        self.original_tap = FeatureTap(self.original.module_, *layer)
+        self.original_tap = FeatureTap(self.original, *layer)
         counts = torch.from_numpy(request.group_counts).double()
         self.train_mix = counts / counts.sum()
 

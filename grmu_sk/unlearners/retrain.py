@@ -8,9 +8,10 @@ import torch
 from skorch import NeuralNet
 
 from ..base import BaseUnlearner, Request
+from ..net_copies import fresh_net
 from ..parameters import one_of, parameter
 from ..rows import Rows
-from ..training import Phase, fresh_net, train
+from ..training import Phase, train
 from .approximate import RetainingUnlearner
 
 __all__ = ["BudgetRetrainUnlearner", "RetrainUnlearner", "SubsampleRetrainUnlearner"]

@@ -7,9 +7,10 @@ from numbers import Integral
 import torch
 
 from ..base import Request
+from ..net_copies import fresh_net
 from ..outputs import log_probabilities
 from ..parameters import COUNT, NOT_NEGATIVE, POSITIVE, Interval, parameter
-from ..training import Batch, Phase, fresh_net
+from ..training import Batch, Phase
 from ._distillation import frozen_teacher, softened_divergence
 from .approximate import RetainingUnlearner
 

@@ -14,13 +14,15 @@ from skorch import NeuralNet
 from skorch.history import History
 from torch import nn
 
-from ..base import BaseUnlearner, Request, split_for_validation
+from ..base import BaseUnlearner, Request
+from ..loading import split_for_validation
+from ..net_copies import fresh_net, own_copy
 from ..outputs import first_output, is_single_logit, log_probabilities
 from ..parameters import COUNT, one_of, parameter
 from ..randomness import isolated_rng
 from ..reweight import group_balance_weights
 from ..rows import Rows, TrainingRows
-from ..training import Phase, Progress, fresh_net, own_copy, train
+from ..training import Phase, Progress, train
 
 __all__ = ["SISAUnlearner"]
 

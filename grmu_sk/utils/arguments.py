@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
@@ -107,36 +106,19 @@ def to_array(values: Any, name: str) -> NDArray[Any]:
 
     Raises
     ------
-    TypeError
-        If it is a sparse matrix, or a tensor without values.
     ValueError
-        If no array can be made of it, since rows differ in length for instance.
+        If values are masked, or rows differ in length.
     """
-    if scipy.sparse.issparse(values):
-        raise TypeError(f"{name} is a sparse matrix: pass {name}.toarray().")
     if isinstance(values, torch.Tensor):
-        return _from_tensor(values, name)
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        values = values.detach().cpu()
+        is_narrow = values.dtype is torch.bfloat16 or values.element_size() < 2
+        values = values.float() if is_narrow and values.is_floating_point() else values
+    if np.ma.is_masked(values):
         raise ValueError(f"{name} has masked values: fill them in, or leave those rows out.")
-    try:
+    with about(name):
         array = np.asarray(values)
-    except Exception as error:  # whatever __array__ and __len__ of somebody else's class raise
-        raise ValueError(f"{name} cannot be read as an array: {error}") from error
-    if array.dtype.kind == "V":
-        raise ValueError(f"{name} must hold single values, got records ({array.dtype}).")
     # pandas reads no other byte order
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-def _from_tensor(tensor: torch.Tensor, name: str) -> NDArray[Any]:
-    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized:
-        raise TypeError(
-            f"{name} is a tensor of layout {tensor.layout} on {tensor.device}: a dense one with "
-            "values is needed."
-        )
-    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
-    is_unknown = tensor.dtype is torch.bfloat16 or tensor.element_size() < 2
-    return np.asarray(tensor.double() if is_unknown and tensor.is_floating_point() else tensor)
 
 
 def to_numbers(values: Any, name: str) -> NDArray[np.float64]:
@@ -156,15 +138,11 @@ def to_numbers(values: Any, name: str) -> NDArray[np.float64]:
 
     Raises
     ------
-    TypeError
-        If it is a sparse matrix, or a tensor without values.
     ValueError
         If they are not real numbers.
     """
     array = to_array(values, name)
-    if array.dtype.kind in "cmMV":
+    if array.dtype.kind in "cmMV":  # which would be cast, without their imaginary parts or units
         raise ValueError(f"{name} must hold real numbers, got {array.dtype}.")
-    try:
+    with about(name):
         return array.astype(np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{name} must hold real numbers: {error}") from error

@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch.utils.data import DataLoader, Dataset
 
-from .arguments import about, to_array
+from .arguments import about, to_array, to_numbers
 
 
 def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool) -> Any:
@@ -56,11 +56,8 @@ def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool) -> Any:
     if isinstance(X, torch.Tensor):
         return _check_tensor(estimator, X, reset)
     _refuse_other_kinds(X)
-    try:
-        with about("X"):
-            checked = validate_data(estimator, X, reset=reset, dtype="numeric", allow_nd=True)
-    except RuntimeError as error:  # out of somebody else's class
-        raise ValueError(f"X cannot be read as an array: {error}") from error
+    with about("X"):
+        checked = validate_data(estimator, X, reset=reset, dtype="numeric", allow_nd=True)
     if checked.dtype.kind not in "biuf":
         raise ValueError(f"X must hold numbers, got {checked.dtype}. {_ENCODE}")
     # validation turns a memory map into a plain view; the map itself is what can be told apart
@@ -98,15 +95,12 @@ def _may_be_numbers(dtype: Any) -> bool:
 
 
 def _check_tensor(estimator: Any, X: torch.Tensor, reset: bool) -> torch.Tensor:
-    if X.layout is not torch.strided or X.is_meta or X.is_complex():
-        raise TypeError(
-            f"X must be a dense tensor of real numbers, got one of {X.dtype}, layout {X.layout} "
-            f"on {X.device}."
-        )
+    if X.layout is not torch.strided or X.is_complex():
+        raise TypeError(f"X must be a dense tensor of real numbers, got {X.dtype}, {X.layout}.")
     if X.ndim < 2 or len(X) == 0:
         raise ValueError(
-            f"Expected at least two dimensions and one row, got a tensor of shape "
-            f"{tuple(X.shape)}. Reshape your data with X.reshape(-1, 1) if it has one feature."
+            f"X must have at least two dimensions and one row, got a tensor of shape "
+            f"{tuple(X.shape)}. Use X.reshape(-1, 1) if it has one feature."
         )
     if X.is_floating_point() and not torch.isfinite(X).all():
         raise ValueError("Input X contains NaN or infinity.")
@@ -148,11 +142,7 @@ def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
             check_array(labels, ensure_2d=False, input_name="y")
     if pd.isna(labels).any():
         raise ValueError("Input y contains NaN or None: every row needs a label.")
-    if len(labels) != n_rows:
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: X has {n_rows}, "
-            f"y has {len(labels)}."
-        )
+    check_consistent_length(range(n_rows), labels)
     return labels
 
 
@@ -201,6 +191,38 @@ def check_class_labels(y: Any) -> None:
     """
     with about("y"), np.errstate(invalid="ignore"):  # it compares with whole numbers
         check_classification_targets(y)
+
+
+def check_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float32]:
+    """Check the weights of rows.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_rows,)
+        A weight for each row.
+    n_rows : int
+        Rows given to ``fit``.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), float32
+        The weights.
+
+    Raises
+    ------
+    ValueError
+        If there is not one for each row, or one is negative or not finite, or all are zero.
+    """
+    with np.errstate(over="ignore"):  # infinity is refused
+        weight = to_numbers(sample_weight, "sample_weight").astype(np.float32)
+    if weight.shape != (n_rows,):
+        raise ValueError(
+            f"sample_weight has shape {weight.shape}, expected one weight for each of the "
+            f"{n_rows} rows."
+        )
+    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+        raise ValueError("sample_weight must be finite, not negative, and not all zero.")
+    return weight
 
 
 def check_forget_mask(forget: Any, n_rows: int) -> NDArray[np.bool_]:
@@ -259,37 +281,33 @@ def check_forget_rows(forget: Any, n_rows: int, name: str = "forget") -> NDArray
         If numbers are not integers, negative or duplicated, or a mask's length is wrong.
     """
     array = _as_array(forget, name)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}.")
     if array.dtype == bool:
-        if len(array) != n_rows:
+        if array.shape != (n_rows,):
             raise ValueError(
                 f"The mask {name} has length {len(array)}, but fit was given {n_rows} rows."
             )
         return np.flatnonzero(array)
-    if len(array) == 0 and array.dtype.kind in "iuf":  # an empty list is one of floats
-        return array.astype(np.int64)
-    if array.dtype.kind not in "iu":
+    if array.ndim != 1 or array.dtype.kind not in ("iu" if len(array) else "iuf"):
         raise ValueError(
-            f"{name} holds {array.dtype} values; row numbers must be integers, or use a boolean "
-            f"mask. If they are whole numbers, convert them: np.asarray({name}).astype(int)."
+            f"{name} holds {array.dtype} values in {array.ndim} dimensions; row numbers must be "
+            f"integers in one, or use a boolean mask. np.asarray({name}).astype(int) makes them."
         )
-    if array.min() < 0:
+    rows, counts = np.unique(array.astype(np.int64), return_counts=True)
+    if rows.min(initial=0) < 0:
         raise ValueError(
-            f"{name} holds the negative row number {array.min()}. Rows are numbered from 0 as in "
-            "fit; counting from the end is refused, since it is easily a mistake."
+            f"{name} holds the negative row number {rows[0]}. Rows are numbered from 0 as in fit; "
+            "counting from the end is refused, since it is easily a mistake."
         )
-    if array.max() >= n_rows:
+    if rows.max(initial=0) >= n_rows:
         raise IndexError(
-            f"{name} holds row {array.max()}, but fit was given {n_rows} rows (0 to {n_rows - 1})."
+            f"{name} holds row {rows[-1]}, but fit was given {n_rows} rows (0 to {n_rows - 1})."
         )
-    rows, counts = np.unique(array, return_counts=True)
     if (counts > 1).any():
         raise ValueError(
-            f"{name} names row {rows[counts > 1][0]} more than once ({(counts > 1).sum()} rows are "
-            f"duplicated). If that is meant, use np.unique({name})."
+            f"{name} names row {rows[counts > 1][0]} more than once. If that is meant, use "
+            f"np.unique({name})."
         )
-    return rows.astype(np.int64)
+    return rows
 
 
 def _as_array(forget: Any, name: str = "forget") -> NDArray[Any]:

@@ -13,9 +13,9 @@ from grmu_sk import MIUUnlearner, RetrainUnlearner
 from grmu_sk.benchmark import get_preset, get_problem, problem_names
 from grmu_sk.benchmark.plan import draw_forget_set
 from grmu_sk.datasets import ImageRows, load_adult, load_fairface
+from grmu_sk.net_copies import fresh_net
 from grmu_sk.nets import SmallCNN
 from grmu_sk.results import GOLD, Row
-from grmu_sk.training import fresh_net
 
 TREES = {
     "celeba": celeba_tree,

@@ -24,8 +24,8 @@ from grmu_sk import (
     SubsampleRetrainUnlearner,
 )
 from grmu_sk.audit import AcceptanceGate
+from grmu_sk.net_copies import fresh_net
 from grmu_sk.testing import holds
-from grmu_sk.training import fresh_net
 
 FORGET = [40, 41, 50]
 

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from grmu_sk import CFkUnlearner, EUkUnlearner
+from grmu_sk.net_copies import fresh_net
 from grmu_sk.nets import MLP, SmallCNN
-from grmu_sk.training import fresh_net
 from grmu_sk.unlearners import last_layers as last_layers_module
 from grmu_sk.unlearners.last_layers import last_layers
 

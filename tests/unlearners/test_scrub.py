@@ -7,8 +7,9 @@ from conftest import fitted, make_net, make_table, state_of
 from softmax_regression import losses_of
 
 from grmu_sk import SCRUBUnlearner
+from grmu_sk.net_copies import fresh_net
 from grmu_sk.nets import MLP
-from grmu_sk.training import Batch, fresh_net
+from grmu_sk.training import Batch
 from grmu_sk.unlearners import scrub
 from grmu_sk.unlearners._distillation import frozen_teacher
 

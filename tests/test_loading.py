@@ -28,11 +28,15 @@ from grmu_sk import (
     MIUUnlearner,
     RetrainUnlearner,
     SCRUBUnlearner,
+    loading,
 )
+from grmu_sk.loading import inputs_near, own_collate
 from grmu_sk.nets import MLP
-from grmu_sk.training import own_collate
+from grmu_sk.rows import InputRows, TrainingRows
 
 FORGET = [40, 41, 50]
+# without a GPU torch has no pinned memory
+pytestmark = pytest.mark.filterwarnings("ignore:.*pin_memory")
 
 
 class Items(Dataset):
@@ -50,6 +54,13 @@ class Items(Dataset):
 
 def retrain(net, **kwargs):
     return RetrainUnlearner(net, random_state=0, **kwargs)
+
+
+def requests(table, X, **net):
+    """Two requests of a method with several phases."""
+    options = {"max_epochs": 2, "forget_epochs": 1, "tune_updates": (3, 2), "random_state": 0}
+    miu = MIUUnlearner(make_net(**net), **options).fit(X, table.y, table.a)
+    return miu.unlearn(FORGET).unlearn([60])
 
 
 # --- masks, whole numbers, and several inputs ---------------------------------------------------
@@ -102,8 +113,6 @@ def test_whole_numbers_of_a_tensor(table):
     X = torch.as_tensor(table.X).clamp(0, 4).long()
     retrain(make_net(OneHot, module__in_features=20, module__out_features=2)).fit(X, table.y)
     retrain(make_net()).fit(X.numpy(), table.y)  # a table, which a net without embedding reads
-    with pytest.raises(RuntimeError, match=r"with X.float\(\)"):
-        retrain(make_net()).fit(X, table.y)
 
 
 @pytest.mark.parametrize(
@@ -421,3 +430,84 @@ def test_missing_labels_are_refused(table, kind):
     missing[7] = pd.NA
     with pytest.raises(ValueError, match="Input y contains NaN"):
         retrain(make_net()).fit(table.X, missing)
+
+
+# --- inputs on their way to a GPU, whose part the processor plays here ---------------------------
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Take the processor for a GPU with this much free memory."""
+
+    def pretend(free_memory):
+        monkeypatch.setattr(loading, "is_gpu", lambda device: device is not None)
+        monkeypatch.setattr(loading, "_free_memory", lambda device: free_memory)
+
+    return pretend
+
+
+KINDS = {
+    "float64": lambda X: X.astype(np.float64),
+    "read-only": lambda X: np.frombuffer(X.tobytes(), dtype=X.dtype).reshape(X.shape),
+    "by columns": np.asfortranarray,
+    "other byte order": lambda X: X.astype(">f4"),
+    "tensor": torch.from_numpy,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs_that_fit_are_read_from_their_copy(table, gpu, monkeypatch, kind):
+    X, plain = KINDS[kind](table.X), requests(table, KINDS[kind](table.X))
+    gpu(free_memory=2**30)
+    monkeypatch.setattr(loading, "BYTES_COPIED_AT_ONCE", 100)
+    read, fetch = [], InputRows.fetch
+
+    def spy(self, where, y=None):
+        if self.on_device is not None:
+            assert self.on_device.tolist() == self.X.tolist()
+        read.append(self.on_device is not None)
+        return fetch(self, where, y)
+
+    monkeypatch.setattr(InputRows, "fetch", spy)
+    near = requests(table, X)
+    # what is looked at to check nets, rows and results comes before and after
+    assert sum(read) > read.count(False)
+    assert same_weights(plain, near)
+    assert near._data.on_device is None
+
+
+def test_a_copy_is_dropped_in_any_case(table, gpu):
+    gpu(free_memory=2**30)
+    rows = np.arange(table.n)
+    data = TrainingRows(table.X, torch.from_numpy(table.y), torch.from_numpy(table.a), rows)
+    with pytest.raises(KeyError), inputs_near(make_net(), data):
+        assert data.on_device.shape == table.X.shape
+        assert data.keep(rows[5:]).on_device is None
+        raise KeyError
+    assert data.on_device is None
+
+
+@pytest.mark.parametrize("what", ["too large", "map", "Dataset", "workers", "no GPU"])
+def test_what_does_not_fit_or_is_read_lazily_stays(table, gpu, tmp_path, what):
+    np.save(tmp_path / "X.npy", table.X)
+    X = {
+        "map": np.load(tmp_path / "X.npy", mmap_mode="r"),
+        "Dataset": TensorDataset(torch.from_numpy(table.X)),
+    }.get(what, table.X)
+    if what != "no GPU":
+        gpu(free_memory=4 * table.X.nbytes - 1 if what == "too large" else 2**30)
+    net = make_net(**({"iterator_train__num_workers": 1} if what == "workers" else {}))
+    data = InputRows(X)
+    with inputs_near(net, data):
+        assert data.on_device is None
+
+
+def test_what_does_not_fit_comes_through_a_loader_with_pinned_memory(gpu, table, monkeypatch):
+    plain = requests(table, table.X)
+    gpu(free_memory=0)
+    loaders, own_loader = [], loading._own_loader
+    monkeypatch.setattr(
+        loading, "_own_loader", lambda *args: loaders.append(own_loader(*args)) or loaders[-1]
+    )
+    assert same_weights(plain, requests(table, table.X))
+    assert loaders and all(loader.pin_memory for loader in loaders)

@@ -1,0 +1,377 @@
+"""Which rows come when, and how their inputs get to the net.
+
+Batches are whole index tensors, and their rows are fetched at once: that is what keeps the loop as
+fast as one written by hand. The net's own loader is used if it has any work to do: several
+processes, a ``collate_fn``, pinned memory for a GPU on which the inputs do not fit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+
+from .randomness import draw_by_weight, is_gpu
+from .rows import InputRows, Rows, TrainingRows, as_tensor, encoded, is_memory_mapped
+
+__all__ = [
+    "batches_in_order",
+    "fetched",
+    "inputs_near",
+    "orders_of",
+    "own_collate",
+    "run_of",
+    "split_for_validation",
+    "training_batches",
+]
+
+# Options of a loader that say which rows come when.
+ORDERING = ("sampler", "batch_sampler", "shuffle", "drop_last")
+# Of the GPU's free memory; the rest is for the net's gradients, activations and copies.
+SHARE_FOR_INPUTS = 0.25
+BYTES_COPIED_AT_ONCE = 2**26
+
+
+# which rows come when ----------------------------------------------------------------------------
+
+
+def orders_of(net: NeuralNet, name: str) -> dict[str, Any]:
+    """Return the options of a net's loader that ask for another order than ours.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        The net.
+    name : {"iterator_train", "iterator_valid"}
+        Skorch's name of the loader.
+
+    Returns
+    -------
+    dict
+        The options.
+    """
+    ours = {"shuffle": name == "iterator_train"}
+    return {
+        option: value
+        for option, value in net.get_params_for(name).items()
+        if option in ORDERING and value is not None and value is not ours.get(option, False)
+    }
+
+
+def training_batches(
+    net: NeuralNet,
+    where: torch.Tensor,
+    weights: np.ndarray | None,
+    batch_size: int | None,
+    own_order: bool,
+) -> Sequence[torch.Tensor]:
+    """Draw the positions of one epoch in the order of visit, batch by batch.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Whose loader has a say.
+    where : tensor
+        Positions of the rows.
+    weights : ndarray or None
+        Draw so often, with replacement; None means each once, shuffled.
+    batch_size : int or None
+        None means the net's.
+    own_order : bool
+        Whether the options of the net's loader decide.
+
+    Returns
+    -------
+    sequence of tensors
+        The batches.
+
+    Raises
+    ------
+    ValueError
+        If the loader's options leave no batch.
+    """
+    size = batch_size or _batch_size(net, "iterator_train")
+    asked = orders_of(net, "iterator_train") if own_order else {}
+    if asked:
+        asked.setdefault("shuffle", not {"sampler", "batch_sampler"} & asked.keys())
+        size = 1 if "batch_sampler" in asked else len(where) if size in (-1, None) else size
+        order: Any = DataLoader(where, size, **asked).batch_sampler  # type: ignore[arg-type]
+        batches = [where[list(batch)] for batch in order]
+        if not batches:
+            raise ValueError("The options of the net's training loader leave no batch of rows.")
+        return batches
+    if weights is None:
+        where = where[torch.randperm(len(where))]
+    else:
+        drawn = draw_by_weight(torch.as_tensor(weights, dtype=torch.float64), len(where))
+        where = where[drawn]
+    return _cut(where, size)
+
+
+def _batch_size(net: NeuralNet, name: str) -> Any:
+    return net.get_params_for(name).get("batch_size", net.batch_size)
+
+
+def _cut(where: torch.Tensor, size: Any) -> Sequence[torch.Tensor]:
+    return where.split(len(where) if size in (-1, None) else size) if len(where) else ()
+
+
+def batches_in_order(net: NeuralNet, data: InputRows, where: torch.Tensor) -> Iterable[Any]:
+    """Return inputs, targets and positions, in batches as the net's predictions have them.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        The net.
+    data : InputRows
+        What is read.
+    where : tensor
+        Positions.
+
+    Returns
+    -------
+    iterable of tuple
+        The batches.
+    """
+    batches = _cut(where, _batch_size(net, "iterator_valid"))
+    # a loader draws a seed for its workers; its own generator keeps that off the global one
+    return fetched(net, "iterator_valid", data, batches, torch.Generator())
+
+
+def split_for_validation(net: NeuralNet, data: TrainingRows, rows: Rows) -> tuple[Rows, Any]:
+    """Apply the net's ``train_split`` to some rows.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        Whose split it is.
+    data : TrainingRows
+        Where rows are.
+    rows : ndarray
+        Row numbers of ``fit``.
+
+    Returns
+    -------
+    training : ndarray
+        Row numbers to train on.
+    validation : Dataset or None
+        The others, or a set of the user's own.
+    """
+    if not net.train_split:
+        return rows, None
+    where = data.positions(rows)
+    part: Subset[Any] = Subset(data, where)  # type: ignore[arg-type]
+    training, validation = net.train_split(part, data.y[where])
+    if validation is None:
+        return rows, None
+    held_out, kept = _places_in(part, validation), _places_in(part, training)
+    rest = rows if kept is None else rows[np.sort(kept)]
+    if held_out is None:
+        return rest, encoded(validation, data)
+    return rest, Subset(data, where[held_out])  # type: ignore[arg-type]
+
+
+def _places_in(part: Dataset[Any], chosen: Any) -> NDArray[np.int64] | None:
+    """Return which rows of a Dataset were chosen; None if these are others."""
+    if chosen is part:
+        return np.arange(len(part))
+    places = _places_in(part, chosen.dataset) if isinstance(chosen, Subset) else None
+    return None if places is None else places[np.asarray(chosen.indices)]
+
+
+# fetching ----------------------------------------------------------------------------------------
+
+
+def run_of(net: Any) -> Any:
+    """Return the run of several processes a net takes part in, as ``grmu_sk.distributed`` says."""
+    return getattr(net, "run_of_processes", None)
+
+
+def fetched(
+    net: NeuralNet,
+    name: str,
+    data: InputRows,
+    batches: Sequence[torch.Tensor],
+    generator: torch.Generator | None = None,
+) -> Iterable[Any]:
+    """Return whole batches, through the net's own kind of loader if it has any work to do.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        The net.
+    name : {"iterator_train", "iterator_valid"}
+        Skorch's name of the loader.
+    data : InputRows
+        What is read.
+    batches : sequence of tensors
+        Positions.
+    generator : torch.Generator or None, default=None
+        Of which a seed is drawn, unless the loader has one of its own; None means torch's.
+
+    Returns
+    -------
+    iterable of tuple
+        Inputs, targets and positions of each batch.
+    """
+    options = _loader_options(net, name)
+    seed = _draw_seed(options.get("generator", generator))
+    is_plain = _does_nothing(net, name)
+    if is_plain and data.collate is not None:  # it is of the net's other loader
+        data = copy.copy(data)
+        data.collate = None
+    if (run := run_of(net)) is not None:
+
+        def load(own: Sequence[torch.Tensor]) -> Iterator[Any]:
+            return _loaded(net, name, data, own, _draw_seed(None))
+
+        return run.batches(net, data, batches, data.batches if is_plain else load)
+    if is_plain and not _is_far(data, net.device):
+        return data.batches(batches)
+    return _loaded(net, name, data, batches, seed)
+
+
+def _draw_seed(generator: torch.Generator | None) -> int:
+    """Draw what a loader draws for its workers."""
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator).item())
+
+
+def _loader_options(net: NeuralNet, name: str) -> dict[str, Any]:
+    options = net.get_params_for(name)
+    return {key: options[key] for key in options if key not in ("batch_size", *ORDERING)}
+
+
+def _does_nothing(net: NeuralNet, name: str) -> bool:
+    """Tell whether a net's loader would only fetch what lies in this process's memory."""
+    options = _loader_options(net, name)
+    options.pop("generator", None)
+    return getattr(net, name) is DataLoader and not any(options.values())
+
+
+def _loaded(
+    net: NeuralNet, name: str, data: InputRows, batches: Sequence[torch.Tensor], seed: int
+) -> Iterator[Any]:
+    """Yield batches as the net's own loader hands them out, with the positions of their rows."""
+    loader = _own_loader(net, name, data, batches)
+    loader.generator = torch.Generator().manual_seed(seed)
+    for (X, y), where in zip(loader, batches, strict=True):
+        if type(loader) is not DataLoader and not torch.equal(y.cpu(), data.labels(where)):
+            raise ValueError(
+                f"{name} ({type(loader).__name__}) does not yield the rows that its batch_sampler "
+                "names, in that order, as torch's DataLoader does."
+            )
+        yield X, y, where
+
+
+def _own_loader(
+    net: NeuralNet, name: str, data: InputRows, batches: Sequence[torch.Tensor]
+) -> DataLoader[Any]:
+    iterator = getattr(net, name)
+    options = {"pin_memory": _is_far(data, net.device), **_loader_options(net, name)}
+    options.pop("generator", None)
+    kept = {} if data.loaders is None else data.loaders
+    if name in kept and kept[name][:2] == (iterator, options):
+        *_, order, loader = kept[name]
+        order[:] = batches
+        return loader
+    rows, order = copy.copy(data), list(batches)
+    rows.loaders = None
+    try:
+        loader = iterator(rows, batch_sampler=order, **options)
+        # whole batches are fetched, and made the loader's way, by the rows themselves
+        rows.collate, loader.collate_fn = _collate_of(loader), _inputs_and_labels
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TypeError(
+            f"{name} cannot be told which rows come when ({error}). It must be torch's DataLoader, "
+            "or a subclass that takes a batch_sampler."
+        ) from error
+    kept[name] = iterator, options, order, loader
+    return loader
+
+
+def _inputs_and_labels(batch: tuple[Any, ...]) -> tuple[Any, ...]:
+    return batch[:2]
+
+
+def own_collate(net: NeuralNet, data: InputRows) -> Callable[[list[Any]], Any] | None:
+    """Return how the net's loader for predictions makes a batch of rows; None if as torch does.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        The net.
+    data : InputRows
+        What is read.
+
+    Returns
+    -------
+    callable or None
+        Its ``collate_fn``.
+    """
+    return _collate_of(net.get_iterator(data, training=False))
+
+
+def _collate_of(loader: Any) -> Callable[[list[Any]], Any] | None:
+    collate = getattr(loader, "collate_fn", default_collate)
+    return None if collate is default_collate else collate
+
+
+# near the net ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def inputs_near(net: NeuralNet, data: InputRows) -> Iterator[None]:
+    """Read inputs from the net's GPU, if they fit there, or keep the net's own loaders.
+
+    A loader with processes of its own goes without the copy, since they cannot share a GPU's
+    memory; kept from one epoch to the next, it need not start them anew (``persistent_workers``).
+
+    Parameters
+    ----------
+    net : NeuralNet
+        The net that trains.
+    data : InputRows
+        What is read. Datasets and memory maps are left where they are.
+
+    Yields
+    ------
+    None
+        Afterwards copy and loaders are dropped.
+    """
+    if not all(_does_nothing(net, name) for name in ("iterator_train", "iterator_valid")):
+        data.loaders = {}
+    elif _is_far(data, net.device) and not is_memory_mapped(data.X):
+        fits = data.X.nbytes <= SHARE_FOR_INPUTS * _free_memory(net.device)
+        data.on_device = _copy_of(data.X, net.device) if fits else None
+    try:
+        yield
+    finally:
+        data.loaders = data.on_device = None
+
+
+def _is_far(data: InputRows, device: Any) -> bool:
+    """Tell whether an array or tensor has to be copied to a GPU batch by batch."""
+    if not is_gpu(device) or data.on_device is not None:
+        return False
+    X = data.X  # a Dataset may hand out what is on the GPU already
+    return not isinstance(X, Dataset) and not getattr(X, "is_cuda", False)
+
+
+def _free_memory(device: Any) -> int:
+    return torch.cuda.mem_get_info(device)[0]
+
+
+def _copy_of(X: Any, device: Any) -> torch.Tensor:
+    """Copy an array, a piece at a time: host memory need not hold it twice."""
+    n_rows = max(1, BYTES_COPIED_AT_ONCE // max(1, X[:1].nbytes))
+    pieces = (X[start : start + n_rows] for start in range(0, len(X), n_rows))
+    # a copy of arrays, since torch warns of those that it must not write to
+    tensors = (x if isinstance(x, torch.Tensor) else as_tensor(np.array(x)) for x in pieces)
+    return torch.cat([tensor.to(device) for tensor in tensors])
