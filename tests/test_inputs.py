@@ -48,25 +48,13 @@ def reference(table):
 # --- tables -------------------------------------------------------------------------------------
 
 
-def test_column_names_are_remembered(table, frame, reference):
-    y = pd.Series(table.y, index=frame.index, name="income")
-    groups = pd.Series(table.a, index=frame.index, name="sex")
-    unlearner = miu().fit(frame, y, groups).unlearn(FORGET)
-    assert unlearner.feature_names_in_.tolist() == COLUMNS
-    assert unlearner.n_features_in_ == 4
-    assert same_weights(unlearner, reference)
-    np.testing.assert_array_equal(unlearner.predict(frame), reference.predict(table.X))
-
-
 @pytest.mark.parametrize(
     ("columns", "match"),
     [
         (COLUMNS[::-1], "Feature names must be in the same order"),
-        (["age", "hours", "gain", "debt"], r"Feature names unseen at fit time:\n- debt"),
-        (["age", "hours", "gain"], r"Feature names seen at fit time, yet now missing:\n- loss"),
     ],
 )
-@pytest.mark.parametrize("method", ["predict", "predict_proba", "unlearn"])
+@pytest.mark.parametrize("method", ["predict", "unlearn"])
 def test_other_columns_are_refused(table, frame, columns, match, method):
     unlearner = miu(store_data=False).fit(frame, table.y, table.a)
     before = pickle.dumps(unlearner)
@@ -75,15 +63,8 @@ def test_other_columns_are_refused(table, frame, columns, match, method):
         if method == "unlearn":
             unlearner.unlearn(FORGET, X=wrong, y=table.y, groups=table.a)
         else:
-            getattr(unlearner, method)(wrong)
+            unlearner.predict(wrong)
     assert pickle.dumps(unlearner) == before
-
-
-def test_names_that_come_or_go_are_warned_about(table, frame):
-    with pytest.warns(UserWarning, match="X does not have valid feature names"):
-        miu().fit(frame, table.y, table.a).predict(table.X)
-    with pytest.warns(UserWarning, match="X has feature names, but MIUUnlearner was fitted"):
-        miu().fit(table.X, table.y, table.a).predict(frame)
 
 
 def test_frame_with_words_needs_a_transformer(table, frame):
@@ -102,43 +83,26 @@ def test_frame_with_words_needs_a_transformer(table, frame):
     assert pipe.score(frame, table.y) > 0.5
 
 
-@pytest.mark.parametrize("dtype", ["Int64", "Float64", "boolean"])
+@pytest.mark.parametrize("dtype", ["Int64", "boolean"])
 def test_pandas_extension_types(table, dtype):
     X = pd.DataFrame((table.X > 0).astype(int), columns=COLUMNS).astype(dtype)
     plain = miu().fit(X.astype(float).to_numpy(), table.y, table.a).unlearn(FORGET)
-    unlearner = miu().fit(X, table.y, table.a).unlearn(FORGET)
-    assert same_weights(unlearner, plain)
-    X.iloc[3, 1] = pd.NA
-    with pytest.raises(ValueError, match="contains NaN"):
-        miu().fit(X, table.y, table.a)
+    assert same_weights(miu().fit(X, table.y, table.a).unlearn(FORGET), plain)
 
 
 # --- attributes and labels ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["categorical", "series", "frame"])
-@pytest.mark.parametrize("ordered", [False, True])
-def test_categorical_attributes(table, kind, ordered, reference):
+def test_tables_with_names_categories_and_another_index(table, frame, reference):
     # "other" occurs in no row, and the order of categories is not that of words
-    categories = ["other", "m", "f"]
-    sex = pd.Categorical(np.array(["f", "m"])[table.a], categories=categories, ordered=ordered)
-    groups = {
-        "categorical": sex,
-        "series": pd.Series(sex, index=np.arange(table.n) + 7),
-        "frame": pd.DataFrame({"sex": sex}),
-    }[kind]
-    unlearner = miu().fit(table.X, table.y, groups).unlearn(FORGET)
+    sex = pd.Categorical(np.array(["f", "m"])[table.a], categories=["other", "m", "f"])
+    y = pd.Series(table.y, index=frame.index, name="income")
+    unlearner = miu().fit(frame, y, pd.Series(sex, index=frame.index)).unlearn(FORGET)
+    assert unlearner.feature_names_in_.tolist() == COLUMNS
     assert same_weights(unlearner, reference)
-    expected = set(
-        zip(table.y[FORGET].tolist(), np.array(["f", "m"])[table.a[FORGET]], strict=True)
-    )
-    assert set(unlearner.forget_groups_) == expected
-
-
-def test_categorical_attribute_with_missing_values(table):
-    sex = pd.Categorical(np.where(np.arange(table.n) == 9, None, "f"))
-    with pytest.raises(ValueError, match=r"groups has a missing value .* the first at row 9"):
-        miu().fit(table.X, table.y, sex)
+    np.testing.assert_array_equal(unlearner.predict(frame), reference.predict(table.X))
+    words = np.array(["f", "m"])[table.a[FORGET]].tolist()
+    assert set(unlearner.forget_groups_) == set(zip(table.y[FORGET].tolist(), words, strict=True))
 
 
 def test_categorical_labels(table, reference):
@@ -162,14 +126,6 @@ def test_everything_as_tensors(table, reference):
     assert by_rows.classes_.tolist() == [0, 1]
     assert X.grad is None
     np.testing.assert_array_equal(by_rows.predict(X), reference.predict(table.X))
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_tensors_of_other_types(table, dtype):
-    X = torch.as_tensor(table.X).clamp(0, 5).to(dtype)
-    unlearner = miu().fit(X, table.y, table.a).unlearn(FORGET)
-    plain = miu().fit(X.float().numpy(), table.y, table.a).unlearn(FORGET)
-    assert same_weights(unlearner, plain)
 
 
 # --- torch datasets -----------------------------------------------------------------------------
@@ -215,15 +171,6 @@ def test_kinds_of_dataset(table, kind, reference):
     unlearner = miu().fit(data, table.y, table.a).unlearn(FORGET)
     assert same_weights(unlearner, reference)
     np.testing.assert_array_equal(unlearner.predict(data), reference.predict(table.X))
-
-
-def test_dataset_is_not_pickled_and_given_again(table, reference):
-    unlearner = miu().fit(Records(table.X), table.y, table.a)
-    unlearner = pickle.loads(pickle.dumps(unlearner))
-    with pytest.raises(ValueError, match="was not stored"):
-        unlearner.unlearn(FORGET)
-    unlearner.unlearn(FORGET, X=Records(table.X), y=table.y, groups=table.a)
-    assert same_weights(unlearner, reference)
 
 
 def test_augmented_dataset(table):
@@ -320,15 +267,6 @@ def test_memory_map_is_neither_copied_nor_written(table, tmp_path, reference):
     assert table.X[60].tobytes() not in pickle.dumps(unlearner)
 
 
-def test_memory_map_of_other_numbers_and_a_part_of_one(table, tmp_path, reference):
-    doubled = np.concatenate([table.X, table.X]).astype(np.float64)
-    np.save(tmp_path / "X.npy", doubled)
-    X = np.load(tmp_path / "X.npy", mmap_mode="r")[table.n :]
-    unlearner = miu().fit(X, table.y, table.a).unlearn(FORGET)
-    assert np.shares_memory(unlearner._data.X, X)
-    assert same_weights(unlearner, reference)
-
-
 # --- models that are trained already ------------------------------------------------------------
 
 
@@ -357,7 +295,7 @@ def state(module):
     return [value.detach().numpy().copy() for value in module.state_dict().values()]
 
 
-@pytest.mark.parametrize("kind", ["file", "checkpoint", "safetensors"])
+@pytest.mark.parametrize("kind", ["checkpoint", "safetensors"])
 def test_skorch_checkpoint(table, kind, tmp_path):
     """Weights saved elsewhere, by ``save_params`` or by a callback while training."""
     save = Checkpoint(dirname=tmp_path, monitor=None)
@@ -367,27 +305,21 @@ def test_skorch_checkpoint(table, kind, tmp_path):
     if kind == "checkpoint":
         loaded.initialize().load_params(checkpoint=save)
     else:
-        safe = {"use_safetensors": kind == "safetensors"}
-        net.save_params(f_params=tmp_path / "weights", **safe)
-        loaded.initialize().load_params(f_params=tmp_path / "weights", **safe)
+        net.save_params(f_params=tmp_path / "weights", use_safetensors=True)
+        loaded.initialize().load_params(f_params=tmp_path / "weights", use_safetensors=True)
     unlearner = miu(FrozenEstimator(loaded)).fit(table.X, table.y, table.a)
     check_took_over(unlearner, table, original, probabilities)
 
 
-def plain_torch(table, n_outputs=2):
+def plain_torch(table):
     """A module trained by a loop of one's own."""
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, n_outputs))
+    module = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
     optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
-    X, y = torch.as_tensor(table.X), torch.as_tensor(table.y)
     for _ in range(60):
         optimizer.zero_grad()
-        scores = module(X)
-        if n_outputs == 1:
-            loss = nn.functional.binary_cross_entropy_with_logits(scores[:, 0], y.float())
-        else:
-            loss = nn.functional.cross_entropy(scores, y)
-        loss.backward()
+        scores = module(torch.as_tensor(table.X))
+        nn.functional.cross_entropy(scores, torch.as_tensor(table.y)).backward()
         optimizer.step()
     return module
 

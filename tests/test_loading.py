@@ -27,7 +27,6 @@ from grmu_sk import (
     GradientAscentUnlearner,
     MIUUnlearner,
     RetrainUnlearner,
-    SCRUBUnlearner,
     loading,
 )
 from grmu_sk.loading import inputs_near, own_collate
@@ -80,7 +79,6 @@ class ReadsAll(MLP):
 MASK = torch.tensor([True, True, False, True])
 NUMBER = torch.tensor(2**24 + 1)
 SEVERAL = {
-    "dict": lambda x, i: {"X": x.double(), "mask": MASK, "number": NUMBER},
     "dict in a pair": lambda x, i: ({"X": x, "mask": MASK, "number": NUMBER}, i % 3),
     "tuple in a pair": lambda x, i: ((x, MASK, NUMBER), torch.tensor([7])),
 }
@@ -92,7 +90,6 @@ SEVERAL = {
     [
         RetrainUnlearner,
         partial(MIUUnlearner, tune_updates=(3, 2), tune_mode="train", original_mode="train"),
-        partial(SCRUBUnlearner, max_epochs=2),
     ],
 )
 def test_masks_and_whole_numbers_reach_the_module_as_they_are(table, kind, method):
@@ -120,14 +117,12 @@ def test_whole_numbers_of_a_tensor(table):
     [
         (lambda x, i: (x, MASK, 1), "Tensor, Tensor, int"),
         (lambda x, i: (x, x), "Tensor, Tensor"),
-        (lambda x, i: (i, x, 1, 0), "int, Tensor, int, int"),
         (lambda x, i: [x, {"mask": MASK}], "Tensor, dict"),
     ],
 )
-@pytest.mark.parametrize("net", [make_net(), None])
-def test_items_that_are_neither_inputs_nor_a_pair_are_refused(table, make, parts, net):
+def test_items_that_are_neither_inputs_nor_a_pair_are_refused(table, make, parts):
     with pytest.raises(TypeError, match=rf"\({parts}\), .*hand out several"):
-        retrain(net).fit(Items(table.X, make), table.y)
+        retrain(make_net()).fit(Items(table.X, make), table.y)
 
 
 class WithLogits(MLP):
@@ -174,12 +169,17 @@ LOADERS = {
 }
 
 
-@pytest.mark.parametrize("n_workers", [0, 1])
-@pytest.mark.parametrize("options", LOADERS.values(), ids=LOADERS)
-@pytest.mark.parametrize("kind", ["array", "pairs"])
-def test_batches_are_made_the_loaders_way(table, options, kind, n_workers):
-    if n_workers:
-        options = {**options, "iterator_train__num_workers": 1}
+@pytest.mark.parametrize(
+    ("name", "kind", "n_workers"),
+    [
+        ("collate_fn", "array", 0),
+        ("collate_fn", "pairs", 1),
+        ("subclass", "pairs", 0),
+        ("subclass that looks", "array", 1),
+    ],
+)
+def test_batches_are_made_the_loaders_way(table, name, kind, n_workers):
+    options = {**LOADERS[name], "iterator_train__num_workers": n_workers}
     data = table.X if kind == "array" else TensorDataset(torch.as_tensor(table.X), torch.zeros(160))
     made = retrain(make_net(**options)).fit(data, table.y, table.a).unlearn(FORGET)
     plain = retrain(make_net()).fit(3 * table.X, table.y, table.a).unlearn(FORGET)
@@ -216,8 +216,15 @@ def only_inputs(pairs):
     return default_collate([x for x, _ in pairs])
 
 
-@pytest.mark.parametrize("collate", [sorted_by_length, mixed, only_inputs])
-@pytest.mark.parametrize("name", ["iterator_train", "iterator_valid"])
+@pytest.mark.parametrize(
+    ("collate", "name"),
+    [
+        (sorted_by_length, "iterator_train"),
+        (sorted_by_length, "iterator_valid"),
+        (mixed, "iterator_train"),
+        (only_inputs, "iterator_valid"),
+    ],
+)
 def test_batches_with_other_rows_or_labels_are_refused(table, collate, name):
     with pytest.raises(ValueError, match="collate_fn must return a pair"):
         retrain(make_net(**{f"{name}__collate_fn": collate})).fit(table.X, table.y).predict(table.X)
@@ -232,7 +239,6 @@ class Restless(DataLoader):
     ("loader", "error", "match"),
     [
         (Restless, ValueError, "iterator_train .Restless. does not yield the rows"),
-        (lambda dataset, batch_size: [], TypeError, "iterator_train cannot be told which"),
         (lambda dataset, batch_sampler: [], TypeError, "iterator_train cannot be told which"),
     ],
 )
@@ -266,13 +272,13 @@ ORDERS = {
 }
 
 
-@pytest.mark.parametrize("n_workers", [0, 1])
-@pytest.mark.parametrize(("options", "sizes"), ORDERS.values(), ids=ORDERS)
-def test_fit_trains_in_the_order_of_the_users_loader(table, options, sizes, n_workers):
+@pytest.mark.parametrize("name", ORDERS)
+def test_fit_trains_in_the_order_of_the_users_loader(table, name):
+    options, sizes = ORDERS[name]
+    n_workers = int(name == "batch_sampler")
     X = np.repeat(np.arange(160, dtype=np.float32)[:, None], 4, axis=1)
-    options = {f"iterator_train__{name}": value for name, value in options.items()}
-    if n_workers:
-        options["iterator_train__num_workers"] = n_workers
+    options = {f"iterator_train__{option}": value for option, value in options.items()}
+    options["iterator_train__num_workers"] = n_workers
     net = make_net(Notes, module__n_features=4, max_epochs=2, **options)
     Notes.seen = []
     made = FineTuneUnlearner(net, random_state=0).fit(X, table.y, table.a)
@@ -283,12 +289,7 @@ def test_fit_trains_in_the_order_of_the_users_loader(table, options, sizes, n_wo
     else:
         every = 1 if "iterator_train__shuffle" in options else 5
         np.testing.assert_array_equal(first, np.arange(160)[::every][: len(first)])
-    named = next(
-        name
-        for name in ("batch_sampler", "sampler", "shuffle", "drop_last")
-        if f"iterator_train__{name}" in options
-    )
-    with pytest.warns(UserWarning, match=f"iterator_train__{named} cannot be kept here"):
+    with pytest.warns(UserWarning, match=f"iterator_train__{name} cannot be kept here"):
         made.unlearn(FORGET)
 
 
@@ -342,8 +343,9 @@ def test_persistent_workers_are_started_once(table):
 # --- the user's own validation set --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("values", [[1, 2], ["no", "yes"], [0, 5]])
-@pytest.mark.parametrize("kind", ["skorch", "Dataset", "subset"])
+@pytest.mark.parametrize(
+    ("values", "kind"), [(["no", "yes"], "skorch"), ([0, 5], "Dataset"), ([1, 2], "subset")]
+)
 def test_labels_of_a_validation_set_are_those_of_fit(table, values, kind):
     y = np.array(values)[table.y]
     X = table.X if kind == "skorch" else table.X.astype(np.float64)
@@ -398,10 +400,9 @@ def test_what_holds_no_rows_is_refused(table, X, match):
         retrain(make_net()).fit(X, table.y)
 
 
-@pytest.mark.parametrize("wrap", [dict, BatchEncoding])
-def test_a_dictionary_in_skorchs_dataset(table, wrap):
+def test_a_dictionary_in_skorchs_dataset(table):
     X = {"X": torch.as_tensor(table.X), "mask": torch.ones(160, 4) > 0}
-    X = SkorchDataset(dict(wrap({**X, "number": torch.full((160,), 2**24 + 1)})))
+    X = SkorchDataset({**X, "number": torch.full((160,), 2**24 + 1)})
     net = make_net(ReadsAll, module__n_features=4, module__hidden=(16,))
     made = retrain(net).fit(X, table.y, table.a).unlearn(FORGET)
     plain = retrain(make_net()).fit(table.X, table.y, table.a).unlearn(FORGET)
@@ -413,8 +414,6 @@ def test_a_dictionary_in_skorchs_dataset(table, wrap):
     [
         pd.Categorical(["a", "b"] * 80),
         pd.period_range("2020-01", periods=160, freq="M"),
-        pd.interval_range(0, 160),
-        pd.date_range("2020", periods=160),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -424,9 +423,9 @@ def test_columns_that_are_no_numbers_are_named(table, column):
         retrain(make_net()).fit(X, table.y)
 
 
-@pytest.mark.parametrize("kind", [object, "string", "Int64", "datetime64[ns]"])
+@pytest.mark.parametrize("kind", [object, "Int64"])
 def test_missing_labels_are_refused(table, kind):
-    missing = pd.Series(table.y).astype(str if kind == "string" else int).astype(kind)
+    missing = pd.Series(table.y).astype(kind)
     missing[7] = pd.NA
     with pytest.raises(ValueError, match="Input y contains NaN"):
         retrain(make_net()).fit(table.X, missing)

@@ -2,9 +2,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_net, make_table
-from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
-from torch.utils.data import DataLoader, TensorDataset
 
 from grmu_sk import BadTeacherUnlearner, MIUUnlearner, RetrainUnlearner, ReweightSampler, randomness
 
@@ -45,11 +42,6 @@ def test_group_ids_alone():
     np.testing.assert_allclose(weights, [3 / 5, 1 / 5, 1 / 5])
 
 
-def test_nothing_forgotten_gives_equal_weights(rows):
-    y, a, _ = rows
-    np.testing.assert_allclose(ReweightSampler().fit_transform(y, groups=a), 1 / len(y))
-
-
 def test_torch_sampler_draws_the_training_mix(rows):
     y, a, rest = rows
     sampler = (
@@ -62,13 +54,6 @@ def test_torch_sampler_draws_the_training_mix(rows):
     drawn = np.flatnonzero(rest)[list(sampler)]
     wanted, share = np.mean((y == 1) & (a == "f")), np.mean((y[drawn] == 1) & (a[drawn] == "f"))
     assert share == pytest.approx(wanted, abs=4 * np.sqrt(wanted / 40_000))
-
-
-def test_torch_sampler_in_a_loader(rows):
-    y, a, rest = rows
-    sampler = ReweightSampler().fit(y, groups=a).to_torch(y[rest], groups=a[rest])
-    data = TensorDataset(torch.arange(rest.sum()))
-    assert sum(len(batch) for (batch,) in DataLoader(data, 64, sampler=sampler)) == rest.sum()
 
 
 def test_more_rows_than_torch_can_draw_from():
@@ -102,16 +87,3 @@ def test_group_without_remaining_rows():
     sampler = ReweightSampler().fit([0, 0, 1], groups=["f", "m", "m"])
     with pytest.raises(ValueError, match=r"nothing to sample for the group\(s\) \[\(0, 'f'\)\]"):
         sampler.transform([0, 1], groups=["m", "m"])
-
-
-def test_unknown_group_and_missing_values():
-    sampler = ReweightSampler().fit([0, 1, 1], groups=["f", "m", "f"])
-    with pytest.raises(ValueError, match="not there when fitting"):
-        sampler.transform([0, 2], groups=["f", "m"])
-    with pytest.raises(ValueError, match="y has a missing value"):
-        ReweightSampler().fit([0, np.nan])
-
-
-def test_not_fitted_and_clone():
-    with pytest.raises(NotFittedError):
-        clone(ReweightSampler()).transform([0])

@@ -19,7 +19,6 @@ from grmu_sk.scorers import (
     ga_scorer,
     get_unlearning_scorer,
     mia_scorer,
-    ta_scorer,
 )
 
 SHORT = {"max_epochs": 2, "forget_epochs": 1, "tune_updates": (3, 2), "random_state": 0}
@@ -56,9 +55,6 @@ def test_pipeline_gives_the_groups_to_the_unlearner(table, routing):
 def test_pipeline_without_routing(table):
     pipe = make_pipeline(StandardScaler(), miu())
     pipe.fit(table.X, table.y, miuunlearner__groups=table.a)
-    pipe[-1].unlearn([40, 41])
-    by_hand = miu().fit(StandardScaler().fit_transform(table.X), table.y, table.a)
-    assert same_weights(pipe[-1], by_hand.unlearn([40, 41]))
     assert ga_scorer(pipe, table.X, table.y, groups=table.a) >= 0
 
 
@@ -155,25 +151,6 @@ def test_a_scorer_without_the_alias_is_not_given_subjects_in_silence(
             params={"groups": subjects, "attr": table.a, "forget": mask},
             scoring=ga_scorer,
             cv=GroupKFold(2),
-            error_score="raise",
-        )
-
-
-# --- refusals -----------------------------------------------------------------------------------
-
-
-def test_row_numbers_are_refused_in_fit(table, routing):
-    rows = np.array([3, 7])
-    with pytest.raises(ValueError, match="forget must be a boolean mask of length 160"):
-        miu().fit(table.X, table.y, table.a, forget=rows)
-    with pytest.raises(ValueError, match="forget must be a boolean mask of length 80"):
-        cross_val_score(
-            miu(),
-            table.X,
-            table.y,
-            params={"groups": table.a, "forget": rows},
-            scoring=ta_scorer,
-            cv=2,
             error_score="raise",
         )
 
