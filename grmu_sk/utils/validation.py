@@ -289,8 +289,8 @@ def check_forget_rows(forget: Any, n_rows: int, name: str = "forget") -> NDArray
         return np.flatnonzero(array)
     if array.ndim != 1 or array.dtype.kind not in ("iu" if len(array) else "iuf"):
         raise ValueError(
-            f"{name} holds {array.dtype} values in {array.ndim} dimensions; row numbers must be "
-            f"integers in one, or use a boolean mask. np.asarray({name}).astype(int) makes them."
+            f"{name} must be one-dimensional, a mask or row numbers; row numbers must be integers "
+            f"(np.asarray({name}).astype(int)), got {array.dtype} of shape {array.shape}."
         )
     rows, counts = np.unique(array.astype(np.int64), return_counts=True)
     if rows.min(initial=0) < 0:
