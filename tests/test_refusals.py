@@ -47,7 +47,7 @@ def measured():
 
 def evaluate(**changed):
     splits = dict.fromkeys(("remaining", "forget", "test", "holdout"), SPLIT)
-    given = {"classes": [0, 1], "forget_groups": [(1, 0)], "mia": (), "empty": "nan"}
+    given = {"classes": [0, 1], "forget_groups": [(1, 0)], "empty": "nan"}
     return metrics.evaluate_predictions(**{**splits, **given, **changed})
 
 
