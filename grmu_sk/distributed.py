@@ -621,7 +621,6 @@ def parallel_class(own: type) -> type:
     >>> from accelerate import Accelerator
     >>> from skorch import NeuralNetClassifier
     >>> from skorch.hf import AccelerateMixin
-    from skorch.utils import to_device
     >>> from grmu_sk.distributed import parallel_class
     >>> from grmu_sk.nets import MLP
     >>> class AcceleratedNet(AccelerateMixin, NeuralNetClassifier):

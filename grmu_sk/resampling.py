@@ -95,7 +95,8 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
 
     Examples
     --------
-    >>>     >>> import numpy as np
+    >>> from collections import Counter
+    >>> import numpy as np
     >>> from grmu_sk.resampling import ReweightResampler
     >>> y, a = np.repeat([0, 0, 1, 1], 100), np.tile(["f", "m"], 200)
     >>> asked = np.arange(100, 180, 2)  # 40 rows with y=0, a="f" are to be forgotten

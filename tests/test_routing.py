@@ -55,6 +55,7 @@ def test_pipeline_gives_the_groups_to_the_unlearner(table, routing):
 def test_pipeline_without_routing(table):
     pipe = make_pipeline(StandardScaler(), miu())
     pipe.fit(table.X, table.y, miuunlearner__groups=table.a)
+    pipe[-1].unlearn([40, 41])
     assert ga_scorer(pipe, table.X, table.y, groups=table.a) >= 0
 
 
