@@ -350,7 +350,7 @@ def chaos(*arguments):
     ("kills", "points", "options"),
     [
         # ``chaos_ledger.py --kills 200`` does the same for longer, at every named point
-        (11, "in received,after started,training,model written,model replaced,after done", []),
+        (7, "in received,after started,training,model written,model replaced,after done", []),
         (4, "state half written,state replaced,state deleted", ["--checkpoint", "--methods=miu"]),
     ],
 )
