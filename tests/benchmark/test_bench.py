@@ -7,7 +7,6 @@ from contextlib import suppress
 from functools import partial
 from unittest.mock import Mock
 
-import click
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -18,7 +17,6 @@ from result_rows import full_results, models, run_rows
 
 from grmu_sk.benchmark.tables import bench_command
 from grmu_sk.cli import main
-from grmu_sk.cli.bench import MultiValueCommand
 from grmu_sk.results import GOLD, RESEEDED_GOLD, Row
 
 GROUPS = (("blond", "male"), ("blond", "female"), ("dark", "male"), ("dark", "female"))
@@ -161,27 +159,6 @@ def test_what_stops_a_run_is_told_without_a_traceback(settings, tmp_path, monkey
         result = bench(*quick_arguments(settings, tmp_path))
         assert result.exit_code == 1
         assert "Error: " in result.output and expected in result.output
-
-
-def test_options_of_several_values():
-    @click.command(cls=MultiValueCommand)
-    @click.option("--many", multiple=True, type=float)
-    @click.option("--one", "-o", default="")
-    @click.option("--on", is_flag=True)
-    @click.argument("rest", nargs=-1)
-    def command(many, one, on, rest):
-        click.echo(repr((many, one, on, rest)))
-
-    for arguments, expected in [
-        (["--many=1", "--many", "2", "3"], ((1.0, 2.0, 3.0), "", False, ())),
-        (["--many", "1", "2", "-o", "x", "--on"], ((1.0, 2.0), "x", True, ())),
-        (["--one", "x", "y"], ((), "x", False, ("y",))),
-        (["--many", "1", "--", "2"], ((1.0,), "", False, ("2",))),
-        (["--many", "--on"], None),
-    ]:
-        result = CliRunner().invoke(command, arguments)
-        assert result.exit_code == (2 if expected is None else 0)
-        assert expected is None or result.output.strip() == repr(expected)
 
 
 # tables and figures --------------------------------------------------------------------------
