@@ -198,17 +198,9 @@ def test_which_data_sets_a_figure_can_show(results):
     ("options", "change", "message"),
     [
         ({"number": 1}, None, "no Figure 1 to build: choose one from 2 to 8"),
-        ({"dataset": "x"}, None, "no data set 'x'; they hold celeba, fairface"),
-        ({"selection": "last"}, None, "'celeba' hold no runs of the selection 'last'"),
-        (
-            {"number": 2},
-            lambda r: r[r["forget"] == "group"],
-            "hold .*: group, 0.5. Run: grmu",
-        ),
         ({"number": 2}, lambda r: r[r["metric"] == "GA"], r"no metric 'group_accuracy\[y, a\]'"),
         ({"number": 8}, lambda r: r[r["variant"] == ""], "several weights.*--lambdas 0.1 1 10"),
         ({"number": 8}, lambda r: r.replace({"lam=1": "lam=x"}), "could not convert string"),
-        ({"number": 4}, lambda r: r[r["method"] != "retrain"], "no gold standard for 'celeba'"),
         ({"number": 7, "forget_groups": [("grey", "male")]}, None, "no group 'grey, male' to mark"),
         ({"number": 7}, lambda r: None, "Figure 7 needs results"),
         ({"dataset": "digits"}, lambda r: None, "no numbers of Figure 4 for 'digits'"),
