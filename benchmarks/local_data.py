@@ -16,7 +16,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 
 from grmu_sk.comparison import Split, Splits
-from grmu_sk.datasets import load_digits_on_backgrounds
+from grmu_sk.datasets import load_digits_on_backgrounds, load_embedded_faces
 from grmu_sk.nets import MLP, SmallCNN, default_net
 
 ADULT_COLUMNS = """
@@ -29,6 +29,22 @@ def digits(path: Path | None, seed: int) -> tuple[Splits, Any]:
     bunch = load_digits_on_backgrounds(random_state=seed)
     splits = Splits.from_bunch("digits_on_backgrounds", bunch)
     return splits, default_net(splits.train.X, n_classes=2)
+
+
+def faces(path: Path | None, seed: int) -> tuple[Splits, Any]:
+    """Age by race, embedded; a net that learns its rows by heart."""
+    splits = Splits.from_bunch("embedded_faces", load_embedded_faces(random_state=seed))
+    net = _net(
+        MLP,
+        module__n_features=96,
+        module__n_classes=9,
+        module__hidden=(256, 256),
+        optimizer__weight_decay=0,
+        lr=0.1,
+        batch_size=128,
+        max_epochs=20,
+    )
+    return splits, net
 
 
 def adult(path: Path | None, seed: int) -> tuple[Splits, Any]:
@@ -75,25 +91,24 @@ def _fairface_rows(path: Path, n_rows: int, seed: int) -> tuple[Any, pd.DataFram
     return images, labels.reset_index(drop=True)
 
 
-def _net(module: type[nn.Module], max_epochs: int, **kwargs: Any) -> NeuralNetClassifier:
-    return NeuralNetClassifier(
-        module,
-        **kwargs,
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.SGD,
-        optimizer__momentum=0.9,
-        optimizer__weight_decay=1e-3,
-        lr=0.02,
-        max_epochs=max_epochs,
-        batch_size=64,
-        train_split=None,
-        callbacks=[("schedule", LRScheduler("CosineAnnealingLR", T_max=max_epochs))],
-        verbose=0,
-    )
+def _net(module: type[nn.Module], max_epochs: int, **changes: Any) -> NeuralNetClassifier:
+    settings: dict[str, Any] = {
+        "criterion": nn.CrossEntropyLoss,
+        "optimizer": torch.optim.SGD,
+        "optimizer__momentum": 0.9,
+        "optimizer__weight_decay": 1e-3,
+        "lr": 0.02,
+        "batch_size": 64,
+        "train_split": None,
+        "callbacks": [("schedule", LRScheduler("CosineAnnealingLR", T_max=max_epochs))],
+        "verbose": 0,
+    }
+    return NeuralNetClassifier(module, max_epochs=max_epochs, **{**settings, **changes})
 
 
 LOADERS: dict[str, Callable[[Path | None, int], tuple[Splits, Any]]] = {
     "digits": digits,
+    "faces": faces,
     "adult": adult,
     "fairface": fairface,
 }

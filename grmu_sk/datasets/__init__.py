@@ -1,8 +1,9 @@
-"""Data sets for group-robust unlearning: a built-in one that needs no download, and readers."""
+"""Data sets for group-robust unlearning: two built-in ones that need no download, and readers."""
 
 from grmu_sk.datasets.adult import load_adult
 from grmu_sk.datasets.celeba import load_celeba
 from grmu_sk.datasets.digits import load_digits_on_backgrounds
+from grmu_sk.datasets.embedded_faces import load_embedded_faces
 from grmu_sk.datasets.fairface import load_fairface
 from grmu_sk.datasets.image_table import load_image_table
 from grmu_sk.datasets.images import ImageFiles, ImageRows, decode_images
@@ -19,6 +20,7 @@ __all__ = [
     "load_adult",
     "load_celeba",
     "load_digits_on_backgrounds",
+    "load_embedded_faces",
     "load_fairface",
     "load_image_table",
     "load_multinli",
