@@ -1,6 +1,7 @@
 """Metrics of group-robust unlearning: plain functions in the style of :mod:`sklearn.metrics`.
 
-Every metric is a fraction in [0, 1]; only printed tables turn them into percent.
+Every metric is a fraction in [0, 1], and only printed tables turn them into percent; but distances
+of single rows are in nats.
 """
 
 from .accuracy import (
@@ -15,10 +16,13 @@ from .fairness import (
     equal_opportunity_gap,
     equalized_odds_gap,
 )
+from .fidelity import klom_scores, log_odds_of_label, row_distance_score
 from .gap import (
     AVERAGE_GAP_METRICS,
     TUG_OF_WAR_METRICS,
+    GroupDamage,
     average_gap_score,
+    damage_to_other_groups,
     difference_to_reference,
     metric_deltas,
     tug_of_war_score,
@@ -33,9 +37,11 @@ from .membership import (
 __all__ = [
     "AVERAGE_GAP_METRICS",
     "TUG_OF_WAR_METRICS",
+    "GroupDamage",
     "MembershipAttack",
     "SplitPredictions",
     "average_gap_score",
+    "damage_to_other_groups",
     "demographic_parity_gap",
     "difference_to_reference",
     "equal_opportunity_gap",
@@ -44,9 +50,12 @@ __all__ = [
     "fit_membership_attack",
     "group_accuracies",
     "group_accuracy_score",
+    "klom_scores",
+    "log_odds_of_label",
     "membership_inference_efficacy",
     "metric_deltas",
     "per_sample_cross_entropy",
+    "row_distance_score",
     "split_accuracy_score",
     "tug_of_war_score",
     "worst_group_accuracy_score",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
+from ..groups import Pair, attribute_of_rows, check_pairs, in_pairs
 from ..utils.arguments import about, to_numbers
+from .accuracy import group_accuracies
+from .inputs import label_column
 
 AVERAGE_GAP = "AVG_GAP"
 AVERAGE_GAP_METRICS = ("RA", "UA", "TA", "MIA", "EO", "GA")
@@ -260,3 +264,93 @@ def _per_seed(given: Values, names: list[str], side: str) -> pd.DataFrame:
             "Divide percentages by 100, and leave out what is undefined (NaN)."
         )
     return table
+
+
+class GroupDamage(NamedTuple):
+    """The largest loss of accuracy among the groups that nobody asked to forget.
+
+    Parameters
+    ----------
+    loss : float
+        Accuracy of the gold standard minus that of the model; negative if no group lost.
+    group : tuple
+        The pair (y, a).
+    n_rows : int
+        Rows of that group.
+
+    Examples
+    --------
+    >>> from grmu_sk.metrics import GroupDamage
+    >>> GroupDamage(0.25, (1, "f"), 40).group
+    (1, 'f')
+    """
+
+    loss: float
+    group: Pair
+    n_rows: int
+
+
+def damage_to_other_groups(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    y_gold: ArrayLike,
+    *,
+    groups: Any,
+    forget_groups: Pair | Sequence[Pair],
+    min_rows: int = 30,
+) -> GroupDamage:
+    r"""Largest loss of accuracy over the groups that no row was forgotten of.
+
+    .. math::
+
+        \max_{g \notin G_f} \bigl( \mathrm{Acc}^\star(g) - \mathrm{Acc}(g) \bigr)
+
+    with :math:`G_f` the forgotten groups and :math:`\mathrm{Acc}^\star` the gold standard's
+    accuracy. GA and EO look at the forgotten groups, TA at all rows together; a method can match
+    the gold standard there and ruin a group that nobody asked about.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        True labels of test rows.
+    y_pred, y_gold : array-like of shape (n_samples,)
+        Labels that the model and the gold standard predict.
+    groups : array-like of shape (n_samples,) or (n_samples, n_attributes)
+        Protected attribute.
+    forget_groups : pair or sequence of pairs
+        The forgotten groups (y, a).
+    min_rows : int, default=30
+        Groups with fewer rows are left out: their accuracy is mostly chance.
+
+    Returns
+    -------
+    GroupDamage
+        The loss, the group and its number of rows. The largest of many differences is above zero
+        for a second gold standard as well: hold it against that.
+
+    Raises
+    ------
+    ValueError
+        If no other group has so many rows, lengths differ, or a value is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from grmu_sk.metrics import damage_to_other_groups
+    >>> y, a = np.repeat([0, 1], 80), np.tile(["f", "m"], 80)
+    >>> y_pred = np.where((y == 1) & (a == "f"), 0, y)
+    >>> damage = damage_to_other_groups(y, y_pred, y, groups=a, forget_groups=(0, "f"))
+    >>> damage.loss, damage.group, damage.n_rows
+    (1.0, (1, 'f'), 40)
+    """
+    gold = group_accuracies(y_true, y_gold, groups=groups)
+    lost = gold - group_accuracies(y_true, y_pred, groups=groups)
+    true = label_column(y_true, name="y_true")
+    attribute = attribute_of_rows(groups, len(true), "y_true")
+    counts = {pair: int(in_pairs(true, attribute, [pair]).sum()) for pair in lost.index}
+    asked = check_pairs(forget_groups)
+    others = [pair for pair, n_rows in counts.items() if n_rows >= min_rows and pair not in asked]
+    if not others:
+        raise ValueError(f"No other group has {min_rows} rows or more: pass a smaller min_rows.")
+    worst = max(others, key=lost.__getitem__)
+    return GroupDamage(float(lost[worst]), worst, counts[worst])

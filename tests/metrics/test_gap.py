@@ -2,7 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from grmu_sk.metrics import AVERAGE_GAP_METRICS, average_gap_score, metric_deltas, tug_of_war_score
+from grmu_sk.metrics import (
+    AVERAGE_GAP_METRICS,
+    average_gap_score,
+    damage_to_other_groups,
+    metric_deltas,
+    tug_of_war_score,
+)
 from grmu_sk.metrics.gap import average_gaps
 
 pytestmark = pytest.mark.quick
@@ -109,3 +115,22 @@ def test_tables_agree_with_mappings_and_know_what_is_missing():
 def test_errors(score, values, gold, message):
     with pytest.raises(ValueError, match=message):
         score(values, gold, metrics=None)
+
+
+def test_damage_is_the_largest_loss_of_a_group_that_nobody_asked_about():
+    rng = np.random.default_rng(0)
+    y, a = rng.integers(2, size=400), rng.choice(["f", "m", "x"], p=[0.49, 0.49, 0.02], size=400)
+    pred, gold = np.where(rng.random((2, 400)) < [[0.6], [0.8]], y, 1 - y)
+    pred[(y == 0) & (a == "f")] = 1  # the forgotten group, of which nothing is right any more
+    losses = {
+        (c, v): np.mean(gold[rows] == c) - np.mean(pred[rows] == c)
+        for c in (0, 1)
+        for v in ("f", "m", "x")
+        if (rows := (y == c) & (a == v)).sum() >= 30 and (c, v) != (0, "f")
+    }
+    found = damage_to_other_groups(y, pred, gold, groups=a, forget_groups=(0, "f"))
+    assert found.group == max(losses, key=losses.get)
+    assert found.loss == pytest.approx(max(losses.values()))
+    assert found.n_rows == ((y == found.group[0]) & (a == found.group[1])).sum()
+    with pytest.raises(ValueError, match="min_rows"):
+        damage_to_other_groups(y, pred, gold, groups=a, forget_groups=(0, "f"), min_rows=1000)
