@@ -61,6 +61,7 @@ __all__ = [
     "row_losses",
     "row_shares",
     "train",
+    "validation_batches",
     "weighted_loss",
 ]
 
@@ -288,13 +289,29 @@ def _run_phase(
         if run is not None:
             run.take_over_buffers(net)
         if validation is not None:
-            run_epoch(net, _validation_batches(net, data, validation), net.validation_step, False)
+            run_epoch(net, validation_batches(net, data, validation), net.validation_step, False)
         asks = _epoch_end_asks_to_stop(net, datasets)
     best_scores[phase.name] = [scoring.best_score_ for scoring in scorings]
     return asks if run is None else bool(run.from_main(asks))
 
 
-def _validation_batches(net: NeuralNet, data: TrainingRows, validation: Any) -> Iterator[Any]:
+def validation_batches(net: NeuralNet, data: TrainingRows, validation: Any) -> Iterator[Any]:
+    """Return inputs and labels of validation rows, in batches as the net's predictions have them.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        The net.
+    data : TrainingRows
+        What says how inputs are cast.
+    validation : Dataset
+        A Subset of such rows, or a set of the user's own.
+
+    Returns
+    -------
+    iterator of tuple
+        The batches.
+    """
     if isinstance(getattr(validation, "dataset", validation), InputRows):
         where = torch.as_tensor(validation.indices)
         return ((X, y) for X, y, _ in batches_in_order(net, validation.dataset, where))

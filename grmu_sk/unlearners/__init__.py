@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 _METHODS = {  # a name, and the file it is loaded from when first asked for
+    "AsUnseenUnlearner": "as_unseen",
     "BadTeacherUnlearner": "bad_teacher",
     "BoundaryExpandUnlearner": "boundary",
     "BoundaryShrinkUnlearner": "boundary",
