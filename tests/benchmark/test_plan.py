@@ -41,7 +41,7 @@ def test_which_rows_take_part():
     ]
     for row in rows:
         assert set(row.parameters) <= set(unlearner_class(row)._get_param_names())
-    with pytest.raises(ValueError, match="no method 'magic'; there are: bad_teacher"):
+    with pytest.raises(ValueError, match="no method 'magic'; there are: as_unseen, bad_teacher"):
         make_rows(["miu", "magic"])
     with pytest.raises(ValueError, match="must not be negative"):
         make_rows("paper", weights=[-1])
