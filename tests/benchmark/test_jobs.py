@@ -370,3 +370,13 @@ def test_no_gpu_is_given_to_more_jobs_than_may_share_it(tmp_path, monkeypatch):
         assert one == "cpu"
     if torch.cuda.is_available():
         assert module._identity("cuda:0") != "cuda:0"
+
+
+def test_wrong_arguments_are_explained(tmp_path):
+    for options, message in [
+        ({"backend": "magic"}, "magic"),
+        ({"scheduler": "tcp://nowhere:1"}, "scheduler is for the backend 'dask'"),
+        ({"backend": "dask"}, "first create a Dask Client"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            run_quickly(tmp_path, **options)
