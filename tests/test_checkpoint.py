@@ -172,7 +172,7 @@ def assert_resumes(unlearner, checkpoint, killer, **data):
 
 
 @pytest.mark.parametrize(
-    "method", ["miu", "sisa", "group_dro", "boundary_expand", "bad_teacher", "ssd"]
+    "method", ["miu", "sisa", "group_dro", "boundary_expand", "bad_teacher", "ssd", "as_unseen"]
 )
 def test_methods_resume_after_an_earlier_request(method, table, checkpoint, killer):
     unlearner = make(dict(all_unlearners())[method]).fit(table.X, table.y, table.a).unlearn(FIRST)

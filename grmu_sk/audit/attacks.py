@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
 
-from ..groups import codes_of
-from ..metrics.inputs import check_option, class_column, label_column
+from ..metrics.fidelity import log_odds_of_label
+from ..metrics.inputs import check_option
 from ..utils.arguments import to_array, to_numbers
 
 # What float32 probabilities can express; certain answers of other models are taken for that.
@@ -25,12 +24,7 @@ Counts = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def log_odds_of(estimator: Any, X: Any, y: ArrayLike) -> NDArray[np.float64]:
-    r"""Return the log-odds of the true label of each row.
-
-    .. math:: \phi_i = \log p_{i, y_i} - \log \sum_{c \ne y_i} p_{i, c}
-
-    The sum is taken over the other classes, not as :math:`1 - p`, which would be rounded to 0 for
-    an answer that is nearly certain.
+    """Return the log-odds that a model gives to the true label of each row.
 
     Parameters
     ----------
@@ -51,24 +45,10 @@ def log_odds_of(estimator: Any, X: Any, y: ArrayLike) -> NDArray[np.float64]:
     ValueError
         If a label is not among the classes, or the model's answers are NaN or of another shape.
     """
-    positions = codes_of(label_column(y, name="y"), class_column(estimator.classes_), "y")
     has_logs = hasattr(estimator, "predict_log_proba")
     with np.errstate(divide="ignore"):
         answers = estimator.predict_log_proba(X) if has_logs else np.log(estimator.predict_proba(X))
-    log_proba = np.asarray(answers, dtype=np.float64)
-    expected = (len(positions), len(estimator.classes_))
-    if log_proba.shape != expected:
-        raise ValueError(f"The model answers with shape {log_proba.shape}, expected {expected}.")
-    if np.isnan(log_proba).any():
-        row = int(np.flatnonzero(np.isnan(log_proba).any(axis=1))[0])
-        raise ValueError(
-            f"The model answers with NaN, the first time for row {row}: did training diverge?"
-        )
-    rows = np.arange(len(positions))
-    own = log_proba[rows, positions]
-    others = log_proba.copy()
-    others[rows, positions] = -np.inf
-    odds = own - logsumexp(others, axis=1)
+    odds = log_odds_of_label(y, answers, classes=estimator.classes_)
     return np.clip(odds, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS)
 
 

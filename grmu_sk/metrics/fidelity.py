@@ -46,14 +46,15 @@ def log_odds_of_label(
     >>> log_odds_of_label(["b"], np.log([[0.2, 0.8]]), classes=["a", "b"]).round(4).tolist()
     [1.3863]
     """
-    labels = label_column(y, name="y")
-    true = codes_of(labels, class_column(classes), "y")
+    columns = class_column(classes)
+    true = codes_of(label_column(y, name="y"), columns, "y")
     values = np.array(log_proba, dtype=np.float64)
-    if values.shape != (len(true), len(np.asarray(classes))) or np.isnan(values).any():
-        raise ValueError(
-            f"log_proba of shape {values.shape} must have a row for each of {len(true)} labels, a "
-            f"column for each of {len(np.asarray(classes))} classes, and no NaN."
-        )
+    expected = (len(true), len(columns))
+    if values.shape != expected:
+        raise ValueError(f"log_proba has shape {values.shape}, expected {expected}.")
+    if np.isnan(values).any():
+        row = int(np.flatnonzero(np.isnan(values).any(axis=1))[0])
+        raise ValueError(f"log_proba is NaN, the first time for row {row}: did training diverge?")
     rows = np.arange(len(true))
     own = values[rows, true]
     values[rows, true] = -np.inf

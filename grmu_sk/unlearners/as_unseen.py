@@ -150,20 +150,23 @@ class AsUnseenUnlearner(RetainingUnlearner):
         phase = Phase("reference", request.retain, weights=weights)
         reference = fresh_net(request.net, weights_from=None, lr=self.net_.lr)
         _let_rate_fall(reference, self.reference_epochs, len(request.retain))
-        train(reference, request.data, [phase], epochs=self.reference_epochs)
+        train(
+            reference,
+            request.data,
+            [phase],
+            epochs=self.reference_epochs,
+            validation=request.validation,
+        )
         unseen = _Unseen(request, reference)
         _let_rate_fall(request.net, self.max_epochs, len(request.retain))
-        n_steps = 0
 
         def loss(batch: Batch) -> torch.Tensor:
-            nonlocal n_steps
-            if n_steps % self.update_every == 0:
+            if unseen.n_steps % self.update_every == 0:
                 unseen.update()
-            n_steps += 1
             divergence = unseen.divergence(self.forget_batch_size)
             return batch.criterion() + self.alpha * divergence
 
-        return [replace(phase, name="retain", loss=loss)]
+        return [replace(phase, name="retain", loss=loss, state=[unseen])]
 
 
 class _Unseen:
@@ -185,8 +188,18 @@ class _Unseen:
         self.g = self.data.g[self.forget].to(answers.device)
         self.held_out = _held_out(request)
         self.of_reference = self._losses_by_group(reference)
+        self.n_steps = 0
         self.queue = self.forget[:0]
-        self.targets = torch.empty(0)
+        self.targets = torch.empty_like(answers)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what changes from step to step."""
+        return {"n_steps": self.n_steps, "queue": self.queue, "targets": self.targets}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.n_steps, self.queue = state["n_steps"], state["queue"]
+        self.targets = state["targets"].to(self.targets.device)
 
     def update(self) -> None:
         """Ask the net, as it is now, about held-out rows, and set the targets by its answers."""
@@ -201,6 +214,7 @@ class _Unseen:
 
     def divergence(self, n_rows: int) -> torch.Tensor:
         """Return KL(target || net), as a mean over the next rows to forget."""
+        self.n_steps += 1
         while len(self.queue) < min(n_rows, len(self.forget)):
             self.queue = torch.cat([self.queue, torch.randperm(len(self.forget))])
         now, self.queue = self.queue[:n_rows], self.queue[n_rows:]
