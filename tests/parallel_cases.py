@@ -16,12 +16,20 @@ from conftest import make_net, make_table
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Checkpoint, EarlyStopping
+from skorch.dataset import Dataset as ArrayDataset
 from skorch.dataset import ValidSplit
+from skorch.helper import predefined_split
 from skorch.hf import AccelerateMixin
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from grmu_sk import BoundaryShrinkUnlearner, MIUUnlearner, RetrainUnlearner, SCRUBUnlearner
+from grmu_sk import (
+    AsUnseenUnlearner,
+    BoundaryShrinkUnlearner,
+    MIUUnlearner,
+    RetrainUnlearner,
+    SCRUBUnlearner,
+)
 from grmu_sk.distributed import parallel_class
 from grmu_sk.nets import SmallCNN
 from grmu_sk.unlearners import all_unlearners
@@ -141,6 +149,17 @@ def early_stopping(accelerator):
     return forgetful(MIUUnlearner, net_for(accelerator, net))
 
 
+def own_held_out_rows(accelerator):
+    rows = make_table(60, seed=1)
+    net = make_net(train_split=predefined_split(ArrayDataset(rows.X, rows.y)))
+    return forgetful(AsUnseenUnlearner, net_for(accelerator, net))
+
+
+def held_out_rows(accelerator):
+    net = make_net(train_split=ValidSplit(0.3, random_state=0))
+    return forgetful(AsUnseenUnlearner, net_for(accelerator, net))
+
+
 def best_checkpoint(folder, accelerator):
     kept = Checkpoint(load_best=True, dirname=folder, fn_prefix="", monitor="valid_loss_best")
     net = make_net(train_split=ValidSplit(5, stratified=True), callbacks=[kept], lr=0.5)
@@ -177,6 +196,8 @@ def cases(folder):
         "a loader of one's own": own_loader,
         "weighted rows": weighted_rows,
         "early stopping": early_stopping,
+        "held-out rows": held_out_rows,
+        "held-out rows of one's own": own_held_out_rows,
         "best checkpoint": partial(best_checkpoint, folder),
         "trained net": trained_net,
     }

@@ -28,6 +28,7 @@ __all__ = ["AsUnseenUnlearner"]
 
 #: Held-out rows that are looked at, at most, and the fewest that speak for a class.
 MOST_HELD_OUT, FEWEST_HELD_OUT = 2000, 20
+ROWS_AT_ONCE = 256
 
 
 class AsUnseenUnlearner(RetainingUnlearner):
@@ -277,11 +278,15 @@ def _held_out(request: Request) -> _HeldOut | None:
     if validation is None:
         return None
     drawn = torch.randperm(len(validation))[:MOST_HELD_OUT]
-    rows, g = validation, torch.full_like(drawn, -1)
     if isinstance(validation, Subset) and validation.dataset is data:
         drawn = torch.as_tensor(validation.indices)[drawn]
-        rows, g = validation.dataset, data.g[drawn]
-    read = list(validation_batches(request.net, data, Subset(rows, drawn.tolist())))
+        g = data.g[drawn]
+        # past the net's loader, which several processes share and a batch of which is soon over
+        read = [data.__getitems__(part)[:2] for part in drawn.split(ROWS_AT_ONCE)]
+    else:
+        g = torch.full_like(drawn, -1)
+        some = Subset(validation, drawn.tolist())
+        read = list(validation_batches(request.net, data, some))
     y = torch.cat([labels for _, labels in read]).long().cpu()
     like = {}
     where = data.positions(request.forget)
