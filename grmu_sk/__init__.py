@@ -19,7 +19,6 @@ _MODULES = (
     "persistence",
     "plotting",
     "scorers",
-    "utils",
 )
 _NAMES = {
     "CheckpointError": "checkpoint",

@@ -56,7 +56,7 @@ from .reweight import group_balance_weights
 from .rows import InputRows, Rows, TrainingRows, is_memory_mapped
 from .sample_ids import SampleIds
 from .training import Phase, Progress, forward, train
-from .utils.validation import (
+from .validation import (
     check_class_labels,
     check_forget_mask,
     check_forget_rows,

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from .utils.arguments import about, as_random_state, to_array
+from .validation import about, as_random_state, to_array
 
 Pair = tuple[Hashable, Hashable]
 

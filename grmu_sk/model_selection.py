@@ -22,8 +22,7 @@ from .outputs import decision_threshold
 from .pipelines import unlearner_of
 from .randomness import RandomState, resolve_seed
 from .rows import Rows, take_rows
-from .utils.arguments import about, as_random_state
-from .utils.validation import check_forget_mask, check_targets
+from .validation import about, as_random_state, check_forget_mask, check_targets
 
 __all__ = ["UnlearningStratifiedKFold", "cross_validate_unlearning"]
 

@@ -23,7 +23,7 @@ from .groups import GroupEncoder, attribute_column
 from .parameters import COUNT, LEARNING_RATE, SHARE, WithParameters, one_of, parameter
 from .randomness import RandomState, draw_by_weight, isolated_rng, resolve_seed
 from .rows import as_tensor
-from .utils.arguments import about, to_array
+from .validation import about, to_array
 
 __all__ = ["MARGINALS", "MINE", "InformationCritic", "StatisticsNetwork"]
 

@@ -54,7 +54,7 @@ from .net_copies import copy_net, parts_of
 from .randomness import derive_seed, isolated_rng
 from .sample_ids import SampleIds
 from .unlearners import all_unlearners
-from .utils.arguments import to_array
+from .validation import to_array
 
 __all__ = ["PersistenceError", "load", "save"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .utils.arguments import as_random_state
+from .validation import as_random_state
 
 RandomState = int | np.random.RandomState | None
 

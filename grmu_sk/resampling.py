@@ -15,8 +15,7 @@ from .groups import GroupEncoder, attribute_column
 from .randomness import RandomState
 from .reweight import group_balance_weights
 from .rows import take_rows
-from .utils.arguments import as_random_state, to_numbers
-from .utils.validation import check_class_labels
+from .validation import as_random_state, check_class_labels, to_numbers
 
 try:
     from imblearn.base import BaseSampler

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_consistent_length
 
 from .rows import Rows
-from .utils.arguments import to_array
+from .validation import to_array
 
 __all__ = ["SampleIds", "id_texts"]
 

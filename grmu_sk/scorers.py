@@ -50,8 +50,7 @@ from .outputs import decision_threshold
 from .pipelines import inputs_of_unlearner, unlearner_of, with_unlearner
 from .randomness import resolve_seed
 from .rows import InputRows, map_tensors
-from .utils.arguments import about, to_array
-from .utils.validation import check_inputs
+from .validation import about, check_inputs, to_array
 
 __all__ = [
     "UnlearningScorer",

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..metrics.fidelity import log_odds_of_label
 from ..metrics.inputs import check_option
-from ..utils.arguments import to_array, to_numbers
+from ..validation import to_array, to_numbers
 
 # What float32 probabilities can express; certain answers of other models are taken for that.
 _LARGEST_LOG_ODDS = float(-np.log(np.finfo(np.float32).tiny))

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from ..files import require_replaceable, write_atomically
 from ..fingerprints import versions
 from ..pipelines import unlearner_of
-from ..utils.arguments import about
+from ..validation import about
 from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
 from .leakage import AttackResult
 from .ledger import model_hash

@@ -33,7 +33,7 @@ from ..fingerprints import describe, digest, weights
 from ..pipelines import inputs_of_unlearner, unlearner_of
 from ..rows import Rows
 from ..sample_ids import id_texts, naming
-from ..utils.arguments import about
+from ..validation import about
 from .ledger_file import LedgerBusyError, LedgerEntry, LedgerError, LedgerFile, lease, read_key_file
 
 STATES = ("received", "running", "done", "failed")

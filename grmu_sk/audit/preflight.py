@@ -21,7 +21,7 @@ from ..pipelines import by_method, inputs_of_unlearner, unlearner_of
 from ..randomness import isolated_rng
 from ..rows import TrainingRows
 from ..unlearners import all_unlearners
-from ..utils.validation import check_forget_rows
+from ..validation import check_forget_rows
 
 # A cost is printed as the range from the prediction over this to the prediction times this.
 _UNCERTAINTY = 1.5

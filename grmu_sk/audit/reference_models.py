@@ -29,7 +29,7 @@ from ..nets import default_net
 from ..randomness import RandomState, derive_seed, isolated_rng, resolve_seed
 from ..rows import split_item, take_rows
 from ..unlearners import RetrainUnlearner
-from ..utils.arguments import to_array
+from ..validation import to_array
 from .attacks import log_odds_of
 
 KINDS = ("forgotten", "remaining", "nonmembers")

@@ -22,7 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..base import BaseUnlearner
-from ..utils.arguments import about, to_array
+from ..validation import about, to_array
 from .residue_needles import (
     Needle,
     Needles,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..utils.arguments import to_numbers
+from ..validation import to_numbers
 
 #: Below so many bits of information a match may be chance.
 MIN_BITS = 40.0

@@ -26,7 +26,7 @@ from ..metrics import (
     worst_group_accuracy_score,
 )
 from ..metrics.inputs import is_in, label_column
-from ..utils.arguments import as_random_state
+from ..validation import as_random_state
 
 
 class Interval(NamedTuple):

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
-from ..utils.arguments import as_random_state
+from ..validation import as_random_state
 from .labels import describe, make_bunch, rows_of_splits
 
 __all__ = ["load_digits_on_backgrounds"]

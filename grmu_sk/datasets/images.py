@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..files import require_replaceable, write_atomically
-from ..utils.arguments import to_array
+from ..validation import to_array
 from .sources import Source
 from .transforms import check_size, normalize_images, resize_images
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from ..randomness import RandomState
-from ..utils.arguments import as_random_state
+from ..validation import as_random_state
 from .images import ImageFiles
 from .sources import Source
 

@@ -19,7 +19,7 @@ from ..groups import (
     sorted_unique,
     value_index,
 )
-from ..utils.validation import check_forget_rows
+from ..validation import check_forget_rows
 from .inputs import Empty, check_option, label_pair, row_weights, undefined
 
 

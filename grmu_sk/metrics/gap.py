@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ..groups import Pair, attribute_of_rows, check_pairs, in_pairs
-from ..utils.arguments import about, to_numbers
+from ..validation import about, to_numbers
 from .accuracy import group_accuracies
 from .inputs import label_column
 

@@ -13,7 +13,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
-from ..utils.arguments import to_array, to_numbers
+from ..validation import to_array, to_numbers
 
 Empty = Literal["raise", "nan"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..groups import codes_of
-from ..utils.arguments import to_numbers
+from ..validation import to_numbers
 from .inputs import check_option, class_column, label_column
 
 # The resolution of the float32 numbers that networks put out. One value for every dtype, so that

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..metrics import MembershipAttack, fit_membership_attack, per_sample_cross_entropy
 from ..pipelines import unlearner_of
-from ..utils.arguments import to_numbers
+from ..validation import to_numbers
 from . import _style
 
 if TYPE_CHECKING:

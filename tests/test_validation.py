@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from grmu_sk.utils.arguments import about, as_random_state, to_array, to_numbers
+from grmu_sk.validation import about, as_random_state, to_array, to_numbers
 
 
 def test_errors_inside_name_the_argument_once():

@@ -1,1 +1,0 @@
-"""Helpers for those who extend the package or compare its methods."""
