@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -35,17 +35,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from skorch import NeuralNet
-from skorch.callbacks import (
-    Checkpoint,
-    EarlyStopping,
-    MlflowLogger,
-    NeptuneLogger,
-    PrintLog,
-    ProgressBar,
-    SacredLogger,
-    TensorBoard,
-    WandbLogger,
-)
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from skorch.hf import AccelerateMixin
 from skorch.utils import to_device
 from torch import nn
@@ -60,19 +50,6 @@ __all__ = ["DistributedError", "parallel_class"]
 # What an accelerator holds on to; looking first saves a collection of garbage, which takes long.
 PREPARED = ("_models", "_optimizers", "_schedulers", "_dataloaders")
 SUPPORTED = ("NO", "MULTI_CPU", "MULTI_GPU")
-# Of several processes only the main one has these: they print, write files, or decide when to stop,
-# which the others are told. A callback of one's own joins them with ``main_process_only = True``.
-OF_MAIN_PROCESS = (
-    MlflowLogger,
-    NeptuneLogger,
-    SacredLogger,
-    TensorBoard,
-    Checkpoint,
-    EarlyStopping,
-    PrintLog,
-    ProgressBar,
-    WandbLogger,
-)
 # Enough rows to tell whether processes were given different inputs.
 N_COMPARED = 64
 
@@ -101,108 +78,6 @@ def process_count(accelerator: Any) -> int:
     An accelerator that was unpickled elsewhere still says how many there were, but they are gone.
     """
     return int(accelerator.num_processes) if dist.is_initialized() else 1
-
-
-class Processes:
-    """The processes of one ``Accelerator``, and the exchanges between them.
-
-    An exchange that one process never enters would keep the others waiting. So each begins with a
-    roll call, in which a process that failed says so instead, and in which processes that are
-    about to do different things find out. It is two integers over the network, in main memory, and
-    does not wait for the device.
-
-    Parameters
-    ----------
-    accelerator : accelerate.Accelerator
-        Says how many processes there are and which one this is.
-
-    Attributes
-    ----------
-    rank : int
-        Which one this is, from 0.
-    count : int
-        How many there are.
-    """
-
-    def __init__(self, accelerator: Any) -> None:
-        self.count = process_count(accelerator)
-        self.rank: int = accelerator.process_index if self.count > 1 else 0
-        self._control = _control_group(accelerator) if self.count > 1 else None
-        self._is_broken = False
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is the process that prints and writes files."""
-        return self.rank == 0
-
-    def meet(self, doing: str) -> None:
-        """Wait for the others, and raise if one failed or is doing something else.
-
-        Parameters
-        ----------
-        doing : str
-            The same text in all processes, or their ways have parted.
-
-        Raises
-        ------
-        DistributedError
-            In all processes.
-        """
-        self._roll_call(doing)
-
-    def report(self, error: BaseException) -> None:
-        """Let the others know, at their next exchange, that this process cannot go on."""
-        if self._is_broken:
-            return
-        with suppress(DistributedError):  # which is how the others learn of it
-            self._roll_call("", failure=f"{type(error).__name__}: {error}")
-
-    def from_main(self, value: Any) -> Any:
-        """Return the main process's value; it must be picklable."""
-        self._roll_call("take over a value")
-        values = [value]
-        dist.broadcast_object_list(values, src=0, group=self._control)
-        return values[0]
-
-    def take_over(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Put the main process's values into these tensors, in place."""
-        tensors = list(tensors)
-        self._roll_call(f"take over {[_kind(tensor) for tensor in tensors]}")
-        for tensor in tensors:
-            values = tensor.detach().contiguous()
-            dist.broadcast(values, src=0)
-            if not self.is_main:
-                tensor.detach().copy_(values)
-
-    def add_up(self, tensor: torch.Tensor) -> None:
-        """Replace a tensor by its sum over the processes, which is the same bits in all of them."""
-        self._roll_call(f"add up {_kind(tensor)}")
-        dist.all_reduce(tensor)
-
-    def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
-        """Return the tensors of all processes, which have the same shape, by rank."""
-        self._roll_call(f"gather {_kind(tensor)}")
-        gathered = [torch.empty_like(tensor) for _ in range(self.count)]
-        dist.all_gather(gathered, tensor)
-        return gathered
-
-    def _roll_call(self, doing: str, failure: str = "") -> None:
-        vote = torch.tensor([bool(failure), zlib.crc32(doing.encode())])
-        votes = [torch.empty_like(vote) for _ in range(self.count)]
-        try:
-            dist.all_gather(votes, vote, group=self._control)
-            if not failure and all(torch.equal(vote, other) for other in votes):
-                return
-            answers: list[Any] = [None] * self.count
-            dist.all_gather_object(answers, (failure, doing), group=self._control)
-        except RuntimeError as error:
-            self._is_broken = True
-            raise DistributedError(
-                f"Process {self.rank} of {self.count} has lost the others: one of them ended, or "
-                "did not answer in time. Look for the first error in the output of all processes."
-            ) from error
-        self._is_broken = True
-        raise DistributedError(_what_happened(answers))
 
 
 def _what_happened(answers: list[tuple[str, str]]) -> str:
@@ -237,6 +112,17 @@ def _kind(tensor: torch.Tensor) -> str:
     return f"{tuple(tensor.shape)} {tensor.dtype}"
 
 
+def is_logger(callback: Callback) -> bool:
+    """Tell whether a callback is one of skorch's that only tell others what happens."""
+    return any(base.__module__ == "skorch.callbacks.logging" for base in type(callback).__mro__)
+
+
+def _is_of_main_process(callback: Callback) -> bool:
+    """Tell whether a callback prints, writes files, or decides when to stop."""
+    of_main = getattr(callback, "main_process_only", False)
+    return of_main or is_logger(callback) or isinstance(callback, Checkpoint | EarlyStopping)
+
+
 # shares of a batch -------------------------------------------------------------------------------
 
 
@@ -252,22 +138,22 @@ class Share:
     ----------
     n_rows : int
         Rows of the global batch.
-    processes : Processes
-        Those that take part.
+    run : ParallelRun
+        The processes that take part.
     """
 
     n_rows: int
-    processes: Processes
+    run: ParallelRun
 
     @property
     def is_split(self) -> bool:
         """Whether the batch is split at all."""
-        return self.n_rows >= 2 * self.processes.count
+        return self.n_rows >= 2 * self.run.count
 
     @property
     def sizes(self) -> list[int]:
         """Rows of each process."""
-        count = self.processes.count
+        count = self.run.count
         if not self.is_split:
             return [self.n_rows] * count
         size, rest = divmod(self.n_rows, count)
@@ -277,7 +163,7 @@ class Share:
         """Return this process's part of something with an entry for each row of the batch."""
         if not self.is_split:
             return batch
-        return batch.split(self.sizes)[self.processes.rank]
+        return batch.split(self.sizes)[self.run.rank]
 
     def join(self, part: Any) -> Any:
         """Return the whole of which every process has its part, with the gradient.
@@ -301,12 +187,11 @@ class Share:
             return part
         if isinstance(part, tuple | list):
             return type(part)([self.join(one) for one in part])
-        n_own = self.sizes[self.processes.rank]
+        n_own = self.sizes[self.run.rank]
         if not isinstance(part, torch.Tensor) or part.shape[:1] != (n_own,):
-            kind = f"{type(part).__name__} of shape {tuple(getattr(part, 'shape', ()))}"
             raise TypeError(
-                f"The module returned a {kind} for {n_own} rows. On several processes it must "
-                "return a tensor whose first axis are the rows, or a tuple of such tensors."
+                f"On several processes a module must return tensors whose first axis are the "
+                f"{n_own} rows, got a {type(part).__name__}."
             )
         whole: torch.Tensor = _Join.apply(part, self)
         return whole
@@ -315,7 +200,7 @@ class Share:
         """Return the whole, without gradient."""
         padded = part.new_zeros((max(self.sizes), *part.shape[1:]))
         padded[: len(part)] = part
-        parts = self.processes.gather(padded)
+        parts = self.run.gather(padded)
         return torch.cat([whole[:size] for whole, size in zip(parts, self.sizes, strict=True)])
 
 
@@ -328,78 +213,84 @@ class _Join(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         (gradient,) = gradients
-        return ctx.share.take(gradient) * ctx.share.processes.count, None
+        return ctx.share.take(gradient) * ctx.share.run.count, None
 
 
 # a run ------------------------------------------------------------------------------------------
 
 
 class ParallelRun:
-    """One ``fit`` or ``unlearn`` in which several processes take part.
+    """One ``fit`` or ``unlearn`` in which the processes of an ``Accelerator`` take part.
+
+    An exchange that one process never enters would keep the others waiting. So each begins with a
+    roll call, in which a process that failed says so instead, and in which processes that are
+    about to do different things find out.
 
     Parameters
     ----------
-    processes : Processes
-        Those that take part.
-    device : torch.device
-        That of this process.
+    accelerator : accelerate.Accelerator
+        Says how many processes there are and which one this is.
+
+    Attributes
+    ----------
+    rank : int
+        Which one this is, from 0, which prints and writes files.
+    count : int
+        How many there are.
     """
 
-    def __init__(self, processes: Processes, device: torch.device) -> None:
-        self.processes = processes
-        self.device = device
+    def __init__(self, accelerator: Any) -> None:
+        self.count = process_count(accelerator)
+        self.rank: int = accelerator.process_index
+        self.device: torch.device = accelerator.device
+        self._control = _control_group(accelerator)
+        self._is_broken = False
         self.passing: Share | None = None  # in the forward pass that is under way
         self._handed_out: dict[int, tuple[Any, Share]] = {}
         self._n_draws = 0
 
-    @contextmanager
-    def handing_out(self, X: Any, share: Share) -> Iterator[None]:
-        """Know these inputs, by identity, as what this process has of a batch."""
-        self._handed_out[id(X)] = X, share
-        try:
-            yield
-        finally:
-            del self._handed_out[id(X)]
+    # exchanges -----------------------------------------------------------------------------------
 
-    def share_of(self, X: Any) -> Share | None:
-        """Return the share that these inputs are; None if all processes have the same."""
-        _, share = self._handed_out.get(id(X), (None, None))
-        return share if share is not None and share.is_split else None
+    def meet(self, doing: str, failure: str = "") -> None:
+        """Wait for the others, and raise if one failed or is doing something else.
 
-    @contextmanager
-    def own_randomness(self) -> Iterator[None]:
-        """Draw from generators of this process inside the block.
+        Parameters
+        ----------
+        doing : str
+            The same text in all processes, or their ways have parted.
+        failure : str, default=""
+            Why this one cannot go on.
 
-        Dropout and random transforms are for the rows of one process; what all draw together, the
-        order of rows above all, must not move with them.
+        Raises
+        ------
+        DistributedError
+            In all processes.
         """
-        self._n_draws += 1
-        path = 1 + self.processes.rank, self._n_draws
-        seed = derive_seed(torch.initial_seed() % 2**64, *path)
-        with isolated_rng(seed, self.device):
-            yield
-
-    @contextmanager
-    def passed(self, net: NeuralNet, X: Any) -> Iterator[Share | None]:
-        """Surround a forward pass, and give the share of a batch that its inputs are."""
-        share = self.share_of(X)
-        outer, self.passing = self.passing, share
+        answers: list[Any] = [None] * self.count
         try:
-            with self._randomness(net, share):
-                yield share
-        finally:
-            self.passing = outer
+            dist.all_gather_object(answers, (failure, doing), group=self._control)
+        except RuntimeError as error:
+            self._is_broken = True
+            raise DistributedError(
+                f"Process {self.rank} of {self.count} has lost the others: one of them ended, or "
+                "did not answer in time. Look for the first error in the output of all processes."
+            ) from error
+        if failure or answers != [("", doing)] * self.count:
+            self._is_broken = True
+            raise DistributedError(_what_happened(answers))
 
-    def _randomness(self, net: NeuralNet, share: Share | None) -> AbstractContextManager[None]:
-        module = net.module_
-        # weights that are drawn in the first pass must be the same in all processes
-        is_lazy = any(nn.parameter.is_lazy(parameter) for parameter in module.parameters())
-        is_own = share is not None and module.training and not is_lazy
-        return self.own_randomness() if is_own else nullcontext()
+    def report(self, error: BaseException) -> None:
+        """Let the others know, at their next exchange, that this process cannot go on."""
+        if not self._is_broken:
+            with suppress(DistributedError):  # which is how the others learn of it
+                self.meet("", failure=f"{type(error).__name__}: {error}")
 
     def from_main(self, value: Any) -> Any:
         """Return the main process's value in all processes; it must be picklable."""
-        return self.processes.from_main(value)
+        self.meet("take over a value")
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self._control)
+        return values[0]
 
     def take_over_weights(self, net: NeuralNet) -> None:
         """Put the main process's weights and buffers in place of a net's own."""
@@ -414,7 +305,70 @@ class ParallelRun:
         self._take_over(x for part in _parts(net) for x in part.buffers())
 
     def _take_over(self, tensors: Iterable[torch.Tensor]) -> None:
-        self.processes.take_over([x for x in tensors if not nn.parameter.is_lazy(x)])
+        known = [tensor for tensor in tensors if not nn.parameter.is_lazy(tensor)]
+        self.meet(f"take over {[_kind(tensor) for tensor in known]}")
+        for tensor in known:
+            values = tensor.detach().contiguous()
+            dist.broadcast(values, src=0)
+            tensor.detach().copy_(values)
+
+    def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """Return the tensors of all processes, which have the same shape, by rank."""
+        self.meet(f"gather {_kind(tensor)}")
+        gathered = [torch.empty_like(tensor) for _ in range(self.count)]
+        dist.all_gather(gathered, tensor)
+        return gathered
+
+    def average_gradients(self, net: NeuralNet) -> None:
+        """Replace gradients by their means over the processes."""
+        weights = [weight for _, weight in net.get_all_learnable_params()]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+            same = [gradient for gradient in gradients if gradient.dtype == dtype]
+            flat = torch.cat([gradient.reshape(-1) for gradient in same])
+            self.meet(f"add up {_kind(flat)}")
+            dist.all_reduce(flat)
+            sums = flat.split([gradient.numel() for gradient in same])
+            for gradient, total in zip(same, sums, strict=True):
+                gradient.copy_(total.view_as(gradient) / self.count)
+
+    # a batch -------------------------------------------------------------------------------------
+
+    def share_of(self, X: Any) -> Share | None:
+        """Return the share that these inputs are; None if all processes have the same."""
+        _, share = self._handed_out.get(id(X), (None, None))
+        return share if share is not None and share.is_split else None
+
+    @contextmanager
+    def own_randomness(self) -> Iterator[None]:
+        """Draw from generators of this process inside the block.
+
+        Dropout and random transforms are for the rows of one process; what all draw together, the
+        order of rows above all, must not move with them.
+        """
+        self._n_draws += 1
+        path = 1 + self.rank, self._n_draws
+        seed = derive_seed(torch.initial_seed() % 2**64, *path)
+        with isolated_rng(seed, self.device):
+            yield
+
+    @contextmanager
+    def passed(self, net: NeuralNet, X: Any) -> Iterator[Share | None]:
+        """Surround a forward pass, and give the share of a batch that its inputs are."""
+        share, module = self.share_of(X), net.module_
+        if share is not None and self.device.type == "cpu":
+            _refuse_batch_norm(module)
+        # weights that are drawn in the first pass must be the same in all processes
+        is_lazy = any(nn.parameter.is_lazy(parameter) for parameter in module.parameters())
+        is_own = share is not None and module.training and not is_lazy
+        outer, self.passing = self.passing, share
+        try:
+            with self.own_randomness() if is_own else nullcontext():
+                yield share
+        finally:
+            self.passing = outer
+
+    # training ------------------------------------------------------------------------------------
 
     @contextmanager
     def training(self, net: NeuralNet, data: TrainingRows, phases: Sequence[Any]) -> Iterator[None]:
@@ -422,16 +376,11 @@ class ParallelRun:
 
         The main process alone has the callbacks that must not act once in each.
         """
-        self.processes.meet(_description(data, phases))
+        self.meet(_description(data, phases))
         self.take_over_weights(net)
         everyone = net.callbacks_
-        if not self.processes.is_main:
-            net.callbacks_ = [
-                (name, callback)
-                for name, callback in everyone
-                if not isinstance(callback, OF_MAIN_PROCESS)
-                and not getattr(callback, "main_process_only", False)
-            ]
+        if self.rank != 0:
+            net.callbacks_ = [pair for pair in everyone if not _is_of_main_process(pair[1])]
         try:
             yield
         finally:
@@ -452,10 +401,8 @@ class ParallelRun:
         What is drawn in common is what one process alone would draw, in the same order.
         """
         where = torch.cat([torch.empty(0, dtype=torch.int64), *batches])
-        self.processes.meet(
-            f"visit {len(where)} rows in the order with the checksum {checksum(where)}"
-        )
-        shares = [Share(len(batch), self.processes) for batch in batches]
+        self.meet(f"visit {len(where)} rows in the order with the checksum {checksum(where)}")
+        shares = [Share(len(batch), self) for batch in batches]
         draws = isinstance(data.X, Dataset)  # its transforms may
         own = [share.take(batch) for share, batch in zip(shares, batches, strict=True)]
         with self.own_randomness():
@@ -464,26 +411,21 @@ class ParallelRun:
             with self.own_randomness() if draws else nullcontext():
                 X, _, _ = next(fetched)
             X = to_device(X, net.device)
-            with self.handing_out(X, share):
+            self._handed_out[id(X)] = X, share  # known by identity
+            try:
                 yield X, data.labels(batch), batch
+            finally:
+                del self._handed_out[id(X)]
 
-    def average_gradients(self, net: NeuralNet) -> None:
-        """Replace gradients by their means over the processes."""
-        gradients = [
-            parameter.grad
-            for _, parameter in net.get_all_learnable_params()
-            if parameter.grad is not None
-        ]
-        for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
-            self._average([gradient for gradient in gradients if gradient.dtype == dtype])
 
-    def _average(self, gradients: list[torch.Tensor]) -> None:
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        self.processes.add_up(flat)
-        flat /= self.processes.count
-        means = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, mean in zip(gradients, means, strict=True):
-            gradient.copy_(mean.view_as(gradient))
+def _refuse_batch_norm(module: nn.Module) -> None:
+    """Raise ValueError if a net normalises what several CPUs have of a batch."""
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
+            raise ValueError(
+                "BatchNorm cannot normalise a batch that several CPUs share: use one process, GPUs "
+                "with torch.nn.SyncBatchNorm, or GroupNorm."
+            )
 
 
 _run: ContextVar[ParallelRun | None] = ContextVar("grmu_sk_parallel_run", default=None)
@@ -515,13 +457,13 @@ def all_processes(net: Any) -> Iterator[None]:
     if process_count(net.accelerator) == 1:
         yield
         return
-    processes = Processes(net.accelerator)
-    token = _run.set(ParallelRun(processes, net.accelerator.device))
+    run = ParallelRun(net.accelerator)
+    token = _run.set(run)
     try:
         yield
-        processes.meet("end the run")
+        run.meet("end the run")
     except BaseException as error:
-        processes.report(error)
+        run.report(error)
         raise
     finally:
         _run.reset(token)
@@ -530,18 +472,9 @@ def all_processes(net: Any) -> Iterator[None]:
 def _check_accelerator(accelerator: Any) -> None:
     kind = str(getattr(accelerator.distributed_type, "value", accelerator.distributed_type))
     if kind not in SUPPORTED:
-        raise ValueError(
-            f"accelerate was started with distributed type {kind}, which splits or holds the "
-            "weights in its own way. Only data-parallel training is supported: start the program "
-            "with 'accelerate launch --multi_gpu' or with torchrun."
-        )
+        raise ValueError(f"Only data-parallel training is supported, not distributed type {kind}.")
     if accelerator.gradient_accumulation_steps != 1:
-        raise ValueError(
-            "The accelerator accumulates gradients over "
-            f"{accelerator.gradient_accumulation_steps} batches. Losses here are those of whole "
-            "batches and cannot be put together from parts: use "
-            "gradient_accumulation_steps=1, and more processes for larger batches."
-        )
+        raise ValueError("Losses are those of whole batches: use gradient_accumulation_steps=1.")
     if accelerator.scaler is not None:
         raise ValueError(
             f"mixed_precision={accelerator.mixed_precision!r} needs losses to be scaled, which is "
@@ -695,9 +628,6 @@ class _InPlaceOfMixin(AccelerateMixin):
     def _initialize_accelerator(self: Any) -> Any:
         for part in _parts(self):
             part.to(device_of(self))
-            for layer in part.modules():
-                if type(layer) is nn.SyncBatchNorm:
-                    layer.__class__ = _GlobalBatchNorm
         return self
 
     def evaluation_step(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -721,57 +651,3 @@ class _InPlaceOfMixin(AccelerateMixin):
 def _parts(net: NeuralNet) -> list[nn.Module]:
     parts = (getattr(net, name + "_") for name in (*net._modules, *net._criteria))
     return [part for part in parts if isinstance(part, nn.Module)]
-
-
-# normalisation over the global batch --------------------------------------------------------------
-
-
-class _GlobalBatchNorm(nn.SyncBatchNorm):
-    """A ``SyncBatchNorm`` that knows which inputs are a share of a batch.
-
-    Of others all processes have the same rows, and normalise by themselves; torch's own layer would
-    count these several times. It also works on GPUs only.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        run = _run.get()
-        share = None if run is None else run.passing
-        if share is None or not self.training:
-            return _BatchNorm.forward(self, x)
-        axes = [axis for axis in range(x.dim()) if axis != 1]
-        shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
-        n_values = share.n_rows * (x.numel() // (x.shape[0] * x.shape[1]))
-        mean = _Total.apply(x.sum(axes), share.processes) / n_values
-        deviation = x - mean.view(shape)
-        variance = _Total.apply(deviation.square().sum(axes), share.processes) / n_values
-        self._follow(mean.detach(), variance.detach() * n_values / (n_values - 1))
-        normalised = deviation * torch.rsqrt(variance + self.eps).view(shape)
-        if self.weight is not None:
-            normalised = normalised * self.weight.view(shape)
-        return normalised if self.bias is None else normalised + self.bias.view(shape)
-
-    def _follow(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        if self.running_mean is None or self.running_var is None:
-            return
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        rate = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), rate)
-
-
-class _Total(torch.autograd.Function):
-    """A sum over processes, each of which goes on to compute its part of a loss from it."""
-
-    @staticmethod
-    def forward(ctx: Any, part: torch.Tensor, processes: Processes) -> torch.Tensor:
-        ctx.processes = processes
-        total = part.detach().clone(memory_format=torch.contiguous_format)
-        processes.add_up(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        total = gradients[0].clone(memory_format=torch.contiguous_format)
-        ctx.processes.add_up(total)
-        return total, None

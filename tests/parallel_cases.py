@@ -1,18 +1,21 @@
-"""Training that gives the same in one process and in several.
+"""Training that gives the same in one process and in several, and what goes wrong in one of them.
 
 ``torchrun`` starts this file as a program, and each process writes what it got into a folder.
 """
 
 import gc
+import os
 import pickle
 import sys
 import weakref
+from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import make_net, make_table
+from conftest import EVERY_METHOD, make_net, make_table, weights_of
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Checkpoint, EarlyStopping
@@ -23,13 +26,8 @@ from skorch.hf import AccelerateMixin
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from grmu_sk import (
-    AsUnseenUnlearner,
-    BoundaryShrinkUnlearner,
-    MIUUnlearner,
-    RetrainUnlearner,
-    SCRUBUnlearner,
-)
+from grmu_sk import AsUnseenUnlearner, MIUUnlearner, RetrainUnlearner, SCRUBUnlearner
+from grmu_sk.audit import DeletionLedger
 from grmu_sk.distributed import parallel_class
 from grmu_sk.nets import SmallCNN
 from grmu_sk.unlearners import all_unlearners
@@ -38,6 +36,9 @@ N_ROWS = 101  # three batches of 32 rows and one of 5, which two processes canno
 FORGET = [3, 40, 41, 50, 63, 64, 100]  # a batch of 7
 LATER = [7, 80, 90]  # a batch of 3, too small to be split
 SHORT = {"max_epochs": 2, "forget_epochs": 1, "tune_updates": (3, 2), "reweight": True}
+# each has a way of its own to train: MINE and REWEIGHT, several nets, learned weights, a teacher,
+# one step, another last layer
+DIFFERENT = {"miu", "sisa", "group_dro", "bad_teacher", "ssd", "boundary_expand"}
 
 
 class AcceleratedNet(AccelerateMixin, NeuralNetClassifier):
@@ -45,7 +46,9 @@ class AcceleratedNet(AccelerateMixin, NeuralNetClassifier):
 
 
 class RowByRow(Dataset):
-    """Rows that might be augmented, for all anybody knows."""
+    """Rows that might be augmented, for all anybody knows, on a disk that may fail."""
+
+    fail, reads_left = None, 0
 
     def __init__(self, X):
         self.X = X
@@ -54,6 +57,9 @@ class RowByRow(Dataset):
         return len(self.X)
 
     def __getitem__(self, i):
+        self.reads_left -= 1
+        if self.fail is not None and self.reads_left <= 0:
+            self.fail()
         return self.X[i]
 
 
@@ -68,111 +74,50 @@ class WithDropout(nn.Sequential):
         super().__init__(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 2))
 
 
-def cnn():
-    return SmallCNN(width=4)
-
-
-def synchronised_cnn():
-    return nn.SyncBatchNorm.convert_sync_batchnorm(SmallCNN(width=4))
-
-
 def net_for(accelerator, net=None):
     """Return a net for several processes, or without an accelerator as it is."""
     net = make_net(max_epochs=2) if net is None else net
     if accelerator is None:
         return net
     # the mixin prints whatever ``verbose`` says
-    params = {**net.get_params(deep=False), "device": None, "callbacks__print_log__sink": quiet}
+    params = {**net.get_params(deep=False), "device": None, "callbacks__print_log__sink": str}
     return AcceleratedNet(**params, accelerator=accelerator)
 
 
-def quiet(text):
-    pass
-
-
-def forgetful(method, net, images=False, read=np.asarray, weights=False, **params):
+def forgetful(method, accelerator, net=None, read=np.asarray, weights=False, **params):
     """Return a fitted unlearner that has forgotten twice, and what it can be asked about."""
-    table = make_table(N_ROWS, images=images)
+    table = make_table(N_ROWS)
     known = {name: SHORT[name] for name in SHORT if name in method._get_param_names()}
+    if not isinstance(net, FrozenEstimator):
+        net = net_for(accelerator, net)
     unlearner = method(net, **{"random_state": 0, **known, **params})
     weight = {"sample_weight": np.linspace(0.5, 2, N_ROWS)} if weights else {}
     unlearner.fit(read(table.X), table.y, table.a, **weight)
     return unlearner.unlearn(FORGET).unlearn(LATER), table.X
 
 
-def of_method(method, accelerator):
-    return forgetful(method, net_for(accelerator))
-
-
-def miu_with_two_estimators(accelerator):
-    return forgetful(
-        MIUUnlearner, net_for(accelerator), estimators="separate", reweight=False, marginal="train"
-    )
-
-
-def miu_in_train_mode(accelerator):
-    net = make_net(synchronised_cnn if accelerator else cnn)
-    modes = {"tune_mode": "train", "original_mode": "train"}
-    return forgetful(MIUUnlearner, net_for(accelerator, net), images=True, **modes)
-
-
-def synchronised(method, accelerator):
-    net = make_net(synchronised_cnn if accelerator else cnn)
-    return forgetful(method, net_for(accelerator, net), images=True)
-
-
-def not_synchronised(accelerator):
-    return forgetful(RetrainUnlearner, net_for(accelerator, make_net(cnn)), images=True)
-
-
-def dropout(accelerator):
-    return forgetful(MIUUnlearner, net_for(accelerator, make_net(WithDropout)))
-
-
-def row_by_row(method, accelerator):
-    return forgetful(method, net_for(accelerator), read=RowByRow)
-
-
-def own_loader(accelerator):
-    net = make_net(iterator_train=OwnLoader, iterator_valid=OwnLoader)
-    return forgetful(MIUUnlearner, net_for(accelerator, net))
-
-
-def weighted_rows(accelerator):
-    return forgetful(SCRUBUnlearner, net_for(accelerator), weights=True)
-
-
 def early_stopping(accelerator):
     stop = EarlyStopping(patience=1, load_best=True, sink=lambda _: None)
     split = ValidSplit(5, stratified=True)
     net = make_net(train_split=split, callbacks=[stop], lr=0.5, max_epochs=20)
-    return forgetful(MIUUnlearner, net_for(accelerator, net))
-
-
-def own_held_out_rows(accelerator):
-    rows = make_table(60, seed=1)
-    net = make_net(train_split=predefined_split(ArrayDataset(rows.X, rows.y)))
-    return forgetful(AsUnseenUnlearner, net_for(accelerator, net))
-
-
-def held_out_rows(accelerator):
-    net = make_net(train_split=ValidSplit(0.3, random_state=0))
-    return forgetful(AsUnseenUnlearner, net_for(accelerator, net))
+    return forgetful(MIUUnlearner, accelerator, net)
 
 
 def best_checkpoint(folder, accelerator):
     kept = Checkpoint(load_best=True, dirname=folder, fn_prefix="", monitor="valid_loss_best")
     net = make_net(train_split=ValidSplit(5, stratified=True), callbacks=[kept], lr=0.5)
-    return forgetful(SCRUBUnlearner, net_for(accelerator, net))
+    return forgetful(SCRUBUnlearner, accelerator, net)
 
 
-def seed_of_its_own(accelerator):
-    return forgetful(RetrainUnlearner, net_for(accelerator), random_state=None)
+def held_out_rows_of_ones_own(accelerator):
+    rows = make_table(60, seed=1)
+    net = make_net(train_split=predefined_split(ArrayDataset(rows.X, rows.y)))
+    return forgetful(AsUnseenUnlearner, accelerator, net)
 
 
 def trained_net(accelerator):
     """Every process brings other weights; those of the main one count."""
-    return forgetful(SCRUBUnlearner, FrozenEstimator(initialised_net(accelerator)))
+    return forgetful(SCRUBUnlearner, accelerator, FrozenEstimator(initialised_net(accelerator)))
 
 
 def initialised_net(accelerator):
@@ -184,27 +129,29 @@ def initialised_net(accelerator):
 
 def cases(folder):
     """Return functions from an accelerator to a fitted unlearner and inputs, by name."""
+    methods = [pair for pair in all_unlearners() if EVERY_METHOD or pair[0] in DIFFERENT]
+    loader = make_net(iterator_train=OwnLoader, iterator_valid=OwnLoader)
+    held_out = make_net(train_split=ValidSplit(0.3, random_state=0))
+    of_shares = {"estimators": "separate", "reweight": False, "marginal": "train"}
     return {
-        **{name: partial(of_method, method) for name, method in all_unlearners()},
-        "MIU with two estimators": miu_with_two_estimators,
-        "MIU in train mode": miu_in_train_mode,
-        "SyncBatchNorm, retrained": partial(synchronised, RetrainUnlearner),
-        "SyncBatchNorm, SCRUB": partial(synchronised, SCRUBUnlearner),
-        "row by row, SCRUB": partial(row_by_row, SCRUBUnlearner),
-        "row by row, MIU": partial(row_by_row, MIUUnlearner),
-        "row by row, shrinking": partial(row_by_row, BoundaryShrinkUnlearner),
-        "a loader of one's own": own_loader,
-        "weighted rows": weighted_rows,
+        **{name: partial(forgetful, method) for name, method in methods},
+        "two estimators": lambda on: forgetful(MIUUnlearner, on, **of_shares),
+        "row by row": lambda on: forgetful(MIUUnlearner, on, read=RowByRow),
+        "a loader of one's own": lambda on: forgetful(MIUUnlearner, on, loader),
+        "weighted rows": lambda on: forgetful(SCRUBUnlearner, on, weights=True),
         "early stopping": early_stopping,
-        "held-out rows": held_out_rows,
-        "held-out rows of one's own": own_held_out_rows,
+        "held-out rows": lambda on: forgetful(AsUnseenUnlearner, on, held_out),
+        "held-out rows of one's own": held_out_rows_of_ones_own,
         "best checkpoint": partial(best_checkpoint, folder),
         "trained net": trained_net,
     }
 
 
-#: What processes agree on among themselves only, since rows are normalised or drop units by share.
-OWN_CASES = {"BatchNorm": not_synchronised, "dropout": dropout, "a seed": seed_of_its_own}
+#: What processes agree on among themselves only: units are dropped by share, seeds are drawn.
+OWN_CASES = {
+    "dropout": lambda on: forgetful(MIUUnlearner, on, make_net(WithDropout)),
+    "a seed": lambda on: forgetful(RetrainUnlearner, on, random_state=None),
+}
 
 
 def outcome(case, accelerator=None):
@@ -235,25 +182,97 @@ def remains(accelerator):
     unlearner.unlearn(FORGET)
     gc.collect()
     after = {"pickled": needle in pickle.dumps(unlearner), "alive": module() is not None}
-    copy = pickle.loads(pickle.dumps(unlearner))
-    same = np.array_equal(copy.predict_proba(table.X), unlearner.predict_proba(table.X))
     held = accelerator._models + accelerator._optimizers + accelerator._dataloaders
-    return {"before": before, "after": after, "copy predicts the same": same, "held": len(held)}
+    return {"before": before, "after": after, "held": len(held)}
+
+
+# what goes wrong ---------------------------------------------------------------------------------
+
+
+def state(unlearner):
+    if not hasattr(unlearner, "net_"):
+        return sorted(vars(unlearner))
+    weights = [weight.tobytes() for weight in weights_of(unlearner)]
+    rows = unlearner.forget_idx_.tolist(), unlearner.remaining_idx_.tolist()
+    return weights, rows, unlearner.history_.to_list(), sorted(vars(unlearner))
+
+
+def failures(accelerator, folder):
+    """Yield, by name, how attempts failed and if all is unchanged; again when one has ended."""
+    is_second, found = accelerator.process_index == 1, {}
+    table = make_table(N_ROWS)
+    given = {"X": table.X, "y": table.y, "groups": table.a}
+
+    @contextmanager
+    def attempt(name, unlearner):
+        before, raised = state(unlearner), None
+        try:
+            yield
+        except Exception as error:
+            raised = error
+        found[name] = f"{type(raised).__name__}: {raised}", state(unlearner) == before
+
+    def make(net=None):
+        return MIUUnlearner(net_for(accelerator, net), random_state=0, **SHORT)
+
+    with attempt("batches are normalised", unlearner := make(make_net(SmallCNN))):
+        unlearner.fit(make_table(N_ROWS, images=True).X, table.y, table.a)
+    unlearner = make()
+    others = {
+        "other labels": {"y": np.where(np.arange(N_ROWS) < N_ROWS - is_second, table.y, 1)},
+        "other inputs": {"X": table.X + np.float32(is_second)},
+        "fewer rows": {name: part[: N_ROWS - is_second] for name, part in given.items()},
+    }
+    for name, other in others.items():
+        with attempt(name, unlearner):
+            unlearner.fit(**given | other)
+
+    rows = RowByRow(table.X)
+    unlearner.fit(rows, table.y, table.a)
+    with attempt("other rows to forget", unlearner):
+        unlearner.unlearn(FORGET[is_second:])
+    with attempt("a bad request in one", unlearner):
+        unlearner.unlearn([N_ROWS] if is_second else FORGET)
+    with attempt("a ledger", unlearner):
+        DeletionLedger(folder / f"ledger{int(is_second)}.db").process(unlearner, FORGET)
+
+    def broken_disk():
+        raise OSError("the disk is broken")
+
+    for name, n_reads in {"first reads": 1, "training": 80}.items():
+        rows.fail, rows.reads_left = broken_disk if is_second else None, n_reads
+        with attempt(f"a broken disk in {name}", unlearner):
+            unlearner.unlearn(FORGET)
+    rows.fail, rows.X = None, np.full_like(table.X, np.nan)
+    with attempt("NaN", unlearner):
+        unlearner.unlearn(FORGET)
+    rows.X = table.X
+    unlearner.unlearn(FORGET)  # after all this it works
+    found["in the end"] = [float(weight.sum()) for weight in weights_of(unlearner)]
+    yield found
+
+    # the other one ends
+    rows.fail, rows.reads_left = (lambda: os._exit(0)) if is_second else None, 80
+    with attempt("the other ends", unlearner):
+        unlearner.unlearn([80, 90])
+    yield found
 
 
 def main(folder):
-    from accelerate import Accelerator
+    from accelerate import Accelerator, InitProcessGroupKwargs
 
     torch.set_num_threads(1)
-    accelerator = Accelerator(cpu=True)
+    patience = InitProcessGroupKwargs(timeout=timedelta(seconds=60))
+    accelerator = Accelerator(cpu=True, kwargs_handlers=[patience])
     assert accelerator.num_processes == 2
     results = {
         name: outcome(case, accelerator)
         for name, case in {**cases(folder / "checkpoints"), **OWN_CASES}.items()
     }
     results["remains"] = remains(accelerator)
-    (folder / f"{accelerator.process_index}.pickle").write_bytes(pickle.dumps(results))
-    accelerator.end_training()
+    for results["failures"] in failures(accelerator, folder):
+        (folder / f"{accelerator.process_index}.pickle").write_bytes(pickle.dumps(results))
+    os._exit(0)  # there is nobody to take leave of
 
 
 if __name__ == "__main__":
