@@ -26,8 +26,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from importlib.metadata import version
+from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -70,13 +69,7 @@ _NOT_PLAIN_STATE = {
     *("estimator", "_data", "_encoder", "_metadata_request", "_ids"),
     *("classes_", "forget_groups_", "history_", "net_"),
 }
-_REQUIRED_STATE: dict[str, Any] = {
-    **dict.fromkeys(("seed_", "_n_requests"), int),
-    **dict.fromkeys(("_has_groups", "_has_weights"), bool),
-    **dict.fromkeys(("forget_idx_", "remaining_idx_", "_group_counts"), np.ndarray),
-}
 _ROUTED_METHODS = ("fit", "score")
-_LAZY = "not known"  # it takes its shape from the file
 # NumPy's codes of what JSON can hold: truth values, whole numbers, doubles and text
 _SIMPLE = "?bBhHiIlLqQefdU"
 
@@ -260,13 +253,10 @@ def _to_bytes(unlearner: BaseUnlearner) -> bytes:
     metadata = {FORMAT: _digest_of(text, tensors) + text}
     if len(json.dumps(metadata)) > LARGEST_HEADER:
         raise PersistenceError(
-            f"The history is too long for a header of {LARGEST_HEADER} bytes. Drop the batches "
-            "from it: for row in unlearner.history_: row['batches'].clear()."
+            "The history is too long. Drop the batches from it: for row in unlearner.history_: "
+            "row['batches'].clear()."
         )
-    try:
-        return safetensors.torch.save(tensors, metadata)
-    except (SafetensorError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise PersistenceError(f"The weights cannot be written: {error}") from error
+    return safetensors.torch.save(tensors, metadata)
 
 
 def _digest_of(text: str, tensors: dict[str, torch.Tensor]) -> str:
@@ -276,10 +266,7 @@ def _digest_of(text: str, tensors: dict[str, torch.Tensor]) -> str:
 def _registered_name(cls: type[BaseUnlearner]) -> str:
     name = getattr(cls, "method_name", None)
     if name is None or dict(all_unlearners()).get(name) is not cls:
-        raise PersistenceError(
-            f"{cls.__name__} is not a registered method, so that load could not find it. Use "
-            "joblib.dump for classes of your own, and load such files only if you trust them."
-        )
+        raise PersistenceError(f"{cls.__name__} is not a registered method, which load needs.")
     return str(name)
 
 
@@ -295,7 +282,8 @@ def _plain_state(unlearner: BaseUnlearner) -> tuple[dict[str, Any], dict[str, ND
     """Return parameters and fitted attributes as JSON values and as numeric arrays."""
     plain, arrays = {}, {}
     for name, value in vars(unlearner).items():
-        if name in _NOT_PLAIN_STATE or not _is_state(unlearner, name):
+        is_state = name.startswith("_") or name.endswith("_")
+        if name in _NOT_PLAIN_STATE or not (is_state or name in unlearner._get_param_names()):
             continue
         if isinstance(value, np.random.RandomState):
             value = unlearner.seed_
@@ -304,12 +292,6 @@ def _plain_state(unlearner: BaseUnlearner) -> tuple[dict[str, Any], dict[str, ND
         else:
             plain[name] = _encode(value, name)
     return plain, arrays
-
-
-def _is_state(unlearner: BaseUnlearner, name: str) -> bool:
-    is_marked = name.startswith("_") or name.endswith("_")
-    is_fitted = name.isidentifier() and is_marked and not name.startswith("__")
-    return is_fitted or name in unlearner._get_param_names()
 
 
 def _describe_net(unlearner: BaseUnlearner) -> dict[str, Any]:
@@ -363,8 +345,7 @@ def _encode(value: Any, what: str) -> Any:
     if isinstance(value, pd.Interval):
         return {"interval": _encode([value.left, value.right, value.closed], what)}
     raise PersistenceError(
-        f"{what} cannot be saved without pickle: {value!r} is of type {type(value).__name__}. Use "
-        "numbers, text, and lists, tuples or arrays of these."
+        f"{what} cannot be saved without pickle: it is of type {type(value).__name__}."
     )
 
 
@@ -384,10 +365,10 @@ def _array(name: str, shape: list[int], items: list[Any]) -> NDArray[Any]:
         return array.reshape(shape)
     kind = _simple_dtype(name)
     if kind.kind == "U":  # as wide as the longest text, whatever it says of itself
-        lengths = [len(item) for item in items]
-        kind = np.dtype(f"<U{max(lengths, default=1)}")
-        if kind.itemsize * len(items) > 1000 * (1000 + sum(lengths)):
+        longest = max(map(len, items), default=1)
+        if longest * len(items) > LARGEST_HEADER:
             raise ValueError("the array takes far more memory than its text")
+        kind = np.dtype(f"<U{longest}")
     return np.array(items, dtype=kind).reshape(shape)
 
 
@@ -418,21 +399,15 @@ def _read(path: str | os.PathLike[str]) -> tuple[Any, dict[str, torch.Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, LookupError, RuntimeError) as error:
         raise PersistenceError(
-            f"{path} was not written by grmu_sk.persistence.save, or is damaged ({error}). (A "
-            "pickle is opened with joblib.load or pickle.load, and only if you trust its author.)"
+            f"{path} was not written by grmu_sk.persistence.save, or is damaged ({error})."
         ) from error
     stored, text = text[:64], text[64:]
     if stored != _digest_of(text, tensors):
-        raise PersistenceError(
-            f"{path} is damaged: its content does not match its SHA-256. Fetch or save it again."
-        )
+        raise PersistenceError(f"{path} is damaged: its content does not match its SHA-256.")
     with _malformed(path):
         content = json.loads(text)
         if int(content["format"]) > FORMAT_VERSION:
-            raise PersistenceError(
-                f"it has format {content['format']}, but grmu_sk {version('grmu_sk')} reads "
-                f"formats up to {FORMAT_VERSION}. Update grmu_sk."
-            )
+            raise PersistenceError(f"format {content['format']} is newer than this grmu_sk.")
     return content, tensors
 
 
@@ -442,33 +417,22 @@ def _malformed(path: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever unpacking JSON of the wrong shape may raise
-        what = f"{error}"
-        if not isinstance(error, PersistenceError):
-            what = f"it does not hold what is expected ({type(error).__name__}: {error})."
-        raise PersistenceError(f"{path}: {what}") from error
+        raise PersistenceError(f"{path} does not hold what is expected: {error!r}") from error
 
 
 def _without_net(content: Any, tensors: dict[str, torch.Tensor]) -> BaseUnlearner:
     """Return the unlearner with all of its state but the net."""
-    name, classes = content["method"], dict(all_unlearners())
-    if not isinstance(name, str) or name not in classes:
-        raise PersistenceError(
-            f"{name!r} is none of the methods {list(classes)}. It says that it was written by "
-            f"grmu_sk {content['versions']['grmu_sk']}."
-        )
-    cls: Any = classes[name]
-    unlearner: BaseUnlearner = cls()
+    unlearner: BaseUnlearner = dict(all_unlearners())[content["method"]]()
     with config_context(enable_metadata_routing=True):
         for method in set(_ROUTED_METHODS) & set(content["routing"]):
             getattr(unlearner, f"set_{method}_request")(**content["routing"][method])
     encoder = unlearner._encoder = GroupEncoder()
-    encoder.classes_ = unlearner.classes_ = _labels(content["classes"])
-    encoder.attributes_ = _labels(content["attributes"])
+    encoder.classes_ = unlearner.classes_ = _decode(content["classes"])
+    encoder.attributes_ = _decode(content["attributes"])
     state = {name: _decode(value) for name, value in content["state"].items()}
     for key, tensor in tensors.items():
         if key.startswith("state/"):
             state[key.removeprefix("state/")] = tensor.clone().numpy()
-    _check_state(unlearner, state)
     unlearner.__dict__.update(state)
     unlearner._check_parameters()
     ids = tensors.get("sample_ids")
@@ -478,33 +442,6 @@ def _without_net(content: Any, tensors: dict[str, torch.Tensor]) -> BaseUnlearne
     unlearner.forget_groups_ = [pairs[number] for number in content["forget_groups"]]
     unlearner._data = None
     return unlearner
-
-
-def _labels(value: Any) -> NDArray[Any]:
-    labels = _decode(value)
-    if not isinstance(labels, np.ndarray) or len(set(labels.tolist())) != len(labels):
-        raise PersistenceError("labels or attributes are not an array of distinct values.")
-    return labels
-
-
-def _check_state(unlearner: BaseUnlearner, state: dict[str, Any]) -> None:
-    for name in state:
-        is_taken = hasattr(type(unlearner), name) and name not in unlearner._get_param_names()
-        if is_taken or name in _NOT_PLAIN_STATE or not _is_state(unlearner, name):
-            raise PersistenceError(f"{name!r} is not the name of a saved attribute or parameter.")
-    for name, kind in _REQUIRED_STATE.items():
-        if type(state.get(name)) is not kind:
-            raise PersistenceError(f"{name} is missing or is not of type {kind.__name__}.")
-    if state["seed_"] < 0 or state["_n_requests"] < 0:
-        raise PersistenceError("the seed or the number of requests is negative.")
-    rows = np.concatenate([state["forget_idx_"], state["remaining_idx_"]])
-    is_split = rows.ndim == 1 and np.array_equal(np.sort(rows), np.arange(len(rows)))
-    if rows.dtype != np.int64 or not is_split:
-        raise PersistenceError("forget_idx_ and remaining_idx_ are not row numbers of one data set")
-    if not isinstance(state.get("_digests", {}), dict):
-        raise PersistenceError("_digests is not a mapping.")
-    if state["_group_counts"].shape != (unlearner._encoder.n_groups_,):
-        raise PersistenceError("there is not one count for each group.")
 
 
 def _n_rows(unlearner: BaseUnlearner) -> int:
@@ -517,28 +454,22 @@ def _net_for(
     """Return an initialised net, ready to take the weights."""
     row_shape, is_default = described["row_shape"], described["row_shape"] != [None]
     if is_default != (estimator is None):
-        advice = (
-            "saved with estimator=None and brings its net along: leave estimator out"
-            if is_default
-            else "not saved with the net itself, which is code. Pass the unfitted net the "
-            "unlearner was made with: load(path, estimator=net)"
+        how = "leave estimator out" if is_default else "pass the unfitted net it was made with"
+        raise PersistenceError(
+            f"{path} was saved {'with' if is_default else 'without'} its net: {how}."
         )
-        raise PersistenceError(f"{path} was {advice}.")
     if isinstance(estimator, FrozenEstimator):
         raise TypeError("estimator must be the bare skorch net: the file holds its weights.")
     if getattr(estimator, "initialized_", False):  # it may know rows that were to be forgotten
         # a frozen one for its layers: the file has the weights
         estimator = FrozenEstimator(estimator) if described["is_frozen"] else copy_net(estimator)
     unlearner.estimator = estimator
-    with _malformed(path) if is_default else nullcontext():
-        shape = (_n_rows(unlearner), *(row_shape if is_default else [1]))
-        dtype = torch.float64 if described["is_double"] else torch.float32
-        net = unlearner._new_net(torch.empty(shape, dtype=dtype, device="meta"))
-        with (
-            _no_more_weights(8 * n_saved, path),
-            isolated_rng(derive_seed(unlearner.seed_, 0), net.device),
-        ):
-            return unlearner._initialized(net)
+    shape = (_n_rows(unlearner), *(row_shape if is_default else [1]))
+    dtype = torch.float64 if described["is_double"] else torch.float32
+    net = unlearner._new_net(torch.empty(shape, dtype=dtype, device="meta"))
+    seed = derive_seed(unlearner.seed_, 0)
+    with _no_more_weights(8 * n_saved, path), isolated_rng(seed, net.device):
+        return unlearner._initialized(net)
 
 
 @contextmanager
@@ -561,25 +492,19 @@ def _no_more_weights(limit: int, path: Any) -> Iterator[None]:
 
 
 def _fill_in_weights(net: NeuralNet, tensors: dict[str, torch.Tensor], path: Any) -> None:
-    parts = {f"weights/{component}/": module for component, module in parts_of(net).items()}
-    expected = {
-        p + name: value for p, part in parts.items() for name, value in part.state_dict().items()
-    }
-    saved = {name: value for name, value in tensors.items() if name.startswith("weights/")}
-    for name in {**expected, **saved}:
-        ours, theirs = _kind(expected.get(name)), _kind(saved.get(name))
-        if ours != theirs and (ours != _LAZY or name not in saved):
-            raise PersistenceError(
-                f"{path}: {name} is {theirs} in the file and {ours} in the net. Pass the net that "
-                "the unlearner was made with, with the same sizes."
-            )
-    for prefix, module in parts.items():
-        module.load_state_dict({name: saved[prefix + name] for name in module.state_dict()})
-
-
-def _kind(weight: Any) -> str:
-    if weight is None or is_lazy(weight):
-        return "missing" if weight is None else _LAZY
-    if not isinstance(weight, torch.Tensor):  # what a module keeps besides
-        return f"a {type(weight).__name__}"
-    return f"{tuple(weight.shape)} {weight.dtype}".replace("torch.", "")
+    parts = parts_of(net)
+    saved: dict[str, dict[str, torch.Tensor]] = {component: {} for component in parts}
+    for place, value in tensors.items():
+        if place.startswith("weights/"):
+            _, component, name = place.split("/", 2)
+            saved.setdefault(component, {})[name] = value
+    try:
+        for component, weights in saved.items():
+            parts[component].load_state_dict(weights)
+            for name, ours in parts[component].state_dict().items():
+                if ours.dtype != weights[name].dtype:  # which torch would convert
+                    raise TypeError(f"{name} is {weights[name].dtype}, and {ours.dtype} in the net")
+    except (LookupError, RuntimeError, TypeError) as error:
+        raise PersistenceError(
+            f"{path} holds other weights than the net. Pass the one it was made with. {error}"
+        ) from error

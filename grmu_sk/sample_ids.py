@@ -282,10 +282,4 @@ class SampleIds:
         if document is None:
             return cls(n_rows)
         content = json.loads(document)
-        rows, texts = content["rows"], content["ids"]
-        are_rows = all(type(row) is int and 0 <= row < n_rows for row in rows)
-        are_texts = all(type(text) is str and text for text in texts)
-        are_distinct = rows == sorted(set(rows)) and len(set(texts)) == len(texts) == len(rows)
-        if not (are_rows and are_texts and are_distinct):
-            raise ValueError("the sample ids are not distinct texts of distinct rows, in order")
-        return cls(n_rows, texts, np.array(rows, dtype=np.int64))
+        return cls(n_rows, content["ids"], np.array(content["rows"], dtype=np.int64))

@@ -3,8 +3,6 @@ import json
 import numpy as np
 import pytest
 
-from grmu_sk import FineTuneUnlearner
-from grmu_sk.persistence import PersistenceError, load, save
 from grmu_sk.sample_ids import SampleIds
 
 
@@ -31,33 +29,3 @@ def test_dropped_ids_are_not_held():
 def test_messages_name_a_few_ids():
     with pytest.raises(ValueError, match="'a', 'b', 'c', 'd', 'e' and 2 more"):
         SampleIds.from_user(["x", "y"], 2).rows_of("abcdefg"[i] for i in range(7))
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        '{"rows": [0, 0], "ids": ["a", "b"]}',
-        '{"rows": [1, 0], "ids": ["a", "b"]}',
-        '{"rows": [0, 999999], "ids": ["a", "b"]}',
-        '{"rows": [0, -1], "ids": ["a", "b"]}',
-        '{"rows": [0, true], "ids": ["a", "b"]}',
-        '{"rows": [0], "ids": ["a", "b"]}',
-        '{"rows": [0, 1], "ids": ["a", "a"]}',
-        '{"rows": [0, 1], "ids": ["a", 3]}',
-        '{"rows": [0, 1], "ids": [[], {}]}',
-        '{"rows": [0, 1]}',
-        "[]",
-        "nonsense",
-    ],
-)
-def test_forged_ids_in_a_file(document, table, net, tmp_path, monkeypatch):
-    ids = [f"p{row}" for row in range(table.n)]
-    unlearner = FineTuneUnlearner(net, random_state=0)
-    unlearner.fit(table.X, table.y, table.a, sample_id=ids)
-    save(unlearner, tmp_path / "model")
-    assert load(tmp_path / "model", net)._sample_ids.texts == ids
-    with monkeypatch.context() as patched:
-        patched.setattr(SampleIds, "to_json", lambda self: document)
-        save(unlearner, tmp_path / "model")
-    with pytest.raises(PersistenceError, match="model"):
-        load(tmp_path / "model", net)
