@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import shutil
@@ -124,18 +125,11 @@ def _own_temporary(path: Path, mode: int) -> tuple[Path, IO[bytes]]:
 
 def temporaries(path: Path) -> list[Path]:
     """Return what :func:`write_atomically` leaves of a file if it is killed."""
-    start = f".{path.name}."
-    return [
-        found
-        for found in path.parent.iterdir()
-        if found.name.startswith(start) and found.name.endswith(_SUFFIX)
-    ]
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*{_SUFFIX}"))
 
 
 def flush_folder(folder: Path) -> None:
     """Make a new name survive a power cut, where the system knows how to."""
-    if os.name != "posix":
-        return
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

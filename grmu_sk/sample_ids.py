@@ -78,16 +78,12 @@ def _part(value: Any, name: str) -> str | int:
         return int(value)
     if not isinstance(value, str | UUID):
         raise TypeError(
-            f"{name} is {value!r}, a {type(value).__name__}. Use whole numbers, text, UUIDs or "
-            "tuples of these: an id has to be written the same way each time."
+            f"{name} is {value!r}, a {type(value).__name__}, and no whole number, text or UUID."
         )
     text = str(value)
     if not text:
         raise ValueError(f"{name} is empty text, which names nobody.")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name} is {text!r}, which is no valid Unicode text.") from error
+    text.encode()  # an error of its own if it is no valid Unicode
     return text
 
 
@@ -122,7 +118,8 @@ class SampleIds:
     ) -> None:
         self.n_rows = n_rows
         self._texts = texts
-        self._rows = np.arange(n_rows) if rows is None else rows
+        #: Row numbers of those whose id is known, ascending.
+        self.rows = np.arange(n_rows) if rows is None else rows
 
     @classmethod
     def from_user(cls, sample_id: Any, n_rows: int) -> SampleIds:
@@ -153,9 +150,8 @@ class SampleIds:
         check_consistent_length(range(n_rows), texts)
         if repeated := [text for text, count in Counter(texts).items() if count > 1]:
             raise ValueError(
-                f"sample_id has the same id more than once: {naming(repeated)}. (3 and "
-                "'3' count as the same.) A row needs an id of its own; where a person has several "
-                "rows, use tuples (person, number) and name them all in a request."
+                f"sample_id has the same id more than once: {naming(repeated)}. Where a person has "
+                "several rows, use tuples (person, number) and name them all in a request."
             )
         return cls(n_rows, texts)
 
@@ -163,11 +159,6 @@ class SampleIds:
     def are_row_numbers(self) -> bool:
         """Whether no ids were given, so that rows are known by their numbers."""
         return self._texts is None
-
-    @property
-    def rows(self) -> Rows:
-        """Row numbers of those whose id is known, ascending."""
-        return self._rows
 
     @property
     def texts(self) -> list[str]:
@@ -203,35 +194,14 @@ class SampleIds:
 
     def index(self) -> dict[str, int]:
         """Return the row number of each id."""
-        return dict(zip(self.texts, self._rows.tolist(), strict=True))
+        return dict(zip(self.texts, self.rows.tolist(), strict=True))
 
     def why_unknown(self) -> str:
         """Return what there is to say about an id that no row has."""
         if self._texts is None:
-            return (
-                f"no row of fit has this id. It was called without sample_id, so that ids are the "
-                f"row numbers 0 to {self.n_rows - 1}."
-            )
-        reason = "no row of fit has this id as its sample_id."
-        if n_dropped := self.n_rows - len(self._rows):
-            reason += f" The ids of {n_dropped} forgotten rows were dropped; the ledger knows them."
-        return reason
-
-    def of_rows(self, rows: Rows) -> list[str]:
-        """Return the ids of those of these rows whose id is known.
-
-        Parameters
-        ----------
-        rows : ndarray
-            Row numbers of ``fit``.
-
-        Returns
-        -------
-        list of str
-            Their ids.
-        """
-        names = dict(zip(self._rows.tolist(), self.texts, strict=True))
-        return [names[row] for row in rows.tolist() if row in names]
+            return f"no row of fit has this id: ids are the row numbers 0 to {self.n_rows - 1}."
+        n_dropped = self.n_rows - len(self.rows)
+        return f"no row of fit has this id. The ids of {n_dropped} forgotten rows were dropped."
 
     def without(self, rows: Rows) -> SampleIds:
         """Return a copy that does not know the ids of these rows; row numbers are no secret.
@@ -248,15 +218,15 @@ class SampleIds:
         """
         if self._texts is None:
             return self
-        stays: NDArray[np.bool_] = ~np.isin(self._rows, rows)
+        stays: NDArray[np.bool_] = ~np.isin(self.rows, rows)
         kept = [text for text, stay in zip(self._texts, stays.tolist(), strict=True) if stay]
-        return SampleIds(self.n_rows, kept, self._rows[stays])
+        return SampleIds(self.n_rows, kept, self.rows[stays])
 
     def to_json(self) -> str | None:
         """Return the ids as JSON; None if they are the row numbers."""
         if self._texts is None:
             return None
-        return json.dumps({"rows": self._rows.tolist(), "ids": self._texts})
+        return json.dumps({"rows": self.rows.tolist(), "ids": self._texts})
 
     @classmethod
     def from_json(cls, document: str | bytes | None, n_rows: int) -> SampleIds:

@@ -10,17 +10,15 @@ import stat
 import struct
 import zipfile
 import zlib
+from contextlib import nullcontext
 
-import joblib
 import numpy as np
 import official_trees as trees
 import pytest
 import torch
-from click.testing import CliRunner
-from conftest import make_net, make_table
+from conftest import make_net
 from PIL import Image
 
-from grmu_sk import FineTuneUnlearner
 from grmu_sk.audit import (
     DeletionLedger,
     read_evidence,
@@ -28,16 +26,13 @@ from grmu_sk.audit import (
 )
 from grmu_sk.benchmark import get_preset, read_results
 from grmu_sk.benchmark.nets import ResNet18
-from grmu_sk.cli import main
 from grmu_sk.cli.inputs import load_row_numbers, load_rows, training_data
 from grmu_sk.datasets import (
     ImageFiles,
-    decode_images,
-    load_image_table,
     load_multinli,
     load_waterbirds,
 )
-from grmu_sk.persistence import PersistenceError, load, save
+from grmu_sk.persistence import load
 
 
 class Payload:
@@ -50,41 +45,30 @@ class Payload:
         return os.mkdir, (self.trace,)
 
 
-def as_pickle(payload, path):
-    path.write_bytes(pickle.dumps(payload))
+def as_pickle(payload, file):
+    pickle.dump(payload, file)
 
 
-def as_torch(payload, path):
-    torch.save({"weights": payload}, path)
+def as_torch(payload, file):
+    torch.save({"weights": payload}, file)
 
 
-def as_joblib(payload, path):
-    joblib.dump([payload], path)
+def as_array(payload, file):
+    np.save(file, np.array([payload] * 3, dtype=object), allow_pickle=True)
 
 
-def as_array(payload, path):
-    with open(path, "wb") as file:
-        np.save(file, np.array([payload] * 3, dtype=object), allow_pickle=True)
+def as_archive(payload, file):
+    objects = np.array([payload] * 3, dtype=object)
+    np.savez(file, X=objects, y=objects, groups=objects)
 
 
-def as_archive(payload, path):
-    with open(path, "wb") as file:
-        objects = np.array([payload] * 3, dtype=object)
-        np.savez(file, X=objects, y=objects, groups=objects)
-
-
-def unpickle(how, path):
-    """Read a file as nobody should."""
-    if how is as_pickle:
-        pickle.loads(path.read_bytes())
-    elif how is as_torch:
-        torch.load(path, weights_only=False)
-    elif how is as_joblib:
-        joblib.load(path)
-    elif how is as_array:
-        np.load(path, allow_pickle=True)
-    else:
-        np.load(path, allow_pickle=True)["X"]
+#: What writes a payload, and reads it as nobody should.
+WAYS = {
+    as_pickle: lambda path: pickle.loads(path.read_bytes()),
+    as_torch: lambda path: torch.load(path, weights_only=False),
+    as_array: lambda path: np.load(path, allow_pickle=True),
+    as_archive: lambda path: np.load(path, allow_pickle=True)["X"],
+}
 
 
 def load_data_source(path):
@@ -108,21 +92,18 @@ LOADERS = {
 }
 
 
-@pytest.mark.parametrize("how", [as_pickle, as_torch, as_joblib, as_array, as_archive])
+@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("loader", LOADERS)
 def test_nothing_is_executed(loader, how, tmp_path):
     function, name = LOADERS[loader]
     path, trace = tmp_path / name, tmp_path / "executed"
-    how(Payload(trace), path)
+    with open(path, "wb") as file:
+        how(Payload(trace), file)
     path.chmod(0o600)
-    try:
-        function(path)
-    except (OSError, ValueError):
-        refused = True
-    else:  # any bytes can be a key
-        refused = loader == "key file"
-    assert refused and not trace.exists()
-    unpickle(how, path)
+    with nullcontext() if loader == "key file" else pytest.raises((OSError, ValueError)):
+        function(path)  # any bytes can be a key
+    assert not trace.exists()
+    WAYS[how](path)
     assert trace.exists(), "the control: the payload is a real one"
 
 
@@ -132,19 +113,6 @@ def test_features_that_are_pickles(tmp_path):
     as_torch(Payload(tmp_path / "executed"), features)
     with pytest.raises(ValueError, match="cannot be read"):
         load_multinli(root)
-    assert not (tmp_path / "executed").exists()
-
-
-def test_cache_that_holds_objects(tmp_path):
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    files, cache = ImageFiles(tmp_path, ["a.png"]), tmp_path / "cache"
-    expected = np.array(decode_images(files, cache, n_jobs=1))
-    whole = cache.read_bytes()
-    as_array(Payload(tmp_path / "executed"), tmp_path / "objects")
-    foot = whole[-40:]  # it says whose cache it is
-    cache.unlink()
-    cache.write_bytes((tmp_path / "objects").read_bytes() + foot)
-    np.testing.assert_array_equal(decode_images(files, cache, n_jobs=1), expected)
     assert not (tmp_path / "executed").exists()
 
 
@@ -161,25 +129,18 @@ def test_names_that_lead_out_of_the_folder(tmp_path, name):
     assert (folder / name).exists()
     with pytest.raises(ValueError, match="leads out of"):
         ImageFiles(folder, ["inside.png", name])
-    listed = [[name, 0, 0], *[["inside.png", row % 2, row // 2 % 2] for row in range(20)]]
-    trees.write_csv(tmp_path / "t.csv", ["file", "y", "a"], listed)
-    with pytest.raises(ValueError, match="leads out of"):
-        load_image_table(tmp_path / "t.csv", folder, target="y", groups="a")
-    assert len(ImageFiles(folder, ["inside.png"])) == 1
 
 
 def test_zip_members_are_never_unpacked(tmp_path):
     root = trees.waterbirds_tree(tmp_path / "tree", n_each=1)
     archive = trees.zip_tree(root, tmp_path / "data.zip")
-    trees_before = sorted(path.name for path in tmp_path.iterdir())
+    before = sorted(path.name for path in tmp_path.iterdir())
     with zipfile.ZipFile(archive, "a") as file:
         file.writestr("../escaped.png", b"x")
-        file.writestr("/tmp_escaped_absolutely.png", b"x")
     load_waterbirds(archive)
-    assert sorted(path.name for path in tmp_path.iterdir()) == trees_before
-    assert not os.path.exists("/tmp_escaped_absolutely.png")
-    found = scan_residue(archive, ["a text of forgotten people"])
-    assert found == [] and not (tmp_path.parent / "escaped.png").exists()
+    assert scan_residue(archive, ["a text of forgotten people"]) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert not (tmp_path.parent / "escaped.png").exists()
 
 
 def test_zip_members_that_are_links_are_not_followed(tmp_path):
@@ -211,18 +172,10 @@ def png_of(width, height):
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
-@pytest.mark.parametrize("size", [(10_000, 10_000), (2**31 - 1, 2**31 - 1)])
-def test_images_that_would_fill_the_memory(tmp_path, size):
-    (tmp_path / "a.png").write_bytes(png_of(*size))
+def test_images_that_would_fill_the_memory(tmp_path):
+    (tmp_path / "a.png").write_bytes(png_of(2**31 - 1, 2**31 - 1))
     with pytest.raises(ValueError, match=r"row 0, .*a\.png, cannot be decoded"):
         ImageFiles(tmp_path, ["a.png"]).pixels(0)
-
-
-@pytest.mark.parametrize("length", [2**63, 2**40, 7])
-def test_models_with_a_header_of_absurd_length(tmp_path, length):
-    (tmp_path / "model").write_bytes(length.to_bytes(8, "little") + b'{"__metadata__":{}}')
-    with pytest.raises(PersistenceError, match="model"):
-        load(tmp_path / "model", make_net())
 
 
 def forged_array(shape):
@@ -233,8 +186,8 @@ def forged_array(shape):
     return file.getvalue()
 
 
-@pytest.mark.parametrize("shape", [(10**14,), (2**62, 2**62), (-1,)])
-def test_arrays_with_a_forged_shape(tmp_path, shape):
+def test_arrays_with_a_forged_shape(tmp_path):
+    shape = (10**14,)
     (tmp_path / "rows.npy").write_bytes(forged_array(shape))
     with pytest.raises(ValueError, match=r"rows\.npy does not hold row numbers"):
         load_row_numbers(tmp_path / "rows.npy")
@@ -243,21 +196,6 @@ def test_arrays_with_a_forged_shape(tmp_path, shape):
             file.writestr(f"{name}.npy", forged_array(shape))
     with pytest.raises(ValueError, match=r"is not a \.npz file of plain arrays"):
         load_rows(tmp_path / "rows.npz")
-
-
-@pytest.mark.parametrize("text", ["9" * 5000, "1e3", "3\n\x00", "[[[["])
-def test_row_numbers_that_are_none(tmp_path, text):
-    (tmp_path / "rows.txt").write_text(text)
-    with pytest.raises(ValueError, match="does not hold row numbers"):
-        load_row_numbers(tmp_path / "rows.txt")
-
-
-def test_a_field_longer_than_python_reads(tmp_path):
-    root = trees.image_table_tree(tmp_path)
-    table = next(root.rglob("*.csv"))
-    table.write_text(table.read_text() + "x" * 200_000 + ",0,0,0,0\n")
-    with pytest.raises(ValueError, match=r"Line \d+ of .* cannot be read: field larger than"):
-        load_image_table(table, table.parent / "images", target="animal", groups="sex")
 
 
 DEEP = "[" * 100_000
@@ -270,11 +208,6 @@ def test_documents_that_are_too_deep(tmp_path):
         read_evidence(tmp_path / "e.json")
     with pytest.raises(ValueError, match="cannot be used"):
         get_preset(tmp_path / "p.toml")
-    model = tmp_path / "model"
-    table = make_table(40)
-    save(FineTuneUnlearner(max_epochs=1, random_state=0).fit(table.X, table.y, table.a), model)
-    result = CliRunner().invoke(main, ["report", str(model), "--attacks", str(tmp_path / "e.json")])
-    assert result.exit_code == 1 and "no list of attacks" in result.output, result.output
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ def test_dropped_ids_are_not_held():
     ids = SampleIds.from_user(["a", "b", "c"], 3).without(np.array([1]))
     assert ids.texts == ["a", "c"]
     assert ids.rows_of(["c"]).tolist() == [2]
-    assert ids.of_rows(np.array([0, 1])) == ["a"]
     assert "b" not in json.loads(ids.to_json())["ids"]
     again = SampleIds.from_json(ids.to_json(), 3)
     assert (again.texts, again.rows.tolist()) == (ids.texts, [0, 2])
