@@ -7,7 +7,6 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -22,14 +21,12 @@ from torch import nn
 from tqdm import tqdm
 
 from ..base import BaseUnlearner
-from ..validation import about, to_array
+from ..validation import to_array
 from .residue_needles import (
     Needle,
     Needles,
     SamplerWeights,
-    ScaledWeights,
     row_needles,
-    text_needles,
     weight_needles,
 )
 from .residue_places import PART_MARKS, Piece, Places
@@ -37,7 +34,7 @@ from .residue_places import PART_MARKS, Piece, Places
 #: So much of a file is in memory at once, in bytes.
 CHUNK = 1 << 23
 _PARTS = re.compile("|".join(map(re.escape, PART_MARKS)))
-Kind = Literal["forgotten row", "original weights", "teacher copy", "sampler weights"]
+Kind = Literal["forgotten row", "original weights", "sampler weights"]
 
 
 @dataclass(frozen=True)
@@ -46,13 +43,14 @@ class Finding:
 
     Attributes
     ----------
-    kind : {"forgotten row", "original weights", "teacher copy", "sampler weights"}
+    kind : {"forgotten row", "original weights", "sampler weights"}
         What it is.
     place : str
         Where: a file, with ``!`` before what is inside of an archive, or the path of attributes
         and items that leads to it.
     encoding : str
-        How it is written there: ``"float32"``, ``"normalised float32, by column"``, ``"text"``.
+        How it is written there: ``"float32"``, ``"normalised float32, by column"``,
+        ``"float64, as text"``.
     rows : tuple of int
         Which rows, as numbers of ``fit`` if those were given to the scan, else as positions in
         ``rows``. Empty for weights.
@@ -82,10 +80,9 @@ class Finding:
     def __str__(self) -> str:
         names = self.rows or self.tensors
         listed = ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
-        if self.kind == "forgotten row":
-            what = f"{len(self.rows)} forgotten row{'s' if len(self.rows) != 1 else ''}"
-        else:
-            what = self.kind
+        what: str = self.kind
+        if self.rows:
+            what = f"{len(self.rows)} forgotten row{'s' if len(self.rows) > 1 else ''}"
         return f"{self.place}: {what} as {self.encoding}" + (f" ({listed})" if listed else "")
 
     def to_dict(self) -> dict[str, Any]:
@@ -193,22 +190,23 @@ def scan_residue(
     n_rows: int | None = None,
     chunk_size: int = CHUNK,
 ) -> ResidueScan:
-    r"""Look for forgotten rows, original weights, teachers and telling sampler weights.
+    r"""Look for forgotten rows, original weights and telling sampler weights.
 
     Every byte of a file, or all that an object leads to in memory, is compared with the forgotten
-    rows as they may be stored: as whole or floating point numbers of any precision and byte order,
-    row by row or column by column, as given, scaled between [0, 255] and [0, 1], or normalised,
-    :math:`(x - \mu) / \sigma`. Original weights are found as they are, and scaled or shifted.
-    Compressed files and archives (gzip, bzip2, xz, zlib, zip, npz, tar) are looked into. Nothing in
-    a file is executed, and nothing is unpacked to disk. A long scan shows its progress.
+    rows as they may be stored: as whole or floating point numbers, row by row or column by column,
+    as given, scaled between [0, 255] and [0, 1], or normalised, :math:`(x - \mu) / \sigma`.
+    Original weights are found as they are, and scaled or shifted. Compressed files and archives
+    (gzip, bzip2, xz, zlib, zip, npz, tar) are looked into. Nothing in a file is executed, and
+    nothing is unpacked to disk. A long scan shows its progress.
 
     Parameters
     ----------
     path_or_object : str, path-like or object
         A file, a folder, or anything in memory: an unlearner, a net, bytes. A text is a path.
-    rows : array-like, DataFrame or tensor of shape (n_forgotten, ...), list of str or bytes, None
-        The forgotten rows as they were given to ``fit``. None looks for weights alone.
-    original : unlearner, net, module, state dict, list of arrays, default=None
+    rows : array-like, DataFrame or tensor of shape (n_forgotten, ...), or None
+        The forgotten rows as they were given to ``fit``; of a table, the columns of numbers. None
+        looks for weights alone.
+    original : unlearner, net, module or state dict, default=None
         The weights before unlearning.
     mean, std : array-like, default=None
         What the pipeline subtracts from a row and divides it by.
@@ -236,7 +234,7 @@ def scan_residue(
     OSError
         If the file that was named cannot be read.
     ValueError
-        If rows are not numbers, texts or bytes, or other arguments do not fit them.
+        If rows are not numbers, or other arguments do not fit them.
 
     Warns
     -----
@@ -249,26 +247,27 @@ def scan_residue(
 
     Notes
     -----
-    A row is not searched for where a match might be chance: if it holds less than 40 bits of
-    information (few values, all equal, or only zeros and ones) in that encoding. If that is so in
-    every encoding, ``not_searched`` names it. Of rows with more than 256 values, the 256 in a row
-    that tell most are looked for. Original weights count if a whole tensor is there, known by up to
-    eight stretches of it; tensors of fewer than four distinct values do not count, since other nets
-    have them too. A method that keeps some weights by its own definition (the first layers of
-    CF-k) will have them found.
+    Numbers are looked for as 32 and 64 bit floats, halves (float16, bfloat16), unsigned bytes and
+    32 and 64 bit integers, to the last bit; normalised ones as single and as double precision
+    computes :math:`(x - \mu) / \sigma`. A row is not searched for where a match might be chance:
+    if it holds less than 40 bits of information (few values, all equal, or only zeros and ones) in
+    that encoding. If that is so in every encoding, ``not_searched`` names it. Of rows with more
+    than 256 values, the 256 in a row that tell most are looked for. Original weights count if a
+    whole tensor is there, known by up to eight stretches of it; tensors of fewer than four distinct
+    values do not count, since other nets have them too. A method that keeps some weights by its own
+    definition (the first layers of CF-k) will have them found.
 
-    Sampler weights are reported if they are weights of all rows of ``fit`` and single out the
-    forgotten ones: zero there and nowhere else, or all above or below those of the others. A
-    teacher copy is a second module with parameters of the shapes of ``net_`` in an unlearner.
+    Sampler weights are reported if they are weights of all rows of ``fit``, zero for the forgotten
+    ones and for no other.
 
     In arrays and ``.npy`` files, columns are read as such. Elsewhere rows in columns are found if
     three of their floating point values occur in no other of the rows, and the first and the last
-    lie within one chunk. In text (CSV, JSON, logs) numbers are found that were written with at
-    least six digits. Rows that are text are found as they are, in UTF-8. What is encoded otherwise
-    is not found: base64, old pickles of bytes (protocols 0 to 2), compressed values within a pickle
-    or a database. Parquet, HDF5 and compressed images are not opened, and named in
-    ``not_searched``. What the caller's own Dataset or memory map holds is found too, if the object
-    leads to it.
+    lie within one chunk. In text (CSV, JSON, logs) numbers are found that were written with all
+    their digits. What is encoded otherwise is not found: base64, old pickles of bytes (protocols 0
+    to 2), compressed values within a pickle or a database. Parquet, HDF5 and compressed images are
+    not opened, and named in ``not_searched``. What the caller's own Dataset or memory map holds is
+    found too, if the object leads to it; attributes of classes and globals of modules are not
+    looked at.
 
     Examples
     --------
@@ -285,20 +284,35 @@ def scan_residue(
     if chunk_size < 1 << 10:
         raise ValueError(f"chunk_size must be at least 1024 bytes, got {chunk_size!r}.")
     unlearner = path_or_object if isinstance(path_or_object, BaseUnlearner) else None
-    forgotten = _forgotten(forget_idx, rows, unlearner)
+    n_given = 0 if rows is None else len(rows)
+    forgotten = getattr(unlearner, "forget_idx_", None)
+    if forget_idx is not None:
+        forgotten = np.asarray(forget_idx, dtype=np.int64)
+        if forgotten.shape != (n_given,):
+            raise ValueError(
+                f"forget_idx names {forgotten.size} rows, but rows has {n_given}; it must be one "
+                "whole number a row."
+            )
     if n_rows is None and unlearner is not None and hasattr(unlearner, "forget_idx_"):
         n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
     sampler = None if forgotten is None or n_rows is None else SamplerWeights(forgotten, n_rows)
     needles: list[Needle] = []
     notes: list[str] = []
-    width, n_given = 1, 0 if rows is None else len(rows)
+    width = 1
     if n_given:
         numbers = np.arange(n_given)
         if forgotten is not None and len(forgotten) == n_given:
             numbers = forgotten
             if remaining is None and unlearner is not None:
                 remaining = _held_rows(unlearner, numbers)
-        needles, notes, width = _row_needles(rows, numbers, remaining, mean, std)
+        rows = _numeric(rows, "rows")
+        width, remains = min(256, rows[0].size), _is_among(rows, remaining)
+        notes = _unsearched(numbers[remains], "equal rows remain, and may be there")
+        rows, numbers = rows[~remains], numbers[~remains]
+        needles = row_needles(rows, numbers.tolist(), mean, std) if len(rows) else []
+        told = [owner for needle in needles for owner in needle.owners]
+        reason = "they hold too little information to tell a match from chance"
+        notes += _unsearched(numbers[~np.isin(numbers, told)], reason)
     if original is not None:
         needles += weight_needles(_weights_of(original))
     if not needles:
@@ -310,13 +324,10 @@ def scan_residue(
     search = _Search(needles, sampler, chunk_size)
     places = Places(chunk_size, search.overlap, width)
     if isinstance(path_or_object, str | os.PathLike):
-        with about("path_or_object"):
-            path = Path(os.path.realpath(path_or_object, strict=True))
+        path = Path(os.path.realpath(path_or_object, strict=True))
         search.all(places, places.of_path(path))
     else:
         search.all(places, places.of_object(path_or_object, type(path_or_object).__name__))
-        if unlearner is not None:
-            _find_teachers(search, places.modules, unlearner)
     gave_up = np.array(sorted(search.needles.gave_up), dtype=np.int64)
     notes += _unsearched(gave_up, "stored by column their values occur too often")
     return ResidueScan(
@@ -325,42 +336,6 @@ def scan_residue(
         n_places=places.n_places,
         n_bytes=places.n_bytes,
     )
-
-
-def _forgotten(
-    forget_idx: Any, rows: Any, unlearner: BaseUnlearner | None
-) -> NDArray[np.int64] | None:
-    """Return the row numbers of ``fit`` that were forgotten, as far as they are known."""
-    if forget_idx is None:
-        return getattr(unlearner, "forget_idx_", None)
-    numbers, n_rows = to_array(forget_idx, "forget_idx"), 0 if rows is None else len(rows)
-    if numbers.ndim != 1 or (len(numbers) and numbers.dtype.kind not in "iu"):
-        raise ValueError(
-            "forget_idx must be one whole number a row, got an array of shape "
-            f"{numbers.shape} and dtype {numbers.dtype}."
-        )
-    if len(numbers) != n_rows:
-        raise ValueError(f"forget_idx names {len(numbers)} rows, but rows has {n_rows}.")
-    return numbers.astype(np.int64)
-
-
-def _row_needles(
-    rows: Any, numbers: Any, remaining: Any, mean: Any, std: Any
-) -> tuple[list[Needle], list[str], int]:
-    """Return what to look for, the rows for which that cannot be done, and numbers in a row."""
-    if isinstance(rows, list | tuple) and isinstance(rows[0], str | bytes):
-        needles, notes, width = text_needles(rows, numbers.tolist()), [], 1
-        reason = "they are shorter than 8 characters"
-    else:
-        rows = _numeric(rows, "rows")
-        width, remains = min(256, rows[0].size), _is_among(rows, remaining)
-        notes = _unsearched(numbers[remains], "equal rows remain, and may be there")
-        rows, numbers = rows[~remains], numbers[~remains]
-        needles = row_needles(rows, numbers.tolist(), mean, std) if len(rows) else []
-        reason = "they hold too little information to tell a match from chance"
-    searched = {owner for needle in needles for owner in needle.owners}
-    notes += _unsearched(numbers[~np.isin(numbers, list(searched))], reason)
-    return needles, notes, width
 
 
 def _unsearched(rows: NDArray[np.int64], reason: str) -> list[str]:
@@ -376,13 +351,11 @@ def _numeric(rows: Any, name: str) -> NDArray[Any]:
         rows = rows.select_dtypes(["number", "bool"]).to_numpy()
     array = to_array(rows, name)
     if array.dtype.kind == "O":
-        with suppress(TypeError, ValueError):
-            array = array.astype(np.float64)
+        array = array.astype(np.float64)
     if array.dtype.kind not in "biuf" or array.ndim < 2 or (len(array) and not array.size):
         raise ValueError(
-            f"{name} must be numbers of shape (n_rows, ...), a list of texts, or a list of bytes; "
-            f"got an array of shape {array.shape} and dtype {array.dtype}. A single row has to be "
-            f"given as {name}[None]."
+            f"{name} must be numbers of shape (n_rows, ...), got {array.dtype} of shape "
+            f"{array.shape}; a single row is {name}[None]."
         )
     return array
 
@@ -422,36 +395,12 @@ def _weights_of(original: Any) -> dict[str, NDArray[Any]]:
         original = original.module_
     if isinstance(original, nn.Module):
         original = original.state_dict()
-    if isinstance(original, np.ndarray | torch.Tensor):
-        original = [original]
-    if isinstance(original, Sequence) and not isinstance(original, str | bytes):
-        original = {f"tensor {number}": value for number, value in enumerate(original)}
     if not isinstance(original, Mapping):
         raise ValueError(
-            "original must be a fitted unlearner, a net, a module, a state dict or a list of "
-            f"arrays, got a {type(original).__name__}."
+            "original must be a fitted unlearner, a net, a module or a state dict, got a "
+            f"{type(original).__name__}."
         )
     return {str(name): to_array(value, f"original[{name!r}]") for name, value in original.items()}
-
-
-def _find_teachers(
-    search: _Search, modules: Iterable[tuple[str, nn.Module]], unlearner: BaseUnlearner
-) -> None:
-    """Report modules of the shapes of the unlearner's own that are neither it nor its recipe."""
-    net = getattr(unlearner, "net_", None)
-    if net is None:
-        return
-    recipes = [net.module_, net.module, getattr(unlearner.estimator, "module", None)]
-    trained = [recipe for recipe in recipes if isinstance(recipe, nn.Module)]
-    own = {id(part) for recipe in trained for part in recipe.modules()}
-    shapes = _shapes(getattr(net.module_, "_orig_mod", net.module_))
-    for place, module in modules:
-        if shapes and id(module) not in own and _shapes(module) == shapes:
-            search.add("teacher copy", place, f"a {type(module).__name__} beside net_")
-
-
-def _shapes(module: nn.Module) -> list[tuple[int, ...]]:
-    return [tuple(value.shape) for value in module.parameters()]
 
 
 class _Search:
@@ -470,10 +419,9 @@ class _Search:
     def __init__(
         self, needles: list[Needle], sampler: SamplerWeights | None, chunk_size: int
     ) -> None:
-        self.needles, self.scaled, self.sampler = Needles(needles), ScaledWeights(needles), sampler
-        self.chunk_size = chunk_size
+        self.needles, self.sampler, self.chunk_size = Needles(needles), sampler, chunk_size
         self.overlap = max(self.needles.overlap, 0 if sampler is None else sampler.overlap)
-        self.found: dict[tuple[Any, str, str], tuple[set[int], set[str], int | None]] = {}
+        self.found: dict[tuple[Any, str, str], tuple[set[Any], int]] = {}
         self.parts: dict[Any, dict[int, tuple[float, float]]] = defaultdict(dict)
 
     def all(self, places: Places, pieces: Iterable[Piece]) -> None:
@@ -492,48 +440,52 @@ class _Search:
     def _compare(self, pieces: Sequence[Piece]) -> None:
         buffer = np.concatenate([piece.raw for piece in pieces] or [np.empty(0, np.uint8)])
         bounds = np.cumsum([0, *(len(piece.raw) for piece in pieces[:-1])])
-        for search in (self.needles, self.scaled):
-            for needle, how, stretches, positions, relation in search.find(buffer, bounds):
-                which = np.searchsorted(bounds, positions, "right") - 1
-                begins = positions - bounds[which]
-                for stretch, number, begin in zip(stretches, which, begins, strict=True):
-                    piece, owner = pieces[number], needle.owners[stretch]
-                    origin = int(piece.offset + begin - needle.starts[stretch])
-                    seen = self.parts[piece.place, id(needle), how, owner, origin]
-                    seen[int(stretch)] = relation
-                    if needle.n_parts == 1 or needle.is_copy(seen):
-                        encoding = needle.name + how + (piece.how if piece.how != how else "")
-                        self.add(needle.kind, piece.place, encoding, owner, origin)
+        for needle, how, stretch, position, relation in self.needles.find(buffer, bounds):
+            which = int(np.searchsorted(bounds, position, "right")) - 1
+            piece, owner = pieces[which], needle.owners[stretch]
+            origin = int(piece.offset + position - bounds[which] - needle.starts[stretch])
+            seen = self.parts[piece.place, id(needle), how, owner, origin]
+            seen[stretch] = relation
+            if needle.n_parts == 1 or _is_copy(needle, seen):
+                encoding = needle.name + how + (piece.how if piece.how != how else "")
+                self._add(needle.kind, piece.place, encoding, {owner}, origin)
         for piece in pieces:
-            where = None
-            if self.sampler is not None:
-                where = self.sampler.find(piece.raw, piece.is_whole)
+            where = None if self.sampler is None else self.sampler.find(piece.raw)
             if where is not None:
-                offset = piece.offset + where
-                self.add("sampler weights", piece.place, "floating point", None, offset)
+                place = piece.offset + where
+                self._add("sampler weights", piece.place, "floating point", set(), place)
 
-    def add(
-        self, kind: str, place: str, encoding: str, owner: Any = None, offset: int | None = None
-    ) -> None:
+    def _add(self, kind: str, place: str, encoding: str, owner: set[Any], offset: int) -> None:
         """Remember a finding; those of a kind, place and encoding become one."""
-        rows, tensors, first = self.found.get((kind, place, encoding), (set(), set(), offset))
-        if owner is not None:
-            (tensors if kind == "original weights" else rows).add(owner)
-        first = offset if first is None or offset is None else min(first, offset)
-        self.found[kind, place, encoding] = (rows, tensors, first)
+        owners, first = self.found.get((kind, place, encoding), (set(), offset))
+        self.found[kind, place, encoding] = (owners | owner, min(first, offset))
 
     def findings(self) -> list[Finding]:
         """Return what was found, each thing once."""
         return [
-            Finding(kind, place, encoding, tuple(sorted(rows)), tuple(sorted(tensors)), offset)
-            for (kind, place, encoding), (rows, tensors, offset) in self.found.items()
-            if not self._is_told_elsewhere(kind, place, encoding, rows or tensors)
+            Finding(
+                kind,
+                place,
+                encoding,
+                offset=offset,
+                **{"tensors" if kind == "original weights" else "rows": tuple(sorted(owners))},
+            )
+            for (kind, place, encoding), (owners, offset) in self.found.items()
+            if not self._is_told_elsewhere(kind, place, encoding, owners)
         ]
 
-    def _is_told_elsewhere(self, kind: Any, place: str, encoding: str, names: set[Any]) -> bool:
+    def _is_told_elsewhere(self, kind: Any, place: str, encoding: str, owners: set[Any]) -> bool:
         """Tell whether another finding says the same of a larger place, or in plainer words."""
         larger = [place, *(place[: at.start()] for at in _PARTS.finditer(place))]
         plainer = [encoding, *(encoding[: at.start()] for at in re.finditer(", ", encoding))]
         others = (self.found.get((kind, *other)) for other in product(larger, plainer))
         next(others)  # the finding itself
-        return any(other and names <= (other[0] or other[1]) for other in others)
+        return any(other and owners <= other[0] for other in others)
+
+
+def _is_copy(needle: Needle, parts: Mapping[int, tuple[float, float]]) -> bool:
+    """Tell whether all stretches are there, and all scaled and shifted alike."""
+    spread = needle.numbers.std()
+    scale, shift = np.ptp(list(parts.values()), axis=0)
+    size = np.abs(next(iter(parts.values()))) @ (spread, 1)
+    return len(parts) == needle.n_parts and bool(scale * spread + shift <= 1e-3 * size)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import array
 import builtins
 import bz2
 import gc
 import gzip
 import io
 import lzma
-import mmap
 import os
 import re
-import stat
-import sys
 import tarfile
 import types
 import weakref
@@ -30,7 +26,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from ..files import temporaries
 from .residue_needles import BY_COLUMN
@@ -44,21 +39,12 @@ DEEPEST = 6
 PART_MARKS = ("!", " (storage)", ".base", " (held)")
 
 
-class _ZlibFile:
-    """Reads a zlib stream."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.undo = file, zlib.decompressobj()
-
-    def read(self, size: int) -> bytes:
-        found = bytearray()
-        while len(found) < size and not self.undo.eof:
-            packed = self.undo.unconsumed_tail or self.file.read(1 << 16)
-            part = self.undo.decompress(packed, size - len(found))
-            if not packed and not part:
-                raise EOFError("the stream ends too early")
-            found += part
-        return bytes(found)
+def _open_zlib(file: BinaryIO) -> BinaryIO:
+    undo = zlib.decompressobj()
+    content = undo.decompress(file.read(LARGEST_WHOLE), LARGEST_WHOLE)
+    if not undo.eof:
+        raise EOFError("the stream ends too early, or is too large")
+    return io.BytesIO(content)
 
 
 _COMPRESSED: dict[bytes, tuple[str, Callable[[Any], Any]]] = {
@@ -66,7 +52,7 @@ _COMPRESSED: dict[bytes, tuple[str, Callable[[Any], Any]]] = {
     b"BZh": ("bzip2", bz2.open),
     b"\xfd7zXZ\0": ("xz", lzma.open),
     b"\x5d\0\0": ("xz", lzma.open),
-    **{b"x" + level: ("zlib", _ZlibFile) for level in (b"\x01", b"\x5e", b"\x9c", b"\xda")},
+    **{b"x" + level: ("zlib", _open_zlib) for level in (b"\x01", b"\x5e", b"\x9c", b"\xda")},
 }
 # Their bytes are searched, but what they hold is compressed in a way that is not undone.
 _NOT_OPENED = {
@@ -78,20 +64,17 @@ _WRITTEN = re.compile(rb"[\t\n\r\x20-\x7e]{16,}")
 _NUMBER = re.compile(rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?")
 _NUMBER_LENGTH = 26
 _ATOMS = (bool, int, float, complex, type(None), types.ModuleType, types.CodeType, range, slice)
-# Attributes of the classes of these packages are theirs, and the same in every program.
-_FOREIGN = {"numpy", "pandas", "scipy", "skorch", "sklearn", "torch", *sys.stdlib_module_names}
 _NUMBERS, _MOST = (int, float, np.floating, np.integer), 3e38
 
 Source = Callable[[], BinaryIO]
 
 
 class Piece(NamedTuple):
-    """Some bytes of a place: where they begin in it, if they are all, and how they were read."""
+    """Some bytes of a place: where they begin in it, and how they were read."""
 
     place: str
     raw: NDArray[np.uint8]
     offset: int = 0
-    is_whole: bool = True
     how: str = ""
 
 
@@ -114,8 +97,6 @@ class Places:
         self.notes: dict[str, None] = {}
         self.n_places = self.n_bytes = self.n_unpacked = 0
         self._read: dict[tuple[int, int], NDArray[np.uint8]] = {}  # memory that was read
-        #: Every module that an object led to, by where.
-        self.modules: list[tuple[str, nn.Module]] = []
 
     def note(self, reason: str) -> None:
         """Remember what could not be looked into."""
@@ -148,12 +129,9 @@ class Places:
                     self.note(f"{place}: cannot be read ({error.strerror or error})")
 
     def _of_regular(self, path: Path, place: str) -> Iterator[Piece]:
-        # a file may be exchanged for a link or a pipe after it was looked at
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        handle = os.open(path, flags | getattr(os, "O_BINARY", 0))
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise OSError(f"{path} is neither a file nor a folder and cannot be scanned.")
+        if not path.is_file():
+            raise OSError(f"{path} is neither a file nor a folder and cannot be scanned.")
+        with path.open("rb") as file:
 
             def again() -> BinaryIO:
                 file.seek(0)
@@ -161,28 +139,22 @@ class Places:
 
             yield from self.of_file(place, again)
 
-    def of_file(
-        self, place: str, source: Source, depth: int = 0, was_read: bool = False
-    ) -> Iterator[Piece]:
-        """Read what ``source`` opens, unless its bytes were read, then what is inside of it."""
+    def of_file(self, place: str, source: Source, depth: int = 0) -> Iterator[Piece]:
+        """Read what ``source`` opens, then what is inside of it."""
         if depth > DEEPEST:
             self.note(f"{place}: nested more than {DEEPEST} deep, not opened")
             return
         self.n_places += 1
         head, offset, tail = b"", 0, b""
         file = source()
-        while chunk := file.read(4096 if was_read else self.chunk_size):
-            if was_read:
-                head = chunk
-                break
+        while chunk := file.read(self.chunk_size):
             self.n_bytes += len(chunk)
             self.n_unpacked += len(chunk) if depth else 0
             if self.n_unpacked > MOST_UNPACKED:
                 self.note(f"{place}: more than {MOST_UNPACKED} bytes unpacked, not read on")
                 return
-            is_whole = not tail and len(chunk) < self.chunk_size
             head, joined = head or chunk[:4096], tail + chunk if tail else chunk
-            yield Piece(place, np.frombuffer(joined, np.uint8), offset, is_whole)
+            yield Piece(place, np.frombuffer(joined, np.uint8), offset)
             yield from _numbers_as_text(place, joined)
             tail = joined[max(0, len(joined) - self.overlap) :]
             offset += len(joined) - len(tail)
@@ -201,17 +173,16 @@ class Places:
         if head.startswith(b"PK"):
             with zipfile.ZipFile(self._whole(source, depth)) as opened:
                 for member in opened.infolist():
-                    name, is_stored = f"{place}!{member.filename}", member.compress_type == 0
+                    name, content = f"{place}!{member.filename}", partial(opened.open, member)
                     try:
-                        content: Any = partial(opened.open, member)
-                        yield from self.of_file(name, content, depth, is_stored)
+                        yield from self.of_file(name, content, depth)  # type: ignore[arg-type]
                     except Exception as error:
                         self.note(f"{name}: cannot be read ({error})")
         elif head[257:262] == b"ustar":
             with tarfile.open(fileobj=self._whole(source, depth)) as tar:
                 for entry in filter(tarfile.TarInfo.isfile, tar):
-                    content = partial(tar.extractfile, entry)
-                    yield from self.of_file(f"{place}!{entry.name}", content, depth, True)
+                    inner: Any = partial(tar.extractfile, entry)
+                    yield from self.of_file(f"{place}!{entry.name}", inner, depth)
         elif head.startswith(b"\x93NUMPY"):
             with suppress(ValueError):  # objects, or damaged: the bytes have been read
                 table = np.load(self._whole(source, 2), allow_pickle=False)
@@ -237,29 +208,21 @@ class Places:
             if isinstance(found, _ATOMS) or id(found) in seen:
                 continue
             seen[id(found)] = found
-            if isinstance(found, nn.Module):
-                self.modules.append((place, found))
             yield from self._memory(place, found)
             pending.extend((place + step, value) for step, value in _led_to(found))
 
     def _memory(self, place: str, found: Any) -> Iterator[Piece]:
         if isinstance(found, torch.Tensor):
             yield from self._of_tensor(place, found)
-        elif isinstance(found, np.ndarray) and found.dtype.kind in "US":
-            yield from self._memory(place, "\n".join(map(str, found.ravel().tolist())))
         elif isinstance(found, np.ndarray) and found.dtype.kind != "O":
             yield from self._once(place, found)
             yield from self._other_orders(place, found)
-        elif isinstance(found, str | bytes | bytearray | memoryview | mmap.mmap | array.array):
-            try:
-                raw = found.encode(errors="replace") if isinstance(found, str) else bytes(found)
-            except ValueError as error:
-                self.note(f"{place}: memory that cannot be read ({error})")
-                return
+        elif isinstance(found, str | bytes | bytearray | io.BytesIO):
+            if isinstance(found, io.BytesIO):
+                found = found.getvalue()
+            raw = found.encode(errors="replace") if isinstance(found, str) else bytes(found)
             if len(raw) >= 8:
                 yield from self.of_file(place, lambda: io.BytesIO(raw))
-        elif isinstance(found, io.BytesIO | io.StringIO):
-            yield from self._memory(place, found.getvalue())
         elif isinstance(found, Mapping | list | tuple | deque | np.ndarray):
             held = found.ravel().tolist() if isinstance(found, np.ndarray) else found
             values = list(held.values() if isinstance(held, Mapping) else held)
@@ -273,9 +236,9 @@ class Places:
         found = found.detach()
         if found.layout != torch.strided:
             found = (found.coalesce() if found.is_sparse else found).values()
-        if not found.is_complex() and not found.is_quantized:
+        with suppress(TypeError):  # of a type that NumPy does not have: its bytes are read below
             plain = found.cpu().view(torch.int16) if found.dtype == torch.bfloat16 else found.cpu()
-            values = plain.resolve_neg().numpy()
+            values = plain.resolve_conj().resolve_neg().numpy()
             yield from self._once(place, values)
             yield from self._other_orders(place, values)
         memory = torch.empty(0, dtype=torch.uint8, device=found.device)
@@ -291,8 +254,7 @@ class Places:
             self.n_bytes += len(raw)
             for start in range(0, len(raw), self.chunk_size):
                 begin = max(0, start - self.overlap)
-                part, is_whole = raw[begin : start + self.chunk_size], len(raw) <= self.chunk_size
-                yield Piece(place, part, begin, is_whole)
+                yield Piece(place, raw[begin : start + self.chunk_size], begin)
 
     def _other_orders(self, place: str, values: NDArray[Any]) -> Iterator[Piece]:
         """Read a table by row where it lies by column, and by column where it lies by row."""
@@ -305,7 +267,7 @@ class Places:
             for start in range(0, len(ordered), step):
                 begin = max(0, start - extra)
                 part = _bytes_of(np.ascontiguousarray(ordered[begin : start + step]))
-                yield Piece(place, part, begin * n_bytes, False, BY_COLUMN)
+                yield Piece(place, part, begin * n_bytes, BY_COLUMN)
 
 
 def _bytes_of(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -318,22 +280,15 @@ def _numbers_as_text(place: str, raw: bytes) -> Iterator[Piece]:
     """Read numbers that are written with all their digits, as in CSV, JSON and logs."""
     runs = (run.span() for run in _WRITTEN.finditer(raw))
     numbers = [float(number) for run in runs for number in _NUMBER.findall(raw, *run)]
-    if len(numbers) > 1:
-        yield Piece(place, np.array(numbers).view(np.uint8), how=", as text")
+    for precision in (np.float64, np.float32) if len(numbers) > 1 else ():
+        with np.errstate(over="ignore"):
+            yield Piece(place, np.array(numbers).astype(precision).view(np.uint8), how=", as text")
 
 
 def _led_to(found: Any) -> Iterator[tuple[str, Any]]:
     """Yield what an object holds: under the names users know, then what else it refers to."""
-    if isinstance(found, str | bytes | bytearray | weakref.ReferenceType):
+    if isinstance(found, str | bytes | bytearray | type | weakref.ReferenceType):
         return
-    if isinstance(found, type):
-        for part in filter(_is_users_class, found.__mro__):
-            yield from (
-                (f".{n}", v) for n, v in list(vars(part).items()) if not isinstance(v, type)
-            )
-        return
-    if _is_users_class(type(found)):
-        yield ".__class__", type(found)
     if isinstance(found, np.ndarray):
         yield ".base", found.base
         yield ".tolist()", found.ravel().tolist() if found.dtype.kind == "O" else None
@@ -353,7 +308,3 @@ def _led_to(found: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(found, types.FunctionType):
         unnamed = [v for v in unnamed if v is not found.__globals__ and v is not vars(builtins)]
     yield from ((" (held)", value) for value in unnamed if not isinstance(value, type))
-
-
-def _is_users_class(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] not in _FOREIGN

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import tracemalloc
 import zipfile
 import zlib
 
@@ -12,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import EVERY_METHOD, make_net, make_table
-from residue_plants import FILES, OBJECTS, archive, written
-from sklearn.frozen import FrozenEstimator
+from residue_plants import FILES, OBJECTS, archive
 from skorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import WeightedRandomSampler
@@ -26,7 +24,7 @@ from grmu_sk.unlearners import all_unlearners
 FORGET = [3, 7, 9]
 KNOWN = {"forget_idx": FORGET, "n_rows": 160}
 #: Methods that differ in what they keep.
-NAMES = ("retrain", "miu", "scrub", "sisa", "cf_k", "salun")
+NAMES = ("retrain", "miu", "scrub", "sisa", "cf_k")
 METHODS = [
     pytest.param(cls, id=name) for name, cls in all_unlearners() if EVERY_METHOD or name in NAMES
 ]
@@ -78,13 +76,18 @@ def test_planted_row(plant, X, file):
 def test_every_row_is_named_by_its_number(X):
     (finding,) = scan_residue(X.tobytes(), X[FORGET], forget_idx=FORGET)
     assert (finding.rows, finding.offset) == (tuple(FORGET), X[: FORGET[0]].nbytes)
+    other = X[FORGET].copy()
+    other[:, 4] += 0.01
+    halves = [part.copy() for part in (X[3, :3], X[3, 3:], *X[7][:, None])]
+    assert scan_residue([other.tobytes(), other.T.copy(), halves], X[FORGET]) == []
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
 def test_normalised_rows(dtype, order, X):
     mean, std = X.mean(axis=0), X.std(axis=0)
-    for scaled in ((X - mean) / std, X * (1 / std) - mean / std):  # in another arithmetic
+    for precision in ("f4", "f8"):  # as a pipeline computes
+        scaled = (X.astype(precision) - mean) / std.astype(precision)
         stored = {"x": np.asarray(scaled, dtype=dtype, order=order)}
         (finding,) = scan_residue(stored, X[FORGET], mean=mean, std=std)
         assert finding.rows == (0, 1, 2) and finding.encoding.startswith("normalised")
@@ -110,14 +113,6 @@ def test_images(given, stored, encoding):
     assert kinds(scan_residue(by_column, rows, **options)) == {"forgotten row"}
 
 
-def test_rows_of_text():
-    rows = ["Mrs Ö. lives in the old mill", "the second sentence", "short"]
-    assert [f.rows for f in scan_residue(b"log: " + rows[0].encode(), rows)] == [(0,)]
-    assert [f.rows for f in scan_residue({"notes": [rows[1]]}, rows)] == [(1,)]
-    clean = scan_residue(b"log: nothing of the kind", rows)
-    assert clean == [] and "1 rows (2)" in clean.not_searched[0]
-
-
 # what is not residue -----------------------------------------------------------------------------
 
 
@@ -138,13 +133,6 @@ def test_nothing_is_found_in_unrelated_bytes(X, tmp_path):
     assert scan.n_bytes == sum(map(len, contents.values()))
 
 
-def test_what_differs_or_lies_apart_is_another_row(X):
-    other = X[FORGET].copy()
-    other[:, 4] += 0.01
-    halves = [part.copy() for part in (X[3, :3], X[3, 3:], *X[7][:, None])]
-    assert scan_residue([other.tobytes(), other.T.copy(), halves], X[FORGET]) == []
-
-
 def test_rows_that_cannot_be_told_are_named(X):
     rows = np.zeros((3, 6), dtype=np.float32)
     rows[0] = np.linspace(0.1, 0.7, 6)
@@ -162,23 +150,16 @@ def test_rows_that_cannot_be_told_are_named(X):
 # files -------------------------------------------------------------------------------------------
 
 
-def test_a_row_across_chunks_is_found(X, file):
-    for shift in (0, 3, 12, 31):
+def test_what_lies_across_chunks_is_found(X, file):
+    for shift in (0, 3, 31):
         file.write_bytes(bytes(1024 - shift) + X[3].tobytes() + bytes(3000))
         (finding,) = scan_residue(file, X[FORGET], chunk_size=1024)
         assert finding.offset == 1024 - shift
-
-
-def test_memory_does_not_grow_with_the_file(X, file):
-    peaks = []
-    for size in (1 << 20, 1 << 23):
-        file.write_bytes(bytes(size) + X.tobytes())
-        tracemalloc.start()
-        scan = scan_residue(file, X[FORGET], chunk_size=1 << 18)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-        assert scan[0].rows == (0, 1, 2)
-    assert peaks[1] < peaks[0] + (1 << 20)
+    weights = RNG(0).normal(size=10_000).astype(np.float32)
+    for content in (weights, weights * 2):
+        file.write_bytes(b"abc" + content.tobytes())
+        (finding,) = scan_residue(file, None, {"w": weights}, chunk_size=8192)
+        assert (finding.kind, finding.tensors, finding.offset) == ("original weights", ("w",), 3)
 
 
 def test_pickles_are_not_carried_out(X, file, tmp_path):
@@ -233,19 +214,18 @@ def test_damaged_files_raise_nothing(X, tmp_path):
         (tmp_path / name).write_bytes(content)
     (tmp_path / "table").write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
     told = " ".join(scan_residue(tmp_path, X[FORGET]).not_searched)
-    assert "table: JPEG is not opened" in told and "zlib: what is inside cannot be read" in told
+    assert (
+        "table: JPEG is not opened" in told
+        and "gzip in a gzipped tar: what is inside cannot be read" in told
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"rows": [1.0, 2.0]}, r"rows\[None\]"),
-        ({"rows": [[1.0, "a"]]}, "list of texts"),
-        ({"mean": [1.0, 2.0]}, "broadcast"),
         ({"std": 0}, "std must be finite"),
         ({"forget_idx": [1, 2]}, "forget_idx names 2 rows"),
-        ({"original": 3}, "original must be"),
-        ({"chunk_size": 1}, "chunk_size"),
         ({"remaining": np.ones((2, 2))}, "remaining has rows of shape"),
     ],
 )
@@ -261,7 +241,6 @@ def test_bad_input(arguments, message, X):
     ("form", "how"),
     [
         (lambda w: w.numpy(), "float32"),
-        (lambda w: w.numpy().astype(">f4"), "big-endian float32"),
         (lambda w: w.numpy().T.copy(), "float32"),
         (lambda w: w.half().numpy(), "float16"),
         (lambda w: w.bfloat16(), "bfloat16"),
@@ -289,14 +268,6 @@ def test_weights_that_changed_are_others():
     changed[299] += 1e-3
     trained = 0.7 * weight + 1e-4 * torch.randn(weight.shape)
     assert scan_residue([changed, trained], None, layer) == []
-
-
-def test_large_weights_across_chunks(file):
-    weights = RNG(0).normal(size=40000).astype(np.float32)
-    for content in (weights, weights * 2):
-        file.write_bytes(b"abc" + content.tobytes())
-        (finding,) = scan_residue(file, None, {"w": weights}, chunk_size=1024)
-        assert (finding.kind, finding.tensors, finding.offset) == ("original weights", ("w",), 3)
 
 
 # unlearners --------------------------------------------------------------------------------------
@@ -345,17 +316,6 @@ def test_rows_that_the_user_keeps(file):
     assert scan_residue(unlearner, table.X[FORGET])[0].rows == tuple(FORGET)
 
 
-def test_teacher_is_found_without_its_weights():
-    unlearner, table = fitted()
-    rows, teacher = table.X[FORGET], pickle.loads(pickle.dumps(unlearner.net_.module_))
-    unlearner.unlearn(FORGET)._loss = lambda batch: teacher(batch)
-    (finding,) = scan_residue(unlearner, rows)
-    assert finding.kind == "teacher copy" and "._loss" in finding.place
-    assert kinds(scan_residue(unlearner, rows, teacher)) == {"teacher copy", "original weights"}
-    own, _ = fitted(net=FrozenEstimator(make_net().fit(table.X, table.y)))
-    assert scan_residue(own.unlearn(FORGET), rows) == [], "own nets are no teachers"
-
-
 def test_sampler_weights(file):
     unlearner, table = fitted()
     unlearner.unlearn(FORGET)
@@ -364,27 +324,20 @@ def test_sampler_weights(file):
     for kept, expected in (
         (WeightedRandomSampler(weights.tolist(), table.n), {"sampler weights"}),
         (weights[::-1].copy(), set()),
-        ({"p": torch.tensor(np.where(weights, weights, 9.0))}, {"sampler weights"}),
     ):
         unlearner._sampler = kept
         assert kinds(scan_residue(unlearner, table.X[FORGET])) == expected
+    # pixels that are zero now and then: the three rows are hit just so somewhere
+    pixels = np.ones(40_000, dtype=np.float32)
+    pixels[1_000 + np.array(FORGET)] = 0
+    assert not scan_residue({"pixels": pixels}, table.X[FORGET], **KNOWN)
     for content in (
         b"x" + weights.astype("f4").tobytes() + b"yy",
-        written(np.savez_compressed, weights),
         archive("p.pkl", pickle.dumps({"p": weights})),
     ):
         file.write_bytes(content)
         assert kinds(scan_residue(file, table.X[FORGET], **KNOWN)) == {"sampler weights"}
         assert scan_residue(file, table.X[[5, 6]], forget_idx=[5, 6], n_rows=table.n) == []
-
-
-def test_chance_zeros_in_long_data_are_no_sampler_weights(X):
-    # pixels that are zero now and then: two rows of 200 are hit just so somewhere
-    pixels, weights = np.ones((2, 40_000), dtype=np.float32)
-    pixels[1_000 + np.array([3, 7])] = weights[[3, 7]] = 0
-    known = {"forget_idx": [3, 7], "n_rows": 200}
-    assert not scan_residue({"pixels": pixels}, X[[3, 7]], **known)
-    assert scan_residue({"weights": weights[:200].copy()}, X[[3, 7]], **known)
 
 
 def test_result_as_json_and_text():
