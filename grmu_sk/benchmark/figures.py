@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -32,10 +32,9 @@ from .paper import METHODS, WEIGHT, paper_values
 from .problems import DEFINITIONS, Problem
 from .tables import (
     bench_command,
-    check_gold,
     is_approximate,
     missing_notes,
-    require_runs,
+    require_gold,
     runs_of,
     with_deltas,
 )
@@ -55,7 +54,7 @@ _WEIGHTS: dict[str, dict[float, float]] = {
 _IMAGES = ("celeba", "waterbirds", "fairface")
 #: Data sets of which the paper prints or states what a figure shows.
 _PRINTED = {3: _IMAGES, 4: _IMAGES, 5: _IMAGES, 6: ("fairface",), 8: tuple(_WEIGHTS)}
-_MIU = Row(WEIGHT["method"], True)
+_MIU, _SWEEP = Row(WEIGHT["method"], True), f"{WEIGHT['parameter']}="
 _WHO = f"{WEIGHT['method'].upper()} + reweight"
 _OURS = "Which quantities it shows is our choice, not the paper's."
 _SOURCE = "The paper's numbers: T. De Min et al., TMLR 2025."
@@ -150,7 +149,6 @@ def make_figure(
     selection: str = "best",
     methods: Sequence[str] | None = None,
     forget: str | None = None,
-    forget_groups: Iterable[tuple[Any, Any]] | None = None,
 ) -> PaperFigure:
     """Build one of the paper's figures from results, beside the paper's numbers.
 
@@ -185,9 +183,6 @@ def make_figure(
         Approximate methods to show; None for those of the paper.
     forget : str or None, default=None
         Forget set of Figures 2 and 7; None for the exact pairs (``"pairs-2"`` or ``"pairs-4"``).
-    forget_groups : iterable of tuple or None, default=None
-        Groups (y, a) to mark in Figures 2 and 7; None for those of the forget set, if the data set
-        is one of :func:`grmu_sk.benchmark.problem_names`.
 
     Returns
     -------
@@ -216,15 +211,12 @@ def make_figure(
     >>> plt.close(drawn.figure)
     """
     if number not in FIGURE_NUMBERS:
-        raise ValueError(
-            f"There is no Figure {number} to build: choose one from {FIGURE_NUMBERS[0]} to "
-            f"{FIGURE_NUMBERS[-1]} (Figure 1 of the paper is a drawing)."
-        )
+        raise ValueError(f"There is no Figure {number} to build: choose one from 2 to 8.")
     runs = None if results is None else runs_of(results, [dataset], selection)
     if methods is None:
         methods = [name for name in METHODS if is_approximate(name)]
     if number in GROUP_FIGURES:
-        return _group_figure(number, runs, dataset, methods, forget, forget_groups)
+        return _group_figure(number, runs, dataset, methods, forget)
     return _curve_figure(number, runs, dataset, methods)
 
 
@@ -249,14 +241,11 @@ def figure_datasets(
     """
     if results is None:
         return list(_PRINTED.get(number, ()))
+    wanted = {6: ("forget", "groups-.*"), 8: ("variant", f"{_SWEEP}.*")}
+    column, pattern = wanted.get(number, ("forget", "group"))
+    serves = results[column].str.fullmatch(pattern)
     if number in GROUP_FIGURES:
         serves = results["forget"].isin(PAIR_SETS if forget is None else [forget])
-    elif number == 6:
-        serves = results["forget"].str.startswith("groups-")
-    elif number == 8:
-        serves = results["variant"].str.startswith(f"{WEIGHT['parameter']}=")
-    else:
-        serves = results["forget"] == "group"
     return sorted((results[serves] if serves.any() else results)["dataset"].unique())
 
 
@@ -271,7 +260,8 @@ def _curve_figure(
     rows, places = _rows(number, methods), _places(number, runs, dataset)
     caption, notes, sources = f"Figure {number}, {dataset}: {title}.", [], {}
     if runs is not None:
-        used = _used(runs, places, number, dataset)
+        used = runs[np.any([place.of(runs) for place in places], axis=0)]
+        require_gold(used, runs, f"Figure {number}", places[0].forget, places[0].ratio)
         means = summarize(with_deltas(used), ["forget", "ratio", *MODEL, "metric"])
         sources["results"] = _points(means.reset_index(), rows, metrics, places)
         notes = list(_missing(used, rows, places, dataset))
@@ -283,9 +273,7 @@ def _curve_figure(
         caption += f" {_SOURCE}"
         caption += " It states the average gap of these weights alone." if number == 8 else ""
     if not sources:
-        raise ValueError(
-            f"The paper states no numbers of Figure {number} for '{dataset}': results are needed."
-        )
+        raise ValueError(f"The paper has no numbers of Figure {number} for '{dataset}'.")
     xlabel = _XLABELS.get(number, "unlearning ratio (%)")
     figure = _draw(sources, rows, metrics, places, xlabel, caption)
     data = pd.concat([points.assign(source=name) for name, points in sources.items()])
@@ -314,7 +302,7 @@ def _places(number: int, runs: pd.DataFrame | None, dataset: str) -> list[_Place
     if number == 8:
         values = {*_WEIGHTS.get(dataset, {}), *_weights_there(runs, dataset)}
         return [
-            _Place(k, f"{value:g}", "group", RATIO, f"{WEIGHT['parameter']}={value:g}")
+            _Place(k, f"{value:g}", "group", RATIO, f"{_SWEEP}{value:g}")
             for k, value in enumerate(sorted(values))
         ]
     found = [] if runs is None else runs.loc[runs["forget"] == "group", "ratio"]
@@ -325,18 +313,13 @@ def _places(number: int, runs: pd.DataFrame | None, dataset: str) -> list[_Place
 def _weights_there(runs: pd.DataFrame | None, dataset: str) -> set[float]:
     if runs is None:
         return set()
-    start = f"{WEIGHT['parameter']}="
-    of_miu = runs[(runs["method"] == _MIU.method) & (runs["reweight"] == 1)]
-    found = {name for name in of_miu["variant"].unique() if name.startswith(start)}
+    variants = runs.loc[(runs["method"] == _MIU.method) & (runs["reweight"] == 1), "variant"]
+    found = {float(name.removeprefix(_SWEEP)) for name in variants if name.startswith(_SWEEP)}
     if not found:
-        wanted = [replace(_MIU, variant=f"{start}{value:g}") for value in WEIGHT["suggested"]]
+        wanted = [replace(_MIU, variant=f"{_SWEEP}{value:g}") for value in WEIGHT["suggested"]]
         command = bench_command(dataset, "group", RATIO, wanted, [], runs["selection"].iloc[0])
-        raise ValueError(
-            f"Figure 8 needs {_WHO} with several weights of its calibration (variants "
-            f"'{start}0.1', '{start}1', ...), and the results hold none for '{dataset}'. Run: "
-            f"{command}"
-        )
-    return {float(name.removeprefix(start)) for name in found}
+        raise ValueError(f"Figure 8 needs {_WHO} with several weights. Run: {command}")
+    return found
 
 
 def _points(
@@ -365,11 +348,9 @@ def _printed(number: int, dataset: str) -> pd.DataFrame:
     if number == 8:
         of_miu = {"forget": "group", "ratio": RATIO, "method": _MIU.method, "reweight": 1}
         of_miu |= {"metric": AVERAGE_GAP, "std": np.nan}
-        lines = [
-            {**of_miu, "variant": f"{WEIGHT['parameter']}={weight:g}", "mean": gap}
-            for weight, gap in _WEIGHTS.get(dataset, {}).items()
-        ]
-        return pd.DataFrame(lines, columns=[*of_miu, "variant", "mean"])
+        weights = _WEIGHTS.get(dataset, {})
+        variants = [f"{_SWEEP}{weight:g}" for weight in weights]
+        return pd.DataFrame({"variant": variants, "mean": list(weights.values())}).assign(**of_miu)
     values = paper_values()
     # Tables 5 to 16 are all single comparisons, with deviations
     return values[values["table"].between(5, 16) & (values["dataset"] == dataset)]
@@ -428,29 +409,23 @@ def _group_figure(
     dataset: str,
     methods: Sequence[str],
     forget: str | None,
-    forget_groups: Iterable[tuple[Any, Any]] | None,
 ) -> PaperFigure:
     if runs is None:
-        raise ValueError(
-            f"Figure {number} needs results (--results): the paper's tables hold none of its "
-            "numbers."
-        )
-    place = _pair_place(number, runs, forget)
+        raise ValueError(f"Figure {number} needs results: the paper states none of its numbers.")
+    place = _pair_place(runs, forget)
     used = runs[place.of(runs)]
-    check_gold(used, dataset)
+    require_gold(used, runs, f"Figure {number}", place.forget, place.ratio)
     rows = [PRETRAIN, RETRAIN, GOLD]
     if number == 7:
         rows = [PRETRAIN, *(Row(name, True) for name in methods), GOLD]
     cells = _group_cells(used, rows)
     if cells.empty:
-        raise ValueError(
-            f"The results of '{dataset}' with forget set '{place.forget}' hold no metric "
-            "'group_accuracy[y, a]', which this figure draws."
-        )
+        raise ValueError("The results hold no metric 'group_accuracy[y, a]'.")
     accuracy, spread = (
         cells.pivot_table(name, "group", "model", sort=False) for name in ("mean", "std")
     )
-    marked = _marked_groups(forget_groups, list(accuracy.index), dataset, place.forget)
+    known = Problem(dataset, None, "").forget_sets if dataset in DEFINITIONS else {}
+    marked = [n for n in map(group_name, known.get(place.forget, [])) if n in accuracy.index]
     shown = _notable_groups(accuracy, marked)
     titles = [row.title for row in rows if row.title in accuracy]
     display = GroupAccuracyDisplay(
@@ -470,14 +445,12 @@ def _group_figure(
     return PaperFigure(number, dataset, display.figure_, caption, notes, data)
 
 
-def _pair_place(number: int, runs: pd.DataFrame, forget: str | None) -> _Place:
+def _pair_place(runs: pd.DataFrame, forget: str | None) -> _Place:
     names = PAIR_SETS if forget is None else (forget,)
-    more = " - or choose one of those with --forget (forget=...)."
     there = runs[runs["forget"].isin(names)]
-    require_runs(there, runs, f"Figure {number}", names[0], RATIO, more)
-    found = there["forget"].iloc[0]
-    ratios = there.loc[there["forget"] == found, "ratio"]
-    return _Place(0, found, found, RATIO if (ratios == RATIO).any() else float(ratios.iloc[0]))
+    found = names[0] if there.empty else there["forget"].iloc[0]
+    ratios = [*there.loc[there["forget"] == found, "ratio"], RATIO]
+    return _Place(0, found, found, RATIO if RATIO in ratios[:-1] else float(ratios[0]))
 
 
 def _group_cells(runs: pd.DataFrame, rows: list[Row]) -> pd.DataFrame:
@@ -486,24 +459,6 @@ def _group_cells(runs: pd.DataFrame, rows: list[Row]) -> pd.DataFrame:
     cells = summarize(lines, ["group", "model"]).reset_index()
     titles = [row.title for row in rows]
     return cells[cells["model"].isin(titles)][["group", "model", "mean", "std"]]
-
-
-def _marked_groups(
-    forget_groups: Iterable[tuple[Any, Any]] | None, there: list[str], dataset: str, forget: str
-) -> list[str]:
-    if forget_groups is None:
-        known = {}
-        if dataset in DEFINITIONS:
-            known = Problem(dataset, None, "").forget_sets
-        return [name for name in map(group_name, known.get(forget, [])) if name in there]
-    names = [group_name(pair) for pair in forget_groups]
-    unknown = [name for name in names if name not in there]
-    if unknown:
-        raise ValueError(
-            f"There is no group '{unknown[0]}' to mark; the results of '{dataset}' have the "
-            f"groups: {'; '.join(there)}."
-        )
-    return names
 
 
 def _notable_groups(accuracy: pd.DataFrame, marked: list[str]) -> list[str]:
@@ -517,13 +472,6 @@ def _notable_groups(accuracy: pd.DataFrame, marked: list[str]) -> list[str]:
 
 
 # what all figures share -------------------------------------------------------------------------
-
-
-def _used(runs: pd.DataFrame, places: list[_Place], number: int, dataset: str) -> pd.DataFrame:
-    used = runs[np.any([place.of(runs) for place in places], axis=0)]
-    require_runs(used, runs, f"Figure {number}", places[0].forget, places[0].ratio)
-    check_gold(used, dataset)
-    return used
 
 
 def _missing(

@@ -8,22 +8,18 @@ place and moved there when it is complete and on disk. A job is done when its re
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
-import re
 import sys
-import tempfile
 import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
-from time import monotonic, perf_counter, sleep
+from time import perf_counter, sleep
 from typing import Any, TextIO
 
 import numpy as np
@@ -35,6 +31,7 @@ from tqdm import tqdm
 
 from ..comparison import Splits, evaluate, forget_rows, make_unlearner, train_on_all, warm_up
 from ..files import write_atomically
+from ..fingerprints import versions
 from ..persistence import load, save
 from ..results import METRICS, MODEL, PRETRAIN
 from .plan import Job, digest_of_rows, draw_forget_set
@@ -47,7 +44,6 @@ RESULT_COLUMNS = ["dataset", "forget", "ratio", "seed", "selection", *MODEL, "me
 #: What every model is measured by, in percent.
 MEASURED = [name for name, (_, unit) in METRICS.items() if unit == "%" and name != "AVG_GAP"]
 DONE, FAILED, BUSY = "done", "failed", "busy"
-SECONDS_BETWEEN_RESULTS = 15.0
 SECONDS_FOR_WORKERS = 60
 SECONDS_BETWEEN_LOOKS = 0.5
 # on a GPU small batches are slow to predict; on a CPU large ones are
@@ -94,8 +90,8 @@ def read_record(folder: Path, name: str) -> dict[str, Any] | None:
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """Return all records that are whole."""
-    names = sorted(path.stem for path in (folder / "jobs").glob("*.json"))
-    return [record for name in names if (record := read_record(folder, name)) is not None]
+    found = [read_record(folder, path.stem) for path in sorted((folder / "jobs").glob("*.json"))]
+    return [record for record in found if record is not None]
 
 
 def model_path(folder: Path, training: str, selection: str) -> Path:
@@ -153,20 +149,16 @@ def _refuse_other_settings(folder: Path, jobs: Sequence[Job]) -> None:
     """Refuse a folder with results of the same rows of the table that were made in another way."""
     there = {(r["kind"], *r["columns"].values()): r["settings"] for r in read_records(folder)}
     for job in jobs:
-        known = there.get((job.kind, *job.columns().values()))
-        if known is None or known == (own := json.loads(json.dumps(job.settings()))):
-            continue
-        one, other = (pd.json_normalize(given).iloc[0].to_dict() for given in (known, own))
-        differences = [
-            f"{name} ({one.get(name)!r}, now {other.get(name)!r})"
-            for name in sorted({*one, *other})
-            if one.get(name) != other.get(name)
-        ]
-        raise BenchmarkError(
-            f"{folder} holds a result of {job.label} that was made in another way: "
-            f"{'; '.join(differences)}. Use another folder, or the same data, options and preset "
-            "as before."
-        )
+        own = json.loads(json.dumps(job.settings()))
+        known = there.get((job.kind, *job.columns().values()), own)
+        if known != own:
+            before, now = (pd.json_normalize(given).iloc[0] for given in (known, own))
+            compared = pd.DataFrame({"before": before, "now": now}).astype(str)
+            differences = compared[compared["before"] != compared["now"]]
+            raise BenchmarkError(
+                f"{folder} holds a result of {job.label} that was made in another way; use another "
+                f"folder, or the settings of before: {differences.to_dict('index')}."
+            )
 
 
 # a run ------------------------------------------------------------------------------------------
@@ -180,7 +172,6 @@ class _Workplace:
     devices: tuple[str, ...] = ("cpu",)
     jobs_per_device: int = 1
     threads: int = 1
-    parent: int | None = None  # without which worker processes have no reason to go on
 
 
 def run_jobs(
@@ -213,8 +204,8 @@ def run_jobs(
         Jobs at the same time; None takes one for each place on a GPU, or for each core. A Dask
         cluster takes as many as it has threads.
     scheduler : str or None, default=None
-        Address of the Dask scheduler, such as ``"tcp://host:8786"``; None takes the client that
-        is active.
+        Address of the Dask scheduler, such as ``"tcp://host:8786"``; None starts a cluster on this
+        machine.
     threads : int, default=1
         Of torch, for each job.
     devices : sequence of str or None, default=None
@@ -234,15 +225,13 @@ def run_jobs(
     Raises
     ------
     ValueError
-        If there is no such backend, or no Dask client.
+        If there is no such backend.
     BenchmarkError
         If the folder holds results that were made in another way, or steps of the comparison
         speak of different rows.
     ImportError
         If Dask is asked for and not installed.
     """
-    if scheduler is not None and backend != "dask":
-        raise ValueError("A scheduler is for the backend 'dask': add backend='dask'.")
     folder = Path(folder).absolute()
     for name in ("jobs", "models", "locks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -252,8 +241,7 @@ def run_jobs(
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     chosen = tuple(devices or gpus or ["cpu"])
     places = (os.cpu_count() or 1) if "cpu" in chosen else len(chosen) * jobs_per_device
-    parent = os.getpid() if backend == "loky" else None
-    place = _Workplace(folder, chosen, jobs_per_device, threads, parent)
+    place = _Workplace(folder, chosen, jobs_per_device, threads)
     try:
         if to_do:
             bar = tqdm(total=len(to_do), unit="job", file=file, disable=None, dynamic_ncols=True)
@@ -267,14 +255,8 @@ def run_jobs(
 
 
 def _do(
-    parallel: Parallel,
-    place: _Workplace,
-    jobs: list[Job],
-    report: Report,
-    bar: Any,
-    file: TextIO,
+    parallel: Parallel, place: _Workplace, jobs: list[Job], report: Report, bar: Any, file: TextIO
 ) -> None:
-    written = monotonic()
     while jobs:
         busy = []
         for job, status, reason, seconds in parallel(delayed(perform)(place, job) for job in jobs):
@@ -293,9 +275,6 @@ def _do(
             if bar.disable:  # there is no terminal
                 bar.n += 1
                 print(f"{bar.n}/{bar.total} jobs, {text}", file=file, flush=True)
-            if monotonic() - written > SECONDS_BETWEEN_RESULTS:
-                write_results(place.folder)
-                written = monotonic()
         if len(busy) == len(jobs):
             sleep(1)
         jobs = busy
@@ -313,7 +292,7 @@ def _to_do(folder: Path, jobs: Sequence[Job], report: Report, retry_failed: bool
         elif (
             record is not None
             and record["status"] == DONE
-            and (job.name not in wanted or _has_models(folder, job, record))
+            and not (job.name in wanted and _lacks_model(folder, job, record))
         ):
             report.n_found += 1
         else:
@@ -323,37 +302,30 @@ def _to_do(folder: Path, jobs: Sequence[Job], report: Report, retry_failed: bool
     return to_do
 
 
-def _has_models(folder: Path, job: Job, record: dict[str, Any]) -> bool:
-    for selection, checksum in record.get("models", {}).items():
+def _lacks_model(folder: Path, job: Job, record: dict[str, Any]) -> bool:
+    """Tell whether a net that a training made is gone or damaged; it is trained again then."""
+    for selection in record["kept_epochs"]:
         path = model_path(folder, job.name, selection)
-        if not path.is_file() or _checksum(path) != checksum:
-            warnings.warn(f"{path} is missing or damaged; it is trained again.", stacklevel=2)
-            return False
-    return True
-
-
-def _checksum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            load(path, job.problem.net())
+        except (OSError, ValueError) as error:
+            warnings.warn(f"{path} is trained again: {error}", stacklevel=2)
+            return True
+    return False
 
 
 @contextmanager
 def _parallel(backend: str, n_jobs: int, scheduler: str | None) -> Iterator[Parallel]:
     """Yield joblib's Parallel: a job at a time, results as they come."""
-    options: dict[str, Any] = {
-        "batch_size": 1,
-        "return_as": "generator_unordered",
-        "pre_dispatch": "n_jobs",
-    }
+    options: dict[str, Any] = {"batch_size": 1, "return_as": "generator_unordered"}
+    options["pre_dispatch"] = "n_jobs"
     if backend != "dask":
         yield Parallel(n_jobs, backend=backend, **options)
         return
-    client: Any = nullcontext()  # the one that is active
-    if scheduler is not None:
-        from distributed import Client
+    from distributed import Client
 
-        client = Client(scheduler)
-    with client, parallel_config("dask", wait_for_workers_timeout=SECONDS_FOR_WORKERS):
+    timeout = {"wait_for_workers_timeout": SECONDS_FOR_WORKERS}
+    with Client(scheduler), parallel_config("dask", **timeout):
         yield Parallel(-1, **options)
 
 
@@ -364,7 +336,6 @@ def _parallel(backend: str, n_jobs: int, scheduler: str | None) -> Iterator[Para
 _one_job = threading.Lock()
 _loaded: dict[tuple[Problem, int], Splits] = {}
 _is_warm = threading.Event()
-_is_watching = threading.Event()
 
 
 def perform(place: _Workplace, job: Job) -> tuple[Job, str, str, float]:
@@ -376,9 +347,6 @@ def perform(place: _Workplace, job: Job) -> tuple[Job, str, str, float]:
         The job, its status (done, failed or busy), why it failed, and the seconds it took; 0 if it
         was there already.
     """
-    if place.parent is not None and os.getppid() == place.parent and not _is_watching.is_set():
-        _is_watching.set()
-        threading.Thread(target=_end_with, args=(place.parent,), daemon=True).start()
     if not place.folder.is_dir():
         raise BenchmarkError(
             f"This worker does not see {place.folder}: all workers need the same file system."
@@ -403,54 +371,35 @@ def perform(place: _Workplace, job: Job) -> tuple[Job, str, str, float]:
 @contextmanager
 def _held(path: Path) -> Iterator[bool]:
     """Try to hold a lock, which the system releases when its owner dies, for a block."""
-    lock = FileLock(path)
     try:
-        lock.acquire(blocking=False)
+        lock = FileLock(path).acquire(blocking=False)
     except Timeout:
         yield False
         return
-    try:
+    with lock:
         yield True
-    finally:
-        lock.release()
-
-
-def _end_with(parent: int) -> None:
-    """End this process soon after its parent was killed; it would wait for jobs for minutes."""
-    while os.getppid() == parent:
-        sleep(SECONDS_BETWEEN_LOOKS)
-    os._exit(1)
 
 
 @contextmanager
 def _device(place: _Workplace) -> Iterator[str]:
-    """Wait for a place on a GPU and hold it for a block, against all processes of this user.
+    """Wait for a place on a GPU and hold it for a block, against all runs in this folder.
 
     The CPU is not counted.
     """
     if "cpu" in place.devices:
         yield "cpu"
         return
-    user = os.environ.get("USER", "user")
-    folder = Path(tempfile.gettempdir()) / f"grmu_sk-{user}" / "devices"
-    folder.mkdir(parents=True, exist_ok=True)
+    # an empty device before the second place of a busy one
+    spots = [(device, n) for n in range(place.jobs_per_device) for device in place.devices]
     while True:
-        # an empty device before the second place of a busy one
-        for number in range(place.jobs_per_device):
-            for device in place.devices:
-                name = re.sub(r"[^\w-]", "_", _identity(device))
-                with _held(folder / f"{name}.{number}.lock") as is_ours:
-                    if is_ours:
-                        yield device
-                        return
+        for device, number in spots:
+            with _held(
+                place.folder / "locks" / f"{device.replace(':', '-')}.{number}.lock"
+            ) as is_ours:
+                if is_ours:
+                    yield device
+                    return
         sleep(SECONDS_BETWEEN_LOOKS)
-
-
-def _identity(device: str) -> str:
-    """Return a name that processes with different numberings agree on."""
-    if torch.device(device).type == "cuda" and torch.cuda.is_available():
-        return str(torch.cuda.get_device_properties(device).uuid)
-    return device
 
 
 def _attempt(place: _Workplace, job: Job) -> dict[str, Any]:
@@ -468,8 +417,6 @@ def _attempt(place: _Workplace, job: Job) -> dict[str, Any]:
             outcome = _Work(place.folder, job, device, training).run()
         except BenchmarkError:
             raise
-        except FloatingPointError as error:
-            return {**about, "reason": str(error)}
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             return {**about, "reason": reason, "traceback": traceback.format_exc()}
@@ -518,13 +465,9 @@ class _Work:
         else:
             last = make_unlearner(self.row, net, None, job.seed).set_params(store_data=False)
             seconds = forget_rows(last, net, splits, self.inputs, self.mask)
-        checksums = {}
         for selection, model in (("best", best.best_of(last)), ("last", last)):
-            path = model_path(self.folder, job.name, selection)
-            save(model, path)
-            checksums[selection] = _checksum(path)
+            save(model, model_path(self.folder, job.name, selection))
         return {
-            "models": checksums,
             "kept_epochs": {"best": best.kept_epoch, "last": len(best.curve)},
             "validation_accuracy": best.curve,
             "epochs": len(best.curve),
@@ -567,13 +510,10 @@ def load_once(problem: Problem, seed: int) -> Splits:
 
 
 def _environment(device: str) -> dict[str, Any]:
-    is_gpu = torch.device(device).type == "cuda"
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
         "process": os.getpid(),
-        "device": torch.cuda.get_device_name(device) if is_gpu else device,
-        "versions": {name: version(name) for name in ("torch", "skorch", "scikit-learn", "numpy")},
+        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
+        "versions": versions(),
     }

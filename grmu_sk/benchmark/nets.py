@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,61 +83,37 @@ class ResNet18(ResNet):
             _load_body(self, state, weights)
 
 
-def _where_to_get(place: str) -> str:
-    return (
-        f"Get {IMAGENET.url} (45 MB, torchvision's weights trained on ImageNet) and put it {place} "
-        "and give its path as weights=..."
-    )
-
-
 def _imagenet() -> Mapping[str, Any]:
     try:
         return IMAGENET.get_state_dict(check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         path = Path(torch.hub.get_dir(), "checkpoints", Path(IMAGENET.url).name)
         raise FileNotFoundError(
-            "The weights trained on ImageNet are not on this machine and could not be "
-            f"downloaded ({error}). {_where_to_get(f'at {path}, or anywhere else')}"
+            f"ImageNet's weights could not be downloaded ({error}). Get {IMAGENET.url} (45 MB) and "
+            f"put it at {path}, or anywhere else and give its path as weights=..."
         ) from error
 
 
 def _load_body(net: nn.Module, state: Mapping[str, Any], where: str | os.PathLike[str]) -> None:
     """Load all weights but the head's, which must be there by name and shape."""
+    own = net.state_dict()
+    # files of old versions of torch lack counters
+    kept = {name: own[name] for name in own if name in HEAD or name.endswith(COUNTER)}
+    body = {name: value for name, value in state.items() if name not in HEAD}
     try:
-        body = {name: value for name, value in state.items() if name not in HEAD}
-        found = net.load_state_dict(body, strict=False)
-        missing = [n for n in found.missing_keys if n not in HEAD and not n.endswith(COUNTER)]
-        if missing or found.unexpected_keys:
-            raise ValueError(
-                f"{len(missing)} missing ({', '.join(missing[:3])}), "
-                f"{len(found.unexpected_keys)} unknown ({', '.join(found.unexpected_keys[:3])})"
-            )
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"{where} holds the weights of another network than ResNet-18: {error}. "
-            f"{_where_to_get('anywhere')}"
-        ) from error
+        net.load_state_dict({**kept, **body})
+    except RuntimeError as error:
+        raise ValueError(f"{where} holds the weights of another net: {error}") from error
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no file {path} with weights of ResNet-18. {_where_to_get('anywhere')}"
-        )
+    if path.suffix == ".safetensors":
+        return load_file(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's unpickler has a class of its own for what it refuses
-        raise ValueError(
-            f"{path} cannot be read as weights, and nothing else is loaded from a file: {error}. "
-            f"{_where_to_get('anywhere')}"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
-        raise ValueError(f"{path} does not hold weights by name. {_where_to_get('anywhere')}")
-    return state
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} cannot be read as weights: {error}") from error
+    return state.get("state_dict", state)
 
 
 class BertClassifier(nn.Module):
@@ -212,10 +189,6 @@ def _bert(weights: str | os.PathLike[str] | None, settings: dict[str, Any]) -> A
         return transformers.BertModel(transformers.BertConfig(**settings))
     files = "config.json and model.safetensors"
     body, info = from_pretrained("BertModel", weights, files, output_loading_info=True, **settings)
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"{weights} does not hold all weights of BERT: {len(missing)} are missing, "
-            f"{missing[0]} for one. It belongs to another network."
-        )
+    if info["missing_keys"]:
+        raise ValueError(f"{weights} does not hold these weights of BERT: {info['missing_keys']}.")
     return body

@@ -136,10 +136,7 @@ def paper_values(number: int | None = None) -> pd.DataFrame:
     if number is None:
         return values.copy()
     if number not in TABLE_NUMBERS:
-        raise ValueError(
-            f"The paper has no Table {number}: choose one from {TABLE_NUMBERS[0]} to "
-            f"{TABLE_NUMBERS[-1]}."
-        )
+        raise ValueError(f"The paper has no Table {number}: choose one from 1 to 18.")
     return values[values["table"] == number].reset_index(drop=True)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ class Job:
         Name of the training whose result it takes.
     """
 
-    kind: Literal["training", "evaluation", "unlearning"]
+    kind: str
     problem: Problem
     row: Row
     seed: int
@@ -131,12 +132,9 @@ def make_rows(
     ValueError
         If a name is unknown, or a weight is negative.
     """
-    if methods == "all":
-        names = [name for name, _ in all_unlearners()]
-    elif methods == "paper":
-        names = list(METHODS)
-    else:
-        names = [methods] if isinstance(methods, str) else list(methods)
+    names = [methods] if isinstance(methods, str) else list(methods)
+    known = {"all": [name for name, _ in all_unlearners()], "paper": METHODS}
+    names = [name for given in names for name in known.get(given, [given])]
     if any(value < 0 for value in weights):
         raise ValueError(f"Weights must not be negative, got {list(weights)}.")
     always = {row.method for row in rows_for([])} | {PRETRAIN.method}
@@ -268,28 +266,35 @@ def make_jobs(
     """
     for name in forget:
         problem.pairs(name)
-    if not selections or not set(selections) <= set(SELECTIONS):
+    if not set(selections) <= set(SELECTIONS):
         raise ValueError(f"selections must be of {SELECTIONS}, got {list(selections)}.")
-    chosen: list[tuple[Row, str, float, Setting]] = []
+    chosen: list[tuple[Row, tuple[str, float], Setting]] = []
     left_out: dict[str, None] = {}
-    for row, name, ratio in ((r, name, ratio) for name in forget for ratio in ratios for r in rows):
+    for name, ratio, row in product(forget, ratios, rows):
         try:
-            chosen.append((row, name, ratio, preset.setting(problem, row, name, ratio)))
+            chosen.append((row, (name, ratio), preset.setting(problem, row, name, ratio)))
         except ValueError as error:
             if not is_optional:
                 raise
             left_out[str(error)] = None
     jobs: dict[str, Job] = {}
     for seed in seeds:
-        splits, digests = problem.load(seed), dict[tuple[str, float], str]()
+        splits = problem.load(seed)
         start = preset.setting(problem, PRETRAIN)
         pretraining = Job("training", problem, PRETRAIN, seed, start, digest_of_rows(splits))
-        for row, name, ratio, setting in chosen:
-            if (name, ratio) not in digests:
-                drawn = draw_forget_set(problem, splits, name, ratio, seed)
-                digests[name, ratio] = digest_of_rows(splits, drawn)
-            asked = (name, ratio, digests[name, ratio], setting)
-            made = _jobs(problem, row, seed, *asked, pretraining, selections)
+        digests = {
+            cell: digest_of_rows(splits, draw_forget_set(problem, splits, *cell, seed))
+            for cell in product(forget, ratios)
+        }
+        for row, cell, setting in chosen:
+            own = Job("training", problem, row, seed, setting, digests[cell], *cell)
+            unlearner = unlearner_class(row)
+            if not unlearner._needs_trained_net:
+                kind, made = "evaluation", [pretraining if row == PRETRAIN else own]
+            else:
+                kind, made = "unlearning", [pretraining] * unlearner._accepts_trained_net
+            needs = made[0].name if made else ""
+            made += [replace(own, kind=kind, selection=s, needs=needs) for s in selections]
             jobs.update((job.name, job) for job in made)
     # what others wait for comes first; then each seed by itself
     kinds = ("training", "evaluation", "unlearning")
@@ -297,30 +302,3 @@ def make_jobs(
         jobs.values(), key=lambda job: (job.kind != "training", job.seed, kinds.index(job.kind))
     )
     return order, list(left_out)
-
-
-def _jobs(
-    problem: Problem,
-    row: Row,
-    seed: int,
-    forget: str,
-    ratio: float,
-    rows: str,
-    setting: Setting,
-    pretraining: Job,
-    selections: Sequence[str],
-) -> Iterator[Job]:
-    """Yield the jobs of one row of one run, with the training they need."""
-    common = (problem, row, seed, setting, rows, forget, ratio)
-    unlearner = unlearner_class(row)
-    kind: Literal["evaluation", "unlearning"] = "evaluation"
-    if row == PRETRAIN:
-        training: Job | None = pretraining
-    elif not unlearner._needs_trained_net:
-        training = Job("training", *common)
-    else:
-        kind, training = "unlearning", pretraining if unlearner._accepts_trained_net else None
-    if training is not None:
-        yield training
-    for selection in dict.fromkeys(selections):
-        yield Job(kind, *common, selection, training.name if training else "")

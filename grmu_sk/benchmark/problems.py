@@ -37,29 +37,16 @@ MOST_BYTES_IN_MEMORY = 2**30
 NO_WEIGHTS = "none"
 
 
-@dataclass(frozen=True)
-class _Net:
-    """What a name of a network stands for."""
-
-    module: type[nn.Module]
-    parameters: dict[str, Any]
-    weights: str = NO_WEIGHTS  # where it starts from, if nothing else is asked for
-    image_size: int = 0
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Those of :func:`get_problem` that apply to data with this net,."""
-        images = ("image_size", "weights", "augment", "cache_dir", "num_workers")
-        more = images if self.image_size else ("weights", "num_workers")
-        return ("net", "device", *(more if self.module is not MLP else ()))
-
-
-NETS = {
-    "resnet18": _Net(ResNet18, {}, "imagenet", 224),
-    "small_cnn": _Net(ChannelsLastCNN, {"width": 8, "depth": 4}, image_size=32),
-    "bert": _Net(BertClassifier, {}, "bert-base-uncased"),
-    "mlp": _Net(MLP, {"hidden": (64, 64)}),
+#: Of each network its module, its sizes, where it starts from, and what :func:`get_problem` takes.
+_OF_IMAGES = ("image_size", "weights", "augment", "cache_dir", "num_workers")
+_CNN = {"width": 8, "depth": 4}
+NETS: dict[str, tuple[type[nn.Module], dict[str, Any], str, tuple[str, ...]]] = {
+    "resnet18": (ResNet18, {}, "imagenet", _OF_IMAGES),
+    "small_cnn": (ChannelsLastCNN, _CNN, NO_WEIGHTS, _OF_IMAGES),
+    "bert": (BertClassifier, {}, "bert-base-uncased", ("weights", "num_workers")),
+    "mlp": (MLP, {"hidden": (64, 64)}, NO_WEIGHTS, ()),
 }
+IMAGE_SIZES = {"resnet18": 224, "small_cnn": 32}
 
 
 @dataclass(frozen=True)
@@ -101,6 +88,10 @@ class Problem:
     num_workers: int = 0
 
     @property
+    def _definition(self) -> dict[str, Any]:
+        return DEFINITIONS[self.name]
+
+    @property
     def key(self) -> str:
         """Name of problem and network, by which a preset finds its setting."""
         return f"{self.name}/{self.net_name}"
@@ -109,7 +100,7 @@ class Problem:
     def forget_sets(self) -> dict[str, list[Pair]]:
         """The groups (y, a) that each kind of forget set is drawn from; of all rows if empty."""
         found: dict[str, list[Pair]] = {}
-        for name, groups in DEFINITIONS[self.name]["forget_sets"].items():
+        for name, groups in self._definition["forget_sets"].items():
             is_product = isinstance(groups, dict)
             pairs = product(groups["labels"], groups["attributes"]) if is_product else groups
             found[name] = [(y, a) for y, a in pairs]
@@ -134,24 +125,17 @@ class Problem:
             If the problem has no such forget set.
         """
         if forget not in self.forget_sets:
-            raise ValueError(
-                f"{self.name} has no forget set {forget!r}; it has "
-                f"{', '.join(map(repr, self.forget_sets))}."
-            )
+            known = ", ".join(self.forget_sets)
+            raise ValueError(f"{self.name} has no forget set {forget!r}; it has {known}.")
         return self.forget_sets[forget]
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the outcome, as plain values: not where data lie or a net runs."""
-        path, weights = Path(self.weights), self.weights
+        weights, path = self.weights, Path(self.weights)
         if path.is_file():  # which may lie elsewhere next time
-            weights = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-        return {
-            "name": self.name,
-            "net": self.net_name,
-            "image_size": self.image_size,
-            "weights": weights,
-            "augment": self.augment,
-        }
+            weights = hashlib.sha256(path.read_bytes()).hexdigest()
+        names = ("name", "net_name", "image_size", "augment")
+        return {**{name: getattr(self, name) for name in names}, "weights": weights}
 
     def load(self, seed: int) -> Splits:
         """Read the data of one run.
@@ -166,8 +150,7 @@ class Problem:
         Splits
             The data; ``forget_groups`` is the group of the forget set ``"group"``.
         """
-        definition = DEFINITIONS[self.name]
-        seeded = {} if definition.get("has_official_split") else {"random_state": seed}
+        seeded = {} if self._definition.get("has_official_split") else {"random_state": seed}
         bunch = self._read(**seeded)
         if self.root is None:
             return Splits.from_bunch(self.name, bunch)
@@ -181,10 +164,9 @@ class Problem:
         return Splits(self.name, train, validation, test, self.forget_sets["group"], augmented)
 
     def _read(self, **options: Any) -> Bunch:
-        definition = DEFINITIONS[self.name]
         where = () if self.root is None else (self.root,)
-        options |= definition.get("reader_options", {})
-        return getattr(datasets, definition["reader"])(*where, **options)
+        options |= self._definition.get("reader_options", {})
+        return getattr(datasets, self._definition["reader"])(*where, **options)
 
     def _inputs(self, bunch: Bunch) -> tuple[Any, Any]:
         """Return how the inputs of some rows are taken, and those of training under transforms."""
@@ -217,28 +199,27 @@ class Problem:
     def _augmented(self, bunch: Bunch) -> datasets.ImageRows:
         """Return the photographs of training, of which random parts are taken."""
         images = bunch.data
-        if DEFINITIONS[self.name].get("has_equal_sizes"):  # one array holds all, undistorted
+        if self._definition.get("has_equal_sizes"):  # one array holds all, undistorted
             n_bytes = len(images) * int(np.prod(images.pixels(0).shape))
             if self.cache_dir is not None or n_bytes <= MOST_BYTES_IN_MEMORY:
                 images = datasets.decode_images(images, self._cached("full"))
         return datasets.ImageRows(images, datasets.TrainingTransform(self.image_size), bunch.train)
 
     def _cached(self, size: str) -> Path | None:
-        data_set = DEFINITIONS[self.name]["reader"].removeprefix("load_")
+        data_set = self._definition["reader"].removeprefix("load_")
         return None if self.cache_dir is None else self.cache_dir / f"{data_set}-{size}.npy"
 
     def net(self) -> NeuralNet:
         """Return the uninitialised net; a setting says how it is trained."""
-        kind, definition = NETS[self.net_name], DEFINITIONS[self.name]
-        parameters = {"n_classes": definition["n_classes"], **kind.parameters}
-        if self.root is None:  # the digits are small
-            parameters = {"n_classes": definition["n_classes"]}
-        if kind.weights != NO_WEIGHTS:
+        module, sizes, default, _ = NETS[self.net_name]
+        # the digits are small, and so is their net
+        parameters = {**(sizes if self.root else {}), "n_classes": self._definition["n_classes"]}
+        if default != NO_WEIGHTS:
             parameters["weights"] = None if self.weights == NO_WEIGHTS else self.weights
         if self.net_name == "mlp":
             parameters["n_features"] = len(_columns(self))
         return NeuralNetClassifier(
-            kind.module,
+            module,
             **{f"module__{name}": value for name, value in parameters.items()},
             criterion=nn.CrossEntropyLoss,
             optimizer=torch.optim.SGD,
@@ -273,7 +254,9 @@ def problem_names() -> list[str]:
 def options_of(name: str) -> tuple[str, ...]:
     """Return the options of :func:`get_problem` that apply to a problem."""
     definition = DEFINITIONS[name]
-    return tuple(definition.get("options", NETS[definition["nets"][0]].options))
+    if definition["reader"] == "load_digits_on_backgrounds":
+        return ("device",)
+    return ("net", "device", *NETS[definition["nets"][0]][3])
 
 
 def get_problem(
@@ -315,9 +298,9 @@ def get_problem(
     Raises
     ------
     ValueError
-        If the name, an option or a value is unknown, or ``data_root`` is missing.
+        If the name, an option or the network is unknown.
     FileNotFoundError
-        If there is nothing at ``data_root`` or at ``weights``.
+        If there is nothing at ``data_root``.
 
     Examples
     --------
@@ -331,69 +314,43 @@ def get_problem(
     if name not in DEFINITIONS:
         raise ValueError(f"There is no problem {name!r}; there are {', '.join(DEFINITIONS)}.")
     given = {option: value for option, value in options.items() if value is not None}
-    for option in given:
-        if option not in options_of(name):
-            raise ValueError(
-                f"The option {option!r} does not apply to {name}, which takes "
-                f"{', '.join(options_of(name))}."
-            )
-    nets = tuple(DEFINITIONS[name]["nets"])
+    if unknown := set(given) - set(options_of(name)):
+        raise ValueError(f"{unknown} do not apply to {name}, which takes {options_of(name)}.")
+    nets = DEFINITIONS[name]["nets"]
     net_name = given.get("net", nets[0])
     if net_name not in nets:
         raise ValueError(f"net for {name} must be one of {nets}, got {net_name!r}.")
-    size = given.get("image_size", 0 if name == "digits" else NETS[net_name].image_size)
-    for option, value, least in (
-        ("image_size", size, 8 if size else 0),
-        ("num_workers", given.get("num_workers", 0), 0),
-    ):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{option} must be a whole number from {least}, got {value!r}.")
-    device = given.get("device", "cuda" if torch.cuda.is_available() else "cpu")
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device='cuda' was asked for, and there is none: use device='cpu'.")
+    size = 0 if name == "digits" else given.get("image_size", IMAGE_SIZES.get(net_name, 0))
     return Problem(
         name,
         _checked_root(name, data_root),
         net_name,
         size,
         _checked_weights(given.get("weights"), net_name),
-        bool(given.get("augment", True)),
+        given.get("augment", True),
         Path(given["cache_dir"]).absolute() if "cache_dir" in given else None,
-        str(device),
+        given.get("device", "cuda" if torch.cuda.is_available() else "cpu"),
         given.get("num_workers", 0),
     )
 
 
 def _checked_root(name: str, data_root: str | os.PathLike[str] | None) -> Path | None:
-    reader = f"grmu_sk.datasets.{DEFINITIONS[name]['reader']} says which, and how to get them."
     if name == "digits":
-        if data_root is not None:
-            raise ValueError("The digits come with the package: leave data_root out.")
         return None
-    if data_root is None:
-        raise ValueError(
-            f"{name} needs data_root, the folder or zip file with its official files; {reader}"
-        )
-    if not Path(data_root).exists():
+    if data_root is None or not Path(data_root).exists():
+        reader = f"grmu_sk.datasets.{DEFINITIONS[name]['reader']}"
         raise FileNotFoundError(
-            f"There is nothing at {data_root}. data_root must be the folder or zip file with the "
-            f"files of {name}; {reader}"
+            f"There is nothing at {data_root}: data_root must be the folder or zip file with the "
+            f"official files of {name}; {reader} says which, and how to get them."
         )
     return Path(data_root).absolute()
 
 
 def _checked_weights(weights: str | os.PathLike[str] | None, net_name: str) -> str:
-    default = NETS[net_name].weights
+    default = NETS[net_name][2]
     if weights is None or weights in (default, NO_WEIGHTS):
         return str(weights or default)
     if default == NO_WEIGHTS:
         raise ValueError(f"There are no trained weights for {net_name}: leave weights out.")
-    path = Path(weights)
-    if path.exists():
-        return str(path.absolute())
-    if net_name == "bert" and isinstance(weights, str):
-        return weights  # a name of the hub
-    raise FileNotFoundError(
-        f"There is no file of weights at {path}. weights must be {default!r}, '{NO_WEIGHTS}' or "
-        "the path of a file."
-    )
+    # what is no file is a name of the hub, for BERT
+    return str(Path(weights).absolute()) if Path(weights).exists() else str(weights)

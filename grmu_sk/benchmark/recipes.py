@@ -50,11 +50,6 @@ class WarmUpSchedule(Callback):
     epochs : int or None, default=None
         E, all epochs; None takes the net's ``max_epochs``.
 
-    Raises
-    ------
-    ValueError
-        When training begins, if a parameter is out of range.
-
     References
     ----------
     .. [1] T. De Min et al., "Group-robust Machine Unlearning", TMLR 2025.
@@ -105,11 +100,9 @@ class WarmUpSchedule(Callback):
         return (1 + math.cos(math.pi * done / n_annealed)) / 2
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        """Check the parameters and remember the base rates."""
+        """Check the schedule and remember the base rates."""
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {SCHEDULES}, got {self.schedule!r}.")
-        if self.warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must not be negative, got {self.warmup_epochs!r}.")
         self.base_rates_ = [group["lr"] for group in net.optimizer_.param_groups]
 
     def on_epoch_begin(
@@ -169,11 +162,6 @@ class BestEpoch:
     kept_epoch : int or None
         The best epoch, from 1; None before any.
 
-    Raises
-    ------
-    ValueError
-        If X and y differ in length or are empty, or a label is unknown.
-
     Examples
     --------
     >>> import numpy as np
@@ -197,18 +185,6 @@ class BestEpoch:
 
     def __init__(self, X: Any, y: ArrayLike, classes: ArrayLike) -> None:
         self.X, self.y, self.classes = X, np.asarray(y), np.asarray(classes)
-        if len(self.X) != len(self.y) or len(self.y) == 0:
-            raise ValueError(
-                f"Validation rows: X has {len(self.X)} rows and y has {len(self.y)}; both must "
-                "have the same number, at least one."
-            )
-        unknown = ~np.isin(self.y, self.classes)
-        if unknown.any():
-            row = int(np.flatnonzero(unknown)[0])
-            raise ValueError(
-                f"Validation row {row} has the label {self.y.tolist()[row]!r}, which is not among "
-                f"the classes {self.classes.tolist()}."
-            )
         self.clear()
 
     @property
@@ -253,10 +229,7 @@ class BestEpoch:
             If no epoch was seen: this was not among the callbacks of the net that was trained.
         """
         if self._weights is None:
-            raise ValueError(
-                "No epoch was recorded. Put its callback among those of the net before training, "
-                "in the process that trains."
-            )
+            raise ValueError("No epoch was recorded: its callback was not among the net's.")
         best = copy.copy(unlearner)
         best.net_ = fresh_net(unlearner.net_)
         _module(best.net_).load_state_dict(self._weights)

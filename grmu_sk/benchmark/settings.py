@@ -81,19 +81,17 @@ class Setting:
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, known in (("optimizer", tuple(OPTIMIZERS)), ("schedule", SCHEDULES)):
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}.")
-        if not isinstance(self.augment, bool):
-            raise ValueError(f"augment must be true or false, got {self.augment!r}.")
-        for name, least in (("batch_size", 1), ("epochs", 1), ("warmup_epochs", 0)):
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise ValueError(f"{name} must be a whole number from {least}, got {value!r}.")
+                raise ValueError(
+                    f"{name} must be one of {list(known)}, got {getattr(self, name)!r}."
+                )
+        for name, least in {"batch_size": 1, "epochs": 1, "warmup_epochs": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)!r}.")
         for name in ("lr", "momentum", "weight_decay"):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value < 1e6:
-                raise ValueError(f"{name} must be a number from 0, got {value!r}.")
+            if not 0 <= getattr(self, name) < 1e6:
+                raise ValueError(f"{name} must be a number from 0, got {getattr(self, name)!r}.")
 
     def net(self) -> dict[str, Any]:
         """Return the net's parameters, for ``net.set_params(**setting.net())``.
@@ -173,10 +171,7 @@ class Preset:
                 raise ValueError(f"There is no problem [{key!r}]; there are {', '.join(keys)}.")
             for section, entries in sections.items():
                 if section not in ("training", "unlearning") and "-" not in section:
-                    raise ValueError(
-                        f"[{key!r}] may have the tables training, unlearning and those of forget "
-                        f"sets such as group-0.5, not {section!r}."
-                    )
+                    raise ValueError(f"[{key!r}] may have no table {section!r}.")
                 _check_section(f"[{key!r}.{section}]", entries)
 
     def setting(
@@ -215,10 +210,9 @@ class Preset:
         entries = _merged(sections.get(section, {}), row) or _merged(fallback, row)
         if not entries:
             raise ValueError(
-                f"The preset {self.name!r} has no setting of {row.label} for {key} ({section}"
-                f"{f'; forget set {forget!r}, ratio {ratio:g}' * bool(forget)}). It has for "
-                f"{self._there(key, section)}. Use another preset, such as 'shared', or a TOML "
-                f'file of your own, with a table ["{key}".{section}].'
+                f"The preset {self.name!r} has no setting of {row.label} in {key}.{section} (for "
+                f"{forget}, ratio {ratio:g}), but the tables {list(sections)}, and problems "
+                f"{list(self._table)}. Use 'shared', or a TOML file of your own."
             )
         if section == "training" and known.get("max_epochs") is not None:
             # training from scratch, but on the budget of the other methods
@@ -233,16 +227,6 @@ class Preset:
             if name in known and not (name == "max_epochs" and is_none)
         }
         return Setting(**recipe, parameters=parameters)
-
-    def _there(self, key: str, section: str) -> str:
-        """Say what the preset has that is nearest to what was asked for."""
-        sections = self._table.get(key, {})
-        if section in sections:
-            names = _split(sections[section])[1]
-            return f"{key} ({section}): {', '.join(names) or 'other methods'}"
-        if sections:
-            return f"{key}: {', '.join(sections)}"
-        return ", ".join(name for name in self._table if name != "any") or "nothing"
 
 
 def _merged(section: Mapping[str, Any], row: Row) -> dict[str, Any]:
@@ -294,8 +278,7 @@ def get_preset(name: str | os.PathLike[str]) -> Preset:
     path = Path(name)
     if not path.is_file():
         raise FileNotFoundError(
-            f"There is no preset {os.fspath(name)!r}. Presets are 'reference', 'shared', or the "
-            "path of a TOML file."
+            f"There is no preset {name}; there are reference, shared and files."
         )
     try:
         return Preset(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))
@@ -332,23 +315,17 @@ def _check_section(where: str, section: Mapping[str, Any]) -> None:
     every = {name for method, _ in all_unlearners() for name in _parameters_of(method)}
     checks: list[tuple[str, Any, Any, Any]] = [(where, common, common, every)] if common else []
     for name, entries in own.items():
-        try:
-            known = _parameters_of(name.removesuffix(" + reweight"))
-        except ValueError as error:
-            raise ValueError(f"{where} has a table {name!r}. {error}") from error
+        known = _parameters_of(name.removesuffix(" + reweight"))
         checks.append((f"{where}, {name}", entries, common | entries, known))
     for place, entries, whole, parameters in checks:
-        for name in entries:
-            if name not in RECIPE and (name not in parameters or name in NOT_SETTINGS):
-                raise ValueError(
-                    f"{place} has the entry {name!r}, which is neither one of {', '.join(RECIPE)} "
-                    "nor a parameter that a method can be given here."
-                )
-        if missing := [name for name in NEEDED if name not in whole]:
-            raise ValueError(f"{place} has no {' and no '.join(missing)}.")
+        allowed = {*RECIPE, *parameters} - NOT_SETTINGS
+        if unknown := set(entries) - allowed:
+            raise ValueError(f"{place} has {unknown}, which are none of {sorted(allowed)}.")
+        if missing := set(NEEDED) - set(whole):
+            raise ValueError(f"{place} has no {missing}.")
         try:
             Setting(**{name: value for name, value in whole.items() if name in RECIPE})
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{place}: {error}") from error
 
 

@@ -34,6 +34,7 @@ from .paper import ABLATION, DATA, WEIGHT, Layout, paper_values, table_layout
 
 LEVEL = 0.95
 MIN_SEEDS = 3
+N_DRAWS, SEED = 10_000, 0  # of the bootstrap
 COST, KEPT_EPOCH = "cost", "kept_epoch"
 VALUES = ["mean", "std", "delta_vs_gold", "delta_vs_pretrain"]
 MISSING = "-"
@@ -111,19 +112,18 @@ class PaperTable:
             return self.cells.to_csv(index=False, lineterminator="\n").rstrip("\n")
         if kind not in _STYLES:
             raise ValueError(f"Unknown format {kind!r}; there are: {', '.join(FORMATS)}.")
-        names = ["method", "reweight", *(_SWITCHES if self.layout.is_ablation else ())]
-        header = [*names, *self.layout.metrics]
+        n_names = 2 + len(_SWITCHES) * self.layout.is_ablation
+        header = ["method", "reweight", *_SWITCHES][:n_names] + list(self.layout.metrics)
         if self.n_expected:
             header += ["avg gap", f"{LEVEL:.0%} CI", "epochs", "seeds"]
         elif not self.layout.is_fairness:
             header += ["avg gap"]
         lines = [_Line(header), *self._lines(len(header))]
-        columns = "l" * len(names) + "r" * (len(header) - len(names))
         page = Template((DATA / f"table.{kind}").read_text(encoding="utf-8"))
         return page.substitute(
             title=_styled(_Line([self.layout.caption(self.datasets)]), kind)[0],
-            columns=columns,
-            table="\n".join(_written(kind, lines, len(names))),
+            columns="l" * n_names + "r" * (len(header) - n_names),
+            table="\n".join(_written(kind, lines, n_names)),
             notes="\n".join(_written_note(kind, note) for note in self.notes),
         ).rstrip("\n")
 
@@ -206,8 +206,6 @@ def make_table(
     *,
     dataset: str | None = None,
     selection: str = "best",
-    n_draws: int = 10_000,
-    seed: int = 0,
 ) -> PaperTable:
     """Build one of the paper's tables from results, with the paper's numbers beside them.
 
@@ -226,10 +224,6 @@ def make_table(
         among those of the paper's table. None takes the data sets of the paper's table.
     selection : {"best", "last"}, default="best"
         Gold standard of the best validation epoch, as the paper's, or of the last epoch.
-    n_draws : int, default=10000
-        Draws of the bootstrap.
-    seed : int, default=0
-        Seed of the bootstrap.
 
     Returns
     -------
@@ -257,29 +251,21 @@ def make_table(
     layout = table_layout(number)
     datasets = (dataset,) if dataset is not None else layout.datasets
     runs: dict[str, pd.DataFrame] = {}
-    if results is None:
-        unknown = [name for name in datasets if name not in layout.datasets]
-        if unknown:
-            raise ValueError(
-                f"The paper's Table {number} has no data set {unknown[0]!r}, only "
-                f"{', '.join(layout.datasets)}: for another one, results are needed."
-            )
-    else:
+    if results is not None:
         there = runs_of(results, datasets, selection)
         is_cell = (there["forget"] == layout.forget) & np.isclose(there["ratio"], layout.ratio)
-        for name in datasets:
-            runs[name] = with_deltas(there[is_cell & (there["dataset"] == name)])
-        found = require_runs(there[is_cell], there, f"Table {number}", layout.forget, layout.ratio)
-        for name in found["dataset"].unique():
-            check_gold(runs[name], name)
-    values = pd.concat([_summary(runs.get(name), layout, name, n_draws, seed) for name in datasets])
+        cell = require_gold(there[is_cell], there, f"Table {number}", layout.forget, layout.ratio)
+        runs = {name: with_deltas(cell[cell["dataset"] == name]) for name in datasets}
+    elif unknown := set(datasets) - set(layout.datasets):
+        raise ValueError(f"The paper's Table {number} has no data set {unknown}: give results.")
+    values = pd.concat([_summary(runs.get(name), layout, name) for name in datasets])
     printed = paper_values(number)[["dataset", *MODEL, "metric", *VALUES]]
     printed = printed.rename(columns={name: f"paper_{name}" for name in VALUES})
     values = values.merge(printed, on=["dataset", *MODEL, "metric"], how="left")
     values = _with_best(values, layout)
     notes = ["The paper's own numbers: T. De Min et al., TMLR 2025.", *_mark_notes(layout)]
     if runs:
-        notes = list(_notes(runs, values, layout, selection, n_draws, seed))
+        notes = list(_notes(runs, values, layout, selection))
     n_expected = {name: of_name["seed"].nunique() for name, of_name in runs.items()}
     return PaperTable(layout, datasets, values, tuple(notes), n_expected)
 
@@ -290,38 +276,30 @@ def make_table(
 def runs_of(results: pd.DataFrame, datasets: Sequence[str], selection: str) -> pd.DataFrame:
     """Return the lines of some data sets, of which at least one must be there, and a selection."""
     checked = check_results(results)
-    if selection not in ("best", "last"):
-        raise ValueError(f"selection must be 'best' or 'last', got {selection!r}.")
-    of_datasets = checked[checked["dataset"].isin(datasets)]
-    if of_datasets.empty:
-        wanted = " or ".join(map(repr, datasets))
-        raise ValueError(
-            f"The results hold no data set {wanted}; they hold "
-            f"{', '.join(sorted(checked['dataset'].unique()))}. Choose one with --dataset "
-            "(dataset=...), or run the benchmark on it first."
-        )
-    found = of_datasets[of_datasets["selection"] == selection]
+    found = checked[checked["dataset"].isin(datasets) & (checked["selection"] == selection)]
     if found.empty:
+        held = checked[["dataset", "selection"]].drop_duplicates().to_numpy().tolist()
         raise ValueError(
-            f"The results of {of_datasets['dataset'].iloc[0]!r} hold no runs of the selection "
-            f"{selection!r}. Run the benchmark again, with --selection {selection}."
+            f"The results hold no data set {' or '.join(datasets)} with selection {selection!r}; "
+            f"they hold {held}. Choose one with --dataset and --selection."
         )
     return found
 
 
-def require_runs(
-    used: pd.DataFrame, there: pd.DataFrame, what: str, forget: str, ratio: float, more: str = ""
+def require_gold(
+    used: pd.DataFrame, there: pd.DataFrame, what: str, forget: str, ratio: float
 ) -> pd.DataFrame:
-    """Return the lines that something is made of; if there are none, say what there is instead."""
-    if used.empty:
-        dataset, selection = there[["dataset", "selection"]].iloc[0]
-        held = there.loc[there["dataset"] == dataset, ["forget", "ratio"]].drop_duplicates()
-        listed = "; ".join(f"{f}, {r:g}" for f, r in held.itertuples(index=False))
-        raise ValueError(
-            f"{what} needs forget set '{forget}', ratio {ratio:g}, and of '{dataset}' the results "
-            f"hold (forget set, ratio): {listed}. Run: "
-            f"{bench_command(dataset, forget, ratio, [], [], selection)}{more}"
-        )
+    """Return the lines that something is made of, if each of their data sets has its gold."""
+    for name in (there if used.empty else used)["dataset"].unique():
+        of_name = used[used["dataset"] == name]
+        if not GOLD.of(of_name).any():
+            seeds, selection = list(of_name["seed"]), there["selection"].iloc[0]
+            held = there.loc[there["dataset"] == name, ["forget", "ratio"]].drop_duplicates()
+            raise ValueError(
+                f"{what} needs the gold standard of {name!r} (retrain + reweight) for forget set "
+                f"{forget!r}, ratio {ratio:g}; runs there are for {held.to_numpy().tolist()}. Run: "
+                f"{bench_command(name, forget, ratio, [GOLD][: len(seeds)], seeds, selection)}"
+            )
     return used
 
 
@@ -353,18 +331,6 @@ def with_deltas(results: pd.DataFrame) -> pd.DataFrame:
     to_gold, to_pretrain = differences_to(table, GOLD).abs(), differences_to(table, PRETRAIN)
     table = table.assign(delta_vs_gold=to_gold, delta_vs_pretrain=to_pretrain)
     return pd.concat([table, gaps_of(table)], ignore_index=True)
-
-
-def check_gold(runs: pd.DataFrame, dataset: str) -> None:
-    """Refuse runs of a data set, not empty, without a gold standard."""
-    if not GOLD.of(runs).any():
-        forget, ratio, selection = runs[["forget", "ratio", "selection"]].iloc[0]
-        command = bench_command(dataset, forget, ratio, [GOLD], list(runs["seed"]), selection)
-        raise ValueError(
-            f"The results hold no gold standard for '{dataset}', forget set '{forget}', ratio "
-            f"{ratio:g}: no rows of the method retrain with reweight 1, selection "
-            f"'{selection}'. All deltas are taken against it. Run: {command}"
-        )
 
 
 def bench_command(
@@ -405,11 +371,11 @@ def bench_command(
     weights = [name.removeprefix(start) for name in variants if name.startswith(start)]
     data = "" if dataset == "digits" else "--data-root DATA "
     command = f"grmu bench --dataset {dataset} {data}--forget {forget} --ratios {ratio:g} "
-    command += f"--methods {' '.join(methods or ([GOLD.method] if rows else ['paper']))} "
+    command += f"--methods {','.join(methods or ([GOLD.method] if rows else ['paper']))} "
     command += f"--seeds {max(seeds, default=2) + 1} "
     command += f"--selection {selection} " if selection != "best" else ""
     command += "--ablations " if any(name in ABLATION["switched_off"] for name in variants) else ""
-    command += f"--lambdas {' '.join(weights)} " if weights else ""
+    command += f"--lambdas {','.join(weights)} " if weights else ""
     return f"{command}--out RESULTS"
 
 
@@ -466,9 +432,7 @@ def _in_blocks(rows: list[Row], layout: Layout) -> list[list[Row]]:
     return [list(found) for _, found in groupby(sorted(rows, key=block), key=block)]
 
 
-def _summary(
-    runs: pd.DataFrame | None, layout: Layout, dataset: str, n_draws: int, seed: int
-) -> pd.DataFrame:
+def _summary(runs: pd.DataFrame | None, layout: Layout, dataset: str) -> pd.DataFrame:
     lines = []
     for row in _rows(runs, layout):
         of_row = None if runs is None else runs[row.of(runs)]
@@ -484,24 +448,18 @@ def _summary(
                 line |= {name: cell[name].mean() for name in VALUES[2:]}
                 line |= {"n_seeds": values.count(), "n_diverged": values.isna().sum()}
                 if metric == AVERAGE_GAP:
-                    line["ci_low"], line["ci_high"] = bootstrap_interval(values, n_draws, seed)
+                    line["ci_low"], line["ci_high"] = bootstrap_interval(values)
             lines.append(line)
     return pd.DataFrame(lines)
 
 
-def bootstrap_interval(
-    values: pd.Series, n_draws: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap_interval(values: pd.Series) -> tuple[float, float]:
     """Return the percentile bootstrap interval [1]_ of a mean over seeds.
 
     Parameters
     ----------
     values : Series
         One number a seed. NaN stands for a run that gave none, and is left out.
-    n_draws : int, default=10000
-        How often to draw as many values with replacement.
-    seed : int, default=0
-        Seed of the draws.
 
     Returns
     -------
@@ -520,10 +478,10 @@ def bootstrap_interval(
     found = stats.bootstrap(
         (sample,),
         np.mean,
-        n_resamples=n_draws,
+        n_resamples=N_DRAWS,
         confidence_level=LEVEL,
         method="percentile",
-        random_state=np.random.default_rng(seed),
+        random_state=np.random.default_rng(SEED),
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
@@ -584,12 +542,7 @@ def _interval(gap: pd.Series) -> str:
 
 
 def _notes(
-    runs: dict[str, pd.DataFrame],
-    values: pd.DataFrame,
-    layout: Layout,
-    selection: str,
-    n_draws: int,
-    seed: int,
+    runs: dict[str, pd.DataFrame], values: pd.DataFrame, layout: Layout, selection: str
 ) -> Iterator[str]:
     kept = "its best validation epoch" if selection == "best" else "its last epoch"
     yield (
@@ -603,8 +556,8 @@ def _notes(
     few = f"; with fewer than {MIN_SEEDS} seeds it cannot be resolved"
     some = "; with so few seeds it spans about the worst to the best of them"
     yield (
-        f"{LEVEL:.0%} CI: percentile bootstrap of the average gap over seeds, {n_draws} draws, "
-        f"seed {seed}{few if n_seeds.min() < MIN_SEEDS else some if n_seeds.min() < 5 else ''}."
+        f"{LEVEL:.0%} CI: percentile bootstrap of the average gap over seeds, {N_DRAWS} draws, "
+        f"seed {SEED}{few if n_seeds.min() < MIN_SEEDS else some if n_seeds.min() < 5 else ''}."
     )
     yield from _mark_notes(layout)
     if layout.is_fairness:
@@ -614,7 +567,7 @@ def _notes(
     for dataset, of_dataset in runs.items():
         prefix = f"{dataset}: " if len(runs) > 1 else ""
         own = values[values["dataset"] == dataset]
-        for note in _notes_on(of_dataset, own, layout, dataset, selection, n_draws, seed):
+        for note in _notes_on(of_dataset, own, layout, dataset, selection):
             yield note if note.startswith(COMMAND) else prefix + note
 
 
@@ -630,13 +583,7 @@ def _mark_notes(layout: Layout) -> Iterator[str]:
 
 
 def _notes_on(
-    runs: pd.DataFrame,
-    values: pd.DataFrame,
-    layout: Layout,
-    dataset: str,
-    selection: str,
-    n_draws: int,
-    seed: int,
+    runs: pd.DataFrame, values: pd.DataFrame, layout: Layout, dataset: str, selection: str
 ) -> Iterator[str]:
     """Yield what is special about the runs of one data set."""
     cell = (dataset, layout.forget, layout.ratio)
@@ -649,7 +596,7 @@ def _notes_on(
     epochs = [f"{f'{kept[s]:g}' if s in kept.index else MISSING} (seed {s})" for s in seeds]
     yield f"Epoch kept by the gold standard: {', '.join(epochs)}."
     yield from _without_value(runs, layout)
-    yield from _ties(runs, values, layout, n_draws, seed)
+    yield from _ties(runs, values, layout)
     yield from missing_notes(runs, [*_rows(runs, layout), GOLD], cell, seeds, selection)
 
 
@@ -674,9 +621,7 @@ def _without_value(runs: pd.DataFrame, layout: Layout) -> Iterator[str]:
                 yield f"{metric} of {row.label} is undefined with seed {seeds}."
 
 
-def _ties(
-    runs: pd.DataFrame, values: pd.DataFrame, layout: Layout, n_draws: int, seed: int
-) -> Iterator[str]:
+def _ties(runs: pd.DataFrame, values: pd.DataFrame, layout: Layout) -> Iterator[str]:
     """Yield which models the seeds cannot tell from the best average gap."""
     gaps = values[(values["metric"] == AVERAGE_GAP) & values["best"]]
     if gaps.empty:
@@ -690,7 +635,7 @@ def _ties(
             continue
         difference = (by_seed[best] - by_seed[row]).dropna()
         n_pairs = max(n_pairs, len(difference))
-        low, high = bootstrap_interval(difference, n_draws, seed)
+        low, high = bootstrap_interval(difference)
         if low <= 0 <= high:
             found.append(f"{row.label} ({difference.mean():.1f} points {_range(low, high)})")
     intro = f"Highest average gap among approximate methods: {best.label}"

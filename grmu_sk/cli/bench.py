@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 EXIT_INTERRUPTED = 130
-SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
 PLACE, AT_LEAST_ONE = click.Path(path_type=Path), click.IntRange(1)
 SHOWN: dict[str, Any] = {"context_settings": {"show_default": True}}
 RESULTS = click.option(
@@ -27,38 +25,21 @@ SELECTION = click.option(
 )
 
 
-class MultiValueCommand(click.Command):
-    """A command whose options with ``multiple=True`` take all values up to the next option."""
+class Several(click.ParamType):
+    """Values of a type, with commas between them."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeat the name of such an option before each of its values."""
-        names = {name for p in self.params if getattr(p, "multiple", False) for name in p.opts}
-        repeated: list[str] = []
-        current, n_values = "", 0
-        for position, argument in enumerate(args):
-            if argument == "--":
-                repeated += args[position:]
-                break
-            if argument.startswith("-"):
-                current, n_values = argument if argument in names else "", 0
-            elif current:
-                n_values += 1
-                repeated += [current] if n_values > 1 else []
-            repeated.append(argument)
-        return super().parse_args(ctx, repeated)
+    name = "list"
+
+    def __init__(self, of: Any = str) -> None:
+        self.of = click.types.convert_type(of)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[Any]:
+        """Return the values, without repetition."""
+        parts = value if isinstance(value, list) else value.split(",")
+        return list(dict.fromkeys(self.of(part.strip(), param, ctx) for part in parts))
 
 
-def _unique(ctx: click.Context, option: click.Parameter, values: tuple[Any, ...]) -> Any:
-    """Return values once each, of texts that may hold several between commas; None for none."""
-    lists = (value.split(",") if isinstance(value, str) else [value] for value in values)
-    parts = (part.strip() if isinstance(part, str) else part for parts in lists for part in parts)
-    return list(dict.fromkeys(part for part in parts if part != "")) or None
-
-
-_several = partial(click.option, multiple=True, callback=_unique)
-
-
-@click.command(cls=MultiValueCommand, **SHOWN)
+@click.command(**SHOWN)
 @click.option(
     "--dataset",
     required=True,
@@ -66,23 +47,25 @@ _several = partial(click.option, multiple=True, callback=_unique)
     "digits.",
 )
 @click.option("--data-root", type=PLACE, help="Folder or zip file with the official files.")
-@_several(
+@click.option(
     "--forget",
-    default=("group",),
+    default="group",
+    type=Several(),
     help="Where the rows to forget are drawn from: group, groups-9, groups-25, pairs-2, pairs-4 or "
-    "random, as far as the data set has them.",
+    "random, as far as the data set has them; several with commas.",
 )
-@_several(
+@click.option(
     "--ratios",
-    default=(0.5,),
-    type=click.FloatRange(0, 1, min_open=True),
-    help="Shares of those rows: --ratios 0.1 0.5 0.9.",
+    default="0.5",
+    type=Several(click.FloatRange(0, 1, min_open=True)),
+    help="Shares of those rows: --ratios 0.1,0.5,0.9.",
 )
-@_several(
+@click.option(
     "--methods",
-    default=("paper",),
-    help="'all', 'paper', or names. Retraining, the gold standard and its second seed always take "
-    "part.",
+    default="paper",
+    type=Several(),
+    help="'all', 'paper', or names: miu,scrub. Retraining, the gold standard and its second seed "
+    "always take part.",
 )
 @click.option("--seeds", default=3, type=AT_LEAST_ONE, help="How many, from 0.")
 @click.option(
@@ -91,18 +74,18 @@ _several = partial(click.option, multiple=True, callback=_unique)
     help="Settings: 'shared' (one for all methods), 'reference' (the reference code's), or a TOML "
     "file.",
 )
-@_several(
+@click.option(
     "--selection",
-    default=("best",),
-    type=BEST,
+    default="best",
+    type=Several(BEST),
     help="Epoch kept of what is trained from scratch: the best on validation rows, as in the "
-    "paper, or the last. Both come from one training.",
+    "paper, or the last. best,last: both come from one training.",
 )
 @click.option("--ablations", is_flag=True, help="Run MIU without each of its terms as well.")
-@_several(
+@click.option(
     "--lambdas",
-    type=click.FloatRange(0),
-    help="Run it with these weights of its calibration as well: --lambdas 0.1 1 10.",
+    type=Several(click.FloatRange(0)),
+    help="Run it with these weights of its calibration as well: --lambdas 0.1,1,10.",
 )
 @click.option("--net", help="resnet18, small_cnn, mlp or bert.  [default: the data set's]")
 @click.option("--image-size", type=click.IntRange(8), help="Side of the images in pixels.")
@@ -118,7 +101,7 @@ _several = partial(click.option, multiple=True, callback=_unique)
     help="Processes of this machine, a Dask cluster, or this process alone.",
 )
 @click.option("--scheduler", help="Address of the Dask scheduler: tcp://host:8786.")
-@_several("--devices", help="GPUs to use: --devices cuda:0 cuda:2, or cpu.")
+@click.option("--devices", type=Several(), help="GPUs to use, such as cuda:0,cuda:2; or cpu.")
 @click.option("--jobs-per-device", default=1, type=AT_LEAST_ONE, help="Jobs that share a GPU.")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed in an earlier run.")
 @click.option("--dry-run", is_flag=True, help="Only list the jobs and what is done of them.")
@@ -155,9 +138,7 @@ def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
         click.echo("Interrupted. The same command goes on where this one stopped.", err=True)
         ctx.exit(EXIT_INTERRUPTED)
     except (ImportError, BrokenProcessPool) as error:
-        memory = "A worker process was killed, for want of memory perhaps; try a smaller --jobs. "
-        is_killed = isinstance(error, BrokenProcessPool)
-        raise click.ClickException(f"{memory if is_killed else ''}{error}") from error
+        raise click.ClickException(f"{error} (If memory ran out: a smaller --jobs.)") from error
     click.echo(
         f"{report.n_done} jobs done now, {report.n_found} before, {len(report.failed)} failed. "
         f"Written to {out}: results.csv"
@@ -180,25 +161,19 @@ def _jobs(out: Path, options: dict[str, Any]) -> list[Any]:
         # images are decoded once, into a folder that all processes map
         has_images = dataset in problem_names() and "cache_dir" in options_of(dataset)
         given["cache_dir"] = options["cache_dir"] or (out / "cache" if has_images else None)
-        problem = get_problem(dataset, options["data_root"], **given)
-        for name in options["forget"]:
-            problem.pairs(name)
-        preset, methods = get_preset(options["preset"]), options["methods"]
-        methods = methods[0] if len(methods) == 1 else methods
-        weights = options["lambdas"] or ()
-        rows = make_rows(methods, ablations=options["ablations"], weights=weights)
+        methods = options["methods"]
+        jobs, left_out = make_jobs(
+            get_problem(dataset, options["data_root"], **given),
+            get_preset(options["preset"]),
+            make_rows(methods, ablations=options["ablations"], weights=options["lambdas"] or ()),
+            forget=options["forget"],
+            ratios=options["ratios"],
+            seeds=range(options["seeds"]),
+            selections=options["selection"],
+            is_optional=methods == ["all"],
+        )
     except (ValueError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error
-    jobs, left_out = make_jobs(
-        problem,
-        preset,
-        rows,
-        forget=options["forget"],
-        ratios=options["ratios"],
-        seeds=range(options["seeds"]),
-        selections=options["selection"],
-        is_optional=methods == "all",
-    )
     for reason in left_out:
         click.echo(f"Left out: {reason}", err=True)
     return jobs
@@ -211,18 +186,12 @@ def _jobs(out: Path, options: dict[str, Any]) -> list[Any]:
 @SELECTION
 @click.option(
     "--format",
-    "kind",
+    default="text",
     type=click.Choice(["text", "markdown", "latex", "csv"]),
-    help="How to write it.  [default: by the suffix of --out, else text]",
+    help="How to write it.",
 )
-@click.option("--out", type=PLACE, help="File to write instead of printing.")
 def table(
-    number: int,
-    results: Path | None,
-    dataset: str | None,
-    selection: str,
-    kind: str | None,
-    out: Path | None,
+    number: int, results: Path | None, dataset: str | None, selection: str, format: str
 ) -> None:
     """Build Table NUMBER (1 to 18) of the paper from results.
 
@@ -235,41 +204,20 @@ def table(
 
     found = None if results is None else read_results(results)
     built = make_table(number, found, dataset=dataset, selection=selection)
-    chosen = kind or SUFFIXES.get("" if out is None else out.suffix.lower(), "text")
-    text = built.render(chosen)
-    if out is None:
-        click.echo(text)
-    else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")
-        click.echo(f"Written: {out}", err=True)
-    if chosen == "csv":  # which has no room for them
+    click.echo(built.render(format))
+    if format == "csv":  # which has no room for them
         click.echo("\n".join(built.notes), err=True)
 
 
-def _pairs(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
-    pairs = [tuple(part.strip() for part in value.split(",", 1)) for value in values]
-    for value, pair in zip(values, pairs, strict=True):
-        if len(pair) < 2:
-            raise click.BadParameter(f"{value!r} is no group: write label,attribute.")
-    return pairs or None
-
-
-@click.command(cls=MultiValueCommand, **SHOWN)
+@click.command(**SHOWN)
 @click.argument("number", type=click.IntRange(2, 8))
 @RESULTS
 @click.option("--dataset", help="The data set to show.  [default: all that there are results of]")
 @SELECTION
-@_several("--methods", help="Approximate methods to show.  [default: those of the paper]")
-@click.option("--forget", help="Forget set of Figures 2 and 7.  [default: the exact pairs]")
 @click.option(
-    "--mark",
-    "forget_groups",
-    multiple=True,
-    callback=_pairs,
-    metavar="Y,A",
-    help="A group to mark as forgotten from in Figures 2 and 7.  [default: the forget set's]",
+    "--methods", type=Several(), help="Approximate methods to show.  [default: those of the paper]"
 )
+@click.option("--forget", help="Forget set of Figures 2 and 7.  [default: the exact pairs]")
 @click.option(
     "--out", default=Path("."), type=PLACE, help="Folder for figure_NUMBER_DATASET.png and .svg."
 )

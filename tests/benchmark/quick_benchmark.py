@@ -1,17 +1,15 @@
 """A benchmark that takes seconds: the built-in digits, two epochs, one method."""
 
-import atexit
-import shutil
-import tempfile
+import os
+import warnings
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from grmu_sk.benchmark import Preset, get_problem, make_jobs, make_rows, run_jobs
+from grmu_sk.benchmark import Preset, get_problem, jobs, make_jobs, make_rows, run_jobs
 
 TRAINING = {"lr": 0.05, "batch_size": 64, "epochs": 2}
 UNLEARNING = {"lr": 0.01, "batch_size": 64, "epochs": 1}
-# what differs from run to run
-NOT_REPEATABLE = ("seconds", "cost", "peak_memory_mb")
 
 
 def preset(training=TRAINING, unlearning=UNLEARNING):
@@ -27,8 +25,26 @@ def quick_jobs(methods=("fine_tune",), settings=None, **options):
 
 def run_quickly(folder, jobs=None, **options):
     with open(Path(folder) / "progress.txt", "a", encoding="utf-8") as file:
-        options = {"backend": "sequential", "file": file, **options}
+        options = {"backend": "sequential", "devices": ["cpu"], "file": file, **options}
         return run_jobs(quick_jobs() if jobs is None else jobs, folder, **options)
+
+
+def run_and_log(folder):
+    """Run it in a process that may be killed; each job that is begun is noted."""
+    warnings.simplefilter("error")
+    jobs.torch.set_num_threads(1)
+    run = jobs._Work.run
+
+    def logged(work):
+        known = jobs.read_record(work.folder, work.job.name)
+        line = f"{work.job.name} {'again' if known else 'new'}\n"
+        log = os.open(Path(folder) / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(log, line.encode())
+        os.close(log)
+        return run(work)
+
+    jobs._Work.run = logged
+    assert not run_quickly(folder).failed
 
 
 def job_of(jobs, kind, method, reweight=False, selection=""):
@@ -39,22 +55,16 @@ def job_of(jobs, kind, method, reweight=False, selection=""):
 def repeatable_lines(folder):
     """The lines of results.csv, without what is measured by a clock."""
     lines = (Path(folder) / "results.csv").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line.split(",")[8] not in NOT_REPEATABLE]
-
-
-def write_toml(path, training=TRAINING, unlearning=UNLEARNING):
-    text = ""
-    for name, section in {"training": training, "unlearning": unlearning}.items():
-        text += f'["digits/small_cnn".{name}]\n'
-        text += "".join(f"{key} = {value}\n" for key, value in section.items())
-    path.write_text(text, encoding="utf-8")
-    return path
+    return [line for line in lines if line.split(",")[8] not in ("seconds", "cost")]
 
 
 @cache
+def _uninterrupted_run():
+    folder = TemporaryDirectory(prefix="uninterrupted-", ignore_cleanup_errors=True)
+    assert not run_quickly(folder.name).failed
+    return folder
+
+
 def uninterrupted_run():
     """The folder of a run that nothing interrupted; the same for all tests of a process."""
-    folder = Path(tempfile.mkdtemp(prefix="uninterrupted-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    assert not run_quickly(folder).failed
-    return folder
+    return Path(_uninterrupted_run().name)
