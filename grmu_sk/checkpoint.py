@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import json
 import os
 import time
 import warnings
@@ -25,8 +24,9 @@ from skorch.callbacks import Callback
 from skorch.history import History
 from torch.utils._pytree import tree_map_only
 
+from .distributed import is_logger
 from .files import flush_folder, sweep, write_atomically
-from .fingerprints import describe, digest
+from .fingerprints import digest
 from .net_copies import parts_of
 from .randomness import random_states, set_random_states
 from .training import Phase, Progress
@@ -108,8 +108,8 @@ class UnlearningCheckpoint:
     again; methods of one pass (``SSDUnlearner``, ``InfluenceUnlearner``) begin anew.
 
     **What cannot be seen.** Random numbers that a Dataset draws from a generator of its own; use
-    those of torch, NumPy or Python. A disk that is full does not end the training: a warning
-    is given, and the file before stays.
+    those of torch, NumPy or Python. What a callback changes of what its constructor was given. A
+    disk that is full does not end the training: a warning is given, and the file before stays.
 
     Examples
     --------
@@ -173,8 +173,8 @@ class UnlearningCheckpoint:
             self.delete()
         except OSError as error:
             warnings.warn(
-                f"The checkpoint {self.path} could not be deleted ({error}). It is not needed any "
-                "more, and its weights know the rows of the request: delete it.",
+                f"The checkpoint {self.path} could not be deleted ({error}). Its weights know the "
+                "rows of the request: delete it.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -182,44 +182,27 @@ class UnlearningCheckpoint:
     def _read(self, identity: dict[str, Any]) -> list[torch.Tensor]:
         """Return what is stored of this run: for each net that is trained the last state."""
         if not self.path.parent.is_dir() or self.path.is_dir():
-            raise CheckpointError(
-                f"{self.path} cannot be a checkpoint: it must be a file in a folder that exists."
-            )
+            raise CheckpointError(f"{self.path} must be a file in a folder that exists.")
         sweep(self.path)
         if not self.exists():
             return []
-        try:
-            return self._runs(identity)
-        except CheckpointError as error:
-            if self.unusable == "raise":
-                raise
-            warnings.warn(f"{error} Starting from the beginning.", UserWarning, stacklevel=4)
-            self._discard()
-            return []
-
-    def _runs(self, identity: dict[str, Any]) -> list[torch.Tensor]:
         raw = self.path.read_bytes()
         head, body = raw[: len(FORMAT) + 64], raw[len(FORMAT) + 64 :]
         if head != _head(body):
-            raise CheckpointError(
-                f"{self.path} is damaged, or is no checkpoint of this version. Delete it to start "
-                "from the beginning."
-            )
-        try:
+            why = "is damaged, or is no checkpoint of this version"
+        else:
             content = _loaded(body)
-            found = _differences(dict(content["identity"]), identity)
-            runs = list(content["runs"])
-        except Exception as error:  # whatever a forged file makes of torch's reader
-            raise CheckpointError(
-                f"{self.path} is no checkpoint. Delete it to start anew."
-            ) from error
-        if found:
-            raise CheckpointError(
-                f"{self.path} belongs to another run; it differs in {'; '.join(found)}. Make the "
-                "call that was interrupted, with the model of that time, or delete the file to "
-                "start from the beginning."
-            )
-        return runs
+            stored = dict(content["identity"])
+            known = {**stored, **identity}
+            differ = [name for name in known if stored.get(name) != identity.get(name)]
+            if not differ:
+                return list(content["runs"])
+            why = f"belongs to another run: {' and '.join(differ)} differ"
+        if self.unusable == "raise":
+            raise CheckpointError(f"{self.path} {why}. Delete it to start from the beginning.")
+        warnings.warn(f"{self.path} {why}. Starting from the beginning.", UserWarning, stacklevel=4)
+        self._discard()
+        return []
 
     def _write(self, content: dict[str, Any]) -> None:
         """Write the file; if the disk does not take it say so, and keep the one before."""
@@ -228,8 +211,7 @@ class UnlearningCheckpoint:
             write_atomically(self.path, [_head(body), body], private=True)
         except OSError as error:
             warnings.warn(
-                f"The checkpoint {self.path} could not be written ({error}). Training goes on; "
-                "if it is killed, it resumes from the last state that could be written.",
+                f"The checkpoint {self.path} could not be written ({error}). Training goes on.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -250,18 +232,6 @@ def _loaded(raw: bytes) -> Any:
     """Return what was stored; nothing but numbers, text, tensors, arrays and their collections."""
     with torch.serialization.safe_globals(OF_NUMPY):
         return torch.load(io.BytesIO(raw), weights_only=True)
-
-
-def _differences(stored: Any, now: Any, name: str = "") -> list[str]:
-    if isinstance(stored, dict) and isinstance(now, dict):
-        keys = dict.fromkeys([*stored, *now])
-        parts = [_differences(stored.get(k), now.get(k), f"{name} {k}".strip()) for k in keys]
-        return [found for part in parts for found in part]
-    texts = [json.dumps(value) for value in (stored, now)]
-    if texts[0] == texts[1]:
-        return []
-    then, today = (text if len(text) <= 60 else text[:57] + "..." for text in texts)
-    return [f"{name} ({then} then, {today} now)"]
 
 
 @contextmanager
@@ -295,7 +265,7 @@ def resumable(
     if request.number < 0:
         warnings.warn(
             "Nothing was stored in the checkpoint: the method does not hand request.progress to "
-            "grmu_sk.training.train. If it is killed it starts from the beginning.",
+            "grmu_sk.training.train.",
             UserWarning,
             stacklevel=5,
         )
@@ -313,7 +283,6 @@ class _Request:
         self.identity = identity
         self.runs = runs
         self.number = -1  # of the net that is being trained
-        self.given: dict[str, str] = {}
         self._written_at = time.monotonic()
 
     def __call__(
@@ -323,22 +292,11 @@ class _Request:
         state = _state(net, phases, best_scores, epoch)
         if epoch == 0:
             self.number += 1
-            self.given = _given(net)
-            _check_can_be_kept(net, state)
+            _check_can_be_kept(state)
             if self.number == len(self.runs):
                 return 0
-            try:
-                stored = _loaded(self.runs[self.number].numpy().tobytes())
-                return _put_back(stored, net, phases, best_scores)
-            except Exception as error:  # whatever a forged state makes of what it is put into
-                raise CheckpointError(f"{self.checkpoint.path} does not fit: {error}") from error
-        now = _given(net)
-        if changed := [name for name, given in self.given.items() if now[name] != given]:
-            raise CheckpointError(
-                f"The callback {changed[0]!r} changes what its constructor was given, which a "
-                "checkpoint does not keep. Let it change attributes of its own (name_), or have "
-                "the methods state_dict() and load_state_dict()."
-            )
+            stored = _loaded(self.runs[self.number].numpy().tobytes())
+            return _put_back(stored, net, phases, best_scores)
         raw = bytearray(_stored(state))
         self.runs[self.number :] = [torch.frombuffer(raw, dtype=torch.uint8)]
         if time.monotonic() - self._written_at >= self.checkpoint.every_seconds:
@@ -364,6 +322,7 @@ def _state(
             for name, part in parts_of(net).items()
         },
         "optimizers": {name: getattr(net, name + "_").state_dict() for name in net._optimizers},
+        "scalers": {name: scaler.state_dict() for name, scaler in _scalers(net).items()},
         "history": net.history.to_list(),
         "best_scores": best_scores,
         "random": random_states(net.device),
@@ -387,6 +346,8 @@ def _put_back(
             weight.requires_grad_(stored["trains"][where])
     for name, optimizer in state["optimizers"].items():
         getattr(net, name + "_").load_state_dict(optimizer)
+    for name, scaler in _scalers(net).items():
+        scaler.load_state_dict(state["scalers"][name])
     for name, callback in net.callbacks_:
         _set_state(callback, state["callbacks"][name])
     net.history = History(state["history"])
@@ -404,28 +365,27 @@ def _learned(phases: Sequence[Phase]) -> list[Any]:
     return list({id(part): part for phase in phases for part in phase.state}.values())
 
 
+def _scalers(net: NeuralNet) -> dict[str, torch.amp.GradScaler]:
+    """Return what scales the losses of a net that is trained in float16."""
+    held = vars(net).items()
+    return {name: value for name, value in held if isinstance(value, torch.amp.GradScaler)}
+
+
 def _loader_generators(net: NeuralNet) -> list[torch.Generator]:
     given = (net.get_params_for(name) for name in ("iterator_train", "iterator_valid"))
     return [options["generator"] for options in given if options.get("generator") is not None]
 
 
-def _check_can_be_kept(net: NeuralNet, state: dict[str, Any]) -> None:
+def _check_can_be_kept(state: dict[str, Any]) -> None:
     """Raise CheckpointError, before anything is trained, if there is a state that is not plain."""
-    scalers = (*vars(net).values(), getattr(getattr(net, "accelerator", None), "scaler", None))
-    if any(isinstance(scaler, torch.amp.GradScaler) for scaler in scalers):
-        raise CheckpointError(
-            "The net is trained in float16 with a gradient scaler, whose state cannot be kept. "
-            "Call unlearn without a checkpoint."
-        )
     callbacks = {f"callback {name!r}": held for name, held in state["callbacks"].items()}
     for what, part in {**callbacks, **state}.items():
         try:
             _loaded(_stored(part))
         except Exception as error:  # what cannot be pickled raises anything
             raise CheckpointError(
-                f"The state of the {what} cannot be kept in a checkpoint: {error}. Let it hold "
-                "numbers, text and tensors, give a callback the methods state_dict() and "
-                "load_state_dict(), or call unlearn without a checkpoint."
+                f"The state of the {what} cannot be kept in a checkpoint: {error}. A callback may "
+                "have the methods state_dict() and load_state_dict()."
             ) from error
 
 
@@ -444,7 +404,7 @@ def _state_of(value: Any) -> dict[str, Any]:
     """
     if hasattr(value, "load_state_dict"):
         return {name: held for name, held in value.state_dict().items() if not callable(held)}
-    if any(base.__module__ == "skorch.callbacks.logging" for base in type(value).__mro__):
+    if is_logger(value):
         return {}
     return {
         name: _state_of(held) if _has_state(held) else held
@@ -468,12 +428,3 @@ def _set_state(value: Any, state: dict[str, Any]) -> None:
 
 def _arguments(value: Any) -> Sequence[str]:
     return list(inspect.signature(type(value)).parameters)
-
-
-def _given(net: NeuralNet) -> dict[str, str]:
-    """Describe what the constructors of callbacks were given."""
-    return {
-        name: repr(describe(callback))
-        for name, callback in net.callbacks_
-        if not hasattr(callback, "load_state_dict")
-    }
