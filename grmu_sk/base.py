@@ -48,7 +48,6 @@ from .outputs import (
     is_single_logit,
     log_probabilities,
     predicted_columns,
-    predicted_labels,
 )
 from .parameters import WithParameters, parameter
 from .randomness import RandomState, derive_seed, isolated_rng, resolve_seed
@@ -69,9 +68,10 @@ from .validation import (
 __all__ = ["BaseUnlearner", "Request"]
 
 #: How to say what the outputs of a trained net mean.
-_SAY_THE_ORDER = (
-    "set net.classes to the labels in the order of its outputs, such as ['cat', 'dog', 'ant'], "
-    "before wrapping it into FrozenEstimator."
+_SAY_THE_ORDER = "set net.classes to the labels in the order of its outputs, before wrapping it."
+_NOT_HELD = (
+    "The training data is needed and not held (store_data=False, a file without rows, a Dataset "
+    "or memory map, which is not pickled)."
 )
 _IN_MEMORY = (np.ndarray, pd.DataFrame, torch.Tensor, list)
 
@@ -157,7 +157,7 @@ class _Fitted:
     forget_groups_: list[Pair]
     history_: History
     seed_: int
-    _ids: SampleIds | None
+    _sample_ids: SampleIds
     _data: TrainingRows | None
     _digests: dict[str, str] | None
 
@@ -306,12 +306,14 @@ class BaseUnlearner(
             self._check_parameters()
             about_rows = {"groups": groups, "forget": forget, "sample_weight": sample_weight}
             check_same_index({"X": X, "y": y}, {**about_rows, "sample_id": sample_id})
-            X = check_inputs(self, X, y, reset=True)
+            X = check_inputs(self, X, reset=True)
             labels = check_targets(y, len(X))
             check_class_labels(labels)
             self._encode_groups(labels, groups)
-            self._ids = None if sample_id is None else SampleIds.from_user(sample_id, len(X))
             rows = np.arange(len(X))
+            self._sample_ids = SampleIds(len(X))
+            if sample_id is not None:
+                self._sample_ids = SampleIds.from_user(sample_id, len(X))
             to_forget = rows[:0]
             if forget is not None:
                 to_forget = np.flatnonzero(check_forget_mask(forget, len(X)))
@@ -347,15 +349,6 @@ class BaseUnlearner(
                 self._hold(data, data)
         return self
 
-    @property
-    def _sample_ids(self) -> SampleIds:
-        """Which row of ``fit`` has which id; the row numbers if it was given none."""
-        return self._ids or SampleIds(len(self.forget_idx_) + len(self.remaining_idx_))
-
-    @_sample_ids.setter
-    def _sample_ids(self, ids: SampleIds) -> None:
-        self._ids = ids
-
     def _hold(self, data: TrainingRows, kept: TrainingRows | None) -> None:
         """Keep rows, or else what the data can be known by when it is handed in again."""
         self._data = kept if self.store_data else None
@@ -385,9 +378,8 @@ class BaseUnlearner(
             taken, original = (outputs_of(one, inputs) for one in (net, source))
             if not torch.allclose(taken, original, rtol=1e-2, atol=1e-4, equal_nan=True):
                 raise ValueError(
-                    "A copy of the trained net does not predict what the net itself does, so it "
-                    "cannot be taken over. Does its module hold something that a copy goes without "
-                    "(a function that remembers the module, a random draw)?"
+                    "A copy of the trained net does not predict what the net itself does: a "
+                    "function may remember the module, or predictions may be drawn at random."
                 )
         if self._needs_fresh_weights:
             check_fresh_weights(net)
@@ -405,41 +397,26 @@ class BaseUnlearner(
         net = self._source_net()
         if net is None:
             return default_net(X, n_classes=len(self.classes_))
-        if not isinstance(net, NeuralNet):
-            raise TypeError(
-                "estimator must be a skorch net (such as skorch.NeuralNetClassifier) or a "
-                f"FrozenEstimator around a trained one, got {net!r}."
-            )
-        if self._is_frozen and not getattr(net, "initialized_", False):
-            raise ValueError(
-                "FrozenEstimator holds a net that is not initialised. Train it first, or call "
-                "net.initialize() and net.load_params(...)."
-            )
+        if self._is_frozen:
+            net.check_is_fitted()
         return copy_net(net)
 
     def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
         """Check, before any training, that the net fits the data and has the features we need."""
         inputs = data.fetch(torch.arange(min(2, len(data))))
         scores = first_output(net.evaluation_step((inputs, None)))
-        if not isinstance(scores, torch.Tensor):
-            raise TypeError(
-                f"The module returns a {type(scores).__name__}, no tensor of scores. Take its "
-                "logits, in the net: def infer(self, x): return super().infer(x).logits."
-            )
         n_outputs = 2 if is_single_logit(scores) else scores.shape[1]
         if n_outputs != len(self.classes_):
             raise ValueError(
-                f"The net has {n_outputs} outputs but y has {len(self.classes_)} classes "
-                f"{self.classes_.tolist()}. Give the module one output for each class."
+                f"The net has {n_outputs} outputs but y has {len(self.classes_)} classes, "
+                f"{self.classes_.tolist()}."
             )
 
     def _warn_if_worse_than_chance(self, data: TrainingRows) -> None:
         """Warn if labels and answers of a net that was brought in agree less than by chance."""
         rows = data.rows[_spaced(len(data))]
         scores = log_probabilities(self.net_, forward(self.net_, data, first_output, rows))
-        found = predicted_columns(
-            scores.exp().cpu().numpy(), self.classes_, decision_threshold(self.net_)
-        )
+        found = predicted_columns(scores.exp().cpu().numpy(), decision_threshold(self.net_))
         true = data.y[data.positions(rows)].long().numpy()
         shares = [np.bincount(of, minlength=len(self.classes_)) / len(rows) for of in (true, found)]
         chance, accuracy = float(shares[0] @ shares[1]), float((true == found).mean())
@@ -448,17 +425,13 @@ class BaseUnlearner(
                 f"The trained net is right on {accuracy:.1%} of its training rows, less than the "
                 f"{chance:.1%} of guessing. If its outputs are not in the order of the classes "
                 f"{self.classes_.tolist()}, {_SAY_THE_ORDER}",
-                UserWarning,
                 stacklevel=3,
             )
 
     def _encode_groups(self, labels: NDArray[Any], groups: Any) -> None:
         encoder = GroupEncoder().fit(labels, groups)
         if len(encoder.classes_) < 2:
-            raise ValueError(
-                "y has 1 class, a classifier needs at least two: "
-                f"{encoder.classes_.tolist()} is the only one."
-            )
+            raise ValueError("y has 1 class, and a classifier needs at least two.")
         if self._is_frozen:
             encoder.classes_ = _in_order_of(self.estimator.estimator, encoder.classes_)
         self.classes_, self._encoder = encoder.classes_, encoder
@@ -571,16 +544,14 @@ class BaseUnlearner(
         with unchanged_on_error(self), _working_together(self.net_):
             self._check_parameters()
             if (forget is None) == (ids is None):
-                raise TypeError(
-                    "Say what to forget by row numbers or a mask, or by ids=[...]; not by both."
-                )
+                raise TypeError("Say what to forget: by row numbers or a mask, or by ids=[...].")
             n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
             if forget is None:
                 rows = self._sample_ids.rows_of(ids)
             else:
                 rows = check_forget_rows(forget, n_rows)
             if len(rows) == 0:
-                warnings.warn("forget is empty: nothing was unlearned.", UserWarning, stacklevel=2)
+                warnings.warn("forget is empty: nothing was unlearned.", stacklevel=2)
             new = np.setdiff1d(rows, self.forget_idx_)
             if len(new):
                 self._require_groups()
@@ -692,9 +663,8 @@ class BaseUnlearner(
                 what = "the net says of the forgotten rows what it said before"
             elif n_rows >= N_TELLING and before[1] and after[1]:
                 what = (
-                    f"the net is still right on each of the {n_rows} forgotten rows that were "
-                    f"looked at. Without having seen them it would need an accuracy above "
-                    f"{1 - 3 / n_rows:.0%}"
+                    f"the net is still right on each of the {n_rows} forgotten rows looked at, "
+                    f"for which, unseen, it would need an accuracy above {1 - 3 / n_rows:.0%}"
                 )
         if not what:
             return
@@ -702,7 +672,6 @@ class BaseUnlearner(
             f"{type(self).__name__} may have forgotten nothing: {what}. Try more epochs, a larger "
             f"lr, or other values of {', '.join(self.search_grid) or 'its parameters'}. "
             "RetrainUnlearner is exact, and audit_unlearning tells the difference.",
-            UserWarning,
             stacklevel=4,
         )
 
@@ -731,16 +700,15 @@ class BaseUnlearner(
         if (left == 0).any():
             lost = self.classes_[left == 0].tolist()
             raise ValueError(
-                f"The request would forget every row of the class(es) {lost}. A classifier keeps "
-                "an output for each class: fit a new one without that class instead."
+                f"The request would forget every row of the class(es) {lost}: fit a new net "
+                "without them instead."
             )
 
     def _require_groups(self) -> None:
         if self._needs_groups and not self._has_groups:
             raise ValueError(
-                f"{type(self).__name__} needs the protected attribute of every row, and fit was "
-                "called without groups. Call fit(X, y, groups=...); in a pipeline without "
-                "metadata routing, fit(X, y, <step>__groups=...)."
+                f"{type(self).__name__} needs the protected attribute of every row: call "
+                "fit(X, y, groups=...), of a pipeline fit(X, y, <step>__groups=...)."
             )
 
     def _data_for_request(
@@ -749,33 +717,20 @@ class BaseUnlearner(
         """Return the rows that are still there, from the store or from the arguments."""
         if X is None:
             if self._data is None:
-                raise ValueError(
-                    "The training data is needed and was not stored (store_data=False, a file "
-                    "that holds no rows, or a Dataset or memory map, which is not pickled). Pass "
-                    "what fit was given: unlearn(forget, X=X, y=y, groups=groups)."
-                )
+                raise ValueError(f"{_NOT_HELD} Pass unlearn what fit was given: X=X, y=y, ...")
             return self._data.keep(self.remaining_idx_) if self.keep_forgotten else self._data
-        missing = {
-            "y": y is None,
-            "groups": self._has_groups and groups is None,
-            "sample_weight": self._has_weights and sample_weight is None,
-        }
-        if any(missing.values()):
-            names = " and ".join(name for name, is_missing in missing.items() if is_missing)
-            raise ValueError(f"X was passed without {names}: pass all that fit was given.")
+        no_groups = self._has_groups and groups is None
+        if no_groups or (sample_weight is None) == self._has_weights:
+            raise ValueError("X comes without groups or weights: pass all that fit was given.")
         rows = np.arange(len(self.forget_idx_) + len(self.remaining_idx_))
-        check_consistent_length(X, y, groups, sample_weight)
-        if len(X) != len(rows):
-            raise ValueError(
-                f"X has {len(X)} rows but fit was given {len(rows)}: row numbers would not match."
-            )
+        check_consistent_length(rows, X, y, groups, sample_weight)
         if isinstance(X, _IN_MEMORY) and not is_memory_mapped(X):
             rows = self.remaining_idx_  # what stands in the place of the others is not looked at
             X, y, groups, sample_weight = (
                 part if part is None else _safe_indexing(part, rows)
                 for part in (X, y, groups, sample_weight)
             )
-        X = check_inputs(self, X, None, reset=False)
+        X = check_inputs(self, X, reset=False)
         labels = check_targets(y, len(X))
         data = self._training_rows(self.net_, X, labels, groups, rows, sample_weight)
         self._check_same_rows(self._digests_of(data))
@@ -801,9 +756,8 @@ class BaseUnlearner(
         differ = [name for name, digest in digests.items() if known.get(name, digest) != digest]
         if differ:
             raise ValueError(
-                f"The data is not what fit was given: of the rows that are not forgotten, "
-                f"{' and '.join(differ)} differ. Rows are known by their position, so hand in the "
-                "same values in the same order. (Of rows forgotten earlier only the place counts.)"
+                "The data is not what fit was given, in the same order: of the rows that are not "
+                f"forgotten, {' and '.join(differ)} differ."
             )
 
     # the rows of fit ---------------------------------------------------------------------------
@@ -845,8 +799,7 @@ class BaseUnlearner(
         NotFittedError
             Before ``fit``.
         ValueError
-            If the rows were not stored, if forgotten ones were asked for and dropped, or if
-            ``which`` is something else.
+            If the rows were not stored, or forgotten ones were asked for and dropped.
 
         Examples
         --------
@@ -862,21 +815,13 @@ class BaseUnlearner(
         check_is_fitted(self)
         by_name = {"remaining": self.remaining_idx_, "forgotten": self.forget_idx_}
         by_name["all"] = np.union1d(*by_name.values())
-        if not isinstance(which, str) or which not in by_name:
-            raise ValueError(f"which must be one of {sorted(by_name)}, got {which!r}.")
         rows, data = by_name[which], self._data
         if data is None:
-            raise ValueError(
-                f"{type(self).__name__} does not hold the training rows (store_data=False, a file "
-                "that holds no rows, or a Dataset or memory map, which is not pickled). Use "
-                "store_data=True, or keep them yourself: remaining_idx_ and forget_idx_ say which "
-                "rows of fit they are."
-            )
+            raise ValueError(f"{_NOT_HELD} remaining_idx_ and forget_idx_ say which of fit's.")
         if not np.isin(rows, data.rows).all():
             raise ValueError(
-                f"{type(self).__name__} has dropped the forgotten rows, as it should. To evaluate, "
-                "construct it with keep_forgotten=True (and do not deploy that object: it holds "
-                "the data that was to be forgotten)."
+                f"{type(self).__name__} has dropped the forgotten rows, as it should; only for an "
+                "evaluation, keep_forgotten=True keeps them."
             )
         where = data.positions(rows)
         attributes, weight = self.attributes_, data.sample_weight
@@ -914,10 +859,9 @@ class BaseUnlearner(
         reason = getattr(self, "_out_of_service", None)  # set by AcceptanceGate
         if reason is not None:
             raise RuntimeError(
-                f"{type(self).__name__} is out of service: {reason}. Let a request "
-                "pass AcceptanceGate.enforce, or fit anew."
+                f"{type(self).__name__} is out of service: {reason}. Let a request pass the gate."
             )
-        X = check_inputs(self, X, None, reset=False)
+        X = check_inputs(self, X, reset=False)
         data = InputRows(X, *input_dtype(self.net_))
         outputs = forward(self.net_, data, first_output)
         return log_probabilities(self.net_, outputs).cpu().numpy()
@@ -954,7 +898,7 @@ class BaseUnlearner(
             Labels, as they were given to ``fit``.
         """
         proba = self.predict_proba(X)
-        return predicted_labels(proba, self.classes_, decision_threshold(self.net_))
+        return self.classes_[predicted_columns(proba, decision_threshold(self.net_))]
 
     # house-keeping -----------------------------------------------------------------------------
 
@@ -979,8 +923,7 @@ def _in_order_of(trained: Any, labels: NDArray[Any]) -> NDArray[Any]:
     order = [given.index(label) for label in known if label in given]
     if len(order) < len(labels):
         raise ValueError(
-            f"The trained net knows the classes {known}, and y holds {given}: which output is "
-            f"which cannot be told. For one output a class, {_SAY_THE_ORDER}"
+            f"The trained net knows the classes {known}, and y holds {given}: {_SAY_THE_ORDER}"
         )
     return labels[order]
 

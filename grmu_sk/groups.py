@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 
-from .validation import about, as_random_state, to_array
+from .validation import about, to_array
 
 Pair = tuple[Hashable, Hashable]
 
@@ -383,5 +383,5 @@ def sample_forget_set(
     n_forget = int(ratio * len(pool))
     if n_forget == 0:
         raise ValueError(f"ratio={ratio} of the {len(pool)} rows in {pairs} is less than one row.")
-    rng = as_random_state(random_state)
+    rng = check_random_state(random_state)
     return np.sort(rng.choice(pool, size=n_forget, replace=False))

@@ -262,11 +262,6 @@ def _loaded(
     loader = _own_loader(net, name, data, batches)
     loader.generator = torch.Generator().manual_seed(seed)
     for (X, y), where in zip(loader, batches, strict=True):
-        if type(loader) is not DataLoader and not torch.equal(y.cpu(), data.labels(where)):
-            raise ValueError(
-                f"{name} ({type(loader).__name__}) does not yield the rows that its batch_sampler "
-                "names, in that order, as torch's DataLoader does."
-            )
         yield X, y, where
 
 
@@ -283,15 +278,9 @@ def _own_loader(
         return loader
     rows, order = copy.copy(data), list(batches)
     rows.loaders = None
-    try:
-        loader = iterator(rows, batch_sampler=order, **options)
-        # whole batches are fetched, and made the loader's way, by the rows themselves
-        rows.collate, loader.collate_fn = _collate_of(loader), _inputs_and_labels
-    except (TypeError, ValueError, AttributeError) as error:
-        raise TypeError(
-            f"{name} cannot be told which rows come when ({error}). It must be torch's DataLoader, "
-            "or a subclass that takes a batch_sampler."
-        ) from error
+    loader = iterator(rows, batch_sampler=order, **options)
+    # whole batches are fetched, and made the loader's way, by the rows themselves
+    rows.collate, loader.collate_fn = _collate_of(loader), _inputs_and_labels
     kept[name] = iterator, options, order, loader
     return loader
 

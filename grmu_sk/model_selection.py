@@ -14,6 +14,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import BaseCrossValidator
+from sklearn.utils import check_random_state
 
 from .groups import GroupEncoder, attribute_of_rows
 from .metrics.evaluate import SPLITS_OF, Split, evaluate_model
@@ -22,7 +23,7 @@ from .outputs import decision_threshold
 from .pipelines import unlearner_of
 from .randomness import RandomState, resolve_seed
 from .rows import Rows, take_rows
-from .validation import about, as_random_state, check_forget_mask, check_targets
+from .validation import about, check_forget_mask, check_targets
 
 __all__ = ["UnlearningStratifiedKFold", "cross_validate_unlearning"]
 
@@ -197,7 +198,7 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
         n_rows = len(stratum)
         order = np.arange(n_rows)
         if self.shuffle:
-            order = as_random_state(self.random_state).permutation(n_rows)
+            order = check_random_state(self.random_state).permutation(n_rows)
         order = order[np.argsort(stratum[order], kind="stable")]
         return (
             (

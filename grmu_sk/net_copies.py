@@ -37,10 +37,8 @@ __all__ = [
 ]
 
 LOST = (
-    "Weights as they were given are needed, and they are gone: the module, or a part of it, was "
-    "passed to the net as an object, and training changed that object. Pass an untrained net, "
-    "whose parts will be copied before they are trained; or a class or a function that builds the "
-    "module."
+    "Weights as they were given are needed, and they are gone: training changed the objects that "
+    "the net was given. Pass an untrained net, or a class or a function that builds the module."
 )
 
 
@@ -442,23 +440,20 @@ def check_fresh_weights(net: NeuralNet) -> None:
         new = fresh_net(net, weights_from=None)
     is_mapped = any(isinstance(callback, ParamMapper) for _, callback in new.callbacks_)
 
-    def described(net: NeuralNet) -> dict[str, str]:
+    def described(net: NeuralNet) -> dict[str, Any]:
         return {
-            name: f"of shape {tuple(weight.shape)}"
-            + (" and frozen" if not is_mapped and not weight.requires_grad else "")
+            name: (tuple(weight.shape), is_mapped or weight.requires_grad)
             for name, weight in named_weights(net).items()
             if not nn.parameter.is_lazy(weight)
         }
 
-    built, trained = described(new), described(net)
-    for name in {**built, **trained}:
-        one, other = (weights.get(name, "missing") for weights in (built, trained))
-        if one != other:
-            raise ValueError(
-                "New weights are needed, and building the net again gives another one: "
-                f"{name!r} is {one}, and {other} in the trained net, which was changed after it "
-                "was initialised. Pass a class or a function as module that builds it as it is now."
-            )
+    differ = dict(described(new).items() ^ described(net).items())
+    if differ:
+        raise ValueError(
+            "New weights are needed, and building the net again gives other shapes of, or other "
+            f"frozen, {sorted(differ)} than the net has, which was changed after it was "
+            "initialised: pass a class or a function as module that builds it as it is now."
+        )
 
 
 def refuse_hidden_weights(net: NeuralNet) -> None:
@@ -482,7 +477,6 @@ def refuse_hidden_weights(net: NeuralNet) -> None:
     trained, again = (set(map(_place, _weights(parts_of(one).values()))) for one in (net, probe))
     if trained & again:
         raise ValueError(
-            "The net was trained on weights that a function remembers, and they would still be "
-            "there after unlearning. Let the function make a copy, copy.deepcopy(backbone) for "
-            "example, or pass what it remembers as a parameter, module__backbone=backbone."
+            "A function remembers the weights that the net was trained on, and would still do so "
+            "after unlearning: let it make a copy, copy.deepcopy(backbone)."
         )

@@ -53,47 +53,18 @@ def decision_threshold(net: Any) -> float | None:
     return getattr(net, "threshold", None)
 
 
-def predicted_labels(
-    proba: NDArray[np.floating], classes: NDArray[Any], threshold: float | None = None
-) -> NDArray[Any]:
-    """Return the label of each row of probabilities.
-
-    Parameters
-    ----------
-    proba : ndarray of shape (n_samples, n_classes)
-        Probabilities.
-    classes : ndarray of shape (n_classes,)
-        The label of each column.
-    threshold : float or None, default=None
-        Answer with the second class where its probability is above this. None means the most
-        probable class, the first of several that are equal.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Labels.
-
-    Raises
-    ------
-    ValueError
-        If a threshold comes with other than two classes.
-    """
-    return classes[predicted_columns(proba, classes, threshold)]
-
-
 def predicted_columns(
-    proba: NDArray[np.floating], classes: NDArray[Any], threshold: float | None = None
+    proba: NDArray[np.floating], threshold: float | None = None
 ) -> NDArray[np.intp]:
-    """Return the column of the label of each row: what :func:`predicted_labels` looks up.
+    """Return the column of the class that each row of probabilities stands for.
 
     Parameters
     ----------
     proba : ndarray of shape (n_samples, n_classes)
         Probabilities.
-    classes : ndarray of shape (n_classes,)
-        The label of each column.
     threshold : float or None, default=None
-        As in :func:`predicted_labels`.
+        Answer with the second of two classes where its probability is above this. None means the
+        most probable class, the first of several that are equal.
 
     Returns
     -------
@@ -107,9 +78,6 @@ def predicted_columns(
     """
     if threshold is None:
         return proba.argmax(axis=1)
-    if len(classes) != 2:
-        raise ValueError(
-            f"A threshold decides between two classes, and there are {len(classes)}: "
-            f"{classes.tolist()}. Leave threshold out."
-        )
+    if proba.shape[1] != 2:
+        raise ValueError(f"A threshold decides between two classes, not {proba.shape[1]}.")
     return (proba[:, 1] > threshold).astype(np.intp)

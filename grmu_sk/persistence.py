@@ -66,7 +66,7 @@ LARGEST_HEADER = 100_000_000
 _TENSOR_DTYPES = [np.dtype(name) for name in ("bool", "int32", "int64", "float32", "float64")]
 # saved in a form of their own, or not at all
 _NOT_PLAIN_STATE = {
-    *("estimator", "_data", "_encoder", "_metadata_request", "_ids"),
+    *("estimator", "_data", "_encoder", "_metadata_request", "_sample_ids"),
     *("classes_", "forget_groups_", "history_", "net_"),
 }
 _ROUTED_METHODS = ("fit", "score")

@@ -6,7 +6,6 @@ global generators. So one thread at a time may seed them.
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from collections.abc import Iterator
@@ -15,22 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from .validation import as_random_state
+from sklearn.utils import check_random_state
 
 RandomState = int | np.random.RandomState | None
 
 _ONE_THREAD = threading.RLock()
-
-
-def _forget_other_threads() -> None:
-    global _ONE_THREAD
-    _ONE_THREAD = threading.RLock()  # a thread that held the old one is not in this process
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_other_threads)
-
 # torch.multinomial refuses more categories.
 MOST_CATEGORIES = 2**24
 
@@ -43,11 +31,9 @@ def resolve_seed(random_state: RandomState) -> int:
     """
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
-    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
-        if random_state < 0:
-            raise ValueError(f"random_state must not be negative, got {random_state}.")
+    if isinstance(random_state, int | np.integer):
         return int(random_state)
-    return int(as_random_state(random_state).randint(np.iinfo(np.int32).max))
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 def derive_seed(seed: int, *path: int) -> int:
@@ -61,16 +47,15 @@ def isolated_rng(seed: int, device: object = "cpu") -> Iterator[None]:
 
     Other threads wait until the block has ended.
     """
-    with _ONE_THREAD, torch.random.fork_rng(devices=_gpus(device)):
-        python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with _ONE_THREAD:
+        states = random_states(device)
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002  (for augmentations that use the global generator)
         try:
             yield
         finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
+            set_random_states(states)
 
 
 def draw_by_weight(

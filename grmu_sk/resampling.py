@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import Tags, check_consistent_length
+from sklearn.utils import Tags, check_consistent_length, check_random_state
 from sklearn.utils.validation import validate_data
 
 from .groups import GroupEncoder, attribute_column
 from .randomness import RandomState
 from .reweight import group_balance_weights
 from .rows import take_rows
-from .validation import as_random_state, check_class_labels, to_numbers
+from .validation import check_class_labels, to_numbers
 
 try:
     from imblearn.base import BaseSampler
@@ -178,7 +178,7 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
             If labels are not classes, there is one class only, a value is missing, lengths
             differ, ``group_counts`` lacks a group of the rows, or the rows lack a group of it.
         """
-        rng = as_random_state(self.random_state)
+        rng = check_random_state(self.random_state)
         probabilities = self._fit_probabilities(X, y, groups)
         rows = rng.choice(len(probabilities), size=len(probabilities), p=probabilities)
         self.sample_indices_ = rows

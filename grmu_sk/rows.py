@@ -89,8 +89,7 @@ def split_item(item: Any) -> tuple[Any, Any]:
     kinds = ", ".join(type(part).__name__ for part in item)
     raise TypeError(
         f"An item of the Dataset X, ({kinds}), must be inputs or a pair of inputs and one label: "
-        "hand out several inputs as ((x1, x2), label), which the module receives as one list, or "
-        "as a dictionary, which it receives by name."
+        "hand out several inputs as ((x1, x2), label), or as a dictionary."
     )
 
 
@@ -151,6 +150,8 @@ class InputRows(SkorchDataset):
         self.casts_all = isinstance(X, np.ndarray | LazyRows) and not keep_integers
         # makes a batch of (input, label) pairs; None means torch's way
         self.collate: Callable[[list[Any]], Any] | None = None
+        # position in a lazily read X, which is never copied; None where X itself was cut
+        self.source: torch.Tensor | None = None
         # the net's own loaders, while it trains (grmu_sk.loading)
         self.loaders: dict[str, Any] | None = None
         # a copy of X, while a net trains there (grmu_sk.loading)
@@ -166,7 +167,7 @@ class InputRows(SkorchDataset):
         return self.fetch(where, y), y, where
 
     def labels(self, where: torch.Tensor) -> torch.Tensor:
-        """Return something for labels, by which a loader that mixes up rows is found out."""
+        """Return something for labels, by which a ``collate_fn`` that mixes rows is found out."""
         return where % 2
 
     def batches(
@@ -197,6 +198,8 @@ class InputRows(SkorchDataset):
     def fetch(self, where: torch.Tensor, y: torch.Tensor | None = None) -> Any:
         """Return the inputs at these positions as one batch; ``y`` is for the user's collate_fn."""
         X = self.X if self.on_device is None else self.on_device
+        if self.source is not None:
+            where = self.source[where]
         if isinstance(X, Dataset) or self.collate is not None:
             return self.cast(self._collated(X, where, where % 2 if y is None else y))
         if isinstance(X, torch.Tensor):
@@ -222,15 +225,13 @@ class InputRows(SkorchDataset):
             (inputs, number if isinstance(label, torch.Tensor) else number.item())
             for (inputs, label), number in zip(pairs, y, strict=True)
         ]
-        batch = self.collate(numbered)
-        is_pair = isinstance(batch, tuple | list) and len(batch) == 2
-        if not is_pair or np.asarray(batch[1]).reshape(-1).tolist() != y.tolist():
+        made, labels = self.collate(numbered)
+        if np.asarray(labels).reshape(-1).tolist() != y.tolist():
             raise ValueError(
-                "collate_fn must return a pair (inputs, labels) with the labels it was given, in "
-                "the same order: rows are known by their place. Leave sorting to the module, with "
-                "pack_padded_sequence(..., enforce_sorted=False); labels cannot be mixed."
+                "collate_fn must return the labels it was given, in the same order: rows are known "
+                "by their place, and labels cannot be mixed."
             )
-        return batch[0]
+        return made
 
     def cast(self, inputs: Any) -> Any:
         """Return inputs in the net's precision; masks and whole numbers as they are."""
@@ -280,14 +281,6 @@ class TrainingRows(InputRows):
         self.sample_weight = sample_weight
         # what the class numbers stand for; None if nothing but they themselves
         self.classes: NDArray[Any] | None = None
-        # position in a lazily read X, which is never copied; None where X itself was cut
-        self.source: torch.Tensor | None = None
-
-    def __getitems__(self, positions: Sequence[int]) -> tuple[Any, torch.Tensor, torch.Tensor]:
-        where = torch.as_tensor(positions)
-        source = where if self.source is None else self.source[where]
-        y = self.labels(where)
-        return self.fetch(source, y), y, where
 
     def labels(self, where: torch.Tensor) -> torch.Tensor:
         """Return the class numbers of the rows at these positions."""
@@ -314,8 +307,7 @@ class TrainingRows(InputRows):
 
     def fetch_rows(self, rows: Rows) -> Any:
         """Return the inputs of these row numbers of ``fit`` as one batch."""
-        inputs, _, _ = self.__getitems__(self.positions(rows))  # type: ignore[arg-type]
-        return inputs
+        return self.__getitems__(self.positions(rows))[0]  # type: ignore[arg-type]
 
     def inputs_as_given(self, rows: Rows, names: Any = None) -> Any:
         """Return some of the inputs in the user's terms, without reading lazy ones.
@@ -372,7 +364,7 @@ class _Encoded(Dataset[Any]):
 
     def __init__(self, pairs: Any, classes: NDArray[Any], dtype: torch.dtype) -> None:
         self.pairs = pairs
-        self.numbers = {label: number for number, label in enumerate(classes.tolist())}
+        self.classes = pd.Index(classes)
         self.dtype = dtype
 
     def __len__(self) -> int:
@@ -383,14 +375,12 @@ class _Encoded(Dataset[Any]):
         return inputs, self.encode([label])[0]
 
     def encode(self, labels: Any) -> torch.Tensor:
-        plain = [label.item() if hasattr(label, "item") else label for label in labels]
-        unknown = [label for label in plain if label not in self.numbers]
-        if unknown:
+        numbers = self.classes.get_indexer(np.asarray(labels))
+        if (numbers < 0).any():
             raise ValueError(
-                f"The validation set holds the label {unknown[0]!r}, which is not among the "
-                f"classes of fit, {list(self.numbers)}."
+                f"The validation set holds a label that is not among {self.classes.tolist()}."
             )
-        return torch.tensor([self.numbers[label] for label in plain], dtype=self.dtype)
+        return torch.as_tensor(numbers, dtype=self.dtype)
 
 
 def encoded(validation: Any, data: TrainingRows) -> Any:

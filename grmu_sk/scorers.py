@@ -486,7 +486,7 @@ def _digest_of_rows(scored: ScoredRows) -> str:
 
 def _digest_of_inputs(unlearner: BaseUnlearner, X: Any, batch_size: int = 1024) -> str:
     """Hash inputs of any kind, a batch at a time: they may not fit into memory."""
-    X = check_inputs(unlearner, X, None, reset=False)
+    X = check_inputs(unlearner, X, reset=False)
     inputs = InputRows(X, torch.float64, keep_integers=True)  # loses nothing
     batches = torch.arange(len(inputs)).split(batch_size)
     arrays = (map_tensors(partial(to_array, name="X"), inputs.fetch(rows)) for rows in batches)

@@ -19,9 +19,7 @@ from skorch.callbacks import BatchScoring, Callback, EpochScoring
 from skorch.utils import TeeGenerator
 from torch import nn
 
-from .randomness import is_gpu
-
-__all__ = ["evaluation_step", "run_epoch", "train_step"]
+__all__ = ["run_epoch", "train_step"]
 
 Step = Callable[[Any], Any]
 
@@ -81,7 +79,7 @@ def train_step(net: NeuralNet) -> Step:
     """
     if not _is_skorchs_own(net, "train_step", "train_step_single", "_set_training"):
         return net.train_step
-    mode, infer = _Mode(net, training=True), _inference(net)
+    set_training = _set_training(net)
     gradients_are_heard = _is_heard(net, "on_grad_computed")
 
     def step(batch: Any) -> Any:
@@ -89,9 +87,9 @@ def train_step(net: NeuralNet) -> Step:
 
         def loss_with_gradients() -> torch.Tensor:  # some optimizers ask for it several times
             net._zero_grad_optimizer()
-            mode.enter()
+            set_training()
             X, y = batch
-            y_pred = infer(X)
+            y_pred = net.infer(X)
             loss = net.get_loss(y_pred, y, X=X, training=True)
             loss.backward()
             steps.store_step({"loss": loss, "y_pred": y_pred})
@@ -108,70 +106,20 @@ def train_step(net: NeuralNet) -> Step:
     return step
 
 
-def evaluation_step(net: NeuralNet, training: bool = False) -> Step:
-    """Return what is the same as ``net.evaluation_step`` until the next change of the net.
+def _set_training(net: NeuralNet) -> Callable[[], None]:
+    """Put all layers of a net into training mode; return what does so if one has left it."""
+    parts = [getattr(net, name + "_") for name in (*net._modules, *net._criteria)]
+    modules = [part for part in parts if isinstance(part, nn.Module)]
+    layers = [layer for module in modules for layer in module.modules()]
 
-    Parameters
-    ----------
-    net : NeuralNet
-        An initialised net.
-    training : bool, default=False
-        Mode of the net.
+    def set_training(always: bool = False) -> None:
+        # a layer with a say in its mode, which stays frozen for example, is asked every time
+        if always or not all(layer.training for layer in layers):
+            for module in modules:
+                module.train()
 
-    Returns
-    -------
-    callable
-        From the inputs X of a batch to what the module returns.
-    """
-    if not _is_skorchs_own(net, "evaluation_step", "_set_training"):
-        return lambda X: net.evaluation_step((X, None), training=training)
-    net.check_is_fitted()
-    mode, infer = _Mode(net, training), _inference(net)
-
-    def step(X: Any) -> Any:
-        with torch.set_grad_enabled(training):
-            mode.enter()
-            return infer(X)
-
-    return step
-
-
-def _inference(net: NeuralNet) -> Step:
-    """Return what is the same as ``net.infer`` until the next change of the net."""
-    if not _is_skorchs_own(net, "infer"):
-        return net.infer
-    device = net.device
-    # from pinned memory a GPU copies while the host goes on; its kernels wait for the copy
-    goes_to_gpu = is_gpu(device)
-
-    def infer(X: Any) -> Any:
-        if type(X) is torch.Tensor and device is not None:
-            return net.module_(X.to(device, non_blocking=goes_to_gpu))
-        return net.infer(X)
-
-    return infer
-
-
-class _Mode:
-    """Training or evaluation mode of all layers of a net, entered when one is not in it."""
-
-    def __init__(self, net: NeuralNet, training: bool) -> None:
-        self.training = training
-        parts = [getattr(net, name + "_") for name in (*net._modules, *net._criteria)]
-        self.modules = [part for part in parts if isinstance(part, nn.Module)]
-        self.layers = [layer for module in self.modules for layer in module.modules()]
-        # one that has a say in its mode, to stay frozen for example, is asked every time
-        self.is_plain = all(
-            type(layer).train is nn.Module.train and "train" not in vars(layer)
-            for layer in self.layers
-        )
-
-    def enter(self) -> None:
-        training = self.training
-        if self.is_plain and all(layer.training is training for layer in self.layers):
-            return
-        for module in self.modules:
-            module.train(training)
+    set_training(always=True)
+    return set_training
 
 
 def _is_heard(net: NeuralNet, event: str) -> bool:

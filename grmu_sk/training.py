@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,8 @@ from skorch.callbacks import (
     EarlyStopping,
     EpochScoring,
     LRScheduler,
-    MlflowLogger,
-    NeptuneLogger,
     ParamMapper,
-    SacredLogger,
-    TensorBoard,
+    PrintLog,
     WandbLogger,
 )
 from skorch.dataset import unpack_data
@@ -50,7 +48,7 @@ from torch.utils.data import Subset
 
 from .loading import batches_in_order, fetched, orders_of, run_of, training_batches
 from .rows import InputRows, Rows, TrainingRows
-from .steps import evaluation_step, run_epoch, train_step
+from .steps import run_epoch, train_step
 
 __all__ = [
     "Batch",
@@ -68,10 +66,8 @@ __all__ = [
 # These count epochs, so they are told about an epoch once, at its last phase; all other callbacks
 # see every phase, as they would see an epoch of their own. A callback of one's own joins them
 # with a class attribute ``once_per_epoch = True``.
-EPOCH_COUNTERS = (LRScheduler, EarlyStopping, Checkpoint)
+EPOCH_COUNTERS = (LRScheduler, EarlyStopping, Checkpoint, WandbLogger)
 NET_FOLLOWERS = (EpochScoring, LRScheduler)
-# These log every column of the history as a number, which the name of a phase is not.
-NUMBER_LOGGERS = (MlflowLogger, NeptuneLogger, SacredLogger, TensorBoard)
 
 
 @dataclass
@@ -209,8 +205,8 @@ def train(
     net.check_data(data, data.y)  # here a net learns which classes there are
     _warn_of_other_orders(net, phases)
     for _, callback in net.callbacks_:
-        if isinstance(callback, NUMBER_LOGGERS):
-            callback.keys_ignored_.add("phase")
+        if hasattr(callback, "keys_ignored_") and not isinstance(callback, PrintLog):
+            callback.keys_ignored_.add("phase")  # the others log every column as a number
     run = run_of(net)
     with contextlib.nullcontext() if run is None else run.training(net, data, phases):
         net.notify("on_train_begin", X=None, y=None)
@@ -243,14 +239,12 @@ def _run_epochs(
     done = 0 if progress is None else progress(net, phases, best_scores, 0)
     for epoch in range(1 + done, epochs + 1):
         active = [phase for phase in phases if phase.is_active(epoch)]
-        is_over = False
         if active:
             _map_parameters(net, active[0], epoch)
+        is_over = False
         for phase in active:
             last = (True, validation) if phase is active[-1] else (False, None)
-            is_over = _run_phase(net, data, phase, epoch, best_scores, *last)
-            if is_over:
-                break
+            is_over = is_over or _run_phase(net, data, phase, epoch, best_scores, *last)
         if progress is not None:
             progress(net, phases, best_scores, epochs if is_over else epoch)
         if is_over:
@@ -338,16 +332,12 @@ def _map_parameters(net: NeuralNet, first_phase: Phase, epoch: int) -> None:
     mappers = [callback for _, callback in net.callbacks_ if isinstance(callback, ParamMapper)]
     if not mappers:
         return
-    history = net.history
-    net.history = History({row["epoch"]: row for row in history.to_list()}.values())
-    net.history.new_epoch()
-    net.history.record("epoch", epoch)
-    net.history.record("phase", first_phase.name)
-    try:
-        for mapper in mappers:
-            mapper.on_epoch_begin(net)
-    finally:
-        net.history = history
+    history, begun = net.history, {"epoch": epoch, "phase": first_phase.name, "batches": []}
+    by_epoch = {row["epoch"]: row for row in [*history.to_list(), begun]}
+    net.history = History(by_epoch.values())
+    for mapper in mappers:
+        mapper.on_epoch_begin(net)
+    net.history = history
 
 
 @contextlib.contextmanager
@@ -376,9 +366,6 @@ def _counts_epochs(callback: Callback) -> bool:
     # a schedule that steps with every batch has to hear of every batch
     if isinstance(callback, LRScheduler) and callback.step_every == "batch":
         return False
-    # it asks for the validation loss, which only an epoch's last phase has
-    if isinstance(callback, WandbLogger) and callback.save_model:
-        return True
     return isinstance(callback, EPOCH_COUNTERS) or getattr(callback, "once_per_epoch", False)
 
 
@@ -387,13 +374,10 @@ def _epoch_end_asks_to_stop(net: NeuralNet, datasets: dict[str, Any]) -> bool:
     try:
         net.notify("on_epoch_end", **datasets)
     except KeyboardInterrupt as interrupt:
-        trace = interrupt.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        raised_in = None if trace is None else trace.tb_frame.f_locals.get("self")
-        if any(raised_in is callback for _, callback in net.callbacks_):
-            return True
-        raise  # it was the user
+        *_, (frame, _) = walk_tb(interrupt.__traceback__)
+        if not any(frame.f_locals.get("self") is callback for _, callback in net.callbacks_):
+            raise  # it was the user
+        return True
     return False
 
 
@@ -404,11 +388,9 @@ def _refuse_old_checkpoints(net: NeuralNet) -> None:
             continue
         if not any(row.get(callback.event_name) for row in net.history.to_list()):
             raise ValueError(
-                f"The callback '{name}' is to load the best checkpoint, but saved none in this "
-                "run, or does not say when it did; a checkpoint of an earlier run would bring back "
-                f"the weights of that time. Its monitor is {callback.monitor!r}: use a column that "
-                "the history has in every epoch's last phase, such as 'valid_loss_best' with a "
-                "train_split, and give it an event_name; or set load_best=False."
+                f"The callback '{name}' is to load the best checkpoint, but noted none in this "
+                "run, and one of an earlier run would bring back the weights of that time. Give it "
+                "an event_name, and a monitor that the last phase has, such as 'valid_loss_best'."
             )
 
 
@@ -605,29 +587,19 @@ def row_losses(
 
     Raises
     ------
-    TypeError
+    AttributeError
         If the criterion has no ``reduction``.
     ValueError
         If the net's loss is already reduced, by a ``get_loss`` of its own.
     """
     criterion = net.criterion_
-    if not hasattr(criterion, "reduction"):
-        raise TypeError(
-            "The loss of each single row is needed, by the method or for sample_weight, and "
-            f"{type(criterion).__name__} has no 'reduction' that could be 'none'. Use a torch loss "
-            "such as CrossEntropyLoss."
-        )
     reduction, criterion.reduction = criterion.reduction, "none"
     try:
         losses = own_loss()
     finally:
         criterion.reduction = reduction
     if losses.shape[:1] != y.shape[:1]:
-        raise ValueError(
-            "The loss of each single row is needed, by the method or for sample_weight, and the "
-            f"net's get_loss returns the shape {tuple(losses.shape)} for {len(y)} rows with "
-            "reduction='none'. Leave it to the criterion to take the mean."
-        )
+        raise ValueError("The loss of each row is needed: leave the mean to the net's criterion.")
     losses = losses.reshape(len(y), -1)
     return losses.sum(1) if reduction == "sum" else losses.mean(1)
 
@@ -682,10 +654,9 @@ def forward(
         On the net's device.
     """
     where = torch.arange(len(data)) if rows is None else data.positions(rows)
-    step = evaluation_step(net, training)
     collected, done = torch.empty(0), 0
     for X, _, _ in batches_in_order(net, data, where):
-        part = function(step(X)).detach()
+        part = function(net.evaluation_step((X, None), training=training)).detach()
         if not done:  # room for all of them at once: joined at the end they would take it twice
             collected = part.new_empty((len(where), *part.shape[1:]))
         collected[done : done + len(part)] = part

@@ -7,7 +7,7 @@ it is an error about an array nobody has heard of.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import issparse
-from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 
 @contextmanager
@@ -52,35 +51,6 @@ def about(name: str) -> Iterator[None]:
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name}: {error}") from error
-
-
-def as_random_state(value: Any, name: str = "random_state") -> np.random.RandomState:
-    """Return a random number generator, as :func:`sklearn.utils.check_random_state` does.
-
-    Parameters
-    ----------
-    value : int, RandomState instance or None
-        Seed or generator; None means NumPy's global one.
-    name : str, default="random_state"
-        What to call the argument in error messages.
-
-    Returns
-    -------
-    RandomState
-        The generator.
-
-    Raises
-    ------
-    ValueError
-        If it is none of these, or a seed out of range.
-    """
-    try:
-        return check_random_state(None if value is None else value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} must be a whole number from 0 to 2**32 - 1, a RandomState or None, got "
-            f"{value!r:.100}."
-        ) from error
 
 
 def to_array(values: Any, name: str) -> NDArray[Any]:
@@ -142,7 +112,7 @@ def to_numbers(values: Any, name: str) -> NDArray[np.float64]:
         return array.astype(np.float64)
 
 
-def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool) -> Any:
+def check_inputs(estimator: Any, X: Any, *, reset: bool) -> Any:
     """Check inputs of any kind without copying them.
 
     Parameters
@@ -151,8 +121,6 @@ def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool) -> Any:
         Remembers the number and names of features.
     X : array-like, DataFrame, tensor or Dataset
         Inputs.
-    y : array-like or None
-        Targets, which must be there when fitting.
     reset : bool
         Whether to remember or to compare.
 
@@ -163,79 +131,21 @@ def check_inputs(estimator: Any, X: Any, y: Any, *, reset: bool) -> Any:
 
     Raises
     ------
-    TypeError
-        If X is a kind of collection that does not hold rows, such as a dictionary.
     ValueError
         If X is empty, not numeric, holds NaN or infinity, or has another number of features.
     """
-    if reset and y is None:
-        raise ValueError(
-            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y "
-            "is None."
-        )
     if isinstance(X, Dataset):
-        if not hasattr(X, "__len__"):
-            raise ValueError("X is a Dataset without a length; a map-style Dataset is needed.")
         return X
     if isinstance(X, torch.Tensor):
-        return _check_tensor(estimator, X, reset)
-    _refuse_other_kinds(X)
+        if X.is_floating_point() and not torch.isfinite(X).all():
+            raise ValueError("Input X contains NaN or infinity.")
+        return validate_data(estimator, X.detach(), reset=reset, skip_check_array=True)
     with about("X"):
         checked = validate_data(estimator, X, reset=reset, dtype="numeric", allow_nd=True)
     if checked.dtype.kind not in "biuf":
-        raise ValueError(f"X must hold numbers, got {checked.dtype}. {_ENCODE}")
+        raise ValueError(f"X must hold numbers, got {checked.dtype}: encode it first.")
     # validation turns a memory map into a plain view; the map itself is what can be told apart
     return X if isinstance(X, np.memmap) else checked
-
-
-_ENCODE = (
-    "Encode categories, dates and texts as numbers first, with OneHotEncoder in a pipeline for "
-    "example."
-)
-
-
-def _refuse_other_kinds(X: Any) -> None:
-    """Refuse what holds rows in a way that NumPy would misread, and say what to hand over."""
-    # the latter are those of Hugging Face; scikit-learn has words of its own for sparse mappings
-    if (isinstance(X, DataLoader | Mapping) and not issparse(X)) or type(X).__module__.startswith(
-        "datasets."
-    ):
-        raise TypeError(
-            f"X must hold rows, got a {type(X).__name__}: pass a torch Dataset of (inputs, label), "
-            "such as X.dataset of a DataLoader, or skorch.dataset.Dataset(dict(X)) of a dictionary."
-        )
-    if isinstance(X, pd.DataFrame):
-        others = [
-            name for name, dtype in zip(X, X.dtypes, strict=True) if not _may_be_numbers(dtype)
-        ]
-        if others:
-            raise ValueError(f"X must hold numbers, not so in the column(s) {others}. {_ENCODE}")
-
-
-def _may_be_numbers(dtype: Any) -> bool:
-    dtype = getattr(getattr(dtype, "categories", None), "dtype", dtype)
-    # NumPy's own objects may be numbers; pandas keeps them in types of their own
-    return dtype.kind in "biufcSU" or (dtype.kind == "O" and isinstance(dtype, np.dtype))
-
-
-def _check_tensor(estimator: Any, X: torch.Tensor, reset: bool) -> torch.Tensor:
-    if X.layout is not torch.strided or X.is_complex():
-        raise TypeError(f"X must be a dense tensor of real numbers, got {X.dtype}, {X.layout}.")
-    if X.ndim < 2 or len(X) == 0:
-        raise ValueError(
-            f"X must have at least two dimensions and one row, got a tensor of shape "
-            f"{tuple(X.shape)}. Use X.reshape(-1, 1) if it has one feature."
-        )
-    if X.is_floating_point() and not torch.isfinite(X).all():
-        raise ValueError("Input X contains NaN or infinity.")
-    if reset:
-        estimator.n_features_in_ = X.shape[1]
-    elif getattr(estimator, "n_features_in_", X.shape[1]) != X.shape[1]:
-        raise ValueError(
-            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input."
-        )
-    return X.detach()
 
 
 def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
@@ -262,8 +172,6 @@ def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
         y = to_array(y, "y")
     with about("y"):
         labels = column_or_1d(y, warn=True)
-        if labels.dtype.kind in "fc":
-            check_array(labels, ensure_2d=False, input_name="y")
     if pd.isna(labels).any():
         raise ValueError("Input y contains NaN or None: every row needs a label.")
     check_consistent_length(range(n_rows), labels)
@@ -294,9 +202,9 @@ def check_same_index(rows: dict[str, Any], about_rows: dict[str, Any]) -> None:
         one, two = rows[name], about_rows[other]
         if isinstance(one, kinds) and isinstance(two, kinds) and not one.index.equals(two.index):
             raise ValueError(
-                f"{name} and {other} have different indices, so they may be of different rows (a "
-                "sampler of imbalanced-learn before this step draws rows, but not their "
-                f"{other}). If both are in the same order, pass {other}.to_numpy()."
+                f"{name} and {other} have different indices, so they may be of different rows: a "
+                f"sampler of imbalanced-learn draws rows, but not their {other}. If both are in "
+                f"the same order, pass {other}.to_numpy()."
             )
 
 
@@ -341,8 +249,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float32]:
         weight = to_numbers(sample_weight, "sample_weight").astype(np.float32)
     if weight.shape != (n_rows,):
         raise ValueError(
-            f"sample_weight has shape {weight.shape}, expected one weight for each of the "
-            f"{n_rows} rows."
+            f"sample_weight has shape {weight.shape}, and there are {n_rows} rows to weigh."
         )
     if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
         raise ValueError("sample_weight must be finite, not negative, and not all zero.")
@@ -369,13 +276,12 @@ def check_forget_mask(forget: Any, n_rows: int) -> NDArray[np.bool_]:
     ValueError
         If it is not boolean, or its length is wrong.
     """
-    array = _as_array(forget)
+    array = to_array(forget, "forget")
     if array.dtype != bool or array.shape != (n_rows,):
         raise ValueError(
-            f"In fit, forget must be a boolean mask of length {n_rows}, one entry for each row; "
-            f"got {array.dtype} of shape {array.shape}. Row numbers are refused here because "
-            "model selection cuts masks by fold but passes row numbers on whole. From row numbers: "
-            "mask = np.zeros(len(X), dtype=bool); mask[rows] = True."
+            f"In fit, forget must be a boolean mask of length {n_rows}, such as "
+            f"np.isin(np.arange({n_rows}), rows), got {array.dtype} of shape {array.shape}: model "
+            "selection cuts masks by fold, but passes row numbers on whole."
         )
     return array
 
@@ -404,37 +310,19 @@ def check_forget_rows(forget: Any, n_rows: int, name: str = "forget") -> NDArray
     ValueError
         If numbers are not integers, negative or duplicated, or a mask's length is wrong.
     """
-    array = _as_array(forget, name)
-    if array.dtype == bool:
-        if array.shape != (n_rows,):
-            raise ValueError(
-                f"The mask {name} has length {len(array)}, but fit was given {n_rows} rows."
-            )
-        return np.flatnonzero(array)
-    if array.ndim != 1 or array.dtype.kind not in ("iu" if len(array) else "iuf"):
+    array = to_array(forget, name)
+    is_mask = array.dtype == bool and array.shape == (n_rows,)
+    is_empty = array.shape == (0,)
+    if not is_mask and not is_empty and (array.ndim != 1 or array.dtype.kind not in "iu"):
         raise ValueError(
-            f"{name} must be one-dimensional, a mask or row numbers; row numbers must be integers "
-            f"(np.asarray({name}).astype(int)), got {array.dtype} of shape {array.shape}."
+            f"{name} must hold row numbers (integers) or be a boolean mask of length {n_rows}, got "
+            f"{array.dtype} of shape {array.shape}."
         )
-    rows, counts = np.unique(array.astype(np.int64), return_counts=True)
+    rows, counts = np.unique(np.flatnonzero(array) if is_mask else array, return_counts=True)
     if rows.min(initial=0) < 0:
-        raise ValueError(
-            f"{name} holds the negative row number {rows[0]}. Rows are numbered from 0 as in fit; "
-            "counting from the end is refused, since it is easily a mistake."
-        )
+        raise ValueError(f"{name} holds the negative row number {rows[0]}: rows count from 0.")
     if rows.max(initial=0) >= n_rows:
-        raise IndexError(
-            f"{name} holds row {rows[-1]}, but fit was given {n_rows} rows (0 to {n_rows - 1})."
-        )
+        raise IndexError(f"{name} holds row {rows[-1]}, but fit was given {n_rows} rows.")
     if (counts > 1).any():
-        raise ValueError(
-            f"{name} names row {rows[counts > 1][0]} more than once. If that is meant, use "
-            f"np.unique({name})."
-        )
-    return rows
-
-
-def _as_array(forget: Any, name: str = "forget") -> NDArray[Any]:
-    if isinstance(forget, set | frozenset):
-        forget = list(forget)
-    return to_array(forget, name)
+        raise ValueError(f"{name} names row {rows[counts > 1][0]} more than once.")
+    return rows.astype(np.int64)

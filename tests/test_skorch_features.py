@@ -207,7 +207,7 @@ def test_checkpoint_of_an_earlier_run_is_not_brought_back(table, method, event, 
     assert (tmp_path / "params.pt").exists()
     before = pickle.dumps(unlearner)
     unlearner.net_.set_params(callbacks__save__event_name=event)
-    with pytest.raises(ValueError, match="'save' is to load the best checkpoint, but saved none"):
+    with pytest.raises(ValueError, match="'save' is to load the best checkpoint"):
         unlearner.unlearn(FORGET)
     unlearner.net_.set_params(callbacks__save__event_name="event_cp")
     assert is_same(weights_of(unlearner), weights_of(pickle.loads(before)))

@@ -9,41 +9,32 @@ from skorch.callbacks import Callback, EpochScoring, GradientNormClipping
 from torch import nn
 
 from grmu_sk.nets import MLP
-from grmu_sk.rows import InputRows
-from grmu_sk.steps import evaluation_step, train_step
-from grmu_sk.training import Phase, forward, train
+from grmu_sk.training import Phase, train
 
 HOOKS = ("on_batch_begin", "on_grad_computed", "on_batch_end")
+CALLS = []
 
 
 class Overrides(NeuralNetClassifier):
     """A net that overrides every step without changing it, so that skorch's own code runs."""
 
     def run_single_epoch(self, *args, **kwargs):
+        CALLS.append("epoch")
         return super().run_single_epoch(*args, **kwargs)
 
     def train_step(self, batch, **kwargs):
+        CALLS.append("step")
         return super().train_step(batch, **kwargs)
-
-    def evaluation_step(self, batch, training=False):
-        return super().evaluation_step(batch, training=training)
 
     def notify(self, *args, **kwargs):
         return super().notify(*args, **kwargs)
 
 
-KINDS = (NeuralNetClassifier, Overrides)
-
-
-def initialized(net_class=NeuralNetClassifier, module=MLP, **kwargs):
-    net = make_net(module, **kwargs)
+def trained(table, kind=NeuralNetClassifier, module=MLP, **kwargs):
     torch.manual_seed(0)
-    return net_class(**net.get_params(deep=False)).initialize()
-
-
-def trained(net, table, epochs=2):
+    net = kind(**make_net(module, **kwargs).get_params(deep=False)).initialize()
     torch.manual_seed(7)
-    return train(net, training_rows(table), [Phase("fit", np.arange(table.n))], epochs=epochs)
+    return train(net, training_rows(table), [Phase("fit", np.arange(table.n))], epochs=2)
 
 
 def same(one, other):
@@ -59,24 +50,6 @@ class WithDropout(nn.Module):
 
     def forward(self, X):
         return self.layers(X)
-
-
-NETS = {
-    "dropout and normalisation": {"module": WithDropout},
-    "LBFGS": {"optimizer": torch.optim.LBFGS, "lr": 0.1},  # asks for several gradients a step
-    "clipping": {"callbacks": [GradientNormClipping(0.01)]},
-    "training accuracy": {"callbacks": [EpochScoring("accuracy", name="acc", on_train=True)]},
-}
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_numbers_and_history_are_those_of_skorchs_own_code(table, name):
-    nets = [trained(initialized(kind, **NETS[name]), table) for kind in KINDS]
-    assert same(*nets)
-    histories = [[{**row, "dur": 0} for row in net.history] for net in nets]
-    assert histories[0] == histories[1]
-    scores = [forward(net, InputRows(table.X), lambda output: output) for net in nets]
-    assert torch.equal(*scores)
 
 
 class Told(Callback):
@@ -98,53 +71,43 @@ class Told(Callback):
         self.heard_.append((hook, sorted(told), names, loss, told["batch"][1].tolist(), n_batches))
 
 
-@pytest.mark.parametrize("hooks", [HOOKS, *((hook,) for hook in HOOKS)])
-def test_callbacks_hear_what_skorch_tells_them(table, hooks):
-    heard = []
-    for kind in KINDS:
-        net = trained(initialized(kind, callbacks=[("told", Told(hooks))]), table)
-        heard.append(dict(net.callbacks_)["told"].heard_)
-    assert heard[0] == heard[1]
-    assert len(heard[0]) == 2 * 5 * len(hooks)
+NETS = {
+    "dropout and normalisation": {"module": WithDropout},
+    "LBFGS": {"optimizer": torch.optim.LBFGS, "lr": 0.1},  # asks for several gradients a step
+    "clipping": {"callbacks": [GradientNormClipping(0.01)]},
+    "training accuracy": {"callbacks": [EpochScoring("accuracy", name="acc", on_train=True)]},
+    "all events": {"callbacks": [("told", Told())]},
+    "one event": {"callbacks": [("told", Told(HOOKS[1:2]))]},
+}
 
 
-@pytest.mark.parametrize("method", ["run_single_epoch", "train_step", "train_step_single"])
-def test_an_overridden_step_is_called(table, method):
-    calls = []
+@pytest.mark.parametrize("name", NETS)
+def test_numbers_history_and_events_are_those_of_skorchs_own_code(table, name):
+    CALLS.clear()
+    nets = [trained(table, kind, **NETS[name]) for kind in (NeuralNetClassifier, Overrides)]
+    assert (CALLS.count("epoch"), CALLS.count("step")) == (2, 10), "what is overridden is called"
+    assert same(*nets)
+    histories = [[{**row, "dur": 0} for row in net.history] for net in nets]
+    assert histories[0] == histories[1]
+    if "event" in name:
+        heard = [dict(net.callbacks_)["told"].heard_ for net in nets]
+        assert heard[0] == heard[1]
+        assert len(heard[0]) == 10 * (3 if name == "all events" else 1)
 
-    def own(self, *args, **kwargs):
-        calls.append(method)
-        return getattr(NeuralNetClassifier, method)(self, *args, **kwargs)
 
-    trained(initialized(type("Net", (NeuralNetClassifier,), {method: own})), table, epochs=1)
-    assert len(calls) == (1 if method == "run_single_epoch" else 5)
-
-
-def test_layer_that_left_training_mode_is_put_back(table):
+def test_layers_are_in_training_mode_unless_they_say_otherwise(table):
     class Leave(Callback):
         def on_batch_end(self, net, **kwargs):
             net.module_.layers[3].eval()
 
-    left = trained(initialized(module=WithDropout, callbacks=[Leave()]), table)
-    assert same(left, trained(initialized(module=WithDropout), table))
+    left = trained(table, module=WithDropout, callbacks=[Leave()])
+    assert same(left, trained(table, module=WithDropout))
 
-
-def test_layer_with_its_own_idea_of_training_keeps_it(table):
     class Frozen(WithDropout):
         def train(self, mode=True):
             super().train(mode)
             self.layers[1].eval()
             return self
 
-    net = trained(initialized(module=Frozen), table)
+    net = trained(table, module=Frozen)
     assert net.module_.layers[1].running_mean.abs().max() == 0
-
-
-def test_mode_of_evaluation_and_of_training(table):
-    net = initialized(module=WithDropout)
-    X = torch.as_tensor(table.X[:8])
-    assert not evaluation_step(net)(X).requires_grad
-    assert not net.module_.layers[3].training
-    train_step(net)((X, torch.as_tensor(table.y[:8])))
-    assert all(layer.training for layer in net.module_.modules())
-    assert evaluation_step(net, training=True)(X).requires_grad

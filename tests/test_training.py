@@ -11,6 +11,7 @@ from torch import nn
 from grmu_sk import MIUUnlearner, RetrainUnlearner
 from grmu_sk.net_copies import fresh_net
 from grmu_sk.nets import MLP
+from grmu_sk.outputs import predicted_columns
 from grmu_sk.training import Phase, forward, train
 
 SHORT = {"max_epochs": 3, "forget_epochs": 2, "tune_updates": (4, 2), "random_state": 0}
@@ -50,34 +51,30 @@ def test_loop_equals_a_hand_written_one(table, batch_size):
     assert [batch["train_loss"] for batch in batches] == losses
 
 
-def test_phases_have_own_rows_losses_and_epochs(table, row_spy):
+def test_phases_have_own_rows_losses_draws_and_epochs(table, row_spy):
     net, data = initialized(), training_rows(table)
-    losses = []
+    weights = np.zeros(table.n)
+    weights[[3, 5]] = 1, 3
+    sizes = []
 
     def twice(batch):
-        losses.append(batch.y.shape)
+        sizes.append(len(batch.y))
         return 2 * batch.criterion()
 
     phases = [
         Phase("a", np.arange(10), loss=twice, batch_size=4, last_epoch=2),
         Phase("b", np.arange(50, 90), first_epoch=2),
+        Phase("w", data.rows, weights=weights, first_epoch=3),
     ]
-    train(net, data, phases, epochs=3)
+    train(net, data, phases, epochs=6)
     rows = [(row["epoch"], row["phase"], row["train_batch_count"]) for row in net.history]
-    assert rows == [(1, "a", 3), (2, "a", 3), (2, "b", 2), (3, "b", 2)]
+    assert rows[:5] == [(1, "a", 3), (2, "a", 3), (2, "b", 2), (3, "b", 2), (3, "w", 5)]
     assert set(row_spy.rows("a")) == set(range(10))
     assert set(row_spy.rows("b")) == set(range(50, 90))
-    assert len(losses) == 6
+    assert sizes == [4, 4, 2] * 2
     assert "get_loss" not in vars(net)
-
-
-def test_weighted_phase_draws_with_replacement(table, row_spy):
-    net, data = initialized(), training_rows(table)
-    weights = np.zeros(table.n)
-    weights[[3, 5]] = 1, 3
-    train(net, data, [Phase("w", data.rows, weights=weights)], epochs=5)
-    drawn = np.concatenate([rows for _, rows in row_spy.seen])
-    assert len(drawn) == 5 * table.n
+    drawn = row_spy.drawn("w")  # with replacement
+    assert len(drawn) == 4 * table.n
     assert set(drawn) == {3, 5}
     assert np.mean(drawn == 5) == pytest.approx(0.75, abs=0.06)
 
@@ -125,7 +122,6 @@ WEIGHTS = torch.tensor([1.0, 19.0])
     ("criterion", "params"),
     [
         (nn.CrossEntropyLoss, {}),
-        (nn.CrossEntropyLoss, {"weight": WEIGHTS}),
         (nn.CrossEntropyLoss, {"weight": WEIGHTS, "ignore_index": 1, "label_smoothing": 0.2}),
         (nn.CrossEntropyLoss, {"weight": WEIGHTS, "reduction": "sum"}),
         (nn.NLLLoss, {"weight": WEIGHTS}),
@@ -161,22 +157,11 @@ class Reduced(nn.CrossEntropyLoss):
         return super().forward(scores, y).mean()
 
 
-class WithoutReduction(nn.Module):
-    def forward(self, scores, y):
-        return scores.sum() * 0
-
-
-@pytest.mark.parametrize(
-    ("criterion", "error", "message"),
-    [
-        (WithoutReduction, TypeError, "WithoutReduction has no 'reduction'"),
-        (Reduced, ValueError, r"returns the shape \(\) for 32 rows"),
-    ],
-)
-def test_sample_weight_needs_a_loss_of_each_row(table, criterion, error, message):
-    net = make_net(criterion=criterion)
-    with pytest.raises(error, match=message):
-        RetrainUnlearner(net).fit(table.X, table.y, table.a, sample_weight=np.ones(table.n))
+def test_sample_weight_needs_a_loss_of_each_row(table):
+    with pytest.raises(ValueError, match="loss of each row"):
+        RetrainUnlearner(make_net(criterion=Reduced)).fit(
+            table.X, table.y, table.a, sample_weight=np.ones(table.n)
+        )
 
 
 @pytest.mark.parametrize("kind", ["nll", "binary", "callable"])
@@ -225,5 +210,12 @@ def test_fresh_net_has_weights_and_no_state(table):
     assert not copy.optimizer_.state
     assert copy.optimizer_.param_groups[0]["lr"] == 0.5
     assert len(copy.history) == 0
-    other = fresh_net(net, weights_from=None)
-    assert not torch.equal(other.module_.head.weight, net.module_.head.weight)
+
+
+def test_threshold_decides_between_two_classes():
+    proba = np.array([[0.9, 0.1], [0.5, 0.5], [0.4, 0.6]])
+    assert predicted_columns(proba).tolist() == [0, 0, 1]
+    assert predicted_columns(proba, 0.05).tolist() == [1, 1, 1]
+    assert predicted_columns(proba, 0.5).tolist() == [0, 0, 1]
+    with pytest.raises(ValueError, match="two classes"):
+        predicted_columns(np.full((1, 3), 1 / 3), 0.5)

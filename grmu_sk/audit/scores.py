@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_consistent_length, check_random_state
 
 from ..groups import GroupEncoder, Pair, attribute_column, codes_of, count_unknown
 from ..metrics import (
@@ -26,7 +26,6 @@ from ..metrics import (
     worst_group_accuracy_score,
 )
 from ..metrics.inputs import is_in, label_column
-from ..validation import as_random_state
 
 
 class Interval(NamedTuple):
@@ -251,7 +250,7 @@ def measure(
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
     if groups is None:
         raise ValueError("groups is None: the accuracy of groups needs the protected attribute.")
-    rng = as_random_state(random_state)
+    rng = check_random_state(random_state)
     labels, predicted = _answers(estimator, X, y, "y")
     attribute = attribute_column(groups)
     check_consistent_length(labels, attribute)

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, check_random_state
 
-from ..validation import as_random_state
 from .labels import describe, make_bunch, rows_of_splits
 
 __all__ = ["load_digits_on_backgrounds"]
@@ -148,7 +147,7 @@ def load_digits_on_backgrounds(
             raise ValueError(
                 f"{name} must be at least {MIN_SCANS}, one scan of each digit; got {value!r}."
             )
-    rng = as_random_state(random_state)
+    rng = check_random_state(random_state)
     source = load_digits()
     n_scans = len(source.target)
     n_train = n_scans - n_validation - n_test

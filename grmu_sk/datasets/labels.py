@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, check_random_state
 
 from ..randomness import RandomState
-from ..validation import as_random_state
 from .images import ImageFiles
 from .sources import Source
 
@@ -245,7 +244,7 @@ def rows_of_splits(
     ValueError
         If a split has no row, or a share is not in (0, 1) or leaves either part without a row.
     """
-    rng = as_random_state(random_state)
+    rng = check_random_state(random_state)
     rows = {split: np.flatnonzero(codes == code) for code, split in enumerate(SPLITS)}
     for split in SPLITS:
         if not len(rows[split]) and split not in (cut or {}):

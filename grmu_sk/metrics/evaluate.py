@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..groups import Pair, attribute_of_rows, codes_of
-from ..outputs import predicted_columns, predicted_labels
+from ..outputs import predicted_columns
 from . import accuracy, fairness
 from .inputs import Empty, check_option, class_column, label_column, row_weights
 from .membership import check_probabilities, losses_of, membership_inference_efficacy
@@ -211,7 +211,7 @@ def _checked(
     y = label_column(split.y, name=f"{name}.y")
     true = codes_of(y, columns, f"{name}.y")
     proba = check_probabilities(split.proba, len(y), len(columns), name=f"{name}.proba")
-    return _Rows(y, true, predicted_columns(proba, columns, threshold), losses_of(proba, true))
+    return _Rows(y, true, predicted_columns(proba, threshold), losses_of(proba, true))
 
 
 def _kinds_of_rows(
@@ -276,7 +276,7 @@ def evaluate_model(
         holdout=on_holdout,
         **options,
     )
-    predicted = predicted_labels(proba_of_test, model.classes_, options.get("threshold"))
+    predicted = model.classes_[predicted_columns(proba_of_test, options.get("threshold"))]
     by_group = accuracy.group_accuracies(test.y, predicted, groups=test.groups)
     return scores | {
         f"group_accuracy[{group_name(pair)}]": by_group[pair] for pair in by_group.index

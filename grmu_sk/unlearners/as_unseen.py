@@ -20,7 +20,6 @@ from ..net_copies import fresh_net
 from ..outputs import log_probabilities
 from ..parameters import COUNT, NOT_NEGATIVE, POSITIVE, parameter
 from ..rows import Rows, TrainingRows
-from ..steps import evaluation_step
 from ..training import Batch, Phase, batch_norm_frozen, forward, train, validation_batches
 from .approximate import RetainingUnlearner
 
@@ -229,8 +228,8 @@ class _Unseen:
         """Return a net's losses on the rows that each group to forget is held against, sorted."""
         if self.held_out is None:
             return {}
-        step = evaluation_step(net)
-        answers = [log_probabilities(net, step(X)) for X in self.held_out.batches]
+        batches = self.held_out.batches
+        answers = [log_probabilities(net, net.evaluation_step((X, None))) for X in batches]
         losses = _losses(torch.cat(answers).to(self.y.device), self.held_out.y.to(self.y.device))
         return {
             g: losses[rows.to(losses.device)].sort().values
