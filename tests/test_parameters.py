@@ -17,7 +17,7 @@ from grmu_sk.unlearners.approximate import RetainingUnlearner
 METHODS = dict(all_unlearners())
 NAN = float("nan")
 REFUSED = {
-    "as_unseen": {"lr_share": [0], "alpha": [-1], "update_every": [0], "reference_epochs": [0]},
+    "as_unseen": {"lr_share": [0], "alpha": [-1], "forget_every": [0], "reference_epochs": [0]},
     "bad_teacher": {"retain_share": [0, 1.5, NAN], "temperature": [-1, 0]},
     "boundary_expand": {"retaining": ["yes"]},
     "boundary_shrink": {"epsilon": [-0.1], "input_range": [(1, 0), (0, 1, 2)]},

@@ -89,7 +89,8 @@ def test_nothing_is_trained_on_forgotten_or_held_out_rows(table, spy):
         assert len(unseen.held_out.y) == len(np.setdiff1d(held_out, forgotten))
 
 
-def test_rows_are_held_against_their_group_where_it_has_enough(spy):
+def test_rows_are_held_against_their_group_where_it_has_enough(spy, monkeypatch):
+    monkeypatch.setattr(as_unseen, "FEWEST_HELD_OUT", 20)
     table = make_table(n_rows=240)
     unlearner = fitted(
         AsUnseenUnlearner, table, net=make_net(train_split=ValidSplit(0.3, random_state=0))
@@ -136,7 +137,7 @@ def test_the_learning_rate_falls_from_a_share_of_the_nets_to_zero(table, monkeyp
         rates.append(optimizer.param_groups[0]["lr"])
         return step(optimizer, *args, **kwargs)
 
-    unlearner = fitted(AsUnseenUnlearner, table, lr_share=0.5, max_epochs=2)
+    unlearner = fitted(AsUnseenUnlearner, table, lr_share=0.5, reference_epochs=1)
     monkeypatch.setattr(torch.optim.SGD, "step", note)
     unlearner.unlearn(FORGET)
     n_steps = len(rates) // 3  # one epoch of the reference net, two of the net
