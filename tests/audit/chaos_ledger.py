@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo  # which the first optimizer of each process would import
 from skorch import NeuralNetClassifier
 from torch import nn
 
@@ -191,26 +192,36 @@ def install_crash_point():
         os.fsync = synced
 
 
-def sabotage(how):
-    """Break a promise on purpose: the figures must show it."""
-    record, add = DeletionLedger._record, DeletionLedger.add
+def done_first():
+    record = DeletionLedger._record
 
     def done_before_the_model_is_written(self, event, **details):
         if event != "done":
             record(self, "done" if event == "computed" else event, **details)
 
+    DeletionLedger._record = done_before_the_model_is_written
+
+
+def acknowledge_first():
+    add = DeletionLedger.add
+
     def acknowledge_before_it_is_written(self, ids, **kwargs):
-        acknowledge(self.path.parent, [list(ids) == known for known in REQUESTS].index(True))
+        acknowledge(self.path.parent, REQUESTS.index(list(ids)))
         return add(self, ids, **kwargs)
 
-    if how == "done first":
-        DeletionLedger._record = done_before_the_model_is_written
-    elif how == "acknowledge first":
-        DeletionLedger.add = acknowledge_before_it_is_written
-    elif how == "no random states":
-        checkpoint.set_random_states = lambda states: None
-    elif how:
-        raise ValueError(how)
+    DeletionLedger.add = acknowledge_before_it_is_written
+
+
+def no_random_states():
+    checkpoint.set_random_states = lambda states: None
+
+
+#: Promises that can be broken on purpose: the figures must show it.
+BROKEN = {
+    "done first": done_first,
+    "acknowledge first": acknowledge_first,
+    "no random states": no_random_states,
+}
 
 
 def child(action, folder, *args, point="", broken=""):
@@ -221,7 +232,7 @@ def child(action, folder, *args, point="", broken=""):
     code = 1
     try:
         os.environ[POINT] = point
-        sabotage(broken)
+        BROKEN.get(broken, lambda: None)()
         install_crash_point()
         action(folder, *args)
         code = 0
@@ -259,15 +270,12 @@ class Chaos:
             start = self.start(method)
             start.mkdir()
             assert ended(child(fit, start, method)) is False, (start / "errors").read_text()
-            for mode in MODES:
-                self.live_undisturbed((method, mode))
 
     def live_undisturbed(self, kind):
-        for _ in range(2):  # the first one is slow
-            life, began = self.new_life(kind[0]), time.monotonic()
-            pid = child(serve, life, kind[1], self.with_checkpoint)
-            assert ended(pid) is False, (life / "errors").read_text()
-            self.seconds[kind] = time.monotonic() - began
+        life, began = self.new_life(kind[0]), time.monotonic()
+        pid = child(serve, life, kind[1], self.with_checkpoint)
+        assert ended(pid) is False, (life / "errors").read_text()
+        self.seconds[kind] = time.monotonic() - began
         history = DeletionLedger(life / "ledger", key=KEY).history()
         after = [entry.details["model_after"] for entry in history if entry.event == "done"]
         self.hashes[kind] = [model_hash(load(self.start(kind[0]) / "model", net())), *after]
@@ -281,7 +289,10 @@ class Chaos:
         return life
 
     def any_kind(self, modes=MODES):
-        return self.random.choice(self.methods), self.random.choice(modes)
+        kind = self.random.choice(self.methods), self.random.choice(modes)
+        if kind not in self.hashes:
+            self.live_undisturbed(kind)
+        return kind
 
     def at_point(self, point):
         """Die once at this point, at its first or a later passage, or at the one it names."""
@@ -378,27 +389,20 @@ class Chaos:
         if (life / "resumed").exists():
             self.found["resumed in the middle"] += len((life / "resumed").read_bytes())
         self.found["checkpoints left"] += any("state" in path.name for path in life.iterdir())
-        if not any(self.problems().values()):
+        if not any(self.found[name] for name in PROBLEMS):
             shutil.rmtree(life)
 
-    def problems(self):
-        return {name: self.found[name] for name in PROBLEMS}
 
-
-def main():
+def run_chaos(arguments):
+    """Run what the arguments of the command line say, and return the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200, help="how many at least")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--points", default="all", help="points, such as training or training:2, or none"
-    )
+    parser.add_argument("--points", default="all", help="such as training or training:2, or none")
     parser.add_argument("--checkpoint", action="store_true", help="go on in the middle")
     parser.add_argument("--methods", default="retrain", help=f"of {', '.join(METHODS)}")
-    parser.add_argument(
-        "--broken", default="", help="'done first', 'acknowledge first' or 'no random states'"
-    )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    options = parser.parse_args()
+    parser.add_argument("--broken", default="", choices=["", *BROKEN], help="a promise to break")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     warnings.simplefilter("error")
     every = POINTS + POINTS_OF_CHECKPOINTS * options.checkpoint
@@ -413,15 +417,13 @@ def main():
         while chaos.found["kills"] < options.kills:
             kinds[chaos.found["lives"] % len(kinds)]()
             print(f"{chaos.found['kills']} kills", end="\r", file=sys.stderr, flush=True)
-        about = ("kills", "lives", "pairs of processes", "resumed in the middle")
-        found = {name: chaos.found[name] for name in about} | chaos.problems()
-        found["kills by point"] = dict(chaos.points)
-        if chaos.found["errors"]:
-            for errors in Path(name).glob("life*/errors"):
-                sys.stderr.write(errors.read_text())
-    print(json.dumps(found, indent=None if options.json else 1))
-    return any(chaos.problems().values())
+        for errors in Path(name).glob("life*/errors"):
+            sys.stderr.write(errors.read_text())
+    names = ("kills", "lives", "pairs of processes", "resumed in the middle", *PROBLEMS)
+    return {name: chaos.found[name] for name in names} | {"kills by point": dict(chaos.points)}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    found = run_chaos(sys.argv[1:])
+    print(json.dumps(found, indent=1))
+    sys.exit(any(found[name] for name in PROBLEMS))

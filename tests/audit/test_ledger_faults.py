@@ -1,36 +1,33 @@
 """Faults that are really injected. Nothing is lost, and the message says what happened."""
 
+import errno
 import json
 import os
 import random
 import re
+import resource
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 import grmu_sk
-from grmu_sk.audit import DeletionLedger, LedgerBusyError, LedgerDamagedError, ledger_file
+from grmu_sk.audit import (
+    DeletionLedger,
+    LedgerBusyError,
+    LedgerDamagedError,
+    LedgerWriteError,
+    ledger_file,
+)
 from grmu_sk.audit.ledger_file import lease
 
 KEY = b"sixteen bytes or more"
 IDS = [f"person-{number}" for number in range(40)]
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": str(Path(grmu_sk.__file__).parents[1]),
-    "OMP_NUM_THREADS": "1",
-}
-
-
-def python(*arguments):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], env=ENVIRONMENT, capture_output=True, text=True
-    )
 
 
 @pytest.fixture
@@ -51,12 +48,12 @@ def content(ledger):
 def test_bit_flips_are_found_or_change_nothing(ledger, tmp_path):
     raw, expected, copy = ledger.path.read_bytes(), content(ledger), tmp_path / "copy"
     rng = random.Random(0)
-    anywhere = [rng.randrange(100 if trial < 30 else len(raw)) for trial in range(150)]
+    anywhere = [rng.randrange(100 if trial < 30 else len(raw)) for trial in range(100)]
     written = rb"person-17|letter 20|received|\"reason\"|history"
     places = [*anywhere, *(found.start() for found in re.finditer(written, raw))]
     n_found = []
     for trial, place in enumerate(places):
-        bit = 1 << rng.randrange(8) if trial < 150 else 1
+        bit = 1 << rng.randrange(8) if trial < 100 else 1
         copy.write_bytes(raw[:place] + bytes([raw[place] ^ bit]) + raw[place + 1 :])
         try:
             found = content(DeletionLedger(copy))
@@ -65,20 +62,17 @@ def test_bit_flips_are_found_or_change_nothing(ledger, tmp_path):
             assert str(copy) in str(error)
         else:
             assert found == expected, f"byte {place} has changed something, and nobody noticed"
-    assert set(range(150, len(places))) <= set(n_found), "all of what was written"
-    assert len(places) > 160 and len(n_found) > 30
+    assert set(range(100, len(places))) <= set(n_found), "all of what was written"
+    assert len(places) > 110 and len(n_found) > 30
 
 
-def test_cut_off_files(ledger):
+def test_cut_off_and_other_files(ledger, tmp_path):
     raw = ledger.path.read_bytes()
     for share in (0, 0.01, 0.5, 0.99):
         ledger.path.write_bytes(raw[: int(share * len(raw))])
         for _ in range(2):  # opening it does not make it look new
             with pytest.raises(LedgerDamagedError):
                 DeletionLedger(ledger.path)
-
-
-def test_other_files_are_left_alone(tmp_path):
     text, database = tmp_path / "text", tmp_path / "database"
     text.write_text("Dear Sir or Madam, " * 100)
     with closing(sqlite3.connect(database)) as other:
@@ -109,18 +103,13 @@ def edit(path, *statements):
     ("statement", "message"),
     [
         ("UPDATE history SET details = replace(details, '7', '9') WHERE sequence = 2", "entry 2"),
-        ("UPDATE history SET event = 'refused' WHERE sequence = 3", "entry 3"),
         ("DELETE FROM history WHERE sequence = 3", "entry 3 of the history is missing"),
         ("DELETE FROM history WHERE sequence = 5", "ends with entry 4"),
-        ("DELETE FROM history", "ends with entry 0"),
         ("INSERT INTO history VALUES (6, '2020', 'done', '{}', '', NULL)", "entry 6"),
-        ("INSERT INTO history VALUES (-6, '2020', 'done', '{}', '', NULL)", "entry 1 of"),
         ("UPDATE sqlite_sequence SET seq = 4", "ends with entry 5"),
         ("UPDATE history SET details = x'ff00fe' WHERE sequence = 2", "what no ledger holds"),
-        ("UPDATE sqlite_sequence SET seq = 'one'", "is not its last one"),
         ("PRAGMA user_version = 77", "has format 77"),
         ("CREATE TRIGGER t AFTER INSERT ON history BEGIN SELECT 1; END", "tables are not"),
-        ("DROP TABLE history", "tables are not"),
     ],
 )
 def test_edits_are_found(ledger, statement, message):
@@ -130,10 +119,7 @@ def test_edits_are_found(ledger, statement, message):
                 file.execute(refused)
     edit(ledger.path)
     ledger.verify()  # control: taking the triggers off and on changes nothing
-    try:
-        edit(ledger.path, statement)
-    except sqlite3.OperationalError:  # the triggers' table is gone
-        assert "DROP" in statement
+    edit(ledger.path, statement)
     for action in (ledger.verify, lambda: DeletionLedger(ledger.path)):
         with pytest.raises(LedgerDamagedError, match=message):
             action()
@@ -173,7 +159,7 @@ def test_forgery_of_everything_is_found_by_key_or_head(tmp_path):
         DeletionLedger(keyed.path, key=KEY)
 
 
-@pytest.mark.parametrize("odd", [{"request": 3}, {"request": None}, {"ids": [[]]}, {"ids": 7}])
+@pytest.mark.parametrize("odd", [{"request": 3}, {"ids": 7}])
 def test_a_chain_of_entries_that_do_not_fit_is_damage(ledger, odd):
     forge(ledger.path, lambda event, told: told | odd if event == "received" else told)
     with pytest.raises(LedgerDamagedError, match="holds what no ledger holds"):
@@ -248,133 +234,106 @@ def test_threads_share_a_ledger(ledger):
 
 # the disk ----------------------------------------------------------------------------------------
 
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-import numpy as np, torch
-from skorch import NeuralNetClassifier
-from grmu_sk import NoOpUnlearner
-from grmu_sk.audit import DeletionLedger, LedgerWriteError
-from grmu_sk.nets import MLP
-from grmu_sk.persistence import save
 
-def refused(action, n_bytes, kind=LedgerWriteError):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
+@contextmanager
+def disk_of(n_bytes):
+    """Let no file grow beyond this."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
     try:
-        action()
-    except kind as error:
-        print(error)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-folder = Path(sys.argv[1])
-ledger, model = DeletionLedger(folder / "ledger"), folder / "model"
-ledger.add(["3"])
-refused(lambda: ledger.add([f"{n:0100}" for n in range(5000)]), ledger.path.stat().st_size)
-refused(lambda: DeletionLedger(folder / "new"), 0)
-ledger.verify()
-net = NeuralNetClassifier(
-    MLP, module__n_features=2, module__hidden=(50000,), max_epochs=1, train_split=None, verbose=0,
-    criterion=torch.nn.CrossEntropyLoss,
-)
-data = {"X": np.eye(2, dtype=np.float32)[[0, 1] * 5], "y": [0, 1] * 5, "groups": [0] * 5 + [1] * 5}
-save(NoOpUnlearner(net, random_state=0).fit(**data), model)
-before = model.read_bytes()
-refused(lambda: ledger.run_file(model, net, data=data), len(before) // 2, OSError)
-assert model.read_bytes() == before
-assert [(request.n_ids, request.state) for request in ledger.requests()] == [(1, "failed")]
-assert ledger.run_file(model, net, data=data, retry_failed=True) == [1]
-left = {path.name for path in folder.iterdir()}
-assert left - {"ledger.lease", "model.lease"} == {"ledger", "model"}
-"""
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_full_disk_loses_nothing(tmp_path):
-    result = python("-c", FULL_DISK, tmp_path)
-    assert result.returncode == 0, result.stderr
-    adding, making, running = result.stdout.splitlines()
-    assert "the disk may be full" in adding and "Nothing was changed" in adding
-    assert "No ledger can be made" in making and "File too large" in running
+def test_full_disk_loses_nothing(ledger, table, net, tmp_path):
+    data = {"X": table.X, "y": table.y, "groups": table.a}
+    model, before = tmp_path / "model", content(ledger)
+    with disk_of(ledger.path.stat().st_size), pytest.raises(LedgerWriteError, match="may be full"):
+        ledger.add([f"{n:0100}" for n in range(5000)])
+    with disk_of(0), pytest.raises(LedgerWriteError, match="No ledger can be made"):
+        DeletionLedger(tmp_path / "new")
+    ledger.verify()
+    assert content(ledger) == before
+    unlearner = grmu_sk.NoOpUnlearner(net, random_state=0)
+    grmu_sk.persistence.save(unlearner.fit(**data, sample_id=[*IDS, *range(table.n - 40)]), model)
+    raw, write = model.read_bytes(), grmu_sk.files.os.fsync
 
+    def full(handle):
+        if "model" in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(handle)
 
-READ_ONLY = """
-import os, sys
-from pathlib import Path
-from grmu_sk.audit import DeletionLedger, LedgerWriteError
-from grmu_sk.audit.ledger_file import lease
-
-folder = Path(sys.argv[1])
-ledger = DeletionLedger(folder / "ledger")
-ledger.add(["a"])
-for path in (folder / "ledger", folder):
-    path.chmod(0o555)
-folder.parent.chmod(0o755)
-if os.geteuid() == 0:  # to whom nothing is read-only
-    os.setuid(65534)
-print(DeletionLedger(ledger.path).requests_of(["a"]))
-for action in (
-    lambda: ledger.add(["b"]),
-    lambda: DeletionLedger(folder / "new"),
-    lambda: lease(ledger.path, str).__enter__(),
-):
-    try:
-        action()
-    except LedgerWriteError as error:
-        print(error)
-"""
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr(grmu_sk.files.os, "fsync", full)
+        ledger.run_file(model, net, data=data)
+    assert model.read_bytes() == raw and ledger.counts()["failed"] == 4
+    assert ledger.run_file(model, net, data=data, retry_failed=True) == [1, 2, 3, 4]
+    left = {path.name for path in tmp_path.iterdir() if path.suffix != ".lease"}
+    assert left == {"requests.ledger", "model"}
 
 
 def test_read_only_folder_can_be_looked_at():
+    user = os.geteuid()
     with tempfile.TemporaryDirectory() as above:  # pytest's own folders are closed to others
         folder = Path(above) / "folder"
         folder.mkdir()
-        result = python("-c", READ_ONLY, folder)
-        folder.chmod(0o755)
-    assert result.returncode == 0, result.stderr
-    looked, added, made, lent = result.stdout.splitlines()
-    assert looked == "[1]" and "file and folder have to be writable" in added
-    assert "No ledger can be made" in made and "ledger.lease cannot be written" in lent
+        ledger = DeletionLedger(folder / "ledger")
+        ledger.add(["a"])
+        for path, mode in ((ledger.path, 0o555), (folder, 0o555), (folder.parent, 0o755)):
+            path.chmod(mode)
+        try:
+            if user == 0:  # to whom nothing is read-only
+                os.seteuid(65534)
+            assert DeletionLedger(ledger.path).requests_of(["a"]) == [1]
+            for action, message in (
+                (lambda: ledger.add(["b"]), "file and folder have to be writable"),
+                (lambda: DeletionLedger(folder / "new"), "No ledger can be made"),
+                (lambda: lease(ledger.path, str).__enter__(), "ledger.lease cannot be written"),
+            ):
+                with pytest.raises(LedgerWriteError, match=message):
+                    action()
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
 
 
 # kill -9 -----------------------------------------------------------------------------------------
 
-CHAOS = Path(__file__).with_name("chaos_ledger.py")
+# ``chaos_ledger.py --kills 200`` does the same for longer, at every named point
+POINTS = ["in received", "after started", "training", "model written", "model replaced"]
+STATES = ["state half written", "state replaced"]
+BROKEN = {
+    "returned rows": ["--points=model written:1", "--broken=done first"],
+    "lost requests": ["--points=in received:1", "--broken=acknowledge first"],
+    "other results": [
+        *("--points=state replaced:1", "--broken=no random states"),
+        *("--checkpoint", "--methods=miu"),
+    ],
+}
 
 
-def chaos(*arguments):
-    result = python(CHAOS, "--json", *arguments)
+def test_killed_processes_lose_nothing():
+    named, states = (",".join(f"{point}:1" for point in some) for some in (POINTS, STATES))
+    runs = [[f"--points={named}"], [f"--points={states}", "--checkpoint"], *BROKEN.values()]
+    program = "import json, sys, chaos_ledger as chaos\nruns = json.loads(sys.argv[1])\n"
+    program += "print(json.dumps([[chaos.run_chaos(run) for run in runs], chaos.PROBLEMS]))"
+    result = subprocess.run(  # that has trained nothing: its children are forked
+        [sys.executable, "-c", program, json.dumps([[*run, "--kills=1"] for run in runs])],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, sys.path)),
+            "OMP_NUM_THREADS": "1",
+        },
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
     assert result.stdout, result.stderr
-    return json.loads(result.stdout), result
-
-
-@pytest.mark.parametrize(
-    ("kills", "points", "options"),
-    [
-        # ``chaos_ledger.py --kills 200`` does the same for longer, at every named point
-        (7, "in received,after started,training,model written,model replaced,after done", []),
-        (4, "state half written,state replaced,state deleted", ["--checkpoint", "--methods=miu"]),
-    ],
-)
-def test_killed_processes_lose_nothing(kills, points, options):
-    found, result = chaos("--kills", kills, "--points", points, *options)
-    assert result.returncode == 0, (found, result.stderr)
-    assert found["kills"] >= kills and set(points.split(",")) <= set(found["kills by point"])
-    assert (found["resumed in the middle"] > 0) == bool(options)
-
-
-@pytest.mark.parametrize(
-    ("broken", "point", "figure", "options"),
-    [
-        ("done first", "model written", "returned rows", []),
-        ("acknowledge first", "in received", "lost requests", []),
-        (
-            "no random states",
-            "state replaced:1",
-            "other results",
-            ["--checkpoint", "--methods=miu"],
-        ),
-    ],
-)
-def test_chaos_finds_broken_promises(broken, point, figure, options):
-    found, result = chaos("--kills", 1, "--points", point, "--broken", broken, *options)
-    assert result.returncode == 1
-    assert found[figure] > 0
+    found, problems = json.loads(result.stdout)
+    for figures, points in zip(found, (POINTS, STATES), strict=False):
+        assert not any(figures[name] for name in problems), (figures, result.stderr)
+        assert figures["kills by point"] == dict.fromkeys(points, 1)
+        assert (figures["resumed in the middle"] > 0) == (points == STATES)
+    for promise, figures in zip(BROKEN, found[2:], strict=True):
+        assert figures[promise] > 0, "control: a broken promise is found"
