@@ -2,7 +2,7 @@
 
 Batches are whole index tensors, and their rows are fetched at once: that is what keeps the loop as
 fast as one written by hand. The net's own loader is used if it has any work to do: several
-processes, a ``collate_fn``, pinned memory for a GPU on which the inputs do not fit.
+processes, a ``collate_fn``, pinned memory.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from .randomness import draw_by_weight, is_gpu
-from .rows import InputRows, Rows, TrainingRows, as_tensor, encoded, is_memory_mapped
+from .randomness import draw_by_weight
+from .rows import InputRows, Rows, TrainingRows, encoded
 
 __all__ = [
     "batches_in_order",
     "fetched",
-    "inputs_near",
+    "loaders_kept",
     "orders_of",
     "own_collate",
     "run_of",
@@ -34,9 +34,6 @@ __all__ = [
 
 # Options of a loader that say which rows come when.
 ORDERING = ("sampler", "batch_sampler", "shuffle", "drop_last")
-# Of the GPU's free memory; the rest is for the net's gradients, activations and copies.
-SHARE_FOR_INPUTS = 0.25
-BYTES_COPIED_AT_ONCE = 2**26
 
 
 # which rows come when ----------------------------------------------------------------------------
@@ -233,9 +230,7 @@ def fetched(
             return _loaded(net, name, data, own, _draw_seed(None))
 
         return run.batches(net, data, batches, data.batches if is_plain else load)
-    if is_plain and not _is_far(data, net.device):
-        return data.batches(batches)
-    return _loaded(net, name, data, batches, seed)
+    return data.batches(batches) if is_plain else _loaded(net, name, data, batches, seed)
 
 
 def _draw_seed(generator: torch.Generator | None) -> int:
@@ -268,20 +263,19 @@ def _loaded(
 def _own_loader(
     net: NeuralNet, name: str, data: InputRows, batches: Sequence[torch.Tensor]
 ) -> DataLoader[Any]:
-    iterator = getattr(net, name)
-    options = {"pin_memory": _is_far(data, net.device), **_loader_options(net, name)}
-    options.pop("generator", None)
     kept = {} if data.loaders is None else data.loaders
-    if name in kept and kept[name][:2] == (iterator, options):
-        *_, order, loader = kept[name]
+    if name in kept:
+        order, loader = kept[name]
         order[:] = batches
         return loader
+    options = _loader_options(net, name)
+    options.pop("generator", None)
     rows, order = copy.copy(data), list(batches)
     rows.loaders = None
-    loader = iterator(rows, batch_sampler=order, **options)
+    loader = getattr(net, name)(rows, batch_sampler=order, **options)
     # whole batches are fetched, and made the loader's way, by the rows themselves
     rows.collate, loader.collate_fn = _collate_of(loader), _inputs_and_labels
-    kept[name] = iterator, options, order, loader
+    kept[name] = order, loader
     return loader
 
 
@@ -312,55 +306,22 @@ def _collate_of(loader: Any) -> Callable[[list[Any]], Any] | None:
     return None if collate is default_collate else collate
 
 
-# near the net ------------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
-def inputs_near(net: NeuralNet, data: InputRows) -> Iterator[None]:
-    """Read inputs from the net's GPU, if they fit there, or keep the net's own loaders.
-
-    A loader with processes of its own goes without the copy, since they cannot share a GPU's
-    memory; kept from one epoch to the next, it need not start them anew (``persistent_workers``).
+def loaders_kept(data: InputRows) -> Iterator[None]:
+    """Keep the net's own loaders from one epoch to the next, for ``persistent_workers``.
 
     Parameters
     ----------
-    net : NeuralNet
-        The net that trains.
     data : InputRows
-        What is read. Datasets and memory maps are left where they are.
+        What is read.
 
     Yields
     ------
     None
-        Afterwards copy and loaders are dropped.
+        Afterwards the loaders are dropped.
     """
-    if not all(_does_nothing(net, name) for name in ("iterator_train", "iterator_valid")):
-        data.loaders = {}
-    elif _is_far(data, net.device) and not is_memory_mapped(data.X):
-        fits = data.X.nbytes <= SHARE_FOR_INPUTS * _free_memory(net.device)
-        data.on_device = _copy_of(data.X, net.device) if fits else None
+    data.loaders = {}
     try:
         yield
     finally:
-        data.loaders = data.on_device = None
-
-
-def _is_far(data: InputRows, device: Any) -> bool:
-    """Tell whether an array or tensor has to be copied to a GPU batch by batch."""
-    if not is_gpu(device) or data.on_device is not None:
-        return False
-    X = data.X  # a Dataset may hand out what is on the GPU already
-    return not isinstance(X, Dataset) and not getattr(X, "is_cuda", False)
-
-
-def _free_memory(device: Any) -> int:
-    return torch.cuda.mem_get_info(device)[0]
-
-
-def _copy_of(X: Any, device: Any) -> torch.Tensor:
-    """Copy an array, a piece at a time: host memory need not hold it twice."""
-    n_rows = max(1, BYTES_COPIED_AT_ONCE // max(1, X[:1].nbytes))
-    pieces = (X[start : start + n_rows] for start in range(0, len(X), n_rows))
-    # a copy of arrays, since torch warns of those that it must not write to
-    tensors = (x if isinstance(x, torch.Tensor) else as_tensor(np.array(x)) for x in pieces)
-    return torch.cat([tensor.to(device) for tensor in tensors])
+        data.loaders = None

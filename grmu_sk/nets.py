@@ -176,7 +176,8 @@ def default_net(X: Any, n_classes: int) -> NeuralNetClassifier:
     NeuralNetClassifier
         Not initialised.
     """
-    shape = _row_shape(X)
+    row = split_item(X[0])[0] if isinstance(X, Dataset) else X[0]
+    shape = tuple(row.shape)
     module: Any = MLP
     size: dict[str, Any] = {"module__n_features": int(torch.Size(shape).numel())}
     if len(shape) == 3:
@@ -198,12 +199,3 @@ def default_net(X: Any, n_classes: int) -> NeuralNetClassifier:
         callbacks=[("schedule", LRScheduler("CosineAnnealingLR", T_max=20))],
         verbose=0,
     )
-
-
-def _row_shape(X: Any) -> tuple[int, ...]:
-    if not isinstance(X, Dataset):
-        return tuple(X.shape[1:])
-    inputs, _ = split_item(X[0])
-    if not hasattr(inputs, "shape"):
-        raise TypeError(f"The default net reads tensors, no {type(inputs).__name__}: pass a net.")
-    return tuple(inputs.shape)

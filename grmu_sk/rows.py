@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.utils import _safe_indexing
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.utils import check_indexing
 from torch.nn.utils.rnn import PackedSequence
@@ -33,14 +34,7 @@ def take_rows(values: Any, positions: Rows) -> Any:
     """Return some rows, in the container they came in."""
     if isinstance(values, Dataset):
         return Subset(values, positions.tolist())
-    if hasattr(values, "iloc"):
-        return values.iloc[positions]
-    if isinstance(values, torch.Tensor):
-        return values[torch.from_numpy(positions).to(values.device)]
-    if getattr(values, "format", "") in ("coo", "dia", "bsr"):  # sparse, and cannot be indexed
-        values = values.tocsr()
-    has_rows = hasattr(values, "__array__") or hasattr(values, "tocsr")
-    return values[positions] if has_rows else [values[i] for i in positions]
+    return _safe_indexing(values, positions)
 
 
 def is_memory_mapped(X: Any) -> bool:
@@ -82,10 +76,8 @@ def split_item(item: Any) -> tuple[Any, Any]:
     """
     if not isinstance(item, tuple | list):
         return item, None
-    if len(item) == 1:
-        return item[0], None
-    if len(item) == 2 and _is_one_label(item[1]):
-        return item[0], item[1]
+    if len(item) == 1 or (len(item) == 2 and _is_one_label(item[1])):
+        return item[0], item[1] if len(item) == 2 else None
     kinds = ", ".join(type(part).__name__ for part in item)
     raise TypeError(
         f"An item of the Dataset X, ({kinds}), must be inputs or a pair of inputs and one label: "
@@ -154,8 +146,6 @@ class InputRows(SkorchDataset):
         self.source: torch.Tensor | None = None
         # the net's own loaders, while it trains (grmu_sk.loading)
         self.loaders: dict[str, Any] | None = None
-        # a copy of X, while a net trains there (grmu_sk.loading)
-        self.on_device: torch.Tensor | None = None
 
     def __getitem__(self, i: int) -> tuple[Any, torch.Tensor]:
         inputs, y, _ = self.__getitems__([i])
@@ -197,7 +187,7 @@ class InputRows(SkorchDataset):
 
     def fetch(self, where: torch.Tensor, y: torch.Tensor | None = None) -> Any:
         """Return the inputs at these positions as one batch; ``y`` is for the user's collate_fn."""
-        X = self.X if self.on_device is None else self.on_device
+        X = self.X
         if self.source is not None:
             where = self.source[where]
         if isinstance(X, Dataset) or self.collate is not None:
@@ -345,7 +335,7 @@ class TrainingRows(InputRows):
         """
         where = self.positions(rows)
         kept = copy.copy(self)
-        kept.on_device = kept.loaders = None
+        kept.loaders = None
         kept.rows, kept._len = rows.copy(), len(rows)
         kept.y, kept.g = self.y[where], self.g[where]
         if self.sample_weight is not None:

@@ -25,15 +25,10 @@ from grmu_sk import (
     GradientAscentUnlearner,
     MIUUnlearner,
     RetrainUnlearner,
-    loading,
 )
-from grmu_sk.loading import inputs_near
 from grmu_sk.nets import MLP
-from grmu_sk.rows import InputRows, TrainingRows
 
 FORGET = [40, 41, 50]
-# without a GPU torch has no pinned memory
-pytestmark = pytest.mark.filterwarnings("ignore:.*pin_memory")
 
 
 class Items(Dataset):
@@ -280,72 +275,3 @@ def test_a_split_within_a_split(table):
     score = made.score(table.X[60:80], table.y[60:80] + 1)
     assert made.history_[-1, "valid_acc"] == pytest.approx(score)
     assert made.history_[-1, "train_batch_count"] == 2
-
-
-# inputs on their way to a GPU, whose part the processor plays here --------------------------------
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    """Take the processor for a GPU with this much free memory."""
-
-    def pretend(free_memory):
-        monkeypatch.setattr(loading, "is_gpu", lambda device: device is not None)
-        monkeypatch.setattr(loading, "_free_memory", lambda device: free_memory)
-
-    return pretend
-
-
-KINDS = {
-    "read-only": lambda X: np.frombuffer(X.tobytes(), dtype=X.dtype).reshape(X.shape),
-    "by columns": lambda X: np.asfortranarray(X.astype(">f8")),
-    "tensor": torch.from_numpy,
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_inputs_that_fit_are_read_from_their_copy(table, gpu, monkeypatch, kind):
-    X, plain = KINDS[kind](table.X), requests(table, table.X)
-    gpu(free_memory=2**30)
-    monkeypatch.setattr(loading, "BYTES_COPIED_AT_ONCE", 100)
-    read, fetch = [], InputRows.fetch
-
-    def spy(self, where, y=None):
-        if self.on_device is not None:
-            assert self.on_device.tolist() == self.X.tolist()
-        read.append(self.on_device is not None)
-        return fetch(self, where, y)
-
-    monkeypatch.setattr(InputRows, "fetch", spy)
-    near = requests(table, X)
-    # what is looked at to check nets, rows and results comes before and after
-    assert sum(read) > read.count(False)
-    assert same_weights(plain, near)
-    assert near._data.on_device is None
-
-
-@pytest.mark.parametrize("what", ["fits", "too large", "map", "Dataset", "workers", "no GPU"])
-def test_only_what_fits_and_lies_in_memory_is_copied_for_a_while(table, gpu, tmp_path, what):
-    np.save(tmp_path / "X.npy", table.X)
-    X = {
-        "map": np.load(tmp_path / "X.npy", mmap_mode="r"),
-        "Dataset": TensorDataset(torch.from_numpy(table.X)),
-    }.get(what, table.X)
-    if what != "no GPU":
-        gpu(free_memory=4 * table.X.nbytes - 1 if what == "too large" else 2**30)
-    net = make_net(**(both(num_workers=1) if what == "workers" else {}))
-    y, a = torch.from_numpy(table.y), torch.from_numpy(table.a)
-    data = TrainingRows(X, y, a, np.arange(table.n))
-    with pytest.raises(KeyError), inputs_near(net, data):
-        assert (data.on_device is not None) == (what == "fits")
-        assert data.keep(data.rows[5:]).on_device is None
-        raise KeyError
-    assert data.on_device is None
-
-
-def test_what_does_not_fit_comes_through_a_loader_with_pinned_memory(gpu, table, spy):
-    plain = requests(table, table.X)
-    gpu(free_memory=0)
-    loaders = spy(loading, "_own_loader")
-    assert same_weights(plain, requests(table, table.X))
-    assert loaders and all(loader.pin_memory for loader in loaders)

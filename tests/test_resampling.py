@@ -91,7 +91,7 @@ def test_several_attributes(rows):
     )
 
 
-@pytest.mark.parametrize("kind", ["images", "frame", "csr", "coo", "list", "texts", "tensor"])
+@pytest.mark.parametrize("kind", ["images", "frame", "csr", "list", "texts", "tensor"])
 def test_rows_are_taken_in_their_own_type(kind):
     y = np.repeat([0, 1], [20, 40])
     numbers = np.arange(60)
@@ -99,7 +99,6 @@ def test_rows_are_taken_in_their_own_type(kind):
         "images": np.tile(numbers[:, None, None, None], (1, 3, 2, 2)),
         "frame": pd.DataFrame({"n": numbers, "s": [str(n) for n in numbers]}, index=numbers + 100),
         "csr": sparse.csr_matrix(numbers[:, None]),
-        "coo": sparse.coo_matrix(numbers[:, None]),
         "list": numbers[:, None].tolist(),
         "texts": [f"text {n}" for n in numbers],
         "tensor": torch.as_tensor(numbers)[:, None],
@@ -114,7 +113,7 @@ def test_rows_are_taken_in_their_own_type(kind):
         assert resampler.feature_names_in_.tolist() == ["n", "s"]
     elif kind == "texts":
         assert X_new == [f"text {n}" for n in drawn]
-    elif kind in ("csr", "coo"):
+    elif kind == "csr":
         assert X_new.toarray().ravel().tolist() == drawn.tolist()
     else:
         assert type(X_new) is type(X)
@@ -208,7 +207,7 @@ BAD = [
     ({"counts": {**COUNTS, (0, "f"): -1}}, ValueError, "must be finite, not negative"),
     ({"counts": {**COUNTS, (0, "f"): np.nan}}, ValueError, "must be finite, not negative"),
     ({"counts": dict.fromkeys(COUNTS, 0)}, ValueError, "not all zero"),
-    ({"seed": "x"}, ValueError, r"random_state must be a whole number .* got 'x'"),
+    ({"seed": "x"}, ValueError, "'x' cannot be used to seed"),
 ]
 
 
