@@ -105,7 +105,6 @@ GroupAccuracyDisplay.from_estimator(
     y_test,
     a_test,
     gold="refitted + reweight",
-    forget_groups=[("even", "orange")],
 )
 # sphinx_gallery_thumbnail_number = -1
 plt.show()

@@ -59,7 +59,7 @@ def attribute_column(groups: Any, *, name: str = "groups") -> NDArray[Any]:
         rows = np.flatnonzero(missing.any(axis=1))
         raise ValueError(
             f"{name} has a missing value (NaN or None) in {len(rows)} rows, the first at row "
-            f"{rows[0]}. Give every row a value (its own category 'unknown', say), or drop those."
+            f"{rows[0]}."
         )
     if frame.shape[1] == 1:
         return np.asarray(frame.iloc[:, 0].to_numpy())
@@ -72,10 +72,7 @@ def attribute_of_rows(groups: Any, n_rows: int, of: str) -> NDArray[Any]:
     """Return the protected attribute, one value for each of the rows of ``of``."""
     attribute = attribute_column(groups)
     if len(attribute) != n_rows:
-        raise ValueError(
-            f"groups has {len(attribute)} rows but {of} has {n_rows}: give one attribute value for "
-            "every row."
-        )
+        raise ValueError(f"groups has {len(attribute)} rows but {of} has {n_rows}.")
     return attribute
 
 
@@ -160,8 +157,8 @@ class GroupEncoder:
         n_pairs = len(np.unique(self.transform(labels, None if groups is None else attribute)))
         if len(self.classes_) > 1 and n_pairs == len(self.attributes_) > 1:
             warnings.warn(
-                "groups already determines y: every attribute value occurs with one label only. "
-                "Pass the protected attribute alone; the pairs (y, attribute) are built inside.",
+                "groups already determines y: pass the protected attribute alone; the pairs "
+                "(y, attribute) are built inside.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -225,7 +222,7 @@ def codes_of(values: NDArray[Any], known: NDArray[Any], name: str) -> NDArray[np
         row = int(np.flatnonzero(codes < 0)[0])
         raise ValueError(
             f"{name} has the value {values.tolist()[row]!r} (row {row}), which was not there when "
-            f"fitting. Known values: {known.tolist()}."
+            f"fitting: {known.tolist()}."
         )
     return codes.astype(np.int64)
 
@@ -258,15 +255,11 @@ def count_unknown(values: NDArray[Any], known: NDArray[Any] | None) -> dict[Hash
     is_unknown = value_index(known).get_indexer(value_index(values)) < 0
     unknown: dict[Hashable, int] = pd.Series(values)[is_unknown].value_counts().to_dict()
     if unknown:
-        message = (
-            f"groups holds values that fit has not seen (with their numbers of rows): {unknown}. "
-            f"It has seen {known.tolist()[:5]}."
-        )
+        message = f"groups holds values that fit has not seen, with these rows: {unknown}."
         if is_unknown.mean() > 0.5:
             raise ValueError(
-                f"{message} If these are not the protected attribute but, for example, the "
-                "subjects of a GroupKFold, name the attribute for the scorer too: "
-                'get_unlearning_scorer("ga").set_score_request(groups="attr").'
+                f"{message} If these are not the protected attribute but, say, subjects, name it "
+                'for the scorer too: get_unlearning_scorer("ga").set_score_request(groups="attr").'
             )
         warnings.warn(f"{message} These rows do not count.", UserWarning, stacklevel=3)
     return unknown
@@ -302,10 +295,7 @@ def check_pairs(pairs: Any, *, name: str = "forget_groups") -> list[Pair]:
         pairs = [pairs]
     checked = list(pairs) if isinstance(pairs, Iterable) else []
     if not checked or not all(map(_is_pair, checked)):
-        raise ValueError(
-            f"{name} must be one or more pairs (y, attribute), such as [('blond', 'male')]; "
-            f"got {pairs!r}."
-        )
+        raise ValueError(f"{name} must be one or more pairs (y, attribute), got {pairs!r}.")
     return [(y, attribute) for y, attribute in checked]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,17 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import BaseCrossValidator
-from sklearn.utils import check_random_state
+from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.utils.validation import _num_samples
 
-from .groups import GroupEncoder, attribute_of_rows
+from .groups import attribute_of_rows
 from .metrics.evaluate import SPLITS_OF, Split, evaluate_model
 from .metrics.gap import AVERAGE_GAP, AVERAGE_GAP_METRICS, average_gaps
 from .outputs import decision_threshold
 from .pipelines import unlearner_of
 from .randomness import RandomState, resolve_seed
 from .rows import Rows, take_rows
-from .validation import about, check_forget_mask, check_targets
+from .validation import check_forget_mask, check_targets
 
 __all__ = ["UnlearningStratifiedKFold", "cross_validate_unlearning"]
 
@@ -35,11 +35,12 @@ FOLD_METRICS = tuple(dict.fromkeys([*AVERAGE_GAP_METRICS, *SPLITS_OF]))
 # folds -------------------------------------------------------------------------------------------
 
 
-class UnlearningStratifiedKFold(BaseCrossValidator):
+class UnlearningStratifiedKFold(StratifiedKFold):
     r"""K folds that keep the proportions of label, attribute and forget set.
 
     The rows are sorted by label :math:`y`, then attribute :math:`a`, then whether they are to be
-    forgotten, and dealt out to the folds in turn. Of the :math:`m` rows of any stratum
+    forgotten, and spread over the folds as :class:`~sklearn.model_selection.StratifiedKFold` does.
+    Of the :math:`m` rows of any stratum
     :math:`(y, a, f)`, of any group :math:`(y, a)` and of any label :math:`y`, each fold's test
     rows therefore hold :math:`\lfloor m/k \rfloor` or :math:`\lceil m/k \rceil`, and the folds
     differ by at most one row in size.
@@ -52,8 +53,7 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
     n_splits : int, default=5
         Number of folds, at least 2.
     shuffle : bool, default=False
-        Whether to shuffle the rows of each stratum first. Without it they are dealt out in the
-        order of the data.
+        Whether to shuffle the rows of each stratum first.
     random_state : int, RandomState instance or None, default=None
         Seed of the shuffling.
 
@@ -76,33 +76,18 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
     >>> forget = np.arange(12) < 2
     >>> folds = UnlearningStratifiedKFold(n_splits=2).split(y, y, a, forget)
     >>> [(test.tolist(), int(forget[train].sum())) for train, test in folds]
-    [([0, 2, 3, 6, 8, 9], 1), ([1, 4, 5, 7, 10, 11], 1)]
+    [([0, 2, 3, 6, 7, 8], 1), ([1, 4, 5, 9, 10, 11], 1)]
     """
 
     __metadata_request__split = {"groups": True, "forget": True}
 
-    def __init__(
-        self, n_splits: int = 5, *, shuffle: bool = False, random_state: RandomState = None
-    ) -> None:
-        self.n_splits = n_splits
-        self.shuffle = shuffle
-        self.random_state = random_state
-
-    def get_n_splits(
-        self, X: Any = None, y: Any = None, groups: Any = None, forget: Any = None
-    ) -> int:
+    def get_n_splits(self, *args: Any, **metadata: Any) -> int:
         """Return the number of folds.
 
         Parameters
         ----------
-        X : object, default=None
-            Ignored.
-        y : object, default=None
-            Ignored.
-        groups : object, default=None
-            Ignored.
-        forget : object, default=None
-            Ignored.
+        *args, **metadata : object
+            Ignored, as in all of scikit-learn's splitters.
 
         Returns
         -------
@@ -112,7 +97,7 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
         return self.n_splits
 
     def split(
-        self, X: Any, y: ArrayLike | None = None, groups: Any = None, forget: Any = None
+        self, X: Any, y: ArrayLike, groups: Any = None, forget: Any = None
     ) -> Iterator[tuple[Rows, Rows]]:
         """Yield the row numbers of each fold.
 
@@ -137,8 +122,7 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
         Raises
         ------
         ValueError
-            If an argument has the wrong length or kind, there are fewer rows than folds, or
-            ``random_state`` is given without ``shuffle``.
+            If an argument has the wrong length or kind, or there are fewer rows than folds.
 
         Warns
         -----
@@ -147,79 +131,46 @@ class UnlearningStratifiedKFold(BaseCrossValidator):
             neither ``groups`` nor ``forget``.
         """
         # what is wrong is said now, and not when the first fold is asked for
-        n_rows = X.shape[0] if hasattr(X, "shape") else len(X)  # a sparse one has no length
-        if y is None:
-            raise ValueError(f"{type(self).__name__} needs y, the labels.")
-        labels = check_targets(y, n_rows)
-        if not 2 <= self.n_splits <= n_rows:
-            raise ValueError(
-                f"n_splits must lie between 2 and the {n_rows} rows, got {self.n_splits!r}."
-            )
-        if self.random_state is not None and not self.shuffle:
-            raise ValueError(
-                "random_state has no effect without shuffle=True. Set shuffle=True or leave "
-                "random_state out."
-            )
+        labels = check_targets(y, _num_samples(X))
+        n_rows = len(labels)
         if groups is None and forget is None:
             warnings.warn(
                 f"{type(self).__name__} got neither groups nor forget and keeps the proportions of "
-                "y alone. Inside cross_validate both arrive only with metadata routing: "
-                "sklearn.config_context(enable_metadata_routing=True) and "
-                'params={"groups": a, "forget": mask}.',
+                "y alone: inside cross_validate both arrive only with metadata routing.",
                 UserWarning,
                 stacklevel=2,
             )
         mask = np.zeros(n_rows, dtype=bool) if forget is None else check_forget_mask(forget, n_rows)
-        encoder = _silent_encoder(labels, groups)
-        group = encoder.transform(labels, groups)
-        self._warn_of_small_strata(group, mask, encoder.pairs_)
-        return self._folds(2 * group + mask)
+        attribute = np.zeros(n_rows) if groups is None else attribute_of_rows(groups, n_rows, "y")
+        rows = pd.DataFrame({"y": labels, "group": attribute})
+        codes = rows.apply(lambda column: pd.factorize(column)[0])
+        group = codes.groupby(["y", "group"]).ngroup().to_numpy()
+        for which, some in (("group", rows), ("rows to forget of group", rows[mask])):
+            sizes = some.value_counts(sort=False)
+            if len(small := sizes[sizes < self.n_splits]):
+                warnings.warn(
+                    f"Fewer rows than n_splits={self.n_splits}: {which} {small.to_dict()}. Metrics "
+                    "may be undefined in some folds; use fewer, or merge rare attribute values.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        return iter(self._folds(2 * group + mask))
 
-    def _warn_of_small_strata(
-        self, group: NDArray[np.int64], mask: NDArray[np.bool_], pairs: list[Any]
-    ) -> None:
-        small = []
-        for which, numbers in (("group", group), ("rows to forget of group", group[mask])):
-            counts = np.bincount(numbers, minlength=len(pairs))
-            small += [
-                f"{which} {pairs[g]} ({counts[g]})"
-                for g in np.flatnonzero((counts > 0) & (counts < self.n_splits))
-            ]
-        if small:
-            warnings.warn(
-                f"Fewer rows than n_splits={self.n_splits}: {', '.join(small)}. Some folds have "
-                "none of them among their test rows, so metrics may be undefined there. Use fewer "
-                "folds, or merge rare attribute values.",
-                UserWarning,
-                stacklevel=3,
-            )
-
-    def _folds(self, stratum: NDArray[np.int64]) -> Iterator[tuple[Rows, Rows]]:
-        n_rows = len(stratum)
-        order = np.arange(n_rows)
-        if self.shuffle:
-            order = check_random_state(self.random_state).permutation(n_rows)
-        order = order[np.argsort(stratum[order], kind="stable")]
-        return (
-            (
-                np.sort(np.delete(order, slice(fold, None, self.n_splits))),
-                np.sort(order[fold :: self.n_splits]),
-            )
-            for fold in range(self.n_splits)
-        )
-
-
-def _silent_encoder(labels: NDArray[Any], groups: Any) -> GroupEncoder:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the unlearner says it, if at all
-        return GroupEncoder().fit(labels, groups)
+    def _folds(self, stratum: NDArray[np.int64]) -> list[tuple[Rows, Rows]]:
+        # in this order the parts of a group, and the groups of a label, are side by side, so that
+        # their sums are spread evenly too
+        order = np.argsort(stratum, kind="stable")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of small strata: their groups are named
+            folds = list(super().split(order, stratum[order]))
+        return [(np.sort(order[train]), np.sort(order[test])) for train, test in folds]
 
 
 # comparison --------------------------------------------------------------------------------------
 
 
 def cross_validate_unlearning(
-    unlearners: Mapping[str, Any] | Sequence[Any],
+    unlearners: Mapping[str, Any],
     X: Any,
     y: ArrayLike,
     groups: Any,
@@ -245,9 +196,8 @@ def cross_validate_unlearning(
 
     Parameters
     ----------
-    unlearners : mapping of str to estimator, or sequence of estimators
-        Unlearners, or pipelines or searches around one; not modified. The names of a sequence are
-        those of the methods, such as ``"miu"``.
+    unlearners : mapping of str to estimator
+        Unlearners, or pipelines or searches around one, by the names to call them; not modified.
     X : array-like, DataFrame, tensor or Dataset of length n_samples
         Inputs.
     y : array-like of shape (n_samples,)
@@ -280,7 +230,7 @@ def cross_validate_unlearning(
     Raises
     ------
     ValueError
-        If names collide, a metric is unknown, lengths differ, ``forget`` is no mask, or the
+        If there is no unlearner, a metric is unknown, lengths differ, ``forget`` is no mask, or the
         training rows of a fold hold no row to forget.
     TypeError
         If an estimator contains no unlearner.
@@ -325,32 +275,40 @@ def cross_validate_unlearning(
     ...     MLP, module__n_features=2, criterion=nn.CrossEntropyLoss, train_split=None, verbose=0
     ... )
     >>> table = cross_validate_unlearning(
-    ...     [FineTuneUnlearner(net)], X, y, a, forget, gold=RetrainUnlearner(net), cv=2,
-    ...     metrics=["GA", "AVG_GAP"], random_state=0,
+    ...     {"fine_tune": FineTuneUnlearner(net)}, X, y, a, forget, gold=RetrainUnlearner(net),
+    ...     cv=2, metrics=["GA", "AVG_GAP"], random_state=0,
     ... )
     >>> list(table.columns)
     ['fold', 'method', 'metric', 'value']
     >>> table.pivot_table(index="method", columns="metric", values="value").shape
     (2, 2)
     """
-    named = _named(unlearners, gold)
-    wanted = _wanted_metrics(metrics, gold)
-    with about("X"):
-        labels = check_targets(y, len(X))
+    named = ({} if gold is None else {GOLD: gold}) | dict(unlearners)
+    if not unlearners or GOLD in unlearners:
+        raise ValueError(f"Name at least one unlearner, and none {GOLD!r}: got {[*unlearners]}.")
+    for estimator in named.values():
+        unlearner_of(estimator, fitted=False)
+    allowed = FOLD_METRICS if gold is None else (*FOLD_METRICS, AVERAGE_GAP)
+    wanted = list(
+        allowed if metrics is None else [metrics] if isinstance(metrics, str) else metrics
+    )
+    if set(wanted) - set(allowed):
+        raise ValueError(f"metrics must be some of {allowed}, got {wanted}; AVG_GAP needs gold.")
+    labels = check_targets(y, len(X))
     mask = check_forget_mask(forget, len(X))
-    if groups is None:
-        raise ValueError("groups is None: the protected attribute of each row is needed.")
     rows = Split(X, labels, attribute_of_rows(groups, len(labels), "y"))
     seed = None if random_state is None else resolve_seed(random_state)
     needed = [*wanted, *AVERAGE_GAP_METRICS] if AVERAGE_GAP in wanted else wanted
     needed = [name for name in FOLD_METRICS if name in needed]
-    with about("cv"):
-        folds = list(_split(cv, rows, mask, seed))
+    if isinstance(cv, int | np.integer):
+        cv = UnlearningStratifiedKFold(int(cv), shuffle=True, random_state=seed)
+    extra = (rows.groups, mask) if isinstance(cv, UnlearningStratifiedKFold) else ()
+    folds = list(check_cv(cv).split(labels, labels, *extra))
     for number, (train, _) in enumerate(folds):
         if not mask[train].any():
             raise ValueError(
-                f"The training rows of fold {number} hold no row to forget. Use "
-                "cv=UnlearningStratifiedKFold(...) and mark at least two rows."
+                f"The training rows of fold {number} hold no row to forget: use "
+                "UnlearningStratifiedKFold, and mark at least two rows."
             )
     found = Parallel(n_jobs=n_jobs)(
         delayed(_evaluate)(
@@ -370,51 +328,6 @@ def cross_validate_unlearning(
         gaps = average_gaps(table, table["method"] == GOLD, ["fold"], ["method"])
         table = pd.concat([table, gaps])
     return table[table["metric"].isin(wanted)].reset_index(drop=True)
-
-
-def _named(unlearners: Mapping[str, Any] | Sequence[Any], gold: Any) -> dict[str, Any]:
-    """Return all estimators by name, the gold standard first."""
-    pairs = [] if gold is None else [(GOLD, gold)]
-    if isinstance(unlearners, Mapping):
-        pairs += unlearners.items()
-    else:
-        pairs += [(unlearner_of(one, fitted=False).method_name, one) for one in unlearners]
-    named = dict(pairs)
-    if len(named) < len(pairs) or (gold is None and GOLD in named):
-        raise ValueError(
-            f"Several unlearners have the same name: {[name for name, _ in pairs]}. Give them "
-            'names: cross_validate_unlearning({"first": ..., "second": ...}, ...). '
-            f"{GOLD!r} is that of the gold standard."
-        )
-    if not named.keys() - {GOLD}:
-        raise ValueError("There are no unlearners to compare.")
-    for estimator in named.values():
-        unlearner_of(estimator, fitted=False)
-    return named
-
-
-def _wanted_metrics(metrics: Iterable[str] | None, gold: Any) -> list[str]:
-    allowed = FOLD_METRICS if gold is None else (*FOLD_METRICS, AVERAGE_GAP)
-    names = allowed if metrics is None else (metrics,) if isinstance(metrics, str) else metrics
-    wanted = list(dict.fromkeys(names))
-    if not wanted or set(wanted) - set(allowed):
-        raise ValueError(
-            f"metrics must be some of {allowed}, got {wanted}. {AVERAGE_GAP} compares with a gold "
-            "standard: pass gold=RetrainUnlearner(net)."
-        )
-    return wanted
-
-
-def _split(
-    cv: Any, rows: Split, mask: NDArray[np.bool_], seed: int | None
-) -> Iterable[tuple[Rows, Rows]]:
-    if isinstance(cv, int | np.integer):
-        cv = UnlearningStratifiedKFold(int(cv), shuffle=True, random_state=seed)
-    if isinstance(cv, UnlearningStratifiedKFold):
-        return cv.split(rows.y, rows.y, rows.groups, mask)
-    if hasattr(cv, "split"):
-        return cv.split(np.zeros(len(rows.y)), rows.y)
-    return cv
 
 
 def _part(rows: Split, numbers: Rows) -> Split:

@@ -363,8 +363,7 @@ class MINE(WithParameters, BaseEstimator):
             values[update] = value.item()
             if not np.isfinite(values[update]):
                 raise FloatingPointError(
-                    f"The mutual information is NaN or infinite at update {update + 1}. "
-                    "Lower lr, or scale the features."
+                    f"The mutual information is NaN or infinite at update {update + 1}: lower lr."
                 )
         self.critic_, self.history_ = critic.eval(), values
 

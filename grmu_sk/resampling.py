@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -22,9 +21,7 @@ try:
     from imblearn.utils import check_target_type
 except ImportError as error:
     raise ImportError(
-        "grmu_sk.resampling needs imbalanced-learn, which is not installed. Install it with "
-        "pip install grmu_sk[imblearn]; without it, grmu_sk.ReweightSampler gives the same "
-        "probabilities."
+        "grmu_sk.resampling needs imbalanced-learn: pip install grmu_sk[imblearn]"
     ) from error
 
 __all__ = ["ReweightResampler"]
@@ -203,16 +200,13 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
         labels = attribute_column(encoded, name="y")
         encoder = GroupEncoder().fit(labels, groups)
         if len(encoder.classes_) < 2:
-            raise ValueError(
-                f"y has 1 class, {labels.tolist()[0]!r}: there is no mix of groups to restore. "
-                "Give rows of at least two classes."
-            )
+            raise ValueError(f"y has 1 class, {labels.tolist()[0]!r}: at least two are needed.")
         numbers = encoder.transform(labels, groups)
         names = encoder.classes_.tolist() if groups is None else encoder.pairs_
         occurs = np.bincount(numbers, minlength=len(names)) > 0
         reference: NDArray[Any] = occurs.astype(np.int64)
         if self.group_counts is not None:
-            names, reference = _reference(self.group_counts, names, occurs, groups is not None)
+            names, reference = _reference(self.group_counts, names, occurs)
         probabilities = group_balance_weights(reference, numbers, names)
         validate_data(self, X, skip_check_array=True)
         of_label = numbers // len(encoder.attributes_)
@@ -224,34 +218,18 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
 
 
 def _reference(
-    counts: Mapping[Any, float], names: list[Any], occurs: NDArray[np.bool_], has_groups: bool
+    counts: Mapping[Any, float], names: list[Any], occurs: NDArray[np.bool_]
 ) -> tuple[list[Any], NDArray[np.float64]]:
     """Return all groups, also those that no row is in, and how often each is to occur."""
     values = to_numbers(list(counts.values()), "group_counts")
     if not np.isfinite(values).all() or (values < 0).any() or not values.any():
-        raise ValueError(
-            f"group_counts must be finite, not negative and not all zero, got {dict(counts)}."
-        )
-    if not has_groups and all(isinstance(key, tuple) and len(key) == 2 for key in counts):
-        warnings.warn(
-            "group_counts has pairs (y, a), but no groups were passed: only the mix of labels is "
-            "restored, not that of groups. In a pipeline, switch metadata routing on "
-            "(sklearn.set_config(enable_metadata_routing=True)), without which imbalanced-learn "
-            "drops groups silently, and call pipeline.fit(X, y, groups=...).",
-            UserWarning,
-            stacklevel=4,
-        )
-        of_labels: dict[Any, float] = {}
-        for (label, _), count in counts.items():
-            of_labels[label] = of_labels.get(label, 0) + count
-        counts = of_labels
+        raise ValueError("group_counts must be finite, not negative and not all zero.")
     unknown = [name for name, here in zip(names, occurs, strict=True) if here > (name in counts)]
     if unknown:
         raise ValueError(
-            f"group_counts has no entry for the group(s) {unknown}, of which there are rows. Its "
-            f"groups are {list(counts)}; give each of the others a count, 0 to leave it out. With "
-            "groups every key must be a pair (y, a), several attributes being one tuple, "
-            "(y, (a1, a2)); without groups it is a label."
+            f"group_counts has no entry for the group(s) {unknown}, of which there are rows. With "
+            "groups its keys are pairs (y, a), without them labels; a pipeline of imbalanced-learn "
+            "drops groups silently unless metadata routing is switched on."
         )
     # groups of the reference that no row is in must be named too, or the mix would be another
     names = [*names, *(name for name in counts if name not in names)]

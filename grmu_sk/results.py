@@ -7,16 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from .metrics.gap import (
-    AVERAGE_GAP,
-    AVERAGE_GAP_METRICS,
-    average_gaps,
-    difference_to_reference,
-)
+from .metrics.gap import AVERAGE_GAP, AVERAGE_GAP_METRICS, average_gaps, difference_to_reference
+from .validation import about
 
 __all__ = ["Row", "check_results", "format_table", "read_results", "summarize"]
 
@@ -72,6 +67,11 @@ class Row:
     parameters: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
+    def key(self) -> tuple[str, int, str]:
+        """What stands in the columns that tell models apart."""
+        return self.method, int(self.reweight), self.variant
+
+    @property
     def label(self) -> str:
         """Name for people."""
         name = f"{self.method} + reweight" if self.reweight else self.method
@@ -95,10 +95,7 @@ class Row:
         Series of bool
             One entry a line.
         """
-        is_there = pd.Series(True, index=results.index)
-        for column in MODEL:
-            is_there &= results[column] == getattr(self, column)
-        return is_there
+        return (results[MODEL] == list(self.key)).all(axis=1)
 
 
 PRETRAIN, RETRAIN = Row("pretrain", False), Row("retrain", False)
@@ -134,18 +131,9 @@ def read_results(path: str | Path) -> pd.DataFrame:
         If it is no CSV file, or :func:`check_results` refuses it.
     """
     file = Path(path)
-    if file.is_dir():
-        file = file / "results.csv"
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"There are no results at {file}. Name a CSV file, or the folder that `grmu bench` "
-            "wrote results.csv into."
-        )
-    try:
-        table = pd.read_csv(file, low_memory=False)
+    with about(str(path)):
+        table = pd.read_csv(file / "results.csv" if file.is_dir() else file, low_memory=False)
         return check_results(table).drop(columns="model")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise ValueError(f"{file}: {str(error).strip()}") from error
 
 
 def check_results(results: Any, *, single: Iterable[str] = ()) -> pd.DataFrame:
@@ -166,74 +154,35 @@ def check_results(results: Any, *, single: Iterable[str] = ()) -> pd.DataFrame:
 
     Raises
     ------
-    TypeError
-        If it is no DataFrame.
     ValueError
-        If it is empty, lacks a column, holds a line twice, a value that its column cannot have,
-        or several values in a column of ``single``.
+        If it is empty, lacks a column, holds a line twice, a text where a number belongs, or
+        several values in a column of ``single``.
     """
-    if not isinstance(results, pd.DataFrame):
-        raise TypeError(f"results must be a DataFrame, got {type(results).__name__}.")
     missing = [column for column in COLUMNS if column not in results]
-    if missing:
-        raise ValueError(
-            f"results lacks the columns {', '.join(missing)}; it has "
-            f"{', '.join(map(str, results))}. Pass the tidy table of grmu_sk.comparison.compare, "
-            "or results.csv of `grmu demo` or `grmu bench`, as it is."
-        )
-    if results.empty:
-        raise ValueError("results is empty: it holds no rows.")
+    if missing or results.empty:
+        raise ValueError(f"results is empty or lacks columns: {missing or 'it has no rows'}.")
     for column in OPTIONAL_COLUMNS:
         given = results.get(column, pd.Series("", results.index)).astype(object)
         results = results.assign(**{column: given.where(given.notna(), "")})  # NaN in a CSV file
-    results = _check_values(results)
+    with about("results"):
+        numbers = results[["seed", "ratio", "value", "reweight"]].apply(pd.to_numeric)
+        results = results.assign(**numbers.astype({"reweight": int}))
     keys = [*SETTING, "seed", *MODEL, "metric"]
-    repeated = results.duplicated(keys)
-    if repeated.any():
+    repeated = results.loc[results.duplicated(keys), keys]
+    if len(repeated):
         raise ValueError(
-            f"results holds {int(repeated.sum())} rows twice, the first for "
-            f"{_stated(results.loc[repeated, keys])}: an average would count them twice. Were two "
-            "tables of the same seeds joined?"
+            f"results holds {len(repeated)} rows twice, which an average would count twice; the "
+            f"first: {repeated.iloc[0].to_dict()}."
         )
     for column in single:
-        values = results[column].unique().tolist()
-        if len(values) > 1:
+        if len(results[column].unique()) > 1:
             raise ValueError(
-                f"results holds several values of {column!r}: {values}. An average over them would "
-                f"mean nothing; choose one: results[results[{column!r}] == {values[0]!r}]."
+                f"results holds several values of {column!r}, whose average would mean nothing: "
+                f"choose one of {results[column].unique().tolist()}."
             )
-    titles = {(row.method, row.reweight, row.variant): row.title for row in rows_there(results)}
+    titles = {row.key: row.title for row in rows_there(results)}
     models = results[MODEL].itertuples(index=False, name=None)
     return results.assign(model=[titles[model] for model in models])
-
-
-def _check_values(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the lines with numbers as such; refuse values that their column cannot have."""
-    numbers = results[["seed", "ratio", "value", "reweight"]].apply(pd.to_numeric, errors="coerce")
-    is_share = (numbers["ratio"] > 0) & (numbers["ratio"] <= 1)
-    allowed = {
-        "reweight": (numbers["reweight"].isin([0, 1]), "0 and 1"),
-        "seed": (numbers["seed"] % 1 == 0, "whole numbers"),
-        "ratio": (is_share, "shares above 0 and at most 1"),
-        "selection": (results["selection"].isin(["", "best", "last"]), "'best' and 'last'"),
-        "value": (np.isfinite(numbers["value"]) | results["value"].isna(), "finite numbers"),
-    }
-    for name in ("dataset", "method", "metric"):
-        is_text = results[name].map(lambda value: isinstance(value, str) and value != "")
-        allowed[name] = is_text, "names"
-    for column, (is_right, wanted) in allowed.items():
-        wrong = np.flatnonzero(~is_right)
-        if len(wrong):
-            raise ValueError(
-                f"results[{column!r}] must hold {wanted} only, got "
-                f"{results[column].iloc[wrong[0]]!r} in row {wrong[0]} (and {len(wrong) - 1} more)."
-            )
-    return results.assign(**numbers.astype({"reweight": int}))
-
-
-def _stated(lines: pd.DataFrame) -> dict[Any, Any]:
-    """Return the first line, without the columns that the frame did not have."""
-    return {name: value for name, value in lines.iloc[0].to_dict().items() if value != ""}
 
 
 def differences_to(results: pd.DataFrame, row: Row) -> pd.Series:
@@ -269,15 +218,13 @@ def with_average_gap(results: pd.DataFrame) -> pd.DataFrame:
     if AVERAGE_GAP in there or not there.issuperset(AVERAGE_GAP_METRICS):
         return results
     gaps, run = gaps_of(results), [*SETTING, "seed", "model"]
-    undefined = (
-        results[results["value"].isna()].set_index(run).index
-    )  # as all of a run that diverged
+    # as all of a run that diverged
+    undefined = pd.MultiIndex.from_frame(results.loc[results["value"].isna(), run])
     lost = gaps[gaps["value"].isna() & ~pd.MultiIndex.from_frame(gaps[run]).isin(undefined)]
     if len(lost):
         raise ValueError(
-            f"results has no AVG_GAP, and it cannot be computed for {_stated(lost[run])}: it needs "
-            f"{', '.join(AVERAGE_GAP_METRICS)} of the run and of the gold standard (method "
-            "'retrain' with reweight 1) of the same seed."
+            f"AVG_GAP cannot be computed for {lost[run].iloc[0].to_dict()}: it needs "
+            f"{AVERAGE_GAP_METRICS} of the run and of the gold standard of the same seed."
         )
     return pd.concat([results, gaps], ignore_index=True)
 
@@ -380,25 +327,6 @@ def check_metrics(results: pd.DataFrame, metrics: Iterable[str]) -> None:
     missing = [metric for metric in metrics if metric not in there]
     if missing:
         raise ValueError(f"results has no metric {missing}; there are {there}.")
-
-
-def choose_methods(results: pd.DataFrame, methods: str | Sequence[str] | None) -> pd.DataFrame:
-    """Return the lines of the gold standards, then of the methods or models asked for."""
-    if methods is None:
-        return results
-    methods = [methods] if isinstance(methods, str) else list(methods)
-    unknown = [name for name in methods if name not in {*results["method"], *results["model"]}]
-    if unknown:
-        there = results["method"].unique().tolist()
-        raise ValueError(
-            f"results has no methods {unknown}; there are {there}, and of these a single model "
-            "is chosen by its name in the legend, such as 'miu + reweight'."
-        )
-    golds = results["model"].isin([GOLD_LABEL, RESEEDED_LABEL])
-    named = [(results["method"] == name) | (results["model"] == name) for name in methods]
-    return pd.concat(
-        [results[golds], *(results[~golds & of_name] for of_name in named)]
-    ).drop_duplicates()
 
 
 def diverged_notes(results: pd.DataFrame) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch.utils.data import WeightedRandomSampler
 
 from .groups import GroupEncoder, attribute_column
-from .randomness import draw_by_weight
 
 __all__ = ["ReweightSampler", "group_balance_weights"]
 
@@ -211,11 +209,6 @@ class ReweightSampler(TransformerMixin, BaseEstimator):
             If a number is none, or labels come in a form that cannot be read.
         """
         weights = self.transform(X, groups)
-        return _AnyNumberOfRows(weights.tolist(), num_samples or len(weights), True, generator)
-
-
-class _AnyNumberOfRows(WeightedRandomSampler):
-    """As in torch, which refuses more than 2**24 rows."""
-
-    def __iter__(self) -> Iterator[int]:
-        yield from draw_by_weight(self.weights, self.num_samples, self.generator).tolist()
+        return WeightedRandomSampler(
+            weights.tolist(), num_samples or len(weights), generator=generator
+        )

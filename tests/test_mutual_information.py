@@ -53,22 +53,17 @@ def test_several_labels_a_row_cost_one_product(critic, batch):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
 
 
-def test_value_without_gradient_moves_the_average_too(critic, batch):
-    with_gradient = critic(*batch)
-    average = critic.log_average.clone()
-    critic.log_average.fill_(float("nan"))
-    with torch.no_grad():
-        without = critic(*batch)
-    assert without.item() == pytest.approx(with_gradient.item(), rel=1e-12)
-    assert torch.equal(critic.log_average, average)
-
-
 def test_value_against_numpy(critic, batch):
     z, labels, others = batch
     joint = numpy_scores(critic.statistics, z.numpy(), labels.numpy())
     marginal = numpy_scores(critic.statistics, z.numpy(), others.numpy())
     expected = joint.mean() - np.log(np.exp(marginal).mean())
     assert critic(*batch).item() == pytest.approx(expected, rel=1e-12)
+    average = critic.log_average.clone()
+    critic.log_average.fill_(float("nan"))
+    with torch.no_grad():  # which moves the average, too
+        assert critic(*batch).item() == pytest.approx(expected, rel=1e-12)
+    assert torch.equal(critic.log_average, average)
     assert critic.eval()(*batch).item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -130,7 +125,7 @@ def test_correlated_gaussians_within_ten_percent():
     rng = np.random.default_rng(0)
     covariance = [[1, rho], [rho, 1]]
     train, test = (rng.multivariate_normal([0, 0], covariance, size=20_000) for _ in range(2))
-    mine = MINE(discrete=False, hidden=64, max_updates=1500, batch_size=512, lr=3e-3)
+    mine = MINE(discrete=False, hidden=64, max_updates=800, batch_size=512, lr=3e-3)
     mine.set_params(random_state=0).fit(train[:, :1], train[:, 1])
     closed_form = -0.5 * np.log(1 - rho**2)
     assert mine.score(test[:, :1], test[:, 1]) == pytest.approx(closed_form, rel=0.1)
@@ -176,12 +171,7 @@ def test_same_seed_same_bits_and_untouched_random_state():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="'moving_average_rate' parameter of MINE must be"):
-        MINE(moving_average_rate=0).fit([[0.0], [1.0]], [0, 1])
     with pytest.raises(ValueError, match="must be 'permute'"):
         MINE(discrete=False, marginal="uniform").fit([[0.0], [1.0]], [0, 1])
     with pytest.raises(FloatingPointError, match="NaN or infinite at update"):
         MINE(lr=1e38, optimizer=torch.optim.SGD, random_state=0).fit([[0.0], [1e3]] * 9, [0, 1] * 9)
-    mine = MINE(max_updates=2, random_state=0).fit([[0.0], [1.0]], [0, 1])
-    with pytest.raises(ValueError, match="not there when fitting"):
-        mine.score([[0.0]], [5])

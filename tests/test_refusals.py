@@ -85,7 +85,6 @@ REFUSED = {
     "group that is not there": (lambda: ga(forget_groups=[(7, 0)]), "7"),
     "negative weight": (lambda: ga(sample_weight=-Y - 1.0), "negat"),
     "unknown positive class": (lambda: opportunity(forget_groups=[(1, 0)], pos_label=5), "pos_lab"),
-    "rows out of range": (lambda: metrics.split_accuracy_score(Y, Y, rows=[99]), "rows|99"),
     "probabilities that do not sum to 1": (lambda: losses(proba=2 * PROBA), "proba"),
     "negative probabilities": (lambda: losses(proba=PROBA + np.array([-1, 1])), "proba"),
     "a class too few": (lambda: losses(classes=[0, 1, 2]), "proba|classes"),

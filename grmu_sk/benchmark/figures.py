@@ -369,7 +369,7 @@ def _draw(
     drawn = {row.title for points in sources.values() for row in points["model"]}
     size = (max(4.2 * len(sources), 6.4), 2.7 * len(metrics) + 0.7 + 0.09 * len(drawn))
     shape, shown = (len(metrics), len(sources)), Display()
-    grid = shown._start_panels(None, shape, size, sharey="row").reshape(shape)
+    grid = shown._start_panels(shape, size, sharey="row").reshape(shape)
     ticks = {place.position: place.label for place in places}
     for row, metric in enumerate(metrics):
         for ax, (source, points) in zip(grid[row], sources.items(), strict=True):

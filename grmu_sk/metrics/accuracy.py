@@ -10,24 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ..groups import (
-    Pair,
-    attribute_of_rows,
-    check_pairs,
-    codes_of,
-    in_pairs,
-    sorted_unique,
-    value_index,
-)
-from ..validation import check_forget_rows
-from .inputs import Empty, check_option, label_pair, row_weights, undefined
+from ..groups import Pair, attribute_of_rows, check_pairs, in_pairs
+from .inputs import Empty, label_pair, row_weights, undefined
 
 
 def split_accuracy_score(
     y_true: ArrayLike,
     y_pred: ArrayLike,
     *,
-    rows: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> float:
     r"""Accuracy on one split: RA, UA or TA.
@@ -49,11 +39,8 @@ def split_accuracy_score(
         True labels, any hashable values.
     y_pred : array-like of shape (n_samples,)
         Predicted labels.
-    rows : array-like of int or of bool, default=None
-        The split: row numbers without repetition, or a boolean mask of length ``n_samples``. With
-        None every row counts.
     sample_weight : array-like of shape (n_samples,), default=None
-        Row weights, for all rows and not only for those of the split.
+        Row weights.
 
     Returns
     -------
@@ -62,11 +49,8 @@ def split_accuracy_score(
 
     Raises
     ------
-    IndexError
-        If a row number is out of range.
     ValueError
-        If lengths differ, ``rows`` is no mask or list of row numbers, or the split is empty or
-        weighs nothing.
+        If lengths differ, or the split is empty or weighs nothing.
 
     See Also
     --------
@@ -82,15 +66,12 @@ def split_accuracy_score(
     >>> y_true, y_pred = ["cat", "dog", "cat", "dog"], ["cat", "dog", "dog", "dog"]
     >>> split_accuracy_score(y_true, y_pred)
     0.75
-    >>> split_accuracy_score(y_true, y_pred, rows=[1, 2])
-    0.5
     """
     true, pred = label_pair(y_true, y_pred)
     weights = row_weights(sample_weight, len(true))
-    chosen = np.arange(len(true)) if rows is None else check_forget_rows(rows, len(true), "rows")
-    if weights[chosen].sum() == 0:
-        raise ValueError("The split is empty or all its weights are zero: it has no accuracy.")
-    return float(np.average((true == pred)[chosen], weights=weights[chosen]))
+    if weights.sum() == 0:
+        raise ValueError("All weights are zero: there is no accuracy.")
+    return float(np.average(true == pred, weights=weights))
 
 
 def group_accuracy_score(
@@ -161,7 +142,6 @@ def group_accuracy_score(
     >>> group_accuracy_score(y_true, y_pred, groups=["m", "m", "f", "m"], forget_groups=(1, "m"))
     0.5
     """
-    check_option(empty, ("raise", "nan"), name="empty")
     true, pred = label_pair(y_true, y_pred)
     attribute = attribute_of_rows(groups, len(true), "y_true")
     weights = row_weights(sample_weight, len(true))
@@ -234,20 +214,15 @@ def group_accuracies(
     true, pred = label_pair(y_true, y_pred)
     attribute = attribute_of_rows(groups, len(true), "y_true")
     weights = row_weights(sample_weight, len(true))
-    labels, attributes = sorted_unique(true), sorted_unique(attribute)
-    label_codes = codes_of(true, labels, "y_true")
-    numbers = codes_of(attribute, attributes, "groups") + len(attributes) * label_codes
-    occurring, group_of_row = np.unique(numbers, return_inverse=True)
-    index = pd.MultiIndex(
-        levels=[value_index(labels), value_index(attributes)],
-        codes=np.divmod(occurring, len(attributes)),
-        names=["y", "a"],
+    rows = pd.DataFrame(
+        {"y": true, "a": attribute, "weight": weights, "correct": weights * (true == pred)}
     )
-    total = np.bincount(group_of_row, weights=weights)
-    if (total == 0).any():
-        raise ValueError(f"All rows have weight zero in the groups {index[total == 0].tolist()}.")
-    correct = np.bincount(group_of_row, weights=weights * (true == pred))
-    return pd.Series(correct / total, index=index, name="accuracy")
+    # sorted afterwards, which values that have no order do not stop
+    sums = rows.groupby(["y", "a"], sort=False)[["weight", "correct"]].sum().sort_index()
+    if (sums["weight"] == 0).any():
+        empty = sums.index[sums["weight"] == 0].tolist()
+        raise ValueError(f"All rows have weight zero in the groups {empty}.")
+    return (sums["correct"] / sums["weight"]).rename("accuracy")
 
 
 def worst_group_accuracy_score(

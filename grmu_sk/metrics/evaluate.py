@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ..groups import Pair, attribute_of_rows, codes_of
+from ..groups import Pair, codes_of
 from ..outputs import predicted_columns
 from . import accuracy, fairness
-from .inputs import Empty, check_option, class_column, label_column, row_weights
+from .inputs import Empty, check_option, label_column
 from .membership import check_probabilities, losses_of, membership_inference_efficacy
 
 _ATTACKED = ("remaining", "holdout", "forget")
@@ -87,7 +86,6 @@ def evaluate_predictions(
     holdout: SplitPredictions | None = None,
     forget_groups: Pair | Sequence[Pair] | None = None,
     metrics: str | Iterable[str] | None = None,
-    eo_rule: Literal["paper", "reference"] = "paper",
     threshold: float | None = None,
     empty: Empty = "raise",
     random_state: int | np.random.RandomState | None = 0,
@@ -121,8 +119,6 @@ def evaluate_predictions(
     metrics : str, iterable of str or None, default=None
         Some of RA, UA, TA, MIA (attack "paper"), MIA_balanced (attack "balanced", see
         :func:`membership_inference_efficacy`), EO, GA, DP, EP, WG. None means all.
-    eo_rule : {"paper", "reference"}, default="paper"
-        The ``rule`` of :func:`equalized_odds_gap`.
     threshold : float or None, default=None
         With two classes, predict the second where its probability is above this, as skorch's
         ``NeuralNetBinaryClassifier(threshold=...)`` does. None means the most probable class.
@@ -163,7 +159,7 @@ def evaluate_predictions(
     {'RA': 1.0, 'GA': 1.0, 'EO': 0.0}
     """
     names = SPLITS_OF if metrics is None else [metrics] if isinstance(metrics, str) else metrics
-    columns = class_column(classes)
+    columns = label_column(classes, name="classes")
     given = {"remaining": remaining, "forget": forget, "test": test, "holdout": holdout}
     rows: dict[str, _Rows] = {}
     for metric in (wanted := list(names)):
@@ -185,14 +181,13 @@ def evaluate_predictions(
             *losses, attack=_ATTACKS[metric], random_state=random_state
         )
     if test is not None and (of_test := _OF_TEST_ROWS.keys() & wanted):
-        kinds, groups, weights = _kinds_of_rows(test, rows["test"], columns)
+        labels = rows["test"].y, columns[rows["test"].predicted]
         for metric in of_test:
-            options: dict[str, Any] = {"sample_weight": weights}
-            options |= {"groups": groups} if metric in OF_GROUPS else {}
+            options: dict[str, Any] = {"sample_weight": test.sample_weight}
+            options |= {"groups": test.groups} if metric in OF_GROUPS else {}
             if metric in OF_FORGOTTEN_GROUPS:
                 options |= {"forget_groups": forget_groups, "empty": empty}
-            options |= {"rule": eo_rule} if metric == "EO" else {}
-            scores[metric] = _OF_TEST_ROWS[metric](*kinds, **options)
+            scores[metric] = _OF_TEST_ROWS[metric](*labels, **options)
     return {metric: scores[metric] for metric in wanted}
 
 
@@ -212,28 +207,6 @@ def _checked(
     true = codes_of(y, columns, f"{name}.y")
     proba = check_probabilities(split.proba, len(y), len(columns), name=f"{name}.proba")
     return _Rows(y, true, predicted_columns(proba, threshold), losses_of(proba, true))
-
-
-def _kinds_of_rows(
-    split: SplitPredictions, rows: _Rows, columns: NDArray[Any]
-) -> tuple[tuple[NDArray[Any], NDArray[Any]], NDArray[Any] | None, NDArray[Any]]:
-    """Return a row of each kind (label, prediction), its group, and what all of its kind weigh.
-
-    Without weights a metric is the same to the last bit, since its sums are sums of whole numbers;
-    and it looks at a handful of rows, however many there were.
-    """
-    kinds = rows.true * len(columns) + rows.predicted
-    attribute = None
-    if split.groups is not None:
-        attribute = attribute_of_rows(split.groups, len(rows.y), "test.y")
-        codes, values = pd.factorize(attribute, use_na_sentinel=False)
-        kinds = kinds * len(values) + codes
-    # in the order of first appearance, which labels that have no other order rely on
-    numbers, _ = pd.factorize(kinds)
-    first = np.unique(numbers, return_index=True)[1]
-    weights = np.bincount(numbers, weights=row_weights(split.sample_weight, len(rows.y)))
-    groups = None if attribute is None else attribute[first]
-    return (rows.y[first], columns[rows.predicted[first]]), groups, weights
 
 
 def evaluate_model(

@@ -239,7 +239,6 @@ def _mean_gap(
     of_exact_label: bool = False,
 ) -> float:
     """Return the mean difference in a rate among rows of each truth, of which None means any."""
-    check_option(empty, ("raise", "nan"), name="empty")
     true, pred = label_pair(y_true, y_pred)
     attribute = attribute_of_rows(groups, len(true), "y_true")
     weights = row_weights(sample_weight, len(true))
@@ -248,12 +247,8 @@ def _mean_gap(
     positive = _inside_values(labels, pairs, 0, "y_true and y_pred", pos_label)
     protected = _inside_values(sorted_unique(attribute).tolist(), pairs, 1, "groups")
     if not positive:
-        return undefined(
-            "No label counts as positive: neither y_true nor y_pred holds it, or both hold one "
-            "label only and it is not named by pos_label or forget_groups.",
-            empty,
-            stacklevel=4,
-        )
+        message = "No label counts as positive: name one by pos_label or forget_groups."
+        return undefined(message, empty, stacklevel=4)
     event = true == pred if of_exact_label else is_in(pred, positive)
     gaps = []
     for truth in truths:
@@ -285,9 +280,9 @@ def _inside_values(
     inside = {named} if named is not None else {pair[place] for pair in pairs or ()}
     if len(distinct) > 2 and (named is not None or pairs is None or inside >= set(distinct)):
         raise ValueError(
-            f"{name} hold {len(distinct)} distinct values, and this metric compares two. Pass "
-            "forget_groups, the (y, a) pairs that were forgotten, to reduce them to 'is in the "
-            "forget list'; it must not list all values, and pos_label cannot be used then."
+            f"{name} hold {len(distinct)} distinct values, and this metric compares two: pass "
+            "forget_groups to reduce them to 'is in the list', which must not list all of them, "
+            "and leave pos_label out."
         )
     if named is None and (pairs is None or (len(distinct) > 1 and inside >= set(distinct))):
         return distinct[1:]

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from ..groups import codes_of
-from .inputs import class_column, label_column
+from .inputs import label_column
 
 __all__ = ["klom_scores", "log_odds_of_label", "row_distance_score"]
 
@@ -46,15 +46,14 @@ def log_odds_of_label(
     >>> log_odds_of_label(["b"], np.log([[0.2, 0.8]]), classes=["a", "b"]).round(4).tolist()
     [1.3863]
     """
-    columns = class_column(classes)
+    columns = label_column(classes, name="classes")
     true = codes_of(label_column(y, name="y"), columns, "y")
     values = np.array(log_proba, dtype=np.float64)
     expected = (len(true), len(columns))
     if values.shape != expected:
         raise ValueError(f"log_proba has shape {values.shape}, expected {expected}.")
     if np.isnan(values).any():
-        row = int(np.flatnonzero(np.isnan(values).any(axis=1))[0])
-        raise ValueError(f"log_proba is NaN, the first time for row {row}: did training diverge?")
+        raise ValueError("log_proba holds NaN: did training diverge?")
     rows = np.arange(len(true))
     own = values[rows, true]
     values[rows, true] = -np.inf
@@ -179,10 +178,7 @@ def _checked(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     of_oracles = np.asarray(oracles, dtype=float)
     if models.ndim != 2 or of_oracles.ndim != 2 or models.shape[1] != of_oracles.shape[1]:
-        raise ValueError(
-            f"log_odds of shape {models.shape} and oracles of shape {of_oracles.shape} must have "
-            "a row for each model and a column for each of the same samples."
-        )
+        raise ValueError("log_odds and oracles must have a row a model, and the same columns.")
     if not (np.isfinite(models).all() and np.isfinite(of_oracles).all()):
         raise ValueError("log_odds and oracles must be finite.")
     return models, of_oracles

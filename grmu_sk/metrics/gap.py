@@ -247,8 +247,7 @@ def _deltas_per_seed(values: Values, gold: Values, metrics: Iterable[str] | None
     if set(ours.index) != set(golds.index) or len(ours) != len(golds) or ours.index.has_duplicates:
         raise ValueError(
             f"values and gold do not have the same seeds: {ours.index.tolist()} and "
-            f"{golds.index.tolist()}. Every seed is compared with the gold standard of the same "
-            "seed."
+            f"{golds.index.tolist()}."
         )
     return (ours - golds.loc[ours.index]).abs()
 
@@ -259,10 +258,7 @@ def _per_seed(given: Values, names: list[str], side: str) -> pd.DataFrame:
     with about(side):  # different numbers of seeds, for example
         table = pd.DataFrame({name: np.atleast_1d(to_numbers(given[name], name)) for name in names})
     if table.empty or not ((table >= 0) & (table <= 1)).all(axis=None):
-        raise ValueError(
-            f"{side} must hold fractions in [0, 1], one a seed, got {table.to_dict('list')}. "
-            "Divide percentages by 100, and leave out what is undefined (NaN)."
-        )
+        raise ValueError(f"{side} must hold fractions in [0, 1], got {table.to_dict('list')}.")
     return table
 
 

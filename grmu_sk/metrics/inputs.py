@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Hashable
-from datetime import date
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
@@ -38,22 +36,14 @@ def label_column(values: Any, *, name: str) -> NDArray[Any]:
     ValueError
         If the labels are not one column, none, missing, unhashable or continuous.
     """
-    if not hasattr(values, "__array__") and not scipy.sparse.issparse(values):
+    if not hasattr(values, "__array__"):
         # through pandas, so that ["f", 1] keeps its types and tuples stay elements
         values = pd.Series(list(values)).to_numpy()
     labels = to_array(values, name)
-    are_single = labels.dtype != object or all(isinstance(value, Hashable) for value in labels.flat)
-    if labels.ndim != 1 or len(labels) == 0 or not are_single:
-        raise ValueError(
-            f"{name} must hold one class label a row (1-D) and at least one row, got an array of "
-            f"shape {labels.shape}, or rows of several. Pass labels, not probabilities."
-        )
-    missing = np.flatnonzero(pd.isna(labels))
-    if len(missing):
-        raise ValueError(
-            f"{name} has a missing label (NaN or None) in {len(missing)} rows, the first at row "
-            f"{missing[0]}."
-        )
+    if labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"{name} must hold one class label a row (1-D), got {labels.shape}.")
+    if pd.isna(labels).any():
+        raise ValueError(f"{name} has a missing label (NaN or None).")
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
         raise ValueError(f"{name} holds fractions: pass class labels, not probabilities or scores.")
     return labels
@@ -82,20 +72,16 @@ def label_pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDAr
     true, pred = label_column(y_true, name="y_true"), label_column(y_pred, name="y_pred")
     if len(true) != len(pred):
         raise ValueError(f"y_true has {len(true)} rows but y_pred has {len(pred)}.")
-    kinds = [{_kind(value) for value in pd.unique(pd.Series(labels))} for labels in (true, pred)]
-    if len(kinds[0]) == len(kinds[1]) == 1 and kinds[0] != kinds[1]:
+    are_texts = [
+        {isinstance(value, str) for value in pd.unique(pd.Series(y))} for y in (true, pred)
+    ]
+    if are_texts[0].isdisjoint(are_texts[1]):
         # compared as they are, 1 and "1" never agree: an accuracy of 0 would hide the mistake
         raise ValueError(
-            f"y_true and y_pred mix {' with '.join(sorted(kinds[0] | kinds[1]))}: "
-            f"{true.tolist()[0]!r} against {pred.tolist()[0]!r}. Encode both the same way."
+            f"y_true and y_pred mix texts with other labels: {true.tolist()[0]!r} against "
+            f"{pred.tolist()[0]!r}. Encode both the same way."
         )
     return true, pred
-
-
-def _kind(label: Any) -> str:
-    if isinstance(label, str):
-        return "strings"
-    return "dates" if isinstance(label, date | np.datetime64) else "other labels"
 
 
 def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
@@ -122,37 +108,10 @@ def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.floa
         return np.ones(n_rows)
     weights = to_numbers(sample_weight, "sample_weight")
     if weights.shape != (n_rows,):
-        raise ValueError(
-            f"sample_weight must have shape ({n_rows},), one weight for every row; "
-            f"got {weights.shape}."
-        )
+        raise ValueError(f"sample_weight must have shape ({n_rows},), got {weights.shape}.")
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise ValueError("sample_weight must be finite and not negative.")
     return weights
-
-
-def class_column(classes: ArrayLike) -> NDArray[Any]:
-    """Return the class labels in the order of the probability columns.
-
-    Parameters
-    ----------
-    classes : array-like of shape (n_classes,)
-        Class labels.
-
-    Returns
-    -------
-    ndarray of shape (n_classes,)
-        The labels.
-
-    Raises
-    ------
-    ValueError
-        If a label occurs twice.
-    """
-    column = label_column(classes, name="classes")
-    if len(set(column.tolist())) < len(column):
-        raise ValueError(f"classes holds a label twice: {column.tolist()}.")
-    return column
 
 
 def is_in(values: NDArray[Any], wanted: Collection[Hashable]) -> NDArray[np.bool_]:

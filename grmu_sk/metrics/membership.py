@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..groups import codes_of
 from ..validation import to_numbers
-from .inputs import check_option, class_column, label_column
+from .inputs import check_option, label_column
 
 # The resolution of the float32 numbers that networks put out. One value for every dtype, so that
 # losses of a float32 and of a float64 model compare.
@@ -73,7 +73,7 @@ def per_sample_cross_entropy(
     >>> losses.round(4).tolist()
     [0.6931, 0.0]
     """
-    labels, columns = label_column(y_true, name="y_true"), class_column(classes)
+    labels, columns = label_column(y_true, name="y_true"), label_column(classes, name="classes")
     probabilities = check_probabilities(proba, len(labels), len(columns), name="proba")
     return losses_of(probabilities, codes_of(labels, columns, "y_true"))
 
@@ -116,42 +116,32 @@ def check_probabilities(
     probabilities = to_numbers(proba, name)
     if probabilities.shape != (n_rows, n_classes):
         raise ValueError(
-            f"{name} must have shape ({n_rows}, {n_classes}), a row for every label and a column "
-            f"for every class; got {probabilities.shape}."
+            f"{name} must have shape ({n_rows}, {n_classes}); got {probabilities.shape}."
         )
     sums = probabilities @ np.ones(n_classes)  # ten times as fast as summing short rows
     if np.isnan(sums).any():
-        row = int(np.flatnonzero(np.isnan(sums))[0])
-        raise ValueError(f"{name} holds NaN, the first in row {row}: did training diverge?")
+        raise ValueError(f"{name} holds NaN: did training diverge?")
     out_of_range = np.min(probabilities) < 0 or np.max(probabilities) > 1 + _SUM_TOLERANCE
     if out_of_range or np.abs(sums - 1).max() > _SUM_TOLERANCE:
-        raise ValueError(
-            f"The rows of {name} must be probabilities that sum to one. Are these logits? Apply a "
-            "softmax first."
-        )
+        raise ValueError(f"The rows of {name} must be probabilities that sum to one, not logits.")
     return probabilities
 
 
 @dataclass(frozen=True, eq=False)
 class MembershipAttack:
-    """A fitted attack on losses: the losses it takes for those of members.
-
-    However many trees a forest has, with the loss as its only feature its answer changes at
-    finitely many losses, so that these intervals are the whole attack.
+    """A fitted attack on losses.
 
     Parameters
     ----------
-    member_intervals : ndarray of shape (n_intervals, 2)
-        Lower and upper ends in nats, ascending and apart from each other. A loss between the
-        ends, or at the upper one, is taken for a member's; the first lower end may be ``-inf`` and
-        the last upper end ``inf``. Every other loss is taken for a non-member's.
+    forest : RandomForestClassifier
+        Tells members from non-members by the loss, its only feature.
 
     See Also
     --------
-    fit_membership_attack : Learns the intervals.
+    fit_membership_attack : Fits it.
     """
 
-    member_intervals: NDArray[np.float64]
+    forest: Any
 
     def is_member(self, losses: ArrayLike) -> NDArray[np.bool_]:
         """Tell which rows the attack takes for members.
@@ -171,13 +161,8 @@ class MembershipAttack:
         ValueError
             If losses are empty, not one-dimensional, NaN or infinite.
         """
-        # trees compare float32 numbers, so a loss next to an end must be rounded as they do it
-        column = _loss_column(losses, "losses").astype(np.float32)
-        lower, upper = self.member_intervals.T
-        place = np.searchsorted(lower, column, side="left") - 1
-        inside = place >= 0
-        inside[inside] = column[inside] <= upper[place[inside]]
-        return inside
+        column = _loss_column(losses, "losses")
+        return self.forest.predict(column[:, np.newaxis]) == _MEMBER
 
 
 def fit_membership_attack(
@@ -211,7 +196,7 @@ def fit_membership_attack(
     See Also
     --------
     membership_inference_efficacy : The metric, with a description of the forest.
-    grmu_sk.plotting.LossDistributionDisplay : The intervals under the losses, as a figure.
+    grmu_sk.plotting.LossDistributionDisplay : What it takes for members' losses, as a figure.
 
     References
     ----------
@@ -224,8 +209,6 @@ def fit_membership_attack(
     >>> attack = fit_membership_attack(np.linspace(0, 1, 50), np.linspace(2, 3, 50))
     >>> attack.is_member([0.5, 2.5])
     array([ True, False])
-    >>> attack.member_intervals.round(1).tolist()
-    [[-inf, 1.5]]
     """
     from sklearn.ensemble import RandomForestClassifier
 
@@ -237,27 +220,7 @@ def fit_membership_attack(
         random_state=random_state,
     )
     forest.fit(losses[:, np.newaxis], membership)
-    return MembershipAttack(_member_intervals(forest))
-
-
-def _member_intervals(forest: Any) -> NDArray[np.float64]:
-    """Return the intervals of the only feature in which a fitted forest answers "member"."""
-    trees = [tree.tree_ for tree in forest.estimators_]
-    is_leaf = -1  # what a leaf has in place of children
-    cuts = [tree.threshold[tree.children_left != is_leaf] for tree in trees]
-    ends = np.concatenate([[-np.inf], np.unique(np.concatenate(cuts)), [np.inf]])
-    # An interval holds its upper end, so that is where the forest is asked. It reads float32, and
-    # the number must not be rounded out of its interval. Past the last cut any number will do.
-    inside = ends[1:].astype(np.float32)
-    too_high = inside > ends[1:]
-    inside[too_high] = np.nextafter(inside[too_high], np.float32(-np.inf))
-    inside[-1] = np.finfo(np.float32).max
-    # two cuts between neighbouring float32 numbers have nothing between them that could be asked
-    is_real = inside > ends[:-1]
-    ends, inside = np.append(ends[:-1][is_real], np.inf), inside[is_real]
-    is_member = forest.predict(inside[:, np.newaxis]) == _MEMBER
-    steps = np.diff(np.concatenate([[False], is_member, [False]]).astype(int))
-    return np.column_stack([ends[:-1][steps[:-1] == 1], ends[1:][steps[1:] == -1]])
+    return MembershipAttack(forest)
 
 
 def _labelled_losses(
@@ -375,11 +338,7 @@ def _loss_column(losses: ArrayLike, name: str) -> NDArray[np.float64]:
     column = to_numbers(losses, name)
     if column.ndim != 1 or len(column) == 0:
         raise ValueError(f"{name} must be 1-D, one loss a row, not empty; got {column.shape}.")
-    bad = np.flatnonzero(~np.isfinite(column))
-    if len(bad):
-        raise ValueError(
-            f"{name} holds NaN or infinite values in {len(bad)} rows, the first at row {bad[0]}: "
-            "did training diverge?"
-        )
+    if not np.isfinite(column).all():
+        raise ValueError(f"{name} holds NaN or infinite values: did training diverge?")
     largest = np.finfo(np.float32).max  # in which forests compute
     return column.clip(-largest, largest)

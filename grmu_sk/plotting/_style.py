@@ -8,18 +8,19 @@ grey with a cross, and whatever else there is has shades of grey.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
+from matplotlib.lines import Line2D
+from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 
 from ..results import GOLD_LABEL, RESEEDED_LABEL
 from ..unlearners import all_unlearners
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import FigureBase
 
 # of Okabe and Ito, which colour-blind readers can tell apart; their yellow is too pale for lines
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
@@ -69,31 +70,22 @@ class Display:
 
     def _start(self, ax: Axes | None, size: tuple[float, float]) -> Axes:
         """Return the Axes to draw in, of a new figure of this size in inches if there are none."""
-        axes = self._start_panels(None, (1, 1), size) if ax is None else [ax]
+        axes = self._start_panels((1, 1), size) if ax is None else [ax]
         self.ax_, self.figure_ = axes[0], axes[0].get_figure(root=True)
         return self.ax_
 
     def _start_panels(
-        self,
-        figure: FigureBase | None,
-        shape: tuple[int, int],
-        size: tuple[float, float],
-        **options: Any,
+        self, shape: tuple[int, int], size: tuple[float, float], **options: Any
     ) -> NDArray[Any]:
-        """Return a grid of Axes, row by row."""
-        import matplotlib.pyplot as plt
-
-        if figure is None:
-            figure = plt.figure(figsize=size, layout="constrained")
-        self.axes_ = figure.subplots(*shape, squeeze=False, **options).ravel()
-        self.ax_, self.figure_ = self.axes_[0], self.axes_[0].get_figure(root=True)
+        """Return a grid of Axes in a new figure, row by row."""
+        self.figure_ = plt.figure(figsize=size, layout="constrained")
+        self.axes_ = self.figure_.subplots(*shape, squeeze=False, **options).ravel()
+        self.ax_ = self.axes_[0]
         return self.axes_
 
 
 def handles_of(styles: Mapping[str, Style], notes: Mapping[str, str] | None) -> list[Any]:
     """Return what a legend shows of models, with a note behind the name of each."""
-    from matplotlib.lines import Line2D
-
     return [
         Line2D([], [], label=f"{name}{(notes or {}).get(name, '')}", **style)
         for name, style in styles.items()
@@ -102,8 +94,6 @@ def handles_of(styles: Mapping[str, Style], notes: Mapping[str, str] | None) -> 
 
 def beside(ax: Axes, points: float) -> Any:
     """Return the transform to so far right of the Axes: in points, which layouts do not change."""
-    from matplotlib.transforms import offset_copy
-
     across = ax.get_yaxis_transform()
     return offset_copy(across, ax.get_figure(root=True), x=points, units="points")
 
@@ -118,9 +108,6 @@ def write_beside(ax: Axes, texts: Iterable[str], places: Iterable[float], points
 
 def legend_below(place: Axes | FigureBase, handles: list[Any] | None = None) -> None:
     """Put a legend below a figure, or below the axis label, in as many columns as it has room."""
-    from matplotlib.axes import Axes
-    from matplotlib.transforms import offset_copy
-
     options: dict[str, Any] = {"loc": "outside lower center"}
     if isinstance(place, Axes):
         root = place.get_figure(root=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from ..metrics import MembershipAttack, fit_membership_attack, per_sample_cross_entropy
@@ -14,11 +15,9 @@ from ..pipelines import unlearner_of
 from ..validation import to_numbers
 from . import _style
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-SMALLEST_LOSS = 1e-8  # a logarithmic axis has no 0
+SMALLEST_LOSS = 1e-8  # on the axis
 N_BINS = 30
+N_SHADED = 1001  # losses that the attack is asked about
 SHADING = "shading: losses that the attack takes for those of members"
 
 
@@ -133,10 +132,7 @@ class LossDistributionDisplay(_style.Display):
         unlearner = unlearner_of(estimator)
         forgotten, remaining = unlearner.forget_idx_, unlearner.remaining_idx_
         if len(forgotten) == 0:
-            raise ValueError(
-                f"{type(unlearner).__name__} has forgotten no row, and this figure is about "
-                "forgotten rows. Call fit(..., forget=mask) or unlearn(rows) first."
-            )
+            raise ValueError("This figure is about forgotten rows: call unlearn(rows) first.")
 
         def losses(inputs: Any, targets: ArrayLike) -> NDArray[np.float64]:
             proba = estimator.predict_proba(inputs)
@@ -145,9 +141,8 @@ class LossDistributionDisplay(_style.Display):
         of_fit = losses(X, y)
         if len(of_fit) != len(forgotten) + len(remaining):
             raise ValueError(
-                f"y has {len(of_fit)} rows but fit was given {len(forgotten) + len(remaining)}. "
-                "Pass all rows of fit, the forgotten ones too: the unlearner picks them by their "
-                "row numbers."
+                f"y has {len(of_fit)} rows but fit was given {len(forgotten) + len(remaining)}: "
+                "pass all rows of fit, the forgotten ones too."
             )
         return cls.from_losses(
             of_fit[remaining],
@@ -222,31 +217,22 @@ class LossDistributionDisplay(_style.Display):
             ("non-members (held-out rows)", self.nonmember_losses, _style.GREY, "-."),
         ]
         losses = np.concatenate([losses for _, losses, *_ in kinds])
-        smallest = max(losses[losses > 0].min(initial=np.inf), SMALLEST_LOSS)
-        low = SMALLEST_LOSS if np.isinf(smallest) else smallest
+        low = max(losses[losses > 0].min(initial=1.0), SMALLEST_LOSS)
         # a tenth of a decade more, so that equal losses have a bin too
         edges = np.geomspace(low, max(losses.max(), low) * 10**0.1, N_BINS + 1)
         for name, losses_of, color, linestyle in kinds:
-            # zeros, and what lies under the smallest loss drawn, count in the first bin
+            # zeros, which a logarithmic axis does not have, count in the first bin
             counts, _ = np.histogram(np.clip(losses_of, edges[0], edges[-1]), bins=edges)
             percent = 100 * counts / len(losses_of)
             outside = f"{100 * self._share_of_nonmembers(losses_of):.0f}% outside the shading"
             label = f"{name}: {len(losses_of)}, {outside}"
             ax.stairs(percent, edges, fill=True, color=color, alpha=0.12)
             ax.stairs(percent, edges, color=color, linestyle=linestyle, linewidth=1.8, label=label)
-        lower, upper = self.attack.member_intervals.clip(edges[0], edges[-1]).T
-        spans = np.column_stack([lower, upper - lower])[upper > lower]
-        shading: _style.Style = {
-            "facecolor": "0.93",
-            "edgecolor": "0.8",
-            "hatch": "////",
-            "linewidth": 0,
-        }
-        whole: _style.Style = {"transform": ax.get_xaxis_transform(), "zorder": 0, "label": SHADING}
-        ax.broken_barh(spans, (0, 1), **shading, **whole)
-        n_below = int((losses < edges[0]).sum())
-        note = f"; the first bin holds {n_below} rows below the axis" if n_below else ""
-        ax.set_xlabel(f"cross-entropy of a row (nats{note})")
+        grid = np.geomspace(edges[0], edges[-1], N_SHADED)
+        shading: _style.Style = {"facecolor": "0.93", "edgecolor": "0.8", "hatch": "////"}
+        shading |= {"transform": ax.get_xaxis_transform(), "zorder": 0, "linewidth": 0}
+        ax.fill_between(grid, 0, 1, where=self.attack.is_member(grid), label=SHADING, **shading)
+        ax.set_xlabel("cross-entropy of a row (nats)")
         ax.set_ylabel("share of rows (%)")
         ax.set(xscale="log", xlim=(edges[0], edges[-1]), ylim=(0, None))
         _style.clean(ax, grid="y")

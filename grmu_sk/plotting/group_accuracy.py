@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from .. import results as tables
@@ -17,12 +18,7 @@ from ..metrics.evaluate import group_name
 from ..pipelines import unlearner_of
 from . import _style
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-MAX_LINES = 60  # of one marker each; more would make a figure that nobody can scroll
-MAX_GROUPS = 8  # that are drawn so in any case
-MAX_COLUMNS = 8  # of numbers beside groups whose models share a line
+MAX_COLUMNS = 8  # of numbers beside the groups
 COLUMN = 36  # points
 
 
@@ -30,8 +26,8 @@ COLUMN = 36  # points
 class GroupAccuracyDisplay(_style.Display):
     """Accuracy of each group under several models, and the difference to the gold standard.
 
-    With few groups every model has a line of its own in each group. With many, the models of a
-    group share a line, and the differences stand in columns under the models' markers.
+    The models of a group share a line. For up to eight models the differences stand in columns
+    under the models' markers.
 
     Parameters
     ----------
@@ -86,20 +82,19 @@ class GroupAccuracyDisplay(_style.Display):
     @classmethod
     def from_estimator(
         cls,
-        unlearners: Any,
+        models: Mapping[str, Any],
         X: Any,
         y: ArrayLike,
         groups: Any,
         *,
         gold: str | None = None,
-        forget_groups: Any = None,
         ax: Axes | None = None,
     ) -> Self:
         """Draw fitted models on the same rows.
 
         Parameters
         ----------
-        unlearners : BaseUnlearner or mapping of str to BaseUnlearner
+        models : mapping of str to BaseUnlearner
             Fitted unlearners, or pipelines that end with one, by the name the legend gives them.
         X : array-like, tensor or Dataset of length n_samples
             Test inputs.
@@ -109,8 +104,6 @@ class GroupAccuracyDisplay(_style.Display):
             Protected attribute.
         gold : str or None, default=None
             The name of the model that the others are compared with.
-        forget_groups : sequence of tuple or None, default=None
-            The groups (y, a) to mark; None takes those the models were asked to forget from.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
 
@@ -122,18 +115,15 @@ class GroupAccuracyDisplay(_style.Display):
         Raises
         ------
         TypeError
-            If one of ``unlearners`` is none.
+            If one of ``models`` is no unlearner.
         NotFittedError
             If an unlearner is not fitted.
         ValueError
             If there is no model, ``gold`` is not among them, or the data do not fit together.
         """
-        models = unlearners
-        if not isinstance(unlearners, Mapping):
-            models = {type(unlearner_of(unlearners)).__name__: unlearners}
         accuracy = pd.DataFrame(
             {
-                str(name): 100 * group_accuracies(y, model.predict(X), groups=groups)
+                name: 100 * group_accuracies(y, model.predict(X), groups=groups)
                 for name, model in models.items()
             }
         )
@@ -141,11 +131,9 @@ class GroupAccuracyDisplay(_style.Display):
         encoder = GroupEncoder().fit(y, groups)
         n_rows = np.bincount(encoder.transform(y, groups), minlength=encoder.n_groups_)
         sizes = pd.Series(n_rows, index=[group_name(pair) for pair in encoder.pairs_])
-        if forget_groups is None:  # test rows may lack a group
-            asked = [pair for name in models for pair in unlearner_of(models[name]).forget_groups_]
-            marked = [name for name in dict.fromkeys(map(group_name, asked)) if name in sizes]
-        else:
-            marked = [group_name(pair) for pair in forget_groups]
+        asked = [pair for model in models.values() for pair in unlearner_of(model).forget_groups_]
+        # test rows may lack a group
+        marked = [name for name in dict.fromkeys(map(group_name, asked)) if name in sizes]
         return cls(accuracy, None, marked, gold=gold, n_rows=sizes).plot(ax=ax)
 
     @classmethod
@@ -154,7 +142,6 @@ class GroupAccuracyDisplay(_style.Display):
         results: pd.DataFrame,
         *,
         forget_groups: Any = (),
-        methods: str | Sequence[str] | None = None,
         ax: Axes | None = None,
     ) -> Self:
         """Draw the results of a comparison.
@@ -166,9 +153,6 @@ class GroupAccuracyDisplay(_style.Display):
             data set, forget set and ratio.
         forget_groups : sequence of tuple, default=()
             The groups (y, a) the requests came from.
-        methods : str, sequence of str or None, default=None
-            Names of methods (``"miu"``) or of models (``"miu + reweight"``) to draw beside the gold
-            standard, in this order; None draws all.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
 
@@ -180,14 +164,11 @@ class GroupAccuracyDisplay(_style.Display):
 
         Raises
         ------
-        TypeError
-            If ``results`` is no DataFrame.
         ValueError
-            If it is malformed, mixes data sets, forget sets, ratios or selections, lacks one of
-            ``methods``, or holds no group accuracies.
+            If it is malformed, mixes data sets, forget sets, ratios or selections; or if it
+            holds no group accuracies.
         """
         checked = tables.check_results(results, single=("dataset", "forget", "ratio", "selection"))
-        checked = tables.choose_methods(checked, methods)
         rows = checked[checked["metric"].str.startswith("group_accuracy[")]
         if rows.empty:
             raise ValueError("The results hold no 'group_accuracy[...]' rows.")
@@ -239,19 +220,15 @@ class GroupAccuracyDisplay(_style.Display):
         groups, models = list(self.accuracy.index), list(self.accuracy)
         unknown = [name for name in self.forget_groups if name not in groups]
         if not models or unknown:
-            raise ValueError(
-                f"There is no model to draw, or forget_groups names {unknown}, which are not among "
-                f"the groups {groups}."
-            )
+            raise ValueError(f"There is no model to draw, or no group {unknown} among {groups}.")
         styles = _style.model_styles(models, gold=self.gold)
         others = {} if self.gold is None else dict(self.differences.drop(columns=self.gold))
-        shares = self.accuracy.size > MAX_LINES and len(groups) > MAX_GROUPS
-        height = max(0.3, 0.07 * len(models)) if shares else 0.2 + 0.17 * len(models)
-        height = 1.4 + len(groups) * height + 0.08 * len(models)
-        ax = self._start(ax, (8 + (COLUMN / 72 * len(others) if shares else 0), height))
-        places, room = np.arange(len(groups))[::-1], 0.4 if shares else 0.5
-        shifts = dict(zip(models, np.linspace(room, -room, len(models) + 2)[1:-1], strict=True))
-        for name, shift in shifts.items():
+        columns = others if len(others) <= MAX_COLUMNS else {}
+        height = 1.4 + len(groups) * max(0.3, 0.07 * len(models)) + 0.08 * len(models)
+        ax = self._start(ax, (8 + COLUMN / 72 * len(columns), height))
+        places = np.arange(len(groups))[::-1]
+        shifts = np.linspace(0.4, -0.4, len(models) + 2)[1:-1]
+        for name, shift in zip(models, shifts, strict=True):
             spread = None if self.spread is None else self.spread[name]
             label = f"{name}{(self.notes or {}).get(name, '')}"
             style = styles[name] | {"linestyle": "none", "elinewidth": 1, "label": label}
@@ -260,17 +237,11 @@ class GroupAccuracyDisplay(_style.Display):
             lines: _style.Style = {"colors": "0.45", "linestyles": "dotted", "zorder": 1}
             ax.vlines(self.accuracy[self.gold], places - 0.48, places + 0.48, **lines)
             ax.set_title("difference to gold (points)", loc="right", fontsize="small", pad=18)
-        for number, (name, values) in enumerate(others.items(), start=1):
+        for number, (name, values) in enumerate(columns.items(), start=1):
             texts = [f"{value:+.1f}" for value in values]
-            if not shares:
-                _style.write_beside(ax, texts, places + shifts[name], COLUMN)
-            elif len(others) <= MAX_COLUMNS:  # in a column under the model's marker
-                _style.write_beside(ax, texts, places, COLUMN * number)
-                where: _style.Style = {
-                    "transform": _style.beside(ax, COLUMN * number - 10),
-                    "clip_on": False,
-                }
-                ax.plot(1, len(groups) - 0.1, **where, **styles[name])
+            _style.write_beside(ax, texts, places, COLUMN * number)
+            across = _style.beside(ax, COLUMN * number - 10)
+            ax.plot(1, len(groups) - 0.1, transform=across, clip_on=False, **styles[name])
         names = []
         for place, group in zip(places, groups, strict=True):
             facts = [] if self.n_rows is None else [f"{self.n_rows[group]} rows"]
@@ -279,8 +250,7 @@ class GroupAccuracyDisplay(_style.Display):
                 ax.axhspan(place - 0.5, place + 0.5, color=_style.FORGOTTEN, alpha=0.1, zorder=0)
             if place:
                 ax.axhline(place - 0.5, color="0.85", linewidth=0.8, zorder=0)
-            more = f"{' ' if shares else chr(10)}({', '.join(facts)})" if facts else ""
-            names.append(f"{group}{more}")
+            names.append(f"{group} ({', '.join(facts)})" if facts else group)
         ax.set_yticks(places, names)
         ax.set_ylim(-0.5, len(groups) - 0.5)
         of_seeds = "" if self.spread is None else ", mean and standard deviation over seeds"

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from torch import nn
+from matplotlib.ticker import MaxNLocator
 
 from ..pipelines import unlearner_of
 from . import _style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import FigureBase
 
 COLUMNS = ("run", "epoch", "phase", "quantity", "value")
 INFORMATION = "mutual information"
 LOSSES = {"train_loss": "training loss", "valid_loss": "validation loss"}
 #: Phases whose training loss is mutual information if there is a tune phase, and its sign.
 INFORMATION_SIGNS = {"tune": -1.0, "forget": 1.0}
-IN_NATS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 
 
 @dataclass(eq=False, repr=False)
@@ -42,8 +38,8 @@ class UnlearningHistoryDisplay(_style.Display):
         One row a value. Columns: ``run`` (0 is training, then the requests), ``epoch`` (from 1 in
         every run), ``phase``, ``quantity`` (``"training loss"``, ``"validation loss"`` or
         ``"mutual information"``, the latter in nats), and ``value``.
-    loss_unit : str, default="nats"
-        Unit of the losses.
+    loss_name : str, default="loss"
+        What is called so on the axis: of a fitted unlearner, its criterion.
 
     Attributes
     ----------
@@ -70,23 +66,21 @@ class UnlearningHistoryDisplay(_style.Display):
     >>> unlearner = MIUUnlearner(max_epochs=2, random_state=0).fit(X, y, a).unlearn([3, 7])
     >>> display = UnlearningHistoryDisplay.from_estimator(unlearner)
     >>> [ax.get_ylabel() for ax in display.axes_]
-    ['loss\n(nats)', 'mutual information\n(nats)']
+    ['CrossEntropyLoss', 'mutual information\n(nats)']
     >>> plt.close(display.figure_)
     """
 
     history: pd.DataFrame
-    loss_unit: str = "nats"
+    loss_name: str = "loss"
 
     @classmethod
-    def from_estimator(cls, estimator: Any, *, figure: FigureBase | None = None) -> Self:
+    def from_estimator(cls, estimator: Any) -> Self:
         """Draw the history of a fitted unlearner.
 
         Parameters
         ----------
         estimator : BaseUnlearner, Pipeline or search
             A fitted unlearner, or a pipeline or search that ends with one.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw; None makes a figure.
 
         Returns
         -------
@@ -100,46 +94,34 @@ class UnlearningHistoryDisplay(_style.Display):
         NotFittedError
             If it is not fitted.
         ValueError
-            If its history is empty (a frozen net that has not been asked to forget anything).
+            If its history holds no loss (a frozen net that has not been asked to forget anything).
         """
         unlearner = unlearner_of(estimator)
         history = pd.DataFrame(_values(unlearner.history_.to_list()), columns=list(COLUMNS))
         if history.empty:
-            raise ValueError(
-                f"The history of {type(unlearner).__name__} is empty: no epoch was trained. After "
-                "fit with a FrozenEstimator there is none before the first request."
-            )
-        criterion = unlearner.net_.criterion_
-        unit = "nats" if isinstance(criterion, IN_NATS) else type(criterion).__name__
-        return cls(history, unit).plot(figure=figure)
+            raise ValueError("The history holds no loss: was no epoch trained yet?")
+        return cls(history, type(unlearner.net_.criterion_).__name__).plot()
 
-    def plot(self, *, figure: FigureBase | None = None) -> Self:
+    def plot(self) -> Self:
         """Draw one line a phase, and one panel a unit.
-
-        Parameters
-        ----------
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw; None makes a figure.
 
         Returns
         -------
         UnlearningHistoryDisplay
             The display itself.
         """
-        from matplotlib.ticker import MaxNLocator
-
         lengths = self.history.groupby("run")["epoch"].max()
         starts = lengths.cumsum() - lengths
         history = self.history.assign(x=self.history["epoch"] + self.history["run"].map(starts))
         is_information = history["quantity"] == INFORMATION
         parts = {
-            f"loss\n({self.loss_unit})": history[~is_information],
+            self.loss_name: history[~is_information],
             f"{INFORMATION}\n(nats)": history[is_information],
         }
         parts = {label: part for label, part in parts.items() if len(part)}
         styles = _styles(history)
         size = (8, 1.7 + 2.2 * len(parts))
-        axes = self._start_panels(figure, (len(parts), 1), size, sharex=True)
+        axes = self._start_panels((len(parts), 1), size, sharex=True)
         for panel, (label, part) in zip(axes, parts.items(), strict=True):
             for (phase, quantity, _), line in part.groupby(["phase", "quantity", "run"]):
                 panel.plot(line["x"], line["value"], **styles[f"{phase}: {quantity}"])
@@ -165,20 +147,15 @@ class UnlearningHistoryDisplay(_style.Display):
 
 def _styles(history: pd.DataFrame) -> dict[str, _style.Style]:
     """Return a colour for what is forgotten, one for what is kept, and a marker for each phase."""
-    others = [phase for phase in history["phase"].unique() if phase not in ("fit", "forget")]
-    phases: dict[str, _style.Style] = {
-        phase: {"color": _style.DARK, "marker": marker}
-        for phase, marker in zip(others, cycle(_style.MARKERS), strict=False)
+    phases = dict(zip(history["phase"].unique(), cycle(_style.MARKERS), strict=False))
+    looks: dict[str, _style.Style] = {
+        phase: {"color": _style.DARK, "marker": marker} for phase, marker in phases.items()
     }
-    phases |= {"fit": _style.ORIGINAL, "forget": {"color": _style.FORGOTTEN, "marker": "D"}}
+    looks |= {"fit": _style.ORIGINAL, "forget": {"color": _style.FORGOTTEN, "marker": "D"}}
     styles = dict[str, _style.Style]()
     for phase, quantity in history[["phase", "quantity"]].drop_duplicates().to_numpy():
-        is_validation = quantity == LOSSES["valid_loss"]
-        shape: _style.Style = (
-            {"markerfacecolor": "white", "linestyle": "--"} if is_validation else {}
-        )
-        style = phases[phase] | {"markersize": 4, "linewidth": 1.4, "linestyle": "-"} | shape
-        styles[f"{phase}: {quantity}"] = style
+        shape = _style.OPEN if quantity == LOSSES["valid_loss"] else {"linestyle": "-"}
+        styles[f"{phase}: {quantity}"] = looks[phase] | {"markersize": 4, "linewidth": 1.4} | shape
     return styles
 
 
@@ -195,18 +172,13 @@ def _values(rows: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
         seen = {phase} if is_new or row["epoch"] > epoch else seen | {phase}
         run, epoch = run + is_new, row["epoch"]
         for key, quantity in LOSSES.items():
-            value = _mean(row, key)
-            if value is not None:
+            if key in row:
                 is_information = key == "train_loss" and phase in signs
                 sign = signs[phase] if is_information else 1.0
-                name = INFORMATION if is_information else quantity
-                yield run, epoch, phase, name, sign * value
-
-
-def _mean(row: dict[str, Any], key: str) -> float | None:
-    """Return the value of an epoch, averaged over its batches if no callback did that."""
-    if key in row:
-        return float(row[key])
-    batches = [batch for batch in row["batches"] if key in batch]
-    sizes = [batch[key.replace("loss", "batch_size")] for batch in batches]
-    return float(np.average([batch[key] for batch in batches], weights=sizes)) if sizes else None
+                yield (
+                    run,
+                    epoch,
+                    phase,
+                    INFORMATION if is_information else quantity,
+                    sign * row[key],
+                )

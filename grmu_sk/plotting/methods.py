@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from .. import results as tables
 from ..metrics import AVERAGE_GAP_METRICS
 from . import _style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import FigureBase
 
 GOLDS = {
     tables.GOLD_LABEL: _style.GOLD | {"linestyle": ":"},
@@ -109,8 +106,6 @@ class MethodComparisonDisplay(_style.Display):
         results: pd.DataFrame,
         *,
         metrics: str | Sequence[str] | None = None,
-        methods: str | Sequence[str] | None = None,
-        figure: FigureBase | None = None,
     ) -> Self:
         """Draw the results of a comparison.
 
@@ -122,11 +117,6 @@ class MethodComparisonDisplay(_style.Display):
         metrics : str, sequence of str or None, default=None
             Metrics that have a panel of their own, beside the average gap. None takes those of the
             six that the average gap is made of which ``results`` holds; ``()`` takes none.
-        methods : str, sequence of str or None, default=None
-            Names of methods (``"miu"``) or of models (``"miu + reweight"``) to draw beside the gold
-            standard; None draws all.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw; None makes a figure.
 
         Returns
         -------
@@ -136,14 +126,12 @@ class MethodComparisonDisplay(_style.Display):
 
         Raises
         ------
-        TypeError
-            If ``results`` is no DataFrame.
         ValueError
-            If it is empty or malformed, mixes data sets, forget sets, ratios or selections, has no
-            method besides the gold standard, or lacks a metric, one of ``methods`` or ``AVG_GAP``.
+            If it is empty or malformed, mixes data sets, forget sets, ratios or selections, or
+            lacks a metric or ``AVG_GAP``.
         """
         checked = tables.check_results(results, single=("dataset", "forget", "ratio", "selection"))
-        checked = tables.choose_methods(tables.with_average_gap(checked), methods)
+        checked = tables.with_average_gap(checked)
         there = set(checked["metric"])
         if metrics is None:
             metrics = [metric for metric in AVERAGE_GAP_METRICS if metric in there]
@@ -151,22 +139,15 @@ class MethodComparisonDisplay(_style.Display):
         panels_of = [tables.AVERAGE_GAP, *(name for name in chosen if name not in WIDTHS)]
         tables.check_metrics(checked, panels_of)
         panels_of += ["cost"] if "cost" in there else []
-        if checked["model"].isin(GOLDS).all():
-            raise ValueError("results holds the gold standard alone: there is nothing to compare.")
         scores = tables.summarize(checked[checked["metric"].isin(panels_of)], ["metric", "model"])
         gap = scores.loc[tables.AVERAGE_GAP, "mean"].sort_values(ascending=False, kind="stable")
         models = [name for name in GOLDS if name in set(checked["model"])]
         models += [name for name in gap.index if name not in GOLDS]
         order = pd.MultiIndex.from_product([panels_of, models], names=["metric", "model"])
-        return cls(scores.reindex(order), tables.diverged_notes(checked)).plot(figure=figure)
+        return cls(scores.reindex(order), tables.diverged_notes(checked)).plot()
 
-    def plot(self, *, figure: FigureBase | None = None) -> Self:
+    def plot(self) -> Self:
         """Draw one line a model, and one panel a metric.
-
-        Parameters
-        ----------
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw; None makes a figure.
 
         Returns
         -------
@@ -177,12 +158,8 @@ class MethodComparisonDisplay(_style.Display):
         widths = [WIDTHS.get(metric, WIDTH) for metric in self.metrics]
         of_names = 0.075 * max(map(len, names)) + 0.3
         size = (max(of_names + sum(widths), 7.0), 1.9 + 0.23 * len(names))
-        options: dict[str, Any] = {
-            "sharey": True,
-            "width_ratios": widths,
-            "gridspec_kw": {"wspace": 0.1},
-        }
-        axes = self._start_panels(figure, (1, len(widths)), size, **options)
+        options = {"sharey": True, "width_ratios": widths, "gridspec_kw": {"wspace": 0.1}}
+        axes = self._start_panels((1, len(widths)), size, **options)
         styles = _style.model_styles(self.models)
         for panel, metric in zip(axes, self.metrics, strict=True):
             self._draw(panel, metric, styles)
@@ -245,16 +222,13 @@ def _scale_costs(ax: Axes, low: float, high: float) -> None:
 
 # over the unlearning ratio ---
 
-MAX_COLUMNS = 3
-MAX_BARS = 10  # models; the deviations of more cover one another
-
 
 @dataclass(eq=False, repr=False)
 class UnlearningRatioDisplay(_style.Display):
     """Metrics of each model against the unlearning ratio.
 
     One panel a metric and one line a model: the mean over seeds, with one standard deviation to
-    each side (for up to 10 models). The line of the gold standard is black with stars: a method
+    each side. The line of the gold standard is black with stars: a method
     should be near it, and neither above nor below.
 
     Parameters
@@ -303,8 +277,6 @@ class UnlearningRatioDisplay(_style.Display):
         results: pd.DataFrame,
         *,
         metrics: str | Sequence[str] = ("AVG_GAP", "GA", "UA"),
-        methods: str | Sequence[str] | None = None,
-        figure: FigureBase | None = None,
     ) -> Self:
         """Draw the results of comparisons at several ratios.
 
@@ -316,11 +288,6 @@ class UnlearningRatioDisplay(_style.Display):
         metrics : str or sequence of str, default=("AVG_GAP", "GA", "UA")
             What to draw, one panel each. The gold standard has no line in ``AVG_GAP``, where it
             is 100 by definition.
-        methods : str, sequence of str or None, default=None
-            Names of methods (``"miu"``) or of models (``"miu + reweight"``) to draw beside the gold
-            standard, in this order; None draws all.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw; None makes a figure.
 
         Returns
         -------
@@ -329,38 +296,26 @@ class UnlearningRatioDisplay(_style.Display):
 
         Raises
         ------
-        TypeError
-            If ``results`` is no DataFrame.
         ValueError
             If it is empty or malformed, mixes data sets, forget sets or selections, lacks a
-            metric or one of ``methods``, or holds a single ratio; or if no metric is asked for.
+            metric, or holds a single ratio.
         """
         metrics = [metrics] if isinstance(metrics, str) else list(metrics)
-        if not metrics:
-            raise ValueError("metrics is empty: name at least one, such as metrics=['GA'].")
         checked = tables.check_results(results, single=("dataset", "forget", "selection"))
-        checked = tables.choose_methods(tables.with_average_gap(checked), methods)
+        checked = tables.with_average_gap(checked)
         tables.check_metrics(checked, metrics)
         ratios = checked["ratio"].unique().tolist()
         if len(ratios) < 2:
-            raise ValueError(
-                f"results holds the unlearning ratio {ratios[0]} alone, and a curve needs several. "
-                "Run the comparison for other ratios and join the tables with pandas.concat."
-            )
+            raise ValueError(f"results holds the ratio {ratios[0]} alone; a curve needs several.")
         rows = checked[checked["metric"].isin(metrics)]
         rows = rows[~((rows["model"] == tables.GOLD_LABEL) & (rows["metric"] == "AVG_GAP"))]
         curves = tables.summarize(rows, ["metric", "model", "ratio"])[["mean", "std"]]
         order = pd.MultiIndex.from_product([metrics, rows["model"].unique(), sorted(ratios)])
         curves = curves.loc[order[order.isin(curves.index)]]
-        return cls(curves, tables.diverged_notes(checked)).plot(figure=figure)
+        return cls(curves, tables.diverged_notes(checked)).plot()
 
-    def plot(self, *, figure: FigureBase | None = None) -> Self:
+    def plot(self) -> Self:
         """Draw one panel a metric.
-
-        Parameters
-        ----------
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw; None makes a figure.
 
         Returns
         -------
@@ -373,17 +328,10 @@ class UnlearningRatioDisplay(_style.Display):
         models = list(curves["model"].unique())
         models.sort(key=lambda name: (name != tables.GOLD_LABEL, name != tables.RESEEDED_LABEL))
         styles = _style.model_styles(models)
-        if len(models) > MAX_BARS:
-            curves["std"] = np.nan
         ticks = {position: f"{position:g}" for position in sorted(curves["position"].unique())}
-        n_columns = min(len(metrics), MAX_COLUMNS)
-        n_rows = -(-len(metrics) // n_columns)
-        size = (max(3.4 * n_columns, 6.5), 3.2 * n_rows + 0.09 * len(models))
-        axes = self._start_panels(figure, (n_rows, n_columns), size)
-        for unused in axes[len(metrics) :]:
-            unused.remove()
-        self.axes_ = axes[: len(metrics)]
-        for panel, metric in zip(self.axes_, metrics, strict=True):
+        size = (max(3.4 * len(metrics), 6.5), 3.2 + 0.09 * len(models))
+        axes = self._start_panels((1, len(metrics)), size)
+        for panel, metric in zip(axes, metrics, strict=True):
             _style.draw_curves(panel, curves[curves["metric"] == metric], styles, ticks)
             words, unit = tables.METRICS.get(metric, (metric, "%"))
             panel.set_title(metric, fontsize="medium")

@@ -284,11 +284,8 @@ def test_latex_markdown_and_csv_are_well_formed(benchmark):
         (lambda r: r, {"number": 5}, r"ratio 0.1.*'group', 0.5.* Run: grmu bench"),
         (lambda r: r, {"selection": "last"}, "selection 'last'"),
         (lambda r: r[r["method"] != "retrain"], {}, "gold standard of 'celeba'.*--methods"),
-        (lambda r: r.drop(columns=["metric", "ratio"]), {}, "lacks the columns ratio, metric"),
+        (lambda r: r.drop(columns=["metric", "ratio"]), {}, "lacks columns"),
         (lambda r: pd.concat([r, r.iloc[[5]]]), {}, "1 rows twice"),
-        (lambda r: r.assign(reweight=2), {}, r"'reweight'\] must hold 0 and 1"),
-        (lambda r: r.assign(value=np.inf), {}, r"'value'\] must hold finite numbers"),
-        (lambda r: r.assign(ratio=50.0), {}, r"'ratio'\] must hold shares above 0"),
     ],
 )
 def test_what_cannot_be_shown(benchmark, change, options, message):

@@ -11,7 +11,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from grmu_sk import MIUUnlearner, RetrainUnlearner
 from grmu_sk.audit import Interval, LeakageAudit, LeakageFinding
-from grmu_sk.metrics import fit_membership_attack, membership_inference_efficacy
+from grmu_sk.metrics import membership_inference_efficacy
 from grmu_sk.plotting import (
     GroupAccuracyDisplay,
     LeakageDisplay,
@@ -60,7 +60,7 @@ def test_losses_are_those_of_the_three_kinds_of_rows(gold, table, held_out):
     with pytest.raises(ValueError, match="y has 60 rows but fit was given 160"):
         LossDistributionDisplay.from_estimator(gold, *given[2:], *given[:2])
     whole = RetrainUnlearner(make_net(max_epochs=1)).fit(table.X, table.y, table.a)
-    with pytest.raises(ValueError, match="has forgotten no row"):
+    with pytest.raises(ValueError, match="about forgotten rows"):
         LossDistributionDisplay.from_estimator(whole, *given)
 
 
@@ -84,12 +84,11 @@ def test_histograms_shares_and_shading_are_those_of_the_attack():
         inside = (column >= edges[10]) & (column < edges[20])
         assert percent[10:20].sum() == pytest.approx(100 * inside.mean())
         assert f"{100 * share:.0f}% outside the shading" in text
-    attack = fit_membership_attack(losses[0], losses[2], random_state=5)
     (shading,) = display.ax_.collections
     spans = [path.vertices[:, 0] for path in shading.get_paths()]
-    expected = attack.member_intervals.clip(*display.ax_.get_xlim())
-    np.testing.assert_allclose([(span.min(), span.max()) for span in spans], expected)
-    assert "first bin holds 5 rows" in display.ax_.get_xlabel()
+    grid = np.geomspace(*display.ax_.get_xlim(), 60)[1:-1]
+    inside = np.any([(span.min() <= grid) & (grid <= span.max()) for span in spans], axis=0)
+    assert np.mean(inside == display.attack.is_member(grid)) > 0.95, "but near its edges"
     check_readable(display.figure_)
 
 
@@ -124,28 +123,22 @@ def test_history_of_miu_has_information_and_losses_of_every_run(miu):
         np.testing.assert_allclose(of_phase["value"], expected)
         assert set(of_phase["quantity"]) == {quantity}
     losses, information = display.axes_
-    assert losses.get_ylabel() == "loss\n(nats)"
+    assert losses.get_ylabel() == "CrossEntropyLoss"
     assert information.get_ylabel() == "mutual information\n(nats)"
     assert {(1, 2, 3), (4, 5, 6), (7, 8, 9)} <= {tuple(li.get_xdata()) for li in losses.lines}
     assert [text.get_text() for text in losses.texts] == ["training", "request 1", "request 2"]
     check_readable(display.figure_)
 
 
-def test_histories_without_information_callbacks_or_second_epochs(gold, table):
+def test_histories_without_information_or_second_epochs(gold, table):
     assert len(UnlearningHistoryDisplay.from_estimator(gold).axes_) == 1
+    with pytest.raises(TypeError, match="needs an unlearner"):
+        UnlearningHistoryDisplay.from_estimator(LogisticRegression())
     short = MIUUnlearner(make_net(max_epochs=1), max_epochs=1, random_state=0)
     short.fit(table.X, table.y, table.a).unlearn(FORGET).unlearn(FORGET_LATER)
     history = UnlearningHistoryDisplay.from_estimator(short).history
     found = history.groupby("run")["phase"].agg(list).tolist()
     assert found == [["fit"], ["tune", "forget", "retain"], ["tune", "forget", "retain"]]
-    unscored, scored = (
-        RetrainUnlearner(make_net(max_epochs=2, **more), random_state=0)
-        for more in ({"callbacks": "disable"}, {})
-    )
-    for unlearner in (unscored, scored):
-        unlearner.fit(table.X, table.y, table.a)
-    found = UnlearningHistoryDisplay.from_estimator(unscored).history["value"]
-    np.testing.assert_allclose(found, scored.history_[:, "train_loss"])
 
 
 # groups ------------------------------------------------------------------------------------------
@@ -168,25 +161,20 @@ def test_group_accuracies_of_estimators(miu, gold, held_out):
     check_readable(display.figure_)
     with pytest.raises(ValueError, match="no model to draw"):
         GroupAccuracyDisplay.from_estimator({}, *given)
-    with pytest.raises(KeyError, match="none"):
-        GroupAccuracyDisplay.from_estimator({"miu": miu}, *given, gold="none")
-    with pytest.raises(ValueError, match="forget_groups names"):
-        GroupAccuracyDisplay.from_estimator(miu, *given, forget_groups=[(7, 7)])
 
 
-def test_only_unlearners_are_drawn_and_in_the_axes_given(miu, table, held_out):
+def test_axes_can_be_given(miu, table, held_out):
     losses_of = (table.X, table.y, held_out.X, held_out.y)
+    of_groups = (held_out.X, held_out.y, held_out.a)
     figure, axes = plt.subplots(1, 3, figsize=(26, 5.5), layout="constrained")
     drawn = [
         LossDistributionDisplay.from_estimator(miu, *losses_of, ax=axes[0]),
-        GroupAccuracyDisplay.from_estimator(miu, held_out.X, held_out.y, held_out.a, ax=axes[1]),
+        GroupAccuracyDisplay.from_estimator({"miu": miu}, *of_groups, ax=axes[1]),
         LeakageDisplay.from_audit(AUDIT, ax=axes[2]),
     ]
     assert [display.ax_ for display in drawn] == list(axes)
     assert plt.get_fignums() == [figure.number] and drawn[0].figure_ is figure
     check_readable(figure)
-    with pytest.raises(TypeError, match="needs an unlearner"):
-        UnlearningHistoryDisplay.from_estimator(LogisticRegression())
 
 
 # audits ------------------------------------------------------------------------------------------
