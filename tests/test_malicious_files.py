@@ -153,7 +153,7 @@ def test_zip_members_that_are_links_are_not_followed(tmp_path):
         file.writestr("image.png", secret.read_bytes())
     images = ImageFiles(tmp_path / "images.zip", ["link.png", "image.png"])
     assert images.pixels(1).shape == (4, 4, 3)
-    with pytest.raises(ValueError, match=r"row 0, .* cannot be decoded"):
+    with pytest.raises(ValueError, match=r"(?i)row 0, .* cannot be decoded"):
         images.pixels(0)
 
 
@@ -174,7 +174,7 @@ def png_of(width, height):
 
 def test_images_that_would_fill_the_memory(tmp_path):
     (tmp_path / "a.png").write_bytes(png_of(2**31 - 1, 2**31 - 1))
-    with pytest.raises(ValueError, match=r"row 0, .*a\.png, cannot be decoded"):
+    with pytest.raises(ValueError, match=r"(?i)row 0, .*a\.png, cannot be decoded"):
         ImageFiles(tmp_path, ["a.png"]).pixels(0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,7 +110,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         return load_file(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # torch's unpickler has many for what it refuses
         raise ValueError(f"{path} cannot be read as weights: {error}") from error
     return state.get("state_dict", state)
 

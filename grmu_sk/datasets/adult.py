@@ -108,8 +108,6 @@ def load_adult(
        https://doi.org/10.24432/C5XW20
     """
     attributes = (attribute,) if isinstance(attribute, str) else tuple(attribute)
-    if not attributes or len(set(attributes)) < len(attributes):
-        raise ValueError(f"attribute must name each attribute once, got {attributes!r}.")
     for name in attributes:
         check_option(name, ("sex", "race"), name="attribute")
     check_option(missing, ("category", "drop"), name="missing")
@@ -165,8 +163,6 @@ def _features(
     frame: pd.DataFrame, train: NDArray[np.int64], drop_columns: Sequence[str]
 ) -> tuple[NDArray[np.float32], list[str]]:
     kept = [column for column in COLUMNS[:-1] if column not in drop_columns]
-    if not kept:
-        raise ValueError("drop_columns leaves no column to learn from.")
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     encoder = ColumnTransformer(
         [

@@ -96,8 +96,6 @@ def load_celeba(
     where = source.where(ATTRIBUTE_FILE)
     table = _read_attributes(source)
     labels.require_columns(list(table.columns[1:]), (target, attribute), where)
-    if target == attribute:
-        raise ValueError(f"target and attribute are both {target!r}.")
     names, splits = table["file"].tolist(), _read_partition(source, table["file"])
     values = {
         name: labels.encode(table[name], {"-1": 0, "1": 1}, where) for name in table.columns[1:]
@@ -117,33 +115,17 @@ def load_celeba(
 def _read_attributes(source: Source) -> pd.DataFrame:
     """Read the number of images, the names of the attributes, and a line for each image."""
     lines, where = _lines(source, ATTRIBUTE_FILE), source.where(ATTRIBUTE_FILE)
-    if len(lines) < 2 or not lines[0][1][0].isdigit():
-        raise ValueError(
-            f"{where} does not begin with the number of images and a line of attribute names. "
-            f"{HOW_TO_GET}"
-        )
-    n_images, names = int(lines[0][1][0]), lines[1][1]
-    table = labels.table_of(lines[2:], ("file", *names), source, ATTRIBUTE_FILE)
-    if len(table) != n_images:
-        raise ValueError(
-            f"{where} announces {n_images} images in its first line but has {len(table)} "
-            f"rows: it is cut short. {HOW_TO_GET}"
-        )
-    return table
+    if len(lines) < 2 or lines[0][1] != [str(len(lines) - 2)]:
+        raise ValueError(f"{where} does not have the rows its first line says. {HOW_TO_GET}")
+    return labels.table_of(lines[2:], ("file", *lines[1][1]), source, ATTRIBUTE_FILE)
 
 
 def _read_partition(source: Source, names: pd.Series) -> NDArray[np.int64]:
     where, lines = source.where(PARTITION_FILE), _lines(source, PARTITION_FILE)
     table = labels.table_of(lines, ("file", "split"), source, PARTITION_FILE)
-    without = names[~names.isin(table["file"])]
-    if len(without) or len(table) != len(names):
-        example = f", {without.iloc[0]} for one" if len(without) else ""
-        raise ValueError(
-            f"{where} has {len(table)} rows, {ATTRIBUTE_FILE} has {len(names)}; {len(without)} "
-            f"images have no split{example}. One of the files is cut short or belongs to another "
-            f"version. {HOW_TO_GET}"
-        )
-    codes = pd.Series(labels.integers(table["split"], where, below=3), index=table["file"])
+    codes = pd.Series(labels.encode(table["split"], ("0", "1", "2"), where), index=table["file"])
+    if sorted(codes.index) != sorted(names):
+        raise ValueError(f"{where} has other images than {ATTRIBUTE_FILE}. {HOW_TO_GET}")
     return codes.loc[names].to_numpy()
 
 

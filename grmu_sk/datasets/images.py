@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from itertools import chain
@@ -26,7 +25,7 @@ from tqdm import tqdm
 from ..files import require_replaceable, write_atomically
 from ..validation import to_array
 from .sources import Source
-from .transforms import check_size, normalize_images, resize_images
+from .transforms import normalize_images, resize_images
 
 __all__ = ["ImageFiles", "ImageRows", "decode_images"]
 
@@ -37,22 +36,9 @@ PRECOMPUTE_BATCH = 256
 
 def check_rows(rows: ArrayLike | None, n_images: int) -> NDArray[np.int64]:
     """Turn row numbers or a mask into row numbers; None means all."""
-    if rows is None:
-        return np.arange(n_images)
-    numbers = to_array(rows, "rows")
-    if numbers.dtype == bool and numbers.shape == (n_images,):
-        return np.flatnonzero(numbers)
-    if numbers.size == 0:  # no rows at all are an array of floating-point numbers
-        return np.empty(0, dtype=np.int64)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        raise ValueError(
-            f"rows must be whole numbers or a mask of {n_images} entries, got {rows!r}."
-        )
-    if numbers.min() < 0 or numbers.max() >= n_images:
-        raise IndexError(
-            f"rows must lie in 0 to {n_images - 1}, got {numbers.min()} to {numbers.max()}."
-        )
-    return numbers.astype(np.int64)
+    chosen = np.arange(n_images) if rows is None else to_array(rows, "rows")
+    # no rows at all are an array of floating-point numbers
+    return np.arange(n_images)[chosen if chosen.size else chosen.astype(np.int64)]
 
 
 class ImageFiles(Dataset[Any]):
@@ -109,12 +95,11 @@ class ImageFiles(Dataset[Any]):
     def signatures(self) -> list[tuple[int, int]]:
         """Return size and time of change (or checksum, in a zip file) of each image."""
         there = self._source.signatures(self.filenames)
-        missing = [row for row, signature in enumerate(there) if signature is None]
-        if missing:
+        if None in there:
+            first = self._source.where(self.filenames[there.index(None)])
             raise FileNotFoundError(
-                f"{len(missing)} of the {len(there)} images in {self._source} do not exist, the "
-                f"first in row {missing[0]}: {self._source.where(self.filenames[missing[0]])}. "
-                f"{self._source.how_to_get}"
+                f"{there.count(None)} of the {len(there)} images in {self._source} do not exist: "
+                f"{first} for one. {self._source.how_to_get}"
             )
         return there  # type: ignore[return-value]
 
@@ -179,13 +164,8 @@ class ImageFiles(Dataset[Any]):
         except FileNotFoundError:
             raise
         except Exception as error:  # Pillow has many for what is damaged, no image, or a bomb
-            raise ValueError(
-                f"The image of row {row}, {self._source.where(name)}, cannot be decoded: {error}. "
-                "If it is damaged or no image, get it again, or leave the row out."
-            ) from error
-
-    def __repr__(self) -> str:
-        return f"ImageFiles({str(self._source)!r}, {len(self)} images)"
+            where = self._source.where(name)
+            raise ValueError(f"Row {row}, {where}, cannot be decoded: {error}") from error
 
 
 def _decoded(raw: bytes) -> NDArray[np.uint8]:
@@ -194,10 +174,7 @@ def _decoded(raw: bytes) -> NDArray[np.uint8]:
             grey = (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
             return np.repeat(grey[:, :, None], 3, axis=2)
         if image.mode in ("I", "F"):
-            raise ValueError(
-                f"its pixels are of Pillow's mode {image.mode!r}, of which nobody knows what is "
-                "white: save it with 8 or 16 bits a colour"
-            )
+            raise ValueError(f"nobody knows what is white in its mode {image.mode!r}")
         # straight from a palette with transparency, Pillow would warn
         whole = image.convert("RGBA") if image.mode == "P" else image
         return np.array(whole.convert("RGB"))
@@ -269,24 +246,16 @@ def decode_images(
     ...     decode_images(ImageFiles(folder, ["red.png"]), size=16).shape
     (1, 16, 16, 3)
     """
-    if size is not None:
-        check_size(size)
-    images = _decoded_images(files, size, centre_crop, n_jobs)
     if cache_path is None:
-        return np.stack(list(images))
+        return np.stack(list(_decoded_images(files, size, centre_crop, n_jobs)))
     path = Path(cache_path).absolute()
     require_replaceable(path)  # reading a pipe would wait for ever
     height, width = files.pixels(0).shape[:2] if size is None else (size, size)
     shape = (len(files), int(height), int(width), 3)
     digest = _digest(files, size, centre_crop, shape)
-    if (cached := open_cache(path, digest)) is None:
-        _write_cache(path, images, shape, digest)
-        cached = open_cache(path, digest)
-    if cached is None:  # another process has just put an array of other images there
-        raise RuntimeError(
-            f"{path} was replaced while it was being used: two data sets, or two sizes, share the "
-            "file. Give each its own cache_path."
-        )
+    # until it is ours: another process may put an array of other images there
+    while (cached := open_cache(path, digest)) is None:
+        _write_cache(path, _decoded_images(files, size, centre_crop, n_jobs), shape, digest)
     return cached
 
 
@@ -305,14 +274,8 @@ def open_cache(path: Path, digest: bytes | None) -> np.memmap[Any, Any] | None:
     memmap or None
         The array.
     """
-    if digest is None or digest_of_cache(path) != digest:
-        return None
-    try:
-        array = np.load(path, mmap_mode="r")
-    # somebody else's file, with our foot at its end
-    except (ValueError, EOFError, SyntaxError, tokenize.TokenError):
-        return None
-    return array if isinstance(array, np.memmap) and array.dtype == np.uint8 else None
+    is_ours = digest is not None and digest_of_cache(path) == digest
+    return np.load(path, mmap_mode="r") if is_ours else None
 
 
 def digest_of_cache(path: Path) -> bytes | None:
@@ -354,11 +317,9 @@ def _decoded_images(
     for row, image in enumerate(progress):
         first = first or image.shape
         if image.shape != first:
-            (high, wide, _), (height, width, _) = first, image.shape
             raise ValueError(
-                f"Images differ in size: row 0 ({files.filenames[0]}) has {high} x {wide} pixels "
-                f"(height x width), row {row} ({files.filenames[row]}) has {height} x {width}. "
-                "Give size=... to bring all to one size."
+                f"Images differ in size: row 0 has shape {first}, row {row} {image.shape}. Give "
+                "size=... to bring all to one size."
             )
         yield image
 
@@ -424,8 +385,7 @@ class ImageRows(Dataset[Any]):
             images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4 or images.shape[-1] != 3
         ):
             raise ValueError(
-                "images must be uint8 of shape (n_images, height, width, 3), got "
-                f"{images.dtype} of shape {tuple(images.shape)}."
+                f"images must be uint8 of shape (n, height, width, 3), got {images.shape}."
             )
         self.images = images
         self.transform = transform
@@ -563,10 +523,7 @@ class ImageRows(Dataset[Any]):
             If the transform is random, so that there is no one value to keep.
         """
         if self.is_augmented:
-            raise ValueError(
-                f"{self.transform!r} gives another image each time, or does not say that it does "
-                "not (is_random = False). Only a fixed transform can be computed in advance."
-            )
+            raise ValueError(f"{self.transform!r} may give another image each time.")
         numbers, first = np.arange(len(self)), self[0]
         whole = first.new_empty((len(self), *first.shape))
         for start in range(0, len(self), PRECOMPUTE_BATCH):
@@ -589,9 +546,5 @@ class ImageRows(Dataset[Any]):
             self.images = open_cache(*cached)
             if self.images is None:
                 raise FileNotFoundError(
-                    f"The images decoded into {cached[0]} are not there any more, or were "
-                    "replaced by others. Decode them again with decode_images."
+                    f"{cached[0]} is gone, or holds other images: decode again."
                 )
-
-    def __repr__(self) -> str:
-        return f"ImageRows({len(self)} rows, transform={self.transform!r})"

@@ -35,14 +35,7 @@ SPLIT_NAMES = {
 
 def read_text(source: Source, name: str) -> str:
     """Return a file as text, whatever program put a byte-order mark before it."""
-    raw = source.read(name)
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{source.where(name)} is not UTF-8 text (byte {error.start} is "
-            f"{raw[error.start]:#04x}). Save it as UTF-8, or get it again."
-        ) from None
+    return source.read(name).decode("utf-8-sig")
 
 
 def table_of(
@@ -75,9 +68,8 @@ def table_of(
     for number, fields in records:
         if len(fields) != len(columns):
             raise ValueError(
-                f"Line {number} of {where} has {len(fields)} fields, expected {len(columns)} "
-                f"({', '.join(columns)}). The file may be cut short or damaged. "
-                f"{source.how_to_get}"
+                f"Line {number} of {where} has {len(fields)} fields instead of {len(columns)}; the "
+                f"file may be cut short. {source.how_to_get}"
             )
     if not records:
         raise ValueError(f"{where} has no row. {source.how_to_get}")
@@ -108,25 +100,17 @@ def read_csv(source: Source, name: str, columns: Sequence[str]) -> pd.DataFrame:
     ValueError
         If a column is missing, a line has too few or too many fields, or there is no line.
     """
-    where = source.where(name)
     reader = csv.reader(io.StringIO(read_text(source, name), newline=""))
-    try:
-        lines = [(reader.line_num, [field.strip() for field in row]) for row in reader if row]
-    except csv.Error as error:
-        raise ValueError(f"Line {reader.line_num} of {where} cannot be read: {error}.") from error
+    lines = [(reader.line_num, [field.strip() for field in row]) for row in reader if row]
     header = lines[0][1] if lines else []
-    require_columns(header, columns, where)
+    require_columns(header, columns, source.where(name))
     return table_of(lines[1:], header, source, name)
 
 
 def require_columns(there: Sequence[str], needed: Sequence[str], where: str) -> None:
     """Raise ValueError if a column is not there, and say which are."""
-    for column in needed:
-        if column not in there:
-            raise ValueError(
-                f"{where} has no column {column!r}. Its columns are: "
-                f"{', '.join(map(repr, there)) or 'none'}."
-            )
+    if missing := [column for column in needed if column not in there]:
+        raise ValueError(f"{where} has no column {missing}. Its columns are: {list(there)}.")
 
 
 # values ------------------------------------------------------------------------------------------
@@ -134,10 +118,10 @@ def require_columns(there: Sequence[str], needed: Sequence[str], where: str) -> 
 
 def _refuse(values: pd.Series, is_bad: pd.Series, where: str, expected: str) -> None:
     if is_bad.any():
-        first = is_bad.idxmax()
+        first, n_bad = is_bad.idxmax(), int(is_bad.sum())
         raise ValueError(
             f"{where}, line {first}: {values.name} is {values[first]!r}, expected {expected}. "
-            f"{int(is_bad.sum())} rows have such a value."
+            f"{n_bad} rows have such a value."
         )
 
 
@@ -154,12 +138,12 @@ def encode(
     if not isinstance(names, Mapping):
         names = {name: code for code, name in enumerate(names)}
     codes = values.map(names)
-    _refuse(values, codes.isna(), where, f"one of {', '.join(map(repr, names))}")
+    _refuse(values, codes.isna(), where, f"one of {list(names)}")
     return codes.to_numpy(dtype=np.int64)
 
 
-def integers(values: pd.Series, where: str, below: float = np.inf) -> NDArray[np.int64]:
-    """Turn text into whole numbers; of codes, from 0 to less than ``below``.
+def integers(values: pd.Series, where: str) -> NDArray[np.int64]:
+    """Turn text into whole numbers.
 
     Raises
     ------
@@ -167,11 +151,7 @@ def integers(values: pd.Series, where: str, below: float = np.inf) -> NDArray[np
         If a value is not one; says which and where.
     """
     numbers = pd.to_numeric(values, errors="coerce")
-    is_bad, expected = numbers.isna() | (numbers % 1 != 0), "a whole number"
-    if below < np.inf:
-        codes = range(int(below))
-        is_bad, expected = ~numbers.isin(codes), f"one of {', '.join(map(str, codes))}"
-    _refuse(values, is_bad, where, expected)
+    _refuse(values, numbers.isna() | (numbers % 1 != 0), where, "a whole number")
     return numbers.to_numpy(dtype=np.int64)
 
 
@@ -189,13 +169,11 @@ def number_combinations(
     """
     codes, names = np.zeros(len(columns[0]), dtype=np.int64), [""]
     for values in columns:
-        expected = "a value (a category of its own, for instance)"
-        _refuse(values, values == "", where, expected)
-        distinct = pd.Series(values.unique())
-        numbers = pd.to_numeric(distinct, errors="coerce")
-        order = (distinct if numbers.isna().any() else numbers).argsort(kind="stable")
-        own = [str(name) for name in distinct.iloc[order]]
-        codes, names = combine(codes, names, encode(values, own, where), own)
+        _refuse(values, values == "", where, "a value")
+        numbers = pd.to_numeric(values, errors="coerce")
+        own = (values if numbers.isna().any() else numbers).sort_values().index
+        distinct = values[own].unique().tolist()
+        codes, names = combine(codes, names, encode(values, distinct, where), distinct)
     return codes, names
 
 
@@ -242,27 +220,20 @@ def rows_of_splits(
     Raises
     ------
     ValueError
-        If a split has no row, or a share is not in (0, 1) or leaves either part without a row.
+        If a share is not in (0, 1), or a split has no row.
     """
     rng = check_random_state(random_state)
     rows = {split: np.flatnonzero(codes == code) for code, split in enumerate(SPLITS)}
-    for split in SPLITS:
-        if not len(rows[split]) and split not in (cut or {}):
-            raise ValueError(f"The {split} split of {where} has no row. {why}")
     for split, share in (cut or {}).items():
-        if len(rows[split]):
-            continue
-        name, n_rows = f"{split}_size", len(rows["train"])
         if not 0 < share < 1:
-            raise ValueError(f"{name} must lie in (0, 1), got {share!r}.")
-        n_cut = round(float(share) * n_rows)
-        if not 0 < n_cut < n_rows:
-            raise ValueError(
-                f"{name}={share!r} cuts {n_cut} from the {n_rows} training rows of {where} and "
-                f"leaves {n_rows - n_cut}; both need at least one."
-            )
-        shuffled = rng.permutation(rows["train"])
-        rows[split], rows["train"] = np.sort(shuffled[:n_cut]), np.sort(shuffled[n_cut:])
+            raise ValueError(f"{split}_size must lie in (0, 1), got {share!r}.")
+        if not len(rows[split]):
+            shuffled = rng.permutation(rows["train"])
+            n_cut = round(float(share) * len(shuffled))
+            rows[split], rows["train"] = np.sort(shuffled[:n_cut]), np.sort(shuffled[n_cut:])
+    for split in SPLITS:
+        if not len(rows[split]):
+            raise ValueError(f"The {split} split of {where} has no row. {why}")
     return rows
 
 

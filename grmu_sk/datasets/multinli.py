@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
-from tqdm import tqdm
 
 from . import labels
 from .pretrained import load_tokenizer
@@ -114,7 +113,7 @@ def load_multinli(
     source = find_source(root, (METADATA,), HOW_TO_GET, FOLDERS)
     where = source.where(METADATA)
     table = labels.read_csv(source, METADATA, ("gold_label", "sentence2_has_negation", "split"))
-    target = labels.integers(table["gold_label"], where, below=3)
+    target = labels.encode(table["gold_label"], ("0", "1", "2"), where)
     if tokenizer is None:
         data = _read_features(find_source(root, FEATURE_FILES, HOW_TO_GET, FOLDERS), target)
     else:
@@ -128,10 +127,10 @@ def load_multinli(
         data,
         (target, LABELS),
         (
-            labels.integers(table["sentence2_has_negation"], where, below=2),
+            labels.encode(table["sentence2_has_negation"], ("0", "1"), where),
             ("no negation", "negation"),
         ),
-        labels.rows_of_splits(labels.integers(table["split"], where, below=3), where),
+        labels.rows_of_splits(labels.encode(table["split"], ("0", "1", "2"), where), where),
         DESCR.format(
             inputs="features computed in advance" if tokenizer is None else "sentences, tokenized"
         ),
@@ -142,13 +141,13 @@ def load_multinli(
 
 def _require_same_rows(found: list[Any], target: NDArray[np.int64], where: str) -> None:
     """Refuse labels that are not those of the metadata."""
-    differ = np.flatnonzero(np.asarray(found) != target)
-    if len(differ):
-        row = differ[0]
+    if len(found) != len(target) or (differ := np.asarray(found) != target).any():
+        about = (
+            f"{len(found)} rows" if len(found) != len(target) else f"{differ.sum()} other labels"
+        )
         raise ValueError(
-            f"{len(differ)} of the {len(target)} labels in {METADATA} and in the other files of "
-            f"{where} differ, the first in row {row}: {target[row]} and {found[row]}. The files "
-            "are out of order or belong to different versions."
+            f"The files of {where} have {about} than {METADATA}, which has {len(target)}: they are "
+            f"cut short, out of order or of different versions. {HOW_TO_GET}"
         )
 
 
@@ -171,21 +170,8 @@ class InputFeatures:
 def _read_features(source: Source, target: NDArray[np.int64]) -> torch.Tensor:
     """Return token numbers, masks and segments of all rows, int32 of shape (n_rows, length, 3)."""
     files = [_read_feature_file(source, name) for name in FEATURE_FILES]
-    lengths = sorted({features.shape[1] for features, _ in files})
-    if len(lengths) > 1:
-        raise ValueError(
-            f"The files {', '.join(FEATURE_FILES)} in {source} hold sequences of different "
-            f"lengths: {lengths}."
-        )
-    features = torch.from_numpy(np.concatenate([features for features, _ in files]))
-    if len(features) != len(target):
-        raise ValueError(
-            f"{METADATA} has {len(target)} rows, the files of features in {source} have "
-            f"{len(features)} together ({', '.join(FEATURE_FILES)}). One of them is cut short, or "
-            f"belongs to another version. {HOW_TO_GET}"
-        )
     _require_same_rows([label for _, part in files for label in part], target, str(source))
-    return features
+    return torch.from_numpy(np.concatenate([features for features, _ in files]))
 
 
 def _read_feature_file(source: Source, name: str) -> tuple[NDArray[np.int32], list[int]]:
@@ -195,18 +181,12 @@ def _read_feature_file(source: Source, name: str) -> tuple[NDArray[np.int32], li
     try:
         with torch.serialization.safe_globals([(InputFeatures, "utils_glue.InputFeatures")]):
             rows = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's unpickler has a class of its own for what it refuses
-        raise ValueError(
-            f"{where} cannot be read: {error}. It is damaged, or holds other things than token "
-            "numbers, which are not loaded."
-        ) from error
-    try:
         parts = [np.array([getattr(row, part) for row in rows], np.int32) for part in PARTS]
         return np.stack(parts, axis=2), [row.label_id for row in rows]
-    except (AttributeError, ValueError, TypeError) as error:
+    except Exception as error:  # torch's unpickler has a class of its own for what it refuses
         raise ValueError(
-            f"{where} does not hold rows with {', '.join(PARTS)} and label_id of equal length: "
-            f"{error}."
+            f"{where} cannot be read: it is damaged, or holds other things than token numbers, "
+            f"which are not loaded ({error})."
         ) from error
 
 
@@ -217,23 +197,12 @@ def _with_sentences(source: Source, table: pd.DataFrame, target: NDArray[np.int6
     """Add the sentences, which the metadata address by number."""
     rows = []
     for name in SENTENCE_FILES:
-        for number, line in enumerate(source.read(name).splitlines(), start=1):
-            try:
-                row = json.loads(line)
-                rows.append([row["sentence1"], row["sentence2"], row["gold_label"]])
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"Line {number} of {source.where(name)} is not an object with sentence1, "
-                    f"sentence2 and gold_label ({error}). The file may be cut short."
-                ) from error
+        for line in source.read(name).splitlines():
+            row = json.loads(line)
+            rows.append([row["sentence1"], row["sentence2"], row["gold_label"]])
     # the first column, without a name, counts the rows of all files, with those left out
     numbers = labels.integers(table.iloc[:, 0].rename("row number"), METADATA)
-    if np.max(numbers) >= len(rows):
-        raise ValueError(
-            f"{METADATA} speaks of row {np.max(numbers)}, the files of sentences in {source} have "
-            f"{len(rows)} rows together ({', '.join(SENTENCE_FILES)}). {HOW_TO_GET}"
-        )
-    first, second, gold = zip(*(rows[number] for number in numbers), strict=True)
+    first, second, gold = zip(*(rows[n] for n in numbers if n < len(rows)), strict=True)
     codes = [LABELS.index(label) if label in LABELS else -1 for label in gold]
     _require_same_rows(codes, target, str(source))
     return table.assign(sentence1=first, sentence2=second)
@@ -259,19 +228,11 @@ def tokenize(tokenizer: Any, first: list[str], second: list[str], length: int) -
     """
     whole = torch.empty((len(first), length, len(PARTS)), dtype=torch.int32)
     keys = ("input_ids", "attention_mask", "token_type_ids")
-    with tqdm(total=len(first), desc="tokenizing", unit="pair", disable=None) as progress:
-        for start in range(0, len(first), TOKENIZED_AT_ONCE):
-            part = slice(start, start + TOKENIZED_AT_ONCE)
-            encoded = tokenizer(
-                first[part],
-                second[part],
-                truncation=True,
-                padding="max_length",
-                max_length=length,
-                return_attention_mask=True,
-                return_token_type_ids=True,
-            )
-            numbers = np.stack([np.asarray(encoded[key], dtype=np.int32) for key in keys], axis=2)
-            whole[part] = torch.from_numpy(numbers)
-            progress.update(len(numbers))
+    options = {"truncation": True, "padding": "max_length", "max_length": length}
+    options |= {"return_attention_mask": True, "return_token_type_ids": True}
+    for start in range(0, len(first), TOKENIZED_AT_ONCE):
+        part = slice(start, start + TOKENIZED_AT_ONCE)
+        encoded = tokenizer(first[part], second[part], **options)
+        numbers = np.stack([np.asarray(encoded[key], dtype=np.int32) for key in keys], axis=2)
+        whole[part] = torch.from_numpy(numbers)
     return whole

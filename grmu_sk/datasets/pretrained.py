@@ -13,10 +13,7 @@ def import_transformers() -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise ImportError(
-            "transformers is needed for text and is not installed: pip install 'grmu_sk[text]', or "
-            "pip install transformers."
-        ) from error
+        raise ImportError("transformers is missing: pip install 'grmu_sk[text]'.") from error
     return transformers
 
 
@@ -51,15 +48,8 @@ def from_pretrained(kind: str, name: str | os.PathLike[str], files: str, **setti
     try:
         return getattr(transformers, kind).from_pretrained(place, **settings)
     except (OSError, ValueError) as error:
-        if os.path.isdir(place):
-            raise FileNotFoundError(
-                f"The folder {name} does not hold what is needed ({files}): {error}"
-            ) from error
         raise FileNotFoundError(
-            f"{name!r} is not a folder here, and could not be had from the network as a model of "
-            f"that name. Without a network, get the files of {name} ({files}) on another machine, "
-            "from https://huggingface.co, put them into a folder and give that folder. The reason "
-            f"was: {error}"
+            f"{name} is no folder with {files}, nor to be had from https://huggingface.co: {error}"
         ) from error
 
 

@@ -46,10 +46,7 @@ class Source:
         if self.is_zip:
             self._archive()  # an error about the file is best raised now
         elif not self.path.is_dir():
-            raise FileNotFoundError(
-                f"There is no {path}; a folder or a zip file with the data was expected. "
-                f"{how_to_get}"
-            )
+            raise FileNotFoundError(f"There is no folder or zip file {path}. {how_to_get}")
 
     def __str__(self) -> str:
         return f"{self.prefix} in {self.path}" if self.prefix else str(self.path)
@@ -96,10 +93,7 @@ class Source:
     def _inside(self, name: str) -> str:
         """Refuse a name that leads out of the folder: label files may come from strangers."""
         if os.path.isabs(name) or (".." in name and ".." in PurePath(name).parts):
-            raise ValueError(
-                f"The file name {name!r} leads out of {self.path}. Names have to be relative to "
-                "that folder, without '..'."
-            )
+            raise ValueError(f"The file name {name!r} leads out of {self.path}.")
         return os.path.join(self.path, name)
 
     def _archive(self) -> zipfile.ZipFile:
@@ -112,10 +106,7 @@ def _open_zip(path: Path, process: int, changed: int) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{path} is not a whole zip file ({error}). Get it again; the download may have been "
-            "cut short."
-        ) from None
+        raise ValueError(f"{path} is not a whole zip file ({error}).") from None
 
 
 def find_source(
@@ -159,11 +150,7 @@ def find_source(
     best = max([source, *below], key=lambda place: sum(map(place.has, markers)))
     missing = [marker for marker in markers if not best.has(marker)]
     if missing:
-        raise FileNotFoundError(
-            f"There is no {' and no '.join(missing)} in {best}, nor in "
-            f"{', '.join(subfolders) or 'a folder'} below it. Expected there: "
-            f"{', '.join(markers)}. {how_to_get}"
-        )
+        raise FileNotFoundError(f"There is no {' and no '.join(missing)} in {best}. {how_to_get}")
     return best
 
 
@@ -183,16 +170,11 @@ def require_all_listed(
     labels : str
         The label file.
     """
-    files: Iterable[str] = chain.from_iterable(map(source.names, folders))
+    names, files = set(listed), chain.from_iterable(map(source.names, folders))
     # a Mac puts shadows of all files into its zip files
-    files = (name for name in files if not name.startswith("__MACOSX/"))
-    there = [name for name in files if name.lower().endswith(IMAGE_ENDINGS)]
-    names = set(listed)
-    without = [name for name in there if name not in names]
-    if without:
+    there = [n for n in files if n.lower().endswith(IMAGE_ENDINGS) and "__MACOSX/" not in n]
+    if without := [name for name in there if name not in names]:
         raise ValueError(
-            f"{labels} has {len(names)} rows, but {len(there)} images are in {source}: "
-            f"{len(without)} have no row, {without[0]} for one. The label file is cut short, or "
-            "belongs to other images; if it is a part on purpose, read it with load_image_table. "
-            f"{source.how_to_get}"
+            f"{labels} has {len(names)} rows, but there are {len(there)} images, and {without[0]} "
+            f"has none: it is cut short, or belongs to others. {source.how_to_get}"
         )

@@ -6,7 +6,7 @@ import os
 
 from sklearn.utils import Bunch
 
-from .labels import describe, image_bunch, integers, read_csv, rows_of_splits
+from .labels import describe, encode, image_bunch, read_csv, rows_of_splits
 from .sources import find_source, require_all_listed
 
 __all__ = ["load_waterbirds"]
@@ -79,9 +79,9 @@ def load_waterbirds(root: str | os.PathLike[str]) -> Bunch:
     return image_bunch(
         source,
         table["img_filename"],
-        (integers(table["y"], where, below=2), ("landbird", "waterbird")),
-        (integers(table["place"], where, below=2), ("land", "water")),
-        rows_of_splits(integers(table["split"], where, below=3), where),
+        (encode(table["y"], ("0", "1"), where), ("landbird", "waterbird")),
+        (encode(table["place"], ("0", "1"), where), ("land", "water")),
+        rows_of_splits(encode(table["split"], ("0", "1", "2"), where), where),
         DESCR,
         forget_group=(1, 0),
         frame=table.reset_index(drop=True),

@@ -1,7 +1,6 @@
 import hashlib
 
 import numpy as np
-import pytest
 
 from grmu_sk.datasets import load_embedded_faces
 
@@ -36,9 +35,3 @@ def test_another_seed_cuts_other_validation_rows_and_the_same_test_rows():
     faces, other = load_embedded_faces(), load_embedded_faces(random_state=1)
     assert set(faces.validation) != set(other.validation)
     np.testing.assert_array_equal(faces.test, other.test)
-
-
-@pytest.mark.parametrize("columns", [("age", "age"), ("height", "age")])
-def test_columns_must_be_two_of_the_table(columns):
-    with pytest.raises(ValueError, match="must be two of"):
-        load_embedded_faces(target=columns[0], attribute=columns[1])
