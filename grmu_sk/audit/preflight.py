@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -205,11 +205,10 @@ def preflight(
         )
     _add_risks(table, min_rows, min_share)
     can_reweight = model._has_groups and bool((table["remaining"] > 0).all())
-    name, reasons, timed = "", [_obstacle(table, forget)], {}
-    if not reasons[0]:
-        timed = {name: registered[name] for name in chosen}
-    costs = _costs(model, data, forget, timed, budget, can_reweight)
-    if not reasons[0]:
+    name, obstacle = "", _obstacle(table, forget)
+    timed = {} if obstacle else {name: registered[name] for name in chosen}
+    costs, reasons = _costs(model, data, forget, timed, budget, can_reweight), [obstacle]
+    if not obstacle:
         name, reason = _recommend(model, own, costs, short_enough, can_reweight)
         reasons = [*_reasons_of_groups(model, table), reason]
     return PreflightReport(len(forget), len(model.remaining_idx_), table, costs, name, reasons)
@@ -246,9 +245,7 @@ def group_mix(
     n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
     if y is not None:
         if len(np.asarray(y)) != n_rows:
-            raise ValueError(
-                f"The training labels have {len(np.asarray(y))} rows, but fit was given {n_rows}."
-            )
+            raise ValueError(f"y has {len(np.asarray(y))} rows, but fit was given {n_rows}.")
         if unlearner._has_groups and groups is None:
             raise ValueError("The labels were passed without groups, which fit was given.")
         numbers = unlearner._encoder.transform(y, groups if unlearner._has_groups else None)
@@ -295,10 +292,7 @@ def _obstacle(table: pd.DataFrame, forget: NDArray[np.int64]) -> str:
     if left.sum() == 0:
         return "Nothing would remain to train on. To drop the model altogether, delete it."
     if lost := left[left == 0].index.tolist():
-        return (
-            f"Every row of the class(es) {lost} would go. A classifier keeps an output for each "
-            "class: fit a new one without that class instead."
-        )
+        return f"Every row of the class(es) {lost} would go: fit a new model without them instead."
     return ""
 
 
@@ -310,8 +304,7 @@ def _reasons_of_groups(unlearner: BaseUnlearner, table: pd.DataFrame) -> list[st
         pair = f"({row.label}, {row.attribute})"
         if row.risk == "vanishes":
             reasons.append(
-                f"The group {pair} vanishes: no method can keep the accuracy of a group without "
-                "rows, and REWEIGHT refuses. Collect new rows for it first."
+                f"The group {pair} vanishes, and REWEIGHT refuses: collect new rows first."
             )
         elif row.risk:
             reasons.append(f"The group {pair} is at risk: {row.risk}, {row.remaining} remain.")
@@ -345,10 +338,9 @@ def _recommend(
     elif candidate == "retrain" or cost > _WORTH_IT * retraining:
         exact += f"{candidate} would not save half of that."
     else:
-        return f"{candidate}{reweight}", (
+        return candidate + reweight, (
             f"{candidate} takes about {_range(cost)} s, retraining {_range(retraining)} s. It is "
-            "approximate: attack the result and compare it with the model before, by "
-            "AcceptanceGate."
+            "approximate: attack the result and let AcceptanceGate decide."
         )
     return f"retrain{reweight}", exact
 
@@ -365,17 +357,11 @@ def _range(seconds: float) -> str:
 
 
 def _costs(
-    unlearner: BaseUnlearner,
-    data: TrainingRows | None,
-    forget: NDArray[np.int64],
-    methods: dict[str, type[BaseUnlearner]],
-    budget: float,
-    can_reweight: bool,
+    unlearner: BaseUnlearner, data: Any, forget: Any, methods: Any, budget: float, reweight: bool
 ) -> pd.DataFrame:
-    costs, start = pd.DataFrame({"method": list(methods), "seconds": np.nan}), perf_counter()
-    notes = []
-    for at, method in enumerate(methods.values()):
-        note = ""
+    costs, start = [], perf_counter()
+    for name, method in methods.items():
+        seconds, note = np.nan, ""
         if data is None:
             note = "not timed: the training rows are not stored"
         elif perf_counter() - start > budget:
@@ -384,15 +370,14 @@ def _costs(
             note = "not timed: it has to be fitted anew"
         else:
             try:
-                params = _params(unlearner, method, can_reweight)
-                costs.loc[at, "seconds"] = _predicted_seconds(
-                    unlearner, data, method, params, forget
-                )
+                params = _params(unlearner, method, reweight)
+                seconds = _predicted_seconds(unlearner, data, method, params, forget)
             except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
                 note = f"not possible here: {error}"
-        notes.append(note)
-    retraining = costs.loc[costs["method"] == "retrain", "seconds"].sum(min_count=1)
-    return costs.assign(ratio=costs["seconds"] / retraining, note=notes)
+        costs.append((name, seconds, np.nan, note))
+    table = pd.DataFrame(costs, columns=["method", "seconds", "ratio", "note"])
+    retraining = table.loc[table["method"] == "retrain", "seconds"].sum(min_count=1)
+    return table.assign(ratio=table["seconds"] / retraining)
 
 
 def _params(
@@ -409,11 +394,7 @@ def _params(
 
 
 def _predicted_seconds(
-    unlearner: BaseUnlearner,
-    data: TrainingRows,
-    method: type[BaseUnlearner],
-    params: dict[str, Any],
-    forget: NDArray[np.int64],
+    unlearner: BaseUnlearner, data: TrainingRows, method: Any, params: dict[str, Any], forget: Any
 ) -> float:
     """Return about how long a method would take for a request, from short runs on copies."""
     present, rest = unlearner.remaining_idx_, np.setdiff1d(unlearner.remaining_idx_, forget)
@@ -441,11 +422,11 @@ def _predicted_seconds(
 
 def _run(
     unlearner: BaseUnlearner,
-    data: TrainingRows,
-    method: type[BaseUnlearner],
-    params: dict[str, Any],
-    rows: NDArray[np.int64],
-    forget: NDArray[np.int64],
+    data: Any,
+    method: Any,
+    params: Any,
+    rows: Any,
+    forget: Any,
     epochs: int,
 ) -> tuple[float, int]:
     """Return what a run takes, and of how many epochs its history tells."""
@@ -461,9 +442,6 @@ def _run(
         probe.remaining_idx_, probe.forget_idx_ = rows, rows[:0]
         numbers = data.g[data.positions(rows)].numpy()
         probe._group_counts = np.bincount(numbers, minlength=len(unlearner._group_counts))
-        part, before = data.keep(rows), len(probe.history_)
-        clocks = [perf_counter, process_time] if unlearner.net_.device == "cpu" else [perf_counter]
-        start = [clock() for clock in clocks]
+        part, before, start = data.keep(rows), len(probe.history_), perf_counter()
         probe._forget_rows(np.intersect1d(rows, forget), part)
-        seconds = [clock() - began for clock, began in zip(clocks, start, strict=True)]
-    return min(seconds), len(probe.history_) - before
+        return perf_counter() - start, len(probe.history_) - before
