@@ -42,7 +42,7 @@ METHODS: list[tuple[str, type, dict[str, Any], bool]] = [
 ]
 
 
-def audits(seed: int, request: str, n_models: int, cache: Path | None) -> pd.DataFrame:
+def audits(seed: int, request: str, n_models: int) -> pd.DataFrame:
     data = load_digits_on_backgrounds()
     X, y, a = (data[name][data.train] for name in ("images", "target", "groups"))
     forget = forget_rows(request, y, a, data.smallest_group, seed)
@@ -54,7 +54,7 @@ def audits(seed: int, request: str, n_models: int, cache: Path | None) -> pd.Dat
         "nonmembers": (data.images[unseen], data.target[unseen], data.groups[unseen]),
     }
     original = NoOpUnlearner(random_state=seed).fit(X, y, a)
-    references = ReferenceModels(original, n_models, cache=cache, random_state=seed)
+    references = ReferenceModels(original, n_models, random_state=seed)
     references.fit(**rows)
     found = []
     for name, method, parameters, starts_from_trained in METHODS:
@@ -84,7 +84,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--models", type=int, default=16, help="reference models")
     parser.add_argument("--out", type=Path, default=OUT, help="CSV; what it holds is not repeated")
-    parser.add_argument("--cache", type=Path, help="folder for what reference models answer")
     args = parser.parse_args()
     torch.set_num_threads(1)
     done = pd.read_csv(args.out) if args.out.exists() else pd.DataFrame(columns=FIRST)
@@ -92,7 +91,7 @@ def main() -> None:
         if ((done["seed"] == seed) & (done["request"] == request)).any():
             continue
         start = process_time()
-        found = audits(seed, request, args.models, args.cache).round(4)
+        found = audits(seed, request, args.models).round(4)
         done = pd.concat([done, found]) if len(done) else found
         done = done[FIRST + [name for name in done.columns if name not in FIRST]]
         done.to_csv(args.out, index=False)

@@ -302,7 +302,6 @@ class BaseUnlearner(
             If several processes train the net, and another one failed or was given other data.
         """
         with unchanged_on_error(self), _working_together(self._source_net()):
-            self.__dict__.pop("_out_of_service", None)
             self._check_parameters()
             about_rows = {"groups": groups, "forget": forget, "sample_weight": sample_weight}
             check_same_index({"X": X, "y": y}, {**about_rows, "sample_id": sample_id})
@@ -840,19 +839,8 @@ class BaseUnlearner(
         -------
         ndarray of shape (n_samples, n_classes)
             Columns in the order of ``classes_``.
-
-        Raises
-        ------
-        RuntimeError
-            If the model was taken out of service, see
-            :meth:`~grmu_sk.audit.AcceptanceGate.enforce`.
         """
         check_is_fitted(self)
-        reason = getattr(self, "_out_of_service", None)  # set by AcceptanceGate
-        if reason is not None:
-            raise RuntimeError(
-                f"{type(self).__name__} is out of service: {reason}. Let a request pass the gate."
-            )
         X = check_inputs(self, X, reset=False)
         data = InputRows(X, *input_dtype(self.net_))
         outputs = forward(self.net_, data, first_output)

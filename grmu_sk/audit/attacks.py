@@ -247,10 +247,7 @@ def _population(population: ArrayLike, n_rows: int) -> NDArray[np.int64]:
     """Return the numbers of the rows of the population, each once."""
     numbers = to_array(population, "population")
     if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
-        raise ValueError(
-            f"population must be a column of row numbers, got {numbers.dtype} of shape "
-            f"{numbers.shape}."
-        )
+        raise ValueError(f"population must be row numbers, got {numbers.dtype}, {numbers.shape}.")
     others = np.unique(numbers)
     if len(others) < 2 or others[0] < 0 or others[-1] >= n_rows:
         raise ValueError(
@@ -415,15 +412,6 @@ class Comparison:
             for counts in self._samples()
         ]
         return np.concatenate(parts, axis=1)
-
-    def true_positive_rate(self, scores: NDArray[np.float64], fpr: float) -> float:
-        """Return the share of members above a threshold that at most ``fpr`` non-members exceed."""
-        order = np.argsort(-scores[self.nonmembers], kind="stable")
-        values = scores[self.nonmembers][order]
-        share = np.cumsum(self.weights[order]) / self.weights.sum()
-        # rounding must not decide whether exactly the allowed share is too much
-        too_many = np.flatnonzero(share > fpr + 1e-12)
-        return float(np.mean(scores[self.members] > values[too_many[0]]))
 
     def _samples(self) -> Iterator[Counts]:
         """Yield how often each row is drawn, within its group and kind."""

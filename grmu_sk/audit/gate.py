@@ -12,6 +12,7 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from ..base import BaseUnlearner
+from ..metrics.inputs import check_option
 from ..net_copies import check_fresh_weights
 from ..pipelines import by_method, inputs_of_unlearner, unlearner_of, with_unlearner
 from ..unlearners import RetrainUnlearner
@@ -38,8 +39,6 @@ _TOLERANCES = (
     ("Accuracy of the forgotten groups", "forgotten_groups", "GA", True),
     ("Equalized odds gap", "eo", "EO", False),
 )
-#: The attribute that says why an unlearner must not predict.
-_MARK = "_out_of_service"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class GateResult:
         Failed ones first, then those that could not be decided.
     passed : bool
         Whether the model may be used.
-    action : {"checked", "accepted", "kept", "retrained"}
+    action : {"checked", "accepted", "retrained"}
         What was done about it.
     first_attempt : list of GateCheck
         Of the model that was replaced by one trained anew.
@@ -94,7 +93,7 @@ class GateResult:
 
     checks: list[GateCheck]
     passed: bool
-    action: Literal["checked", "accepted", "kept", "retrained"] = "checked"
+    action: Literal["checked", "accepted", "retrained"] = "checked"
     first_attempt: list[GateCheck] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -223,10 +222,8 @@ class AcceptanceGate:
             tolerance = getattr(self, name)
             if tolerance is not None and not 0 <= tolerance < math.inf:
                 raise ValueError(f"{name} must be a fraction of at least 0, got {tolerance!r}.")
-        if compare_to not in ("before", "gold"):
-            raise ValueError(f"compare_to must be 'before' or 'gold', got {compare_to!r}.")
-        if rule not in ("point", "interval"):
-            raise ValueError(f"rule must be 'point' or 'interval', got {rule!r}.")
+        check_option(compare_to, ("before", "gold"), name="compare_to")
+        check_option(rule, ("point", "interval"), name="rule")
 
     def decide(
         self,
@@ -272,12 +269,7 @@ class AcceptanceGate:
         return GateResult(checks, passed=all(check.status in accepted for check in checks))
 
     def _compare(
-        self,
-        tolerance: float,
-        metric: str,
-        is_better_high: bool,
-        after: ModelScores | None,
-        reference: ModelScores | None,
+        self, tolerance: float, metric: str, is_better_high: bool, after: Any, reference: Any
     ) -> tuple[Status, str]:
         """Return how a metric did, and the figures."""
         if after is None:
@@ -347,11 +339,7 @@ class AcceptanceGate:
             The decision.
         """
         inside = unlearner_of(unlearner)
-        measuring = {
-            "forget_groups": inside.forget_groups_ or None,
-            "fitted": inside,
-            **measuring,
-        }
+        measuring = {"forget_groups": inside.forget_groups_ or None, "fitted": inside} | measuring
         references = {"before": before} if self.compare_to == "before" else {"gold": gold}
         scores = {
             name: model
@@ -366,7 +354,7 @@ class AcceptanceGate:
         self,
         unlearner: Any,
         idx: ArrayLike,
-        on_failure: Literal["refuse", "keep", "retrain"] = "refuse",
+        on_failure: Literal["refuse", "retrain"] = "refuse",
         *,
         attacks: Attacks = (),
         residue: ResidueScan | Callable[[Any], ResidueScan] | None = None,
@@ -384,13 +372,11 @@ class AcceptanceGate:
             Fitted; of a pipeline, the last step takes the request.
         idx : array-like
             Row numbers of ``fit`` to forget, or a boolean mask.
-        on_failure : {"refuse", "keep", "retrain"}, default="refuse"
+        on_failure : {"refuse", "retrain"}, default="refuse"
             If the result does not pass:
 
             - "refuse" raises a :class:`GateError`; the unlearner is as it was and can go on
               serving, with the request still open.
-            - "keep" keeps the old model, but out of service: the unlearner is marked, and refuses
-              to predict until a request passes. (The old model still knows the rows.)
             - "retrain" falls back to RETRAIN with REWEIGHT on what remains, and lets that stand,
               being exact; the result says whether it met the conditions.
         attacks : iterable of AttackResult, or callable, default=()
@@ -414,21 +400,18 @@ class AcceptanceGate:
         ValueError
             If an argument is unknown, or falling back is impossible for this method.
         """
-        if on_failure not in ("refuse", "keep", "retrain"):
-            raise ValueError(
-                f"on_failure must be 'refuse', 'keep' or 'retrain', got {on_failure!r}."
-            )
+        check_option(on_failure, ("refuse", "retrain"), name="on_failure")
         inside, given = unlearner_of(unlearner), dict(training or {})
         if on_failure == "retrain" and inside._keeps_unaffected_weights:
             raise ValueError(
                 f"{type(inside).__name__} trains several nets, each on its own rows, and is exact "
-                "already: there is nothing to fall back to. Use on_failure='refuse' or 'keep'."
+                "already: there is nothing to fall back to. Use on_failure='refuse'."
             )
         if on_failure == "retrain":
             check_fresh_weights(inside.net_)
         if given.get("X") is not None:
             given["X"] = inputs_of_unlearner(unlearner, given["X"])
-        before, candidate = _in_service(inside), _in_service(inside)
+        before, candidate = copy.copy(inside), copy.copy(inside)  # no attribute changes in place
 
         def decide(changed: BaseUnlearner) -> GateResult:
             model = with_unlearner(unlearner, changed)
@@ -444,18 +427,14 @@ class AcceptanceGate:
         with _modes_kept(inside):
             result = decide(candidate)
         if result.passed:
-            _take_over(inside, candidate)
+            inside.__dict__.update(vars(candidate))
             return GateResult(result.checks, True, "accepted")
         if on_failure == "refuse":
             raise GateError(result)
-        if on_failure == "keep":
-            failed = "; ".join(c.name for c in result.checks if c.status != "passed")
-            setattr(inside, _MARK, f"a deletion request did not pass: {failed}")
-            return GateResult(result.checks, False, "kept")
         retrained = _retrained(before, idx, given)
         with _modes_kept(inside):
             second = decide(retrained)
-        _take_over(inside, retrained)
+        inside.__dict__.update(vars(retrained))
         return GateResult(second.checks, second.passed, "retrained", result.checks)
 
 
@@ -501,16 +480,3 @@ def _modes_kept(unlearner: BaseUnlearner) -> Iterator[None]:
     finally:
         for part, is_training in modes:
             part.training = is_training
-
-
-def _in_service(unlearner: BaseUnlearner) -> BaseUnlearner:
-    """Return a copy that predicts; attributes are replaced, never changed in place."""
-    copied = copy.copy(unlearner)
-    copied.__dict__.pop(_MARK, None)
-    return copied
-
-
-def _take_over(unlearner: BaseUnlearner, candidate: BaseUnlearner) -> None:
-    """Let the unlearner be what the candidate is, in one step."""
-    unlearner.__dict__.update(vars(candidate))
-    unlearner.__dict__.pop(_MARK, None)

@@ -24,8 +24,6 @@ from .scores import Interval
 
 #: With fewer rows than this on either side a bootstrap says too little about its own error.
 FEWEST_ROWS = 10
-#: A rate of false positives is measured if so many non-members make it up.
-FEWEST_FALSE_POSITIVES = 5
 
 Verdict = Literal["leak", "no leak found", "inconclusive"]
 Scores = NDArray[np.float64]
@@ -43,7 +41,6 @@ def audit_unlearning(
     tolerance: float = 0.1,
     confidence: float = 0.95,
     n_bootstrap: int = 2000,
-    false_positive_rates: Sequence[float] = (0.01, 0.001),
     random_state: RandomState = 0,
 ) -> LeakageAudit:
     r"""Attack the forgotten rows, and those that stay, with a stated budget of reference models.
@@ -95,9 +92,6 @@ def audit_unlearning(
     n_bootstrap : int, default=2000
         Samples of the rows that the intervals are from, drawn with replacement within each group
         and kind, the same for both models.
-    false_positive_rates : sequence of float, default=(0.01, 0.001)
-        Where to give the rate of true positives. It is NaN, and a note says so, unless at least 5
-        (effective) non-members make up the rate.
     random_state : int, RandomState instance or None, default=0
         Seed of the bootstrap, and of reference models that are trained here.
 
@@ -166,32 +160,20 @@ def audit_unlearning(
     (4, True)
     """
     if set(attacks) - set(_ATTACKS) or not attacks:
-        raise ValueError(
-            f"attacks must be one or several of {list(_ATTACKS)}, got {list(attacks)}."
-        )
+        raise ValueError(f"attacks must be some of {list(_ATTACKS)}, got {list(attacks)}.")
     if not 0 <= tolerance < 0.5:
         raise ValueError(f"tolerance must lie in [0, 0.5), got {tolerance!r}.")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
     if n_bootstrap < 100:
-        raise ValueError(
-            f"n_bootstrap must be at least 100, got {n_bootstrap!r}: the ends of an interval are "
-            "quantiles far out."
-        )
-    if not all(0 < rate < 1 for rate in false_positive_rates):
-        raise ValueError(
-            f"false_positive_rates must lie between 0 and 1, got {list(false_positive_rates)}."
-        )
+        raise ValueError(f"n_bootstrap must be at least 100, got {n_bootstrap!r}.")
     unlearner, original, given = _inside(unlearner, original, forgotten, remaining, nonmembers)
     if given[1] is None:
         if not isinstance(unlearner, BaseUnlearner):
-            raise ValueError(
-                f"remaining is needed: {type(unlearner).__name__} is no unlearner that holds the "
-                "rows it was trained on. Pass remaining=(X, y, groups)."
-            )
+            raise ValueError("This model does not hold its rows: pass remaining=(X, y, groups).")
         given[1] = unlearner.training_rows()
     rows = AuditRows(*given)
-    _check_models(unlearner, original, int((rows.kind == 0).sum()))
+    _check_models(unlearner, original)
     seed = resolve_seed(random_state)
     if not isinstance(references, ReferenceModels):
         references = ReferenceModels(unlearner, references, random_state=derive_seed(seed, 0))
@@ -207,8 +189,14 @@ def audit_unlearning(
     findings = [
         finding
         for compared in _comparisons(candidates, confidence, n_bootstrap, seed)
-        for finding in _findings(*compared, attack_scores, tolerance, false_positive_rates)
+        for finding in _findings(*compared, attack_scores, tolerance)
     ]
+    notes = []
+    if candidates.left_out:
+        notes.append(
+            "Remaining rows of these groups were not attacked, for want of non-members: "
+            f"{', '.join(map(str, candidates.left_out))}."
+        )
     return LeakageAudit(
         findings,
         n_models=models.n_models,
@@ -216,7 +204,7 @@ def audit_unlearning(
         tolerance=tolerance,
         confidence=confidence,
         n_bootstrap=n_bootstrap,
-        notes=_notes(findings, candidates),
+        notes=notes,
     )
 
 
@@ -227,42 +215,23 @@ def _inside(unlearner: Any, original: Any, *given: Any) -> tuple[Any, Any, list[
     """Return the unlearners in pipelines, and rows as they get them."""
     if not isinstance(unlearner, Pipeline) or not isinstance(unlearner[-1], BaseUnlearner):
         return unlearner, original, list(given)
-    models, rows = (unlearner_of(unlearner), unlearner_of(original)), []
-    for part in given:
-        if isinstance(part, tuple | list):  # what training_rows returns went through already
-            X, before = (inputs_of_unlearner(pipe, part[0]) for pipe in (unlearner, original))
-            if not np.array_equal(np.asarray(X), np.asarray(before)):
-                raise ValueError(
-                    "The steps before the unlearner are others than those of original: pass a copy "
-                    "of the pipeline as it was before the request."
-                )
-            part = (X, *part[1:])
-        rows.append(part)
-    return *models, rows
+    rows = [
+        # what training_rows returns went through already
+        (inputs_of_unlearner(unlearner, part[0]), *part[1:])
+        if isinstance(part, tuple | list)
+        else part
+        for part in given
+    ]
+    return unlearner_of(unlearner), unlearner_of(original), rows
 
 
-def _check_models(unlearner: Any, original: Any, n_forgotten: int) -> None:
-    if original is unlearner:
-        raise ValueError(
-            "original is the unlearned model itself. Keep a copy of the model before unlearn, with "
-            "copy.deepcopy or save, for the time of the audit."
-        )
-    for name, model in (("unlearner", unlearner), ("original", original)):
-        if not hasattr(model, "predict_proba"):
-            raise ValueError(f"{name} has no predict_proba, which the attacks read: {model!r}.")
-    if not isinstance(unlearner, BaseUnlearner):
-        return
+def _check_models(unlearner: Any, original: Any) -> None:
     check_is_fitted(unlearner)
-    if n_forgotten > len(unlearner.forget_idx_):
-        raise ValueError(
-            f"forgotten holds {n_forgotten} rows, but the unlearner has forgotten "
-            f"{len(unlearner.forget_idx_)}."
-        )
     gone = getattr(original, "forget_idx_", ())
-    if np.isin(unlearner.forget_idx_, gone).all():
+    if original is unlearner or np.isin(getattr(unlearner, "forget_idx_", -1), gone).all():
         raise ValueError(
-            "The original model has forgotten the same rows, so that it cannot show whether the "
-            "attacks have power. Pass the model as it was before the request."
+            "The original model has forgotten the rows too, and cannot show whether attacks have "
+            "power: pass the model as it was before the request, a copy.deepcopy or a saved one."
         )
 
 
@@ -308,7 +277,6 @@ def _findings(
     level: float,
     attack_scores: dict[str, tuple[Scores, Scores]],
     tolerance: float,
-    rates: Sequence[float],
 ) -> Iterator[LeakageFinding]:
     """Yield what each attack found on the rows of one comparison."""
     both = np.array([scores for pair in attack_scores.values() for scores in pair])
@@ -328,37 +296,9 @@ def _findings(
         judged = judge_forgotten if is_gone else judge_remaining
         verdict, reason = judged(auc if is_gone else change, power, tolerance)
         sizes = len(comparison.members), comparison.effective_nonmembers
-        tpr, power_tpr = (
-            {rate: _tpr(comparison, scores, rate) for rate in rates} for scores in (after, before)
-        )
         yield LeakageFinding(
-            attack, which, group, *sizes, auc, power, change, level, verdict, reason, tpr, power_tpr
+            attack, which, group, *sizes, auc, power, change, level, verdict, reason
         )
-
-
-def _tpr(comparison: Comparison, scores: Scores, rate: float) -> float:
-    if comparison.effective_nonmembers * rate < FEWEST_FALSE_POSITIVES:
-        return float("nan")
-    return comparison.true_positive_rate(scores, rate)
-
-
-def _notes(findings: list[LeakageFinding], candidates: Candidates) -> list[str]:
-    notes = []
-    for rate in findings[0].tpr if findings else ():
-        unresolved = [finding for finding in findings if np.isnan(finding.tpr[rate])]
-        if unresolved:
-            most = max(finding.n_nonmembers for finding in unresolved)
-            notes.append(
-                f"TPR at FPR {100 * rate:g}% needs {FEWEST_FALSE_POSITIVES / rate:.0f} effective "
-                f"non-members; {len(unresolved)} of {len(findings)} comparisons have fewer, at "
-                f"most {most:.0f}."
-            )
-    if candidates.left_out:
-        notes.append(
-            "Remaining rows of these groups were not attacked, for want of non-members: "
-            f"{', '.join(map(str, candidates.left_out))}."
-        )
-    return notes
 
 
 # what is told -------------------------------------------------------------------------------------
@@ -483,9 +423,6 @@ class LeakageFinding:
         What follows.
     reason : str
         Why.
-    tpr, power_tpr : dict of float to float
-        On the unlearned and the original model, the share of the rows above a threshold that so
-        many non-members exceed; NaN where there are too few of them.
     """
 
     attack: str
@@ -499,8 +436,6 @@ class LeakageFinding:
     confidence: float
     verdict: Verdict
     reason: str
-    tpr: dict[float, float] = field(default_factory=dict)
-    power_tpr: dict[float, float] = field(default_factory=dict)
 
     def to_row(self) -> dict[str, Any]:
         """Return everything as columns of a table.
@@ -514,8 +449,6 @@ class LeakageFinding:
         for name, value in vars(self).items():
             if isinstance(value, Interval):
                 row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
-            elif isinstance(value, dict):
-                row |= {f"{name}_at_{100 * fpr:g}%": share for fpr, share in value.items()}
             else:
                 row[name] = value
         return row

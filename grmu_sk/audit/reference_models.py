@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Self
 
 import joblib
@@ -22,11 +19,10 @@ from torch.utils.data import ConcatDataset, Dataset
 from tqdm import tqdm
 
 from ..base import BaseUnlearner
-from ..fingerprints import describe, digest, tensor_bytes, weights
+from ..fingerprints import tensor_bytes
 from ..groups import GroupEncoder, Pair, attribute_column
 from ..net_copies import copy_net
-from ..nets import default_net
-from ..randomness import RandomState, derive_seed, isolated_rng, resolve_seed
+from ..randomness import RandomState, derive_seed, resolve_seed
 from ..rows import split_item, take_rows
 from ..unlearners import RetrainUnlearner
 from ..validation import to_array
@@ -47,10 +43,10 @@ class ReferenceModels:
     Of a model only what it answers about the candidates is kept. The models depend on the rows and
     on the net, but not on an unlearning method: fit once, audit many.
 
-    **Privacy.** These models are trained on forgotten rows, by intent. This object and its cache
-    hold no row and no weight, but for every candidate a few numbers from which can be told how it
-    is memorised. They are material for the audit: keep them apart from the model, and delete them
-    when it is done. Nothing of them is left in the unlearner.
+    **Privacy.** These models are trained on forgotten rows, by intent. This object holds no row and
+    no weight, but for every candidate a few numbers from which can be told how it is memorised: if
+    it is kept in a file, keep that apart from the model, and delete it when the audit is done.
+    Nothing of it is left in the unlearner.
 
     Parameters
     ----------
@@ -65,11 +61,6 @@ class ReferenceModels:
     remaining_per_group : int, default=100
         How many remaining rows of each group are candidates at most; no more than the group has
         held-out rows.
-    cache : str, path-like or None, default=None
-        Folder that keeps the answers of each model, so that an interrupted or repeated run trains
-        what is missing. They are found again by a digest of the rows, the net with its code and
-        initial weights, the seed, and the versions of torch and grmu_sk; a damaged file is made
-        anew. Joblib reads it with pickle: take a folder in which nobody else can write.
     random_state : int, RandomState instance or None, default=0
         Seed of the choice of rows and of the models. The caller's random state is never touched.
 
@@ -79,8 +70,6 @@ class ReferenceModels:
         Log-odds of the true label of each candidate.
     is_in_ : ndarray of bool of shape (n_models, n_candidates)
         Which model was trained on which candidate.
-    n_trained_ : int
-        How many models were trained, and not found in the cache.
 
     Raises
     ------
@@ -122,7 +111,6 @@ class ReferenceModels:
 
     log_odds_: NDArray[np.float64]
     is_in_: NDArray[np.bool_]
-    n_trained_: int
     _candidates: Candidates
     _digests: dict[str, str]
 
@@ -133,23 +121,16 @@ class ReferenceModels:
         *,
         reweight: bool = False,
         remaining_per_group: int = 100,
-        cache: str | os.PathLike[str] | None = None,
         random_state: RandomState = 0,
     ) -> None:
         if n_models < 4 or n_models % 2:
-            raise ValueError(
-                f"n_models must be an even number of at least 4, got {n_models!r}: models come in "
-                "twos, which train on opposite halves."
-            )
+            raise ValueError(f"n_models must be even and at least 4, got {n_models!r}.")
         if remaining_per_group < 0:
-            raise ValueError(
-                f"remaining_per_group must not be negative, got {remaining_per_group!r}."
-            )
+            raise ValueError(f"remaining_per_group is negative: {remaining_per_group!r}.")
         self.net = _untrained(estimator)
         self.n_models = n_models
         self.reweight = reweight
         self.remaining_per_group = remaining_per_group
-        self.cache = cache
         self.random_state = random_state
 
     @property
@@ -158,7 +139,7 @@ class ReferenceModels:
         return hasattr(self, "log_odds_")
 
     def fit(self, forgotten: Any, remaining: Any, nonmembers: Any) -> Self:
-        """Train the models, or read from the cache what they answered.
+        """Train the models, and keep what they answer.
 
         Parameters
         ----------
@@ -197,22 +178,14 @@ class ReferenceModels:
         questions = rows.take(candidates.rows)
         always = np.setdiff1d(np.flatnonzero(rows.kind == 1), candidates.rows)
         pool = rows.take(np.concatenate([always, candidates.rows]))
-        trained: list[int] = []
-
-        def train(number: int) -> NDArray[np.float64]:
-            trained.append(number)
+        answers = []
+        for number in tqdm(
+            range(self.n_models), desc="reference models", unit="model", disable=None
+        ):
             training = np.concatenate([np.ones(len(always), dtype=bool), is_in[number]])
             model = self._train(pool, training, derive_seed(seed, 2, number))
-            return log_odds_of(model, questions.X, questions.y)
-
-        key = "" if self.cache is None else self._key(pool, rows.digests, seed)
-        # compressed, since the checksum of that shows a damaged file
-        memory = joblib.Memory(self.cache, verbose=0, compress=1)
-        answer = memory.cache(_answer, ignore=["train"], verbose=0)
-        numbers = tqdm(range(self.n_models), desc="reference models", unit="model", disable=None)
-        answers = [answer(key, number, is_in[number], train) for number in numbers]
+            answers.append(log_odds_of(model, questions.X, questions.y))
         self.log_odds_, self.is_in_ = np.stack(answers), is_in
-        self.n_trained_ = len(trained)
         self._candidates, self._digests = candidates, rows.digests
         return self
 
@@ -237,22 +210,6 @@ class ReferenceModels:
             warnings.simplefilter("ignore", UserWarning)  # about groups, said before
             return model.fit(pool.X, pool.y, pool.groups, forget=~training)
 
-    def _key(self, pool: AuditRows, digests: dict[str, str], seed: int) -> str:
-        """Return all that the models' answers depend on."""
-        settings = seed, self.reweight, self.remaining_per_group, version("torch")
-        n_classes = len(np.unique(pool.y))
-        net = default_net(pool.X, n_classes) if self.net is None else copy_net(self.net)
-        with isolated_rng(derive_seed(seed, 2, 0), net.device):
-            known = _net_digest(net.initialize())
-        return repr((*settings, version("grmu_sk"), sorted(digests.items()), known))
-
-
-def _answer(
-    key: str, number: int, is_in: NDArray[np.bool_], train: Callable[[int], NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    """Return what a model answers; the cache knows it by all arguments but ``train``."""
-    return train(number)
-
 
 def _untrained(estimator: Any) -> NeuralNet | None:
     """Return a copy without weights of an unlearner's net; None for the default net."""
@@ -262,32 +219,10 @@ def _untrained(estimator: Any) -> NeuralNet | None:
         return None
     if not isinstance(estimator, NeuralNet):
         raise TypeError(
-            "Reference models are trained from an unlearner, a skorch net or a FrozenEstimator "
-            f"around one, got {estimator!r}. Of a pipeline pass the last step, with rows that "
-            "went through the steps before."
+            f"Reference models need an unlearner or a skorch net, got {estimator!r}. Of a pipeline "
+            "pass the last step, with rows that went through the steps before."
         )
     return copy_net(estimator)
-
-
-def _net_digest(net: NeuralNet) -> str:
-    """Return SHA-256 of an initialised net's parameters, code and weights."""
-
-    def shown(value: Any) -> dict[str, Any]:
-        if " at 0x" in repr(value):
-            raise ValueError(f"all that is known of it is {value!r}")
-        return {"shown": repr(value)}
-
-    parts = {}
-    for name, value in {"": type(net), **net.get_params(deep=False)}.items():
-        try:
-            parts[name] = json.dumps(describe(value, shown)).encode()
-        except ValueError as error:
-            raise ValueError(
-                f"The net's parameter {name} cannot be told from another one in the next process "
-                f"({error}), so that a cache might hold answers of other nets. Leave cache out, or "
-                "give that object a __repr__ that says what it does."
-            ) from error
-    return digest([*sorted(parts.items()), *weights(net)])
 
 
 def _warn_of_duplicates(rows: AuditRows) -> None:
@@ -302,19 +237,11 @@ def _warn_of_duplicates(rows: AuditRows) -> None:
     forgotten, remaining, unseen = (
         [keys[row] for row in np.flatnonzero(rows.kind == kind)] for kind in range(3)
     )
+    rightly = "forgotten rows equal a remaining row, label included: it may rightly be known."
+    weaker = "nonmembers equal a training row, label included: attacks look weaker than they are."
     for own, others, what in (
-        (
-            forgotten,
-            remaining,
-            "forgotten rows equal a remaining row, label included: the model may rightly know "
-            "them, and an attack cannot tell that from a leak.",
-        ),
-        (
-            unseen,
-            [*remaining, *forgotten],
-            "nonmembers equal a training row, label included: models know them, so that attacks "
-            "look weaker than they are. Leave them out.",
-        ),
+        (forgotten, remaining, rightly),
+        (unseen, [*remaining, *forgotten], weaker),
     ):
         known = set(others)
         if n_equal := sum(key in known for key in own):
@@ -393,9 +320,8 @@ def choose_candidates(
         n_forgotten, n_remaining, n_unseen = map(len, of_kind)
         if n_forgotten and not n_unseen:
             raise ValueError(
-                f"nonmembers holds no row of the group {pair!r}, of which {n_forgotten} "
-                "rows are forgotten: there is nothing to compare them with. Add held-out rows of "
-                "that group, which no model was trained on."
+                f"nonmembers holds no row of the group {pair!r}, of which {n_forgotten} rows are "
+                "forgotten: add held-out rows of it."
             )
         if n_remaining and not n_unseen:
             left_out.append(pair)
@@ -473,10 +399,7 @@ class AuditRows:
         parts = {kind: _checked(part, kind) for kind, part in given}
         inputs, labels, groups = zip(*parts.values(), strict=True)
         if len({part is None for part in groups}) > 1:
-            raise ValueError(
-                "Some of the rows come with groups and some without: give a protected attribute "
-                "for all of them or for none."
-            )
+            raise ValueError("Give groups for all kinds of rows or for none.")
         self.kind = np.repeat(np.arange(3), [len(y) for y in labels])
         self.y = pd.concat(map(pd.Series, labels)).to_numpy()
         self.groups = None if groups[0] is None else pd.concat(map(pd.Series, groups)).to_numpy()
@@ -500,10 +423,7 @@ def _checked(given: Any, name: str) -> tuple[Any, NDArray[Any], NDArray[Any] | N
     if hasattr(given, "X") and hasattr(given, "y"):
         given = (given.X, given.y, getattr(given, "groups", None))
     if not isinstance(given, tuple | list) or len(given) != 3:
-        raise ValueError(
-            f"{name} must be a tuple (X, y, groups), or what training_rows() returns; got "
-            f"{type(given).__name__}. Without a protected attribute, groups is None."
-        )
+        raise ValueError(f"{name} must be a tuple (X, y, groups); groups may be None.")
     X, labels, groups = given
     if not isinstance(X, Dataset | torch.Tensor | pd.DataFrame):
         X = to_array(X, f"X of {name}")
@@ -523,17 +443,12 @@ def _joined(inputs: tuple[Any, ...]) -> Any:
         for X in inputs
     }
     if len(kinds) > 1:
-        raise ValueError(
-            f"The inputs are of several kinds, {sorted(kind.__name__ for kind in kinds)}. Give all "
-            "of them as one kind."
-        )
+        raise ValueError(f"Inputs are of several kinds: {[kind.__name__ for kind in kinds]}.")
     (kind,) = kinds
     if kind is pd.DataFrame:
         if len({tuple(X.columns) for X in inputs}) > 1:
             raise ValueError("The tables of inputs differ in their columns.")
         return pd.concat(inputs, ignore_index=True)
-    if kind is not Dataset and len(shapes := {tuple(X.shape[1:]) for X in inputs}) > 1:
-        raise ValueError(f"The inputs' rows differ in shape: {sorted(shapes)}.")
     joins: dict[Any, Any] = {Dataset: ConcatDataset, torch.Tensor: torch.cat}
     return joins.get(kind, np.concatenate)(inputs)
 

@@ -12,7 +12,6 @@ from .inputs import FILE, NET, TRAINING, load_model, load_row_numbers, load_rows
 
 NOT_PASSED = 3
 OUT = click.Path(dir_okay=False, path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
 PLACE = click.Path(exists=True, path_type=Path)
 BELOW_HALF = click.FloatRange(0, 0.5, max_open=True)
 SAMPLES = click.IntRange(2)
@@ -29,7 +28,6 @@ SHOWN: Any = {"context_settings": {"show_default": True}}
 @click.option("--nonmembers", required=True, type=FILE, help="Rows no model was trained on: .npz.")
 @click.option("--models", default=16, type=click.IntRange(4), help="Reference models to train.")
 @click.option("--reweight", is_flag=True, help="Train them with REWEIGHT.")
-@click.option("--cache", type=FOLDER, help="Keeps answers of the models; delete it afterwards.")
 @click.option("--tolerance", default=0.1, type=BELOW_HALF, help="How far from 0.5 an AUC may be.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Seed.")
 @click.option("--out", type=OUT, help="Where to write JSON for 'grmu report --attacks'.")

@@ -170,7 +170,7 @@ def test_bad_files(folder, tmp_path):
 
 def test_audit_writes_what_report_reads(folder, tmp_path):
     command = "audit", folder / "after.model", "--original", folder / "before.model"
-    nonmembers = "--nonmembers", folder / "test.npz", "--models", 4, "--cache", tmp_path / "cache"
+    nonmembers = "--nonmembers", folder / "test.npz", "--models", 4
     given = *command, "--training", folder / "training.npz", *nonmembers
     output = run(*given, "--out", tmp_path / "attacks.json")
     assert "4 reference models without REWEIGHT" in output

@@ -67,11 +67,18 @@ def test_doing_nothing_is_a_leak(case):
         assert (found.change.value, found.change.low, found.change.high) == (0, 0, 0)
     assert audit.verdict == "leak"
     assert of(audit, "RMIA", "remaining").verdict == "no leak found"
+    groups = sorted({f.group for f in audit.findings if f.rows == "forgotten"})
+    assert groups == ["(0, 1)", "(1, 0)", "all"]
+    assert of(audit, "RMIA").confidence == 0.95
+    assert of(audit, "RMIA", group="(1, 0)").confidence == pytest.approx(1 - 0.05 / 2)
+    assert of(audit, "RMIA", group="(0, 1)").n_rows == 12
+    for shown in (f"{N_MODELS} reference models", "tolerance 0.1", of(audit, "RMIA").power):
+        assert str(shown) in str(audit)
+    assert audit.to_frame()["power"].notna().all()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_retraining_is_never_a_leak(case, seed):
-    for reweight in (True, False):
+def test_retraining_is_never_a_leak(case):
+    for seed, reweight in ((1, True), (2, False)):
         _, gold = before_and_after(case, RetrainUnlearner, seed, reweight=reweight)
         audit = audited(case, gold)
         on_forgotten = [found for found in audit.findings if found.rows == "forgotten"]
@@ -88,15 +95,6 @@ def test_an_attack_without_power_proves_nothing(case):
     assert "no power on the original model" in of(audit, "RMIA").reason
 
 
-def test_groups_have_wider_intervals(case):
-    audit = audited(case, case.no_op)
-    groups = sorted({f.group for f in audit.findings if f.rows == "forgotten"})
-    assert groups == ["(0, 1)", "(1, 0)", "all"]
-    assert of(audit, "RMIA").confidence == 0.95
-    assert of(audit, "RMIA", group="(1, 0)").confidence == pytest.approx(1 - 0.05 / 2)
-    assert of(audit, "RMIA", group="(0, 1)").n_rows == 12
-
-
 def test_few_rows_are_not_judged(case):
     few = tuple(part[:6] for part in case.forgotten)
     references = ReferenceModels(case.references.net, n_models=4, remaining_per_group=0)
@@ -104,13 +102,6 @@ def test_few_rows_are_not_judged(case):
     assert {found.verdict for found in audit.findings} == {"inconclusive"}
     assert all("fewer than 10 rows" in found.reason for found in audit.findings)
     assert not audit.findings[0].auc.is_known
-
-
-def test_rates_are_given_where_the_rows_can_resolve_them(case):
-    audit = audited(case, case.no_op, false_positive_rates=[0.2, 0.001])
-    frame = audit.to_frame()
-    assert frame["power_tpr_at_20%"].between(0.3, 1).any() and frame["tpr_at_0.1%"].isna().all()
-    assert any("0.1% needs 5000 effective non-members" in note for note in audit.notes)
 
 
 def test_the_same_seed_gives_the_same_result(case):
@@ -171,16 +162,6 @@ def test_the_most_powerful_attack_decides(findings, verdict, n_decisive):
     assert len(audit) == len(list(audit)) == len(findings)
 
 
-def test_table_always_shows_power_and_budget(case):
-    audit = audited(case, case.gold)
-    for shown in (f"{N_MODELS} reference models without REWEIGHT", "tolerance 0.1"):
-        assert shown in str(audit)
-    assert str(of(audit, "RMIA").power) in str(audit) and str(of(audit, "RMIA").auc) in str(audit)
-    frame = audit.to_frame()
-    assert len(frame) == len(audit.findings) and set(frame["n_models"]) == {N_MODELS}
-    assert frame["power"].notna().all()
-
-
 def test_nothing_stays_in_the_unlearner(case):
     before = pickle.dumps(case.gold)
     audit = audited(case, case.gold, references=4, attacks=["RMIA"])
@@ -197,8 +178,6 @@ def test_pipelines(case):
     rows = {name: (-vars(case)[name][0], *vars(case)[name][1:]) for name in ROWS}
     audit = audited(case, piped(case.no_op), original=piped(case.original), **rows)
     pd.testing.assert_frame_equal(audit.to_frame(), audited(case, case.no_op).to_frame())
-    with pytest.raises(ValueError, match="others than those of original"):
-        audited(case, piped(case.no_op), **rows)
 
 
 # bad input ---------------------------------------------------------------------------------------
@@ -207,15 +186,11 @@ def test_pipelines(case):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"attacks": ["LIRA"]}, "attacks must be one or several of"),
-        ({"attacks": []}, "attacks must be one or several of"),
+        ({"attacks": ["LIRA"]}, "attacks must be some of"),
         ({"tolerance": 0.5}, r"tolerance must lie in \[0, 0.5\)"),
-        ({"confidence": 1}, "confidence must lie between 0 and 1"),
         ({"n_bootstrap": 99}, "n_bootstrap must be at least 100"),
-        ({"false_positive_rates": [0]}, "false_positive_rates must lie between"),
         ({"forgotten": np.zeros((3, 12))}, r"forgotten must be a tuple \(X, y, groups\)"),
         ({"nonmembers": (np.zeros((3, 12)), [0, 1], [0, 0, 0])}, "nonmembers differ in length"),
-        ({"nonmembers": (np.zeros((0, 12)), [], [])}, "nonmembers holds no row"),
     ],
 )
 def test_bad_arguments(case, changed, message):
@@ -229,11 +204,8 @@ def test_bad_models_and_rows(case):
     without = (X[~with_group], y[~with_group], a[~with_group])
     reordered = tuple(part[::-1] for part in case.forgotten)
     for unlearner, changed, message in [
-        (case.no_op, {"original": case.no_op}, "original is the unlearned model itself"),
-        (case.no_op, {"original": copy.deepcopy(case.no_op)}, "has forgotten the same rows"),
-        (case.no_op, {"original": object()}, "original has no predict_proba"),
-        (case.original, {"original": case.no_op}, "the unlearner has forgotten 0"),
-        (case.no_op.net_, {}, "remaining is needed: NeuralNetClassifier"),
+        (case.no_op, {"original": copy.deepcopy(case.no_op)}, "has forgotten the rows too"),
+        (case.no_op.net_, {}, "pass remaining"),
         (case.no_op, {"forgotten": reordered}, "fitted with other forgotten rows"),
         (case.no_op, {"nonmembers": without, "references": 4}, r"no row of the group \(1, 0\), of"),
     ]:
@@ -258,3 +230,4 @@ def test_scores_are_read_from_the_models(case):
     found = of(audited(case, case.gold, attacks=["loss"]), "loss")
     assert found.auc.value == pytest.approx(wins.mean() / weight.sum())
     assert found.change.value == found.auc.value - found.power.value < 0
+    assert found.change.low < found.change.value < found.change.high
