@@ -262,13 +262,6 @@ def resumable(
     except FloatingPointError:
         checkpoint._discard()  # it would only lead there again
         raise
-    if request.number < 0:
-        warnings.warn(
-            "Nothing was stored in the checkpoint: the method does not hand request.progress to "
-            "grmu_sk.training.train.",
-            UserWarning,
-            stacklevel=5,
-        )
     if not checkpoint.keep:
         checkpoint._discard()
 

@@ -124,14 +124,9 @@ def _inputs(data: TrainingRows, rows: Rows) -> Iterator[tuple[str, torch.Tensor]
 # parameters as JSON that is the same in every process ----------------------------------------
 
 
-def nothing_more(value: Any) -> dict[str, Any]:
-    """Leave it at an object's class."""
-    return {}
-
-
 def describe(
     value: Any,
-    of_object: Callable[[Any], Mapping[str, Any]] = nothing_more,
+    of_object: Callable[[Any], Mapping[str, Any]] = lambda value: {},
     within: tuple[int, ...] = (),
 ) -> Any:
     """Describe a parameter by what it does, never by where in memory it lies.
@@ -141,9 +136,9 @@ def describe(
     value : object
         Numbers, text, collections, classes, functions, arrays, estimators, or other objects. What
         is in classes and functions counts, as far as their source is to be had.
-    of_object : callable, default=nothing_more
+    of_object : callable, optional
         What to say of an object without ``get_params``, beside its class: names and values, which
-        are described in turn.
+        are described in turn. Nothing by default.
     within : tuple of int, default=()
         What is being described already: an object may hold a method of its own.
 
@@ -159,16 +154,13 @@ def describe(
     again = partial(describe, of_object=of_object, within=(*within, id(value)))
     if isinstance(value, np.generic):
         return again(value.item())
-    if isinstance(value, bytes):
-        return {"bytes": value.hex()}
-    if isinstance(value, Path | torch.device | torch.dtype | np.dtype):
+    if isinstance(value, bytes | Path | torch.device | torch.dtype | np.dtype):
         return {type(value).__name__: str(value)}
     if isinstance(value, np.ndarray) and value.dtype == object:
         return again(value.tolist())
     if isinstance(value, np.ndarray):
-        array = np.ascontiguousarray(value)
-        kind = f"{array.dtype} {array.shape}"
-        return {kind: hashlib.sha256(array.tobytes()).hexdigest()}
+        kind = f"{value.dtype} {value.shape}"
+        return {kind: hashlib.sha256(value.tobytes()).hexdigest()}
     if isinstance(value, torch.Tensor):
         return {"tensor": digest([("", value)])}
     if isinstance(value, Mapping):

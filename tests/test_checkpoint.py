@@ -40,9 +40,7 @@ from grmu_sk import (
     checkpoint as resume,
 )
 from grmu_sk.audit import DeletionLedger, scan_residue
-from grmu_sk.base import BaseUnlearner
 from grmu_sk.persistence import load, save
-from grmu_sk.training import Phase, train
 from grmu_sk.unlearners import all_unlearners
 
 FIRST, SECOND = [40, 41], [50, 51, 60]
@@ -514,17 +512,6 @@ def test_a_file_does_not_say_what_a_callback_was_given():
     callback = EarlyStopping(patience=9)
     resume._set_state(callback, {"patience": 1, "misses_": 4})
     assert (callback.patience, callback.misses_) == (9, 4)
-
-
-class HandsNothingOver(BaseUnlearner):
-    def _unlearn(self, request):
-        return train(request.net, request.data, [Phase("retain", request.retain)], epochs=2)
-
-
-def test_a_method_that_hands_no_progress_over_is_told(table, checkpoint):
-    unlearner = HandsNothingOver(make_net(), random_state=0).fit(table.X, table.y, table.a)
-    with pytest.warns(UserWarning, match="Nothing was stored in the checkpoint"):
-        unlearner.unlearn(SECOND, checkpoint=checkpoint)
 
 
 def test_a_view_is_not_stored_with_what_it_is_a_part_of():

@@ -1,8 +1,8 @@
 """The checks of unlearners pass one that is right, and find each of many mistakes."""
 
+import importlib.util
 import pickle
 import re
-import subprocess
 import sys
 import types
 from typing import ClassVar
@@ -10,8 +10,6 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
 
 from grmu_sk import FineTuneUnlearner, testing
 from grmu_sk.base import BaseUnlearner
@@ -74,11 +72,6 @@ class TrainsOnForgottenRows(Retrain):
         return self._train_in(request, [Phase("retain", request.train)])
 
 
-class ReadsForgottenRowsBesidesTheLoader(Retrain):
-    def _spoil(self, request):
-        self.mean_ = np.mean([float(request.data.X[row][0].mean()) for row in request.forget])
-
-
 class CastsEverything(OwnLoop):
     def _step(self, net, data, rows, sign=1):
         infer, net.infer = net.infer, lambda X: infer(map_tensors(torch.Tensor.float, X))
@@ -97,13 +90,6 @@ class IsNotCumulative(Retrain):
         return train(net, self.all_, phases, epochs=2)
 
 
-class ForgetsEarlierRequests(Retrain):
-    def unlearn(self, forget, **data):
-        super().unlearn(forget, **data)
-        self.forget_idx_ = np.asarray(forget)
-        return self
-
-
 class UnlearnsTwice(Retrain):
     """Trains again even if all rows are forgotten already."""
 
@@ -114,11 +100,6 @@ class UnlearnsTwice(Retrain):
                 self.net_.module_.head.weight.mul_(0.99)
         self.seen_ = {*getattr(self, "seen_", ()), *forget}
         return self
-
-
-class KeepsWeights(Retrain):
-    def _spoil(self, request):
-        self.original_ = {k: v.clone() for k, v in request.net.module_.state_dict().items()}
 
 
 class KeepsWeightsInAFunction(Retrain):
@@ -145,11 +126,6 @@ class DoesNotUnlearn(Retrain):
 
     def _warn_if_nothing_changed(self, *args):
         pass
-
-
-class KeepsRows(Retrain):
-    def _spoil(self, request):
-        self.rows_ = request.data.X[:]
 
 
 class KeepsAView(Retrain):
@@ -193,17 +169,6 @@ class SeedsTheCaller(Retrain):
         return super().fit(*args, **kwargs)
 
 
-class PredictsWithDropout(Retrain):
-    def predict_log_proba(self, X):
-        noise = np.random.default_rng().normal(scale=1e-3, size=(len(X), 1))
-        return super().predict_log_proba(X) * (1 + noise)
-
-
-class MutatesEstimator(Retrain):
-    def _spoil(self, request):
-        self.estimator.set_params(max_epochs=1)
-
-
 class TrainsTheFrozenNet(Retrain):
     def _spoil(self, request):
         net = getattr(self.estimator, "estimator", None)
@@ -229,14 +194,6 @@ class IsHalfFinishedOnError(Retrain):
     def _unlearn(self, request):
         train(self.net_, request.data, [Phase("retain", request.retain)], epochs=2)
         return fresh_net(self.net_)
-
-
-class SwallowsCtrlC(Retrain):
-    def _unlearn(self, request):
-        try:
-            return super()._unlearn(request)
-        except KeyboardInterrupt:
-            return request.net
 
 
 class CountsBesideTheNet(Retrain):
@@ -274,17 +231,6 @@ class ReturnsNothing(Retrain):
         super().unlearn(forget, **data)
 
 
-class AcceptsAnyRow(Retrain):
-    def unlearn(self, forget, **data):
-        rows = np.asarray(forget)
-        return super().unlearn(rows[rows < 160] if rows.dtype.kind == "i" else rows, **data)
-
-
-class PredictsPositions(Retrain):
-    def predict(self, X):
-        return self.predict_proba(X).argmax(axis=1)
-
-
 class ReplacesHistory(Retrain):
     def _adopt(self, net):
         super()._adopt(net)
@@ -297,25 +243,6 @@ class KeepsMomentum(Retrain):
         self.net_.optimizer_ = net.optimizer_
 
 
-class LeavesAHook(Retrain):
-    def _adopt(self, net):
-        super()._adopt(net)
-        self.net_.module_.head.register_forward_hook(print_nothing)
-
-
-def print_nothing(*_):
-    return None
-
-
-class WantsNoGroups(Retrain):
-    __metadata_request__fit = {"groups": False}
-
-
-class WarnsAlways(Retrain):
-    def _spoil(self, request):
-        np.log(np.zeros(1))
-
-
 class LacksAParameter(BaseUnlearner):
     def __init__(self, estimator=None, *, random_state=None, store_data=True):
         super().__init__(estimator, random_state=random_state, store_data=store_data)
@@ -325,10 +252,6 @@ class LacksAParameter(BaseUnlearner):
 
 class DeclaresTooLittle(OwnLoop):
     _phases_that_read_forgotten = ()
-
-
-class DeclaresToKeepWeights(Retrain):
-    _keeps_weights = True
 
 
 class TrainsTheGivenModule(Retrain):
@@ -348,53 +271,37 @@ class ThawsFrozenLayers(OwnLoop):
 
 CALLERS = "check_what_is_the_callers_is_not_modified"
 READ = "check_rows_are_read_where_declared"
+ROWS, WEIGHTS = "check_no_trace_of_forgotten_rows", "check_no_trace_of_original_weights"
 FOUND_BY = [
     (LacksAParameter, "check_parameters", "does not take ['keep_forgotten']"),
-    (ReturnsNothing, "check_unlearn", "does not return the object itself"),
     (SetsItsParameters, "check_parameters", "['random_state']"),
-    (MutatesEstimator, CALLERS, "passed as estimator"),
-    (TrainsTheFrozenNet, "check_frozen_net_is_not_trained", "inside FrozenEstimator"),
+    (ReturnsNothing, "check_unlearn", "does not return the object itself"),
+    (ReplacesHistory, "check_unlearn", "replaced the history"),
+    (TrainsTheFrozenNet, CALLERS, "passed as estimator"),
     (WritesIntoX, CALLERS, "changed X"),
-    (WantsNoGroups, "check_metadata_routing", "does not request groups"),
-    (WarnsAlways, "check_unlearn", "divide by zero"),
+    (SeedsTheCaller, CALLERS, "torch: the caller's random state"),
     (IsNotDeterministic, "check_deterministic", "same random_state differ"),
     (IgnoresTheSeed, "check_deterministic", "makes no difference"),
-    (
-        SeedsTheCaller,
-        "check_what_is_the_callers_is_not_modified",
-        "torch: the caller's random state",
-    ),
-    (PredictsWithDropout, "check_deterministic", "two predictions"),
-    (ReplacesHistory, "check_history", "replaced the history"),
-    (TakesMasksForRowNumbers, "check_mask_rows_and_fit_agree", "forgets other rows"),
+    (TakesMasksForRowNumbers, "check_ways_to_ask_agree", "forgets other rows"),
     (CastsEverything, "check_extra_inputs", "with a mask give other predictions"),
     (IsNotCumulative, READ, "rows that were forgotten before"),
-    (ForgetsEarlierRequests, READ, "lacks rows of one of them"),
-    (UnlearnsTwice, "check_requests_without_new_rows", "changed the weights"),
     (TrainsOnForgottenRows, READ, "phase(s) ['retain']"),
-    (ReadsForgottenRowsBesidesTheLoader, READ, "phase(s) ['setup']"),
     (DeclaresTooLittle, READ, "phase(s) ['setup']"),
+    (UnlearnsTwice, "check_requests_without_new_rows", "changed the object"),
     (DoesNotUnlearn, "check_nothing_changed_is_said", "says nothing"),
-    (KeepsRows, "check_no_trace_of_forgotten_rows", "row 40 is still in the pickle"),
-    (KeepsRowsAsDoubles, "check_no_trace_of_forgotten_rows", "row 40 is still in the pickle"),
-    (KeepsAView, "check_no_trace_of_forgotten_rows", "row 40 is still in the object"),
-    (KeepsWeights, "check_no_trace_of_original_weights", "still in the pickle"),
-    (KeepsWeightsInAFunction, "check_no_trace_of_original_weights", "still in the object"),
-    (KeepsWeightsInItsClass, "check_no_trace_of_original_weights", "still in the object"),
-    (DoesNotUnlearn, "check_no_trace_of_original_weights", "still in the pickle"),
-    (DeclaresToKeepWeights, "check_no_trace_of_original_weights", "no weight is kept"),
-    (KeepsMomentum, "check_training_state_is_dropped", "state of training"),
-    (LeavesAHook, "check_training_state_is_dropped", "hooks are left"),
+    (KeepsRowsAsDoubles, ROWS, "row 40 is still in the pickle"),
+    (KeepsAView, ROWS, "row 40 is still in the object"),
+    (KeepsWeightsInAFunction, WEIGHTS, "still in the object"),
+    (KeepsWeightsInItsClass, WEIGHTS, "still in the object"),
+    (DoesNotUnlearn, WEIGHTS, "still in the pickle"),
+    (KeepsMomentum, WEIGHTS, "state of training"),
     (StoresDataAgainstOrders, "check_unstored_data", "store_data=False stores rows"),
-    (AcceptsAnyRow, "check_refusals", "should raise IndexError"),
     (MarksBeforeItIsDone, "check_refusals", "the request [160] changed the object"),
-    (AcceptsNaN, "check_nan_loss", "does not raise FloatingPointError"),
+    (AcceptsNaN, "check_nan_loss", "should raise FloatingPointError"),
     (IsHalfFinishedOnError, "check_interruption", "Ctrl-C at read 1 of"),
-    (SwallowsCtrlC, "check_interruption", "should raise KeyboardInterrupt, and raises nothing"),
     (CountsBesideTheNet, "check_interruption", "gives other weights"),
-    (PredictsPositions, "check_labels_of_any_kind", "other labels"),
-    (TrainsTheGivenModule, "check_given_parts_are_copied", "that was passed as module"),
-    (ThawsFrozenLayers, "check_frozen_layers_stay_frozen", "a frozen layer was changed"),
+    (TrainsTheGivenModule, "check_given_modules", "that was passed as module"),
+    (ThawsFrozenLayers, "check_given_modules", "a frozen layer was changed"),
 ]
 
 
@@ -417,26 +324,21 @@ def test_each_mistake_is_found(broken, check, message):
 
 def test_all_checks_are_run_and_the_instance_is_not_modified():
     unlearner = FineTuneUnlearner(max_epochs=1, random_state=3)
-    before = pickle.dumps(clone(unlearner))
-    assert check_unlearner(unlearner) is None
-    assert pickle.dumps(unlearner) == before
+    before = pickle.dumps(unlearner)
     pairs = list(check_unlearner(unlearner, generate_only=True))
     assert all(one is unlearner for one, _ in pairs)
     written = {name for name in dir(testing) if name.startswith("check_")}
     assert {check.__name__ for _, check in pairs} == written - {"check_unlearner"}
     with pytest.raises(AssertionError, match="does not return the object itself"):
         check_unlearner(ReturnsNothing())
-
-
-@pytest.mark.parametrize("given", [Retrain, LogisticRegression(), None])
-def test_what_is_no_unlearner(given):
     for run in (check_unlearner, lambda one: parametrize_with_checks([one])):
         with pytest.raises(TypeError, match="take an instance of an unlearner"):
-            run(given)
+            run(Retrain)
+    assert pickle.dumps(unlearner) == before
 
 
-def test_without_pytest():
+def test_without_pytest(monkeypatch):
     """A package that is used has no pytest."""
-    code = "import sys; sys.modules['pytest'] = None\nimport grmu_sk.testing"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setitem(sys.modules, "pytest", None)
+    spec = importlib.util.find_spec("grmu_sk.testing")
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))

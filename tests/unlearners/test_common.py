@@ -25,9 +25,8 @@ FIRST = [40, 41, 50]
 #: ``fit`` or a net of their own, stand for all there; ``make test-all`` checks every method.
 OF_THE_BASE = """
     check_unlearn check_what_is_the_callers_is_not_modified check_clone_and_pickle
-    check_metadata_routing check_mask_rows_and_fit_agree check_requests_without_new_rows
-    check_training_state_is_dropped check_unstored_data check_refusals check_nan_loss
-    check_labels_of_any_kind check_frozen_net_is_not_trained check_given_parts_are_copied
+    check_ways_to_ask_agree check_requests_without_new_rows check_unstored_data check_refusals
+    check_nan_loss check_given_modules
 """.split()  # noqa: SIM905
 STAND_FOR_ALL = ("fine_tune", "miu", "sisa")
 #: Those with more state than a net while they train.
