@@ -1,7 +1,6 @@
 """The interface as the design writes it: with metadata routing, without, and with aliases."""
 
-import subprocess
-import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -59,26 +58,11 @@ def test_pipeline_without_routing(table):
     assert ga_scorer(pipe, table.X, table.y, groups=table.a) >= 0
 
 
-def test_cross_validate(table, mask, routing):
-    pipe = make_pipeline(StandardScaler(), miu(keep_forgotten=True))
-    found = cross_validate(
-        pipe,
-        table.X,
-        table.y,
-        params={"groups": table.a, "forget": mask},
-        scoring=scoring(RetrainUnlearner(make_net())),
-        cv=2,
-        return_estimator=True,
-    )
-    assert all(np.isfinite(found[f"test_{name}"]).all() for name in scoring(miu()))
-    n_forgotten = [len(fitted[-1].forget_idx_) for fitted in found["estimator"]]
-    assert sum(n_forgotten) == mask.sum(), "with two folds each row is trained on once"
-
-
-def test_cross_validate_as_written_names_what_is_missing(table, mask, routing):
+@pytest.mark.parametrize("keep", [True, False])
+def test_cross_validate(table, mask, keep, routing):
     """By default no forgotten row is left to score; the other scores do not suffer."""
-    pipe = make_pipeline(StandardScaler(), miu())
-    with pytest.warns(UserWarning, match="keep_forgotten=True"):
+    pipe = make_pipeline(StandardScaler(), miu(keep_forgotten=keep))
+    with nullcontext() if keep else pytest.warns(UserWarning, match="keep_forgotten=True"):
         found = cross_validate(
             pipe,
             table.X,
@@ -86,19 +70,21 @@ def test_cross_validate_as_written_names_what_is_missing(table, mask, routing):
             params={"groups": table.a, "forget": mask},
             scoring=scoring(RetrainUnlearner(make_net())),
             cv=2,
+            return_estimator=True,
         )
-    assert np.isfinite([found["test_ga"], found["test_eo"]]).all()
-    assert np.isnan([found["test_mia"], found["test_avg_gap"]]).all()
+    for name in scoring(miu()):
+        assert np.isfinite(found[f"test_{name}"]).all() == (keep or name in ("ga", "eo"))
+    n_forgotten = [len(fitted[-1].forget_idx_) for fitted in found["estimator"]]
+    assert sum(n_forgotten) == mask.sum(), "with two folds each row is trained on once"
 
 
-@pytest.mark.parametrize("cv", [2, UnlearningStratifiedKFold(2)], ids=["number", "splitter"])
-def test_grid_search(table, mask, cv, routing):
+def test_grid_search(table, mask, routing):
     search = GridSearchCV(
         miu(),
         {"lam": [1, 10], "estimator__lr": [0.01, 0.1]},
         scoring={"ga": ga_scorer, "eo": eo_scorer},
         refit="ga",
-        cv=cv,
+        cv=UnlearningStratifiedKFold(2),
         error_score="raise",
     ).fit(table.X, table.y, groups=table.a, forget=mask)
     assert len(search.cv_results_["params"]) == 4
@@ -136,9 +122,6 @@ def test_alias_beside_group_k_fold(table, mask, subjects, routing):
     assert same_weights(
         fitted, miu().fit(table.X[train], table.y[train], table.a[train], forget=mask[train])
     )
-    in_group = (table.y[test] == 1) & (table.a[test] == 1)
-    right = np.mean(fitted.predict(table.X[test][in_group]) == 1)
-    assert found["test_ga"][0] == pytest.approx(right)
 
 
 def test_a_scorer_without_the_alias_is_not_given_subjects_in_silence(
@@ -154,12 +137,3 @@ def test_a_scorer_without_the_alias_is_not_given_subjects_in_silence(
             cv=GroupKFold(2),
             error_score="raise",
         )
-
-
-def test_import_leaves_the_configuration_alone():
-    code = (
-        "import sklearn; before = sklearn.get_config();"
-        "import grmu_sk, grmu_sk.scorers, grmu_sk.model_selection;"
-        "assert sklearn.get_config() == before, sklearn.get_config()"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

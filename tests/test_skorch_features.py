@@ -1,6 +1,5 @@
 """What skorch offers while training works while unlearning, one feature at a time."""
 
-import copy
 import pickle
 import threading
 
@@ -28,17 +27,8 @@ FORGET = [40, 41, 50]
 N_FIT = 3  # epochs of fit, each a row of the history
 LAST_PHASE = {MIUUnlearner: "retain", RetrainUnlearner: "retrain"}
 
-# of each kind of computation one: own losses, features read, two nets, rows' gradients, shards
-KINDS = {
-    "bad_teacher",
-    "boundary_expand",
-    "group_dro",
-    "influence",
-    "miu",
-    "retrain",
-    "sisa",
-    "scrub",
-}
+# of each kind of computation one: own losses and features, two nets, rows' gradients, shards
+KINDS = {"bad_teacher", "group_dro", "influence", "miu", "sisa"}
 every_kind = pytest.mark.parametrize(
     "method",
     [pytest.param(cls, id=name) for name, cls in all_unlearners() if name in KINDS or EVERY_METHOD],
@@ -63,45 +53,21 @@ def rows_of(unlearner, phase):
     return [row for row in unlearner.history_[N_FIT:] if row["phase"] == phase]
 
 
-class AtTrainEnd(Callback):
-    """Keeps the net that was trained last, in the class, since callbacks are copied."""
-
-    net = None
-
-    def on_train_end(self, net, **kwargs):
-        AtTrainEnd.net = net
-
-
-@pytest.fixture
-def spy():
-    AtTrainEnd.net = None
-    yield AtTrainEnd
-    AtTrainEnd.net = None
-
-
 VALIDATED = {"train_split": ValidSplit(5, stratified=True)}
 
 
-# --- scores -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("on_train", [True, False])
-def test_best_so_far_is_the_best_of_the_phase(table, on_train):
+def test_best_so_far_is_the_best_of_the_phase(table):
     """Losses of phases are different quantities: 0.02 nats of information, 0.6 of cross-entropy."""
-    name = "train_loss" if on_train else "valid_loss"
     unlearner = fitted(MIUUnlearner, table, **VALIDATED).unlearn(FORGET)
-    phases = ("tune", "forget", "retain") if on_train else ("retain",)
-    for phase in phases:
-        best = np.inf
-        for row in rows_of(unlearner, phase):
-            assert row[name + "_best"] == (row[name] < best)
-            best = min(best, row[name])
-    if on_train:  # compared across phases the retain phase could not have had a best epoch
-        information = [row[name] for row in rows_of(unlearner, "tune")]
-        assert max(information) < min(row[name] for row in rows_of(unlearner, "retain"))
-
-
-# --- learning rate ------------------------------------------------------------------------------
+    for phase in ("tune", "forget", "retain"):
+        for name in ("train_loss", "valid_loss")[: 1 + (phase == "retain")]:
+            best = np.inf
+            for row in rows_of(unlearner, phase):
+                assert row[name + "_best"] == (row[name] < best)
+                best = min(best, row[name])
+    # compared across phases the retain phase could not have had a best epoch
+    information = [row["train_loss"] for row in rows_of(unlearner, "tune")]
+    assert max(information) < min(row["train_loss"] for row in rows_of(unlearner, "retain"))
 
 
 @two_kinds
@@ -112,17 +78,12 @@ def test_cosine_schedule_starts_anew_with_each_request(table, method):
     assert rates == pytest.approx(3 * [0.05, 0.0375, 0.0125])
 
 
-def test_cosine_schedule_that_steps_with_every_batch(table, spy):
+def test_cosine_schedule_that_steps_with_every_batch(table):
     schedule = LRScheduler("CosineAnnealingLR", T_max=15, step_every="batch")
-    unlearner = fitted(RetrainUnlearner, table, schedule, spy())
-    unlearner.unlearn(FORGET)  # 157 rows: 5 batches of 32 an epoch
-    assert spy.net.optimizer_.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+    unlearner = fitted(RetrainUnlearner, table, schedule).unlearn(FORGET)
     batches = [b for row in rows_of(unlearner, "retrain") for b in row["batches"]]
-    expected = 0.05 * (1 + np.cos(np.pi * np.arange(15) / 15)) / 2
+    expected = 0.05 * (1 + np.cos(np.pi * np.arange(15) / 15)) / 2  # 5 batches of 32 an epoch
     assert [batch["event_lr"] for batch in batches] == pytest.approx(expected.tolist())
-
-
-# --- the best epoch -----------------------------------------------------------------------------
 
 
 def worse_after_the_first_epoch():
@@ -150,48 +111,21 @@ def is_same(weights, others):
 
 
 @two_kinds
-def test_early_stopping_restores_the_best_epoch_of_the_request(table, method, spy):
-    stop = EarlyStopping(monitor="valid_loss", patience=2, load_best=True)
-    net = make_net(
-        callbacks=[("stop", stop), worse_after_the_first_epoch(), WeightsOfEpochs(), spy()],
-        **VALIDATED,
-    )
-    unlearner = make(method, net).fit(table.X, table.y, table.a)
+@pytest.mark.parametrize("how", ["stop", "valid_loss_best", "train_loss_best"])
+def test_the_best_epoch_of_the_request_is_restored(table, method, how, tmp_path):
+    keeper = Checkpoint(monitor=how, dirname=tmp_path, load_best=True)
+    if how == "stop":
+        keeper = EarlyStopping(monitor="valid_loss", patience=2, load_best=True)
+    callbacks = [("keeper", keeper), worse_after_the_first_epoch(), WeightsOfEpochs()]
+    unlearner = fitted(method, table, *callbacks, **VALIDATED)
     original = weights_of(unlearner)
     unlearner.unlearn(FORGET)
-    losses = [row["valid_loss"] for row in rows_of(unlearner, LAST_PHASE[method])]
-    assert np.argmin(losses) == 0
     assert is_same(weights_of(unlearner), WeightsOfEpochs.weights[0])
     assert not is_same(weights_of(unlearner), WeightsOfEpochs.weights[-1])
     assert not is_same(weights_of(unlearner), original)
-    # while running the callback held weights; what is kept has none
-    assert dict(spy.net.callbacks_)["stop"].best_model_weights_ is not None
-    held = dict(unlearner.net_.callbacks_)["stop"]
-    assert getattr(held, "best_model_weights_", None) is None
-
-
-@two_kinds
-@pytest.mark.parametrize("monitor", ["valid_loss_best", "train_loss_best"])
-def test_checkpoint_restores_the_best_epoch_of_the_request(table, method, monitor, tmp_path, spy):
-    net = make_net(
-        callbacks=[
-            ("save", Checkpoint(monitor=monitor, dirname=tmp_path, load_best=True)),
-            worse_after_the_first_epoch(),
-            WeightsOfEpochs(),
-            spy(),
-        ],
-        **VALIDATED,
-    )
-    unlearner = make(method, net).fit(table.X, table.y, table.a)
-    original = weights_of(unlearner)
-    unlearner.unlearn(FORGET)
-    assert is_same(weights_of(unlearner), WeightsOfEpochs.weights[0])
-    assert not is_same(weights_of(unlearner), original)
-    saved = torch.load(tmp_path / "params.pt", weights_only=True)
-    assert is_same(weights_of(unlearner), [value.numpy() for value in saved.values()])
-    # with load_best skorch goes back to the history of that epoch as well
-    epochs = [row["epoch"] for row in unlearner.history_ if row["phase"] == LAST_PHASE[method]]
-    assert epochs == [1]
+    if how != "stop":  # with load_best skorch goes back to the history of that epoch as well
+        epochs = [row["epoch"] for row in unlearner.history_ if row["phase"] == LAST_PHASE[method]]
+        assert epochs == [1]
 
 
 def only_in_fit(net):
@@ -199,22 +133,18 @@ def only_in_fit(net):
 
 
 @two_kinds
-@pytest.mark.parametrize("event", ["event_cp", None])
-def test_checkpoint_of_an_earlier_run_is_not_brought_back(table, method, event, tmp_path):
+def test_checkpoint_of_an_earlier_run_is_not_brought_back(table, method, tmp_path):
     """It holds the weights of before the request, and loading them would undo it."""
     save = Checkpoint(dirname=tmp_path, monitor=only_in_fit, load_best=True)
     unlearner = fitted(method, table, ("save", save))
-    assert (tmp_path / "params.pt").exists()
-    before = pickle.dumps(unlearner)
-    unlearner.net_.set_params(callbacks__save__event_name=event)
+    before = weights_of(unlearner)
     with pytest.raises(ValueError, match="'save' is to load the best checkpoint"):
         unlearner.unlearn(FORGET)
-    unlearner.net_.set_params(callbacks__save__event_name="event_cp")
-    assert is_same(weights_of(unlearner), weights_of(pickle.loads(before)))
+    assert is_same(weights_of(unlearner), before)
     assert len(unlearner.forget_idx_) == 0
 
 
-@every_kind
+@two_kinds
 def test_weights_of_an_old_checkpoint_are_not_loaded(table, method, tmp_path):
     """Retraining would start from the weights it is to replace."""
     saves = Checkpoint(dirname=tmp_path, monitor=None)
@@ -223,9 +153,6 @@ def test_weights_of_an_old_checkpoint_are_not_loaded(table, method, tmp_path):
     plain = fitted(method, table)
     assert same_weights(loading, plain)
     assert same_weights(loading.unlearn(FORGET), plain.unlearn(FORGET))
-
-
-# --- gradients and weights ----------------------------------------------------------------------
 
 
 class Frozen(Callback):
@@ -254,9 +181,6 @@ def test_freezer_freezes_from_its_epoch_on_in_every_phase(table, method):
         assert hidden_changed == (epoch < 2 and phase != "tune")
 
 
-# --- what is shown and logged -------------------------------------------------------------------
-
-
 class Writer:
     """As TensorBoard's SummaryWriter: it has a thread's lock, so nothing can copy it."""
 
@@ -275,8 +199,6 @@ class Writer:
 @two_kinds
 def test_tensorboard(table, method):
     writer = Writer()
-    with pytest.raises(TypeError, match="cannot pickle"):
-        copy.deepcopy(writer)
     unlearner = fitted(method, table, ("board", TensorBoard(writer)))
     assert unlearner.get_params()["estimator"].callbacks[0][1].writer is writer
     n_fit = len(writer.scalars)
@@ -285,11 +207,6 @@ def test_tensorboard(table, method):
     losses = [value for tag, _, value in writer.scalars[n_fit:] if tag == "Loss/train_loss"]
     assert losses == [row["train_loss"] for row in unlearner.history_[N_FIT:]]
     assert writer.n_closed == 2
-    unlearner.unlearn([60])  # and the callbacks are still there for a later request
-    assert writer.n_closed == 3
-
-
-# --- what must not be remembered ----------------------------------------------------------------
 
 
 class Hoarder(Callback):
@@ -316,19 +233,11 @@ def test_callbacks_keep_no_original_weight(table, method, tmp_path):
     after = pickle.dumps(unlearner.unlearn(FORGET))
     assert not any(original in after for original in originals)
     assert not any(original in weights_in(file) for original in originals)
-    for net in (unlearner.net_, unlearner.estimator):
-        for _, callback in getattr(net, "callbacks_", net.callbacks):
-            held = vars(callback)
-            assert "kept_" not in held
-            assert held.get("best_model_weights_") is None
 
 
 def weights_in(file):
     saved = torch.load(file, weights_only=True)
     return [value.numpy().tobytes() for value in saved.values()]
-
-
-# --- how it is computed -------------------------------------------------------------------------
 
 
 def compiled(**kwargs):
@@ -346,8 +255,6 @@ def test_compiled_net_gives_the_same_result(method, table):
     np.testing.assert_allclose(
         unlearner.predict_proba(table.X), plain.predict_proba(table.X), rtol=1e-4, atol=1e-5
     )
-    for one, other in zip(weights_of(unlearner), weights_of(plain), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
     assert same_weights(pickle.loads(pickle.dumps(unlearner)), unlearner)
 
 
@@ -374,12 +281,3 @@ def test_bfloat16_autocast(method, table):
     assert probabilities.dtype == np.float64
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     assert all(np.isfinite(row["train_loss"]) for row in unlearner.history_)
-
-
-@every_kind
-def test_double_precision(method, table):
-    net = make_net(module__dtype=torch.float64)
-    unlearner = make(method, net).fit(table.X, table.y, table.a).unlearn(FORGET)
-    assert {p.dtype for p in unlearner.net_.module_.parameters()} == {torch.float64}
-    # closer to one than single precision can be
-    np.testing.assert_allclose(unlearner.predict_proba(table.X).sum(axis=1), 1, rtol=1e-12)
