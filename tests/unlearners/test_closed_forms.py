@@ -7,7 +7,6 @@ import copy
 
 import numpy as np
 import pytest
-import torch
 from conftest import fitted, make_table
 from skorch import NeuralNetBinaryClassifier
 from softmax_regression import Part, SoftmaxRegression, linear_net, losses_of
@@ -199,19 +198,3 @@ def test_single_logit_is_two_outputs_of_which_one_is_zero(table, drawn):
         by_hand.theta[0] = 0
     by_hand.theta = by_hand.theta[1:2]
     by_hand.assert_is(unlearner.net_)
-
-
-@pytest.mark.parametrize(
-    ("epsilon", "bounds"), [(0.1, (-9, 9)), (5.0, (-9, 9)), (5.0, (-0.5, 0.5))]
-)
-def test_nearest_wrong_class(epsilon, bounds):
-    table = make_table(300, n_classes=7)
-    net = linear_net(module__n_classes=7, max_epochs=10)
-    net = fitted(METHODS["boundary_shrink"], table, net).net_
-    X, y = torch.from_numpy(table.X), torch.from_numpy(table.y)
-    found = boundary.nearest_wrong_class(net, X, y, epsilon, bounds).numpy()
-    part, model = Part.of(table, np.arange(table.n)), SoftmaxRegression(net)
-    np.testing.assert_array_equal(found, wrong_class(model, part, epsilon, *bounds))
-    assert not (found == table.y).any()
-    elsewhere = wrong_class(model, part, 5.0 if epsilon < 1 else 0.0, *bounds)
-    assert (found != elsewhere).any(), "the size of the step must matter"

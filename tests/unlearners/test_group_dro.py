@@ -53,15 +53,6 @@ def test_steps_follow_the_rule(table, steps, eta, weighted):
     assert q.max() / q.min() > 1 + 0.1 * eta
 
 
-def test_huge_step_takes_the_worst_group_and_stays_finite(table, steps):
-    unlearned(table, eta=1e6)
-    _, batch, loss, _, weights = steps[0]
-    losses = nn.functional.cross_entropy(batch.output, batch.y, reduction="none")
-    means = shares_of_rows(batch, 1.0) @ losses.detach().numpy()
-    assert weights[means.argmax()] == pytest.approx(1)
-    assert loss == pytest.approx(means.max(), rel=1e-5)
-
-
 def test_groups_are_drawn_equally_often(table, row_spy):
     unlearned(table, make_net(max_epochs=60))
     drawn, groups = row_spy.drawn("retrain"), 2 * table.y + table.a
@@ -93,10 +84,3 @@ def test_criterion_keeps_its_options(table, steps):
     ]
     assert loss == pytest.approx(sum(means).item() / 4, rel=1e-5)
     assert unlearner.net_.criterion_.reduction == "sum"
-
-
-def test_cost_of_a_step_does_not_grow_with_groups(table, spy):
-    sizes = spy(nn.functional, "one_hot", lambda result, *_: result.shape[1])
-    table.a = np.arange(table.n) // 4
-    unlearned(table, make_net(batch_size=8, max_epochs=1), forget=[40])
-    assert len(sizes) == 20 and max(sizes) <= 8

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from conftest import fitted, make_net
+from conftest import fitted
 from skorch import NeuralNetBinaryClassifier
 from torch import nn
 
 from grmu_sk import InfluenceUnlearner, SSDUnlearner
-from grmu_sk.unlearners.influence import inverse_fisher_product
 
 FORGET = [40, 41, 50, 60, 61]
 REST = np.setdiff1d(np.arange(160), FORGET)
@@ -58,26 +57,6 @@ def weights_of_rows(table, *, weighted, reweight):
 # influence ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("damping", [1e-3, 1.0])
-def test_recursion_against_the_inverse(damping):
-    generator = torch.Generator().manual_seed(0)
-    G = torch.randn(40, 5, generator=generator, dtype=torch.float64)
-    v = torch.randn(5, generator=generator, dtype=torch.float64)
-    weights = torch.rand(40, generator=generator, dtype=torch.float64)
-    weights[3] = 0
-    fisher = (G.T * weights) @ G + damping * torch.eye(5, dtype=torch.float64)
-    product = inverse_fisher_product(v, iter(G), weights, damping)
-    torch.testing.assert_close(product, torch.linalg.solve(fisher, v), rtol=1e-10, atol=0)
-
-
-def test_recursion_in_float32_with_more_weights_than_rows():
-    generator = torch.Generator().manual_seed(0)
-    G, v = torch.randn(60, 200, generator=generator), torch.randn(200, generator=generator)
-    product = inverse_fisher_product(v, iter(G), torch.full((60,), 1 / 60), 0.01)
-    exact = (G.double().T @ G.double() / 60 + 0.01 * torch.eye(200).double()).inverse()
-    torch.testing.assert_close(product.double(), exact @ v.double(), rtol=1e-3, atol=1e-2)
-
-
 @pytest.mark.parametrize(("reweight", "weighted"), [(False, False), (True, False), (True, True)])
 def test_step_against_numpy(table, reweight, weighted):
     """The whole step, recomputed from formulas in float64 with the inverse of the matrix."""
@@ -94,40 +73,12 @@ def test_step_against_numpy(table, reweight, weighted):
     assert unlearner.history_[-1]["train_loss"] == pytest.approx(np.linalg.norm(step), rel=1e-5)
 
 
-def test_step_leads_towards_retraining(table):
-    """v with the true Hessian finds the minimum on what remains; with Fisher's it comes closer."""
-    net = logistic_net(lr=3.0, max_epochs=300, batch_size=-1)
-    unlearner = fitted(InfluenceUnlearner, in_float64(table), net, damping=1e-6, n_fisher=1000)
-    before, X = flat(unlearner), table.X
-    gold = flat(InfluenceUnlearner(net, random_state=0).fit(X[REST], table.y[REST]))
-    step = flat(unlearner.unlearn(FORGET)) - before
-
-    g = gradients(before, table)
-    design = np.c_[X, np.ones(table.n)][REST]
-    p = 1 / (1 + np.exp(-design @ before))
-    hessian = (design.T * (p * (1 - p))) @ design / len(REST)
-    newton = np.linalg.solve(hessian, g.mean(axis=0) - g[REST].mean(axis=0))
-    distance = {
-        name: np.linalg.norm(before + move - gold)
-        for name, move in {"none": 0, "newton": newton, "step": step, "back": -step}.items()
-    }
-    assert distance["newton"] < 0.1 * distance["none"]
-    assert distance["step"] < distance["none"] < distance["back"]
-
-
 def test_n_fisher_caps_the_rows_read(table, row_spy):
     unlearner = fitted(InfluenceUnlearner, table, n_fisher=20)
     row_spy.clear()
     unlearner.unlearn(FORGET)
     assert len(row_spy.rows("step")) == 20 and not set(row_spy.rows("step")) & set(FORGET)
     np.testing.assert_array_equal(row_spy.rows("gradient"), np.arange(table.n))
-
-
-def test_batch_size_does_not_matter(table):
-    nets = (make_net(iterator_valid__batch_size=size) for size in (7, -1))
-    one, other = (fitted(InfluenceUnlearner, table, net, n_fisher=40) for net in nets)
-    found = flat(one.unlearn(FORGET)), flat(other.unlearn(FORGET))
-    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-6)
 
 
 # SSD ---------------------------------------------------------------------------------------------
@@ -144,6 +95,7 @@ def factors(of_forget, of_train, alpha, lam):
         (0.1, 5.0, True, False),
         (1.0, 1.0, True, True),
         (1.0, 0.0, False, True),
+        (0.1, 1e3, False, False),  # no weight grows
     ],
 )
 def test_factors_against_the_closed_form(table, reweight, weighted, alpha, lam):
@@ -160,13 +112,6 @@ def test_factors_against_the_closed_form(table, reweight, weighted, alpha, lam):
     np.testing.assert_allclose(flat(unlearner), expected, rtol=1e-6)
     selected = of_forget > alpha * of_train
     assert unlearner.history_[-1]["train_loss"] == pytest.approx(selected.mean())
-
-
-def test_weights_never_grow(table):
-    params = {"selection_weighting": 0.1, "dampening_constant": 1e3}
-    unlearner = fitted(SSDUnlearner, table, **params)
-    before = flat(unlearner)
-    np.testing.assert_array_equal(flat(unlearner.unlearn(FORGET)), before)
 
 
 def test_whole_forget_set_as_one_batch(table):

@@ -42,32 +42,11 @@ def test_rows_to_forget_and_trained_weights_have_no_influence(method, params, ta
     assert same_weights(unlearner, other)
 
 
-@pytest.mark.parametrize("reweight", [True, "uniform", False])
-def test_reweight_gives_back_the_training_mix(table, row_spy, reweight):
-    """The rows the loop draws have the groups' shares of all training rows, or of the rest."""
-    in_group = (table.y == 1) & (table.a == 0)
-    mask = in_group & (np.cumsum(in_group) > 2)
-    rest = ~mask
-    unlearner = RetrainUnlearner(make_net(max_epochs=30), reweight=reweight, random_state=0)
-    unlearner.fit(table.X, table.y, table.a, forget=mask)
-    drawn = row_spy.drawn("retrain")
-    assert len(drawn) == 30 * rest.sum()
-    share = in_group.mean() if reweight is True else in_group[rest].mean()
-    tolerance = 4 * np.sqrt(share * (1 - share) / len(drawn))
-    assert in_group[drawn].mean() == pytest.approx(share, abs=tolerance)
-    n_distinct = len(np.unique(drawn[: rest.sum()])) / rest.sum()
-    if reweight == "uniform":
-        assert n_distinct == pytest.approx(1 - np.exp(-1), abs=0.1)  # with replacement
-    assert (n_distinct == 1) == (reweight is False)
-
-
 def test_budget_is_retraining_with_another_number_of_epochs(table):
+    """Which a schedule of the net's number is told, too."""
     budget = unlearned(table, BudgetRetrainUnlearner, max_epochs=5, reweight=True)
     full = unlearned(table, RetrainUnlearner, make_net(max_epochs=5), reweight=True)
     assert same_weights(budget, full)
-
-
-def test_schedule_ends_with_the_budget(table):
     schedule = [("schedule", LRScheduler("CosineAnnealingLR", T_max=3))]  # the net's max_epochs
     net = make_net(callbacks=schedule)
     unlearner = unlearned(table, BudgetRetrainUnlearner, net, max_epochs=4)
@@ -76,12 +55,12 @@ def test_schedule_ends_with_the_budget(table):
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("n_left", [None, 5, 0])
+@pytest.mark.parametrize("n_left", [5, 0])
 def test_every_group_has_as_many_rows_as_the_smallest(table, row_spy, n_left):
     """Which shrinks with the request; one that is gone takes no part."""
     groups = 2 * table.y + table.a
     smallest = np.argmin(np.bincount(groups))
-    forget = FORGET if n_left is None else np.flatnonzero(groups == smallest)[n_left:]
+    forget = np.flatnonzero(groups == smallest)[n_left:]
     unlearner = fitted(SubsampleRetrainUnlearner, table)
     row_spy.clear()
     unlearner.unlearn(forget)

@@ -1,0 +1,171 @@
+"""What rows, labels and weights methods draw, and whom they ask; the steps: test_closed_forms."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import fitted, make_net, make_table, state_of
+from softmax_regression import losses_of
+from torch import nn
+
+from grmu_sk import (
+    BadTeacherUnlearner,
+    NegGradPlusUnlearner,
+    RandomLabelUnlearner,
+    SCRUBUnlearner,
+    ShrinkPerturbUnlearner,
+)
+from grmu_sk.unlearners import random_label, scrub, shrink_perturb
+from grmu_sk.unlearners.l1_sparse import _l1_norm
+from grmu_sk.unlearners.random_label import draw_labels
+
+FORGET = [40, 41, 50, 60, 61]
+
+
+# Bad Teacher -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("share", "reweight"), [(0.3, False), (1.0, True)])
+def test_bad_teacher_sees_each_row_to_forget_once_an_epoch(table, row_spy, share, reweight):
+    params = {"retain_share": share, "reweight": reweight, "batch_size": 1000, "max_epochs": 2}
+    unlearner = fitted(BadTeacherUnlearner, table, **params)
+    row_spy.clear()
+    unlearner.unlearn(FORGET)
+    epochs = np.split(row_spy.drawn("teach"), 2)
+    for rows in epochs:
+        kept = rows[~np.isin(rows, FORGET)]
+        assert len(kept) == round(share * (table.n - len(FORGET)))
+        assert (len(set(kept)) < len(kept)) == reweight, "drawn by REWEIGHT with replacement"
+        assert sorted(rows[np.isin(rows, FORGET)]) == FORGET
+    assert sorted(epochs[0]) != sorted(epochs[1]), "each epoch draws its own"
+
+
+def test_batches_of_bad_teacher_are_mixed(table, row_spy):
+    forget = np.arange(80, 130)
+    fitted(BadTeacherUnlearner, table, batch_size=40, max_epochs=1).unlearn(forget)
+    assert 0 < np.isin(row_spy.drawn("teach")[:40], forget).sum() < 40
+
+
+# NegGrad+ ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_forget", [3, 20])
+def test_every_batch_of_neg_grad_plus_has_a_partner(table, row_spy, monkeypatch, n_forget):
+    monkeypatch.setattr("grmu_sk.rows.BYTES_AT_ONCE", 0)  # one batch at a time
+    forget = np.arange(40, 40 + n_forget)
+    fitted(NegGradPlusUnlearner, table, max_epochs=20, batch_size=8).unlearn(forget)
+    batches = [rows for phase, rows in row_spy.seen if phase == "forget_retain"]
+    kept = [rows for rows in batches if not set(rows) & set(forget)]
+    gone = [rows for rows in batches if set(rows) <= set(forget)]
+    assert len(kept) == len(gone) == len(batches) / 2, "no batch mixes the two"
+    if n_forget == 3:
+        assert {tuple(sorted(rows)) for rows in gone} == {tuple(forget)}, "few are in every pair"
+        return
+    assert [len(rows) for rows in kept] == [len(rows) for rows in gone] == ([8] * 17 + [4]) * 20
+    assert all(len(set(rows)) == len(rows) for rows in gone), "without replacement"
+    counts = np.bincount(np.concatenate(gone), minlength=60)[forget]
+    expected = counts.sum() / len(forget)
+    np.testing.assert_allclose(counts, expected, atol=5 * np.sqrt(expected))
+
+
+# L1-sparse ---------------------------------------------------------------------------------------
+
+
+def test_l1_norm_counts_all_parameters_and_no_buffer():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)).double()
+    module[1].running_mean.fill_(100.0)
+    expected = sum(np.abs(value.detach().numpy()).sum() for value in module.parameters())
+    assert _l1_norm(module).item() == pytest.approx(expected)
+
+
+# random labels -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exclude_true", [False, True])
+def test_labels_are_drawn_anew_at_every_visit(exclude_true, table, row_spy, spy):
+    def note(labels, y, *args, **kwargs):
+        order = np.argsort(row_spy.seen[-1][1])
+        return y.numpy()[order], labels.numpy()[order]
+
+    visits, forget = spy(random_label, "draw_labels", note), list(range(30, 60))
+    fitted(RandomLabelUnlearner, table, exclude_true=exclude_true).unlearn(forget)
+    true, labels = map(np.array, zip(*visits, strict=True))
+    assert (true == table.y[forget]).all() and labels.shape == (10, len(forget))
+    if exclude_true:  # with two classes only the opposite is left
+        np.testing.assert_array_equal(labels, 1 - true)
+    else:
+        assert len({tuple(row) for row in labels}) == 10
+
+
+@pytest.mark.parametrize("exclude_true", [False, True])
+def test_labels_are_uniform(exclude_true):
+    torch.manual_seed(0)
+    n = 20_000
+    labels = draw_labels(torch.full((n,), 1), 7, exclude_true=exclude_true)
+    share = np.bincount(labels.numpy(), minlength=7) / n
+    allowed = np.arange(7) != 1 if exclude_true else np.ones(7, dtype=bool)
+    np.testing.assert_allclose(share, allowed / allowed.sum(), atol=4 * np.sqrt(0.25 / n))
+    assert (share[1] == 0) == exclude_true
+
+
+def test_class_weights_of_the_criterion_are_for_true_labels(table):
+    """They weigh the retain phase only; a random label has no class to make up for."""
+    nets = make_net(criterion__weight=torch.tensor([1.0, 9.0]), lr=1e-9), make_net(lr=1e-9)
+    params = {"max_epochs": 1, "batch_size": -1}
+    runs = [fitted(RandomLabelUnlearner, table, net, **params).unlearn(FORGET) for net in nets]
+    for phase, same in (("forget", True), ("retain", False)):
+        one, other = (losses_of(unlearner, phase) for unlearner in runs)
+        assert np.allclose(one, other, rtol=1e-6) == same
+
+
+# SCRUB -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sizes", "forget", "retain"),
+    [({}, 1, 2), ({"batch_size": 2, "retain_batch_size": None}, 3, 78), ({"batch_size": 2}, 3, 2)],
+)
+def test_batch_sizes_of_scrub(table, sizes, forget, retain):
+    history = fitted(SCRUBUnlearner, table, max_epochs=1, **sizes).unlearn(FORGET).history_
+    batches = {row["phase"]: row["train_batch_count"] for row in history}
+    assert batches == {"fit": 5, "forget": forget, "retain": retain}
+
+
+def test_teacher_is_in_eval_mode_and_stays_as_it_was(image_net, spy, monkeypatch):
+    monkeypatch.setattr("grmu_sk.rows.TrainingRows.is_augmented", True)
+    teachers = spy(scrub, "frozen_teacher", lambda _, net, *rest: (net, state_of(net)))
+    fitted(SCRUBUnlearner, make_table(96, images=True), image_net, max_epochs=2).unlearn(FORGET)
+    ((teacher, before),) = teachers
+    assert not teacher.module_.training
+    assert all(map(torch.equal, before.values(), state_of(teacher).values()))
+
+
+# shrink and perturb ------------------------------------------------------------------------------
+
+
+class PartlyFrozen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(4, 8).requires_grad_(False)
+        self.norm = nn.BatchNorm1d(8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, X):
+        return self.head(self.norm(self.body(X)))
+
+
+@pytest.mark.parametrize(("shrink", "noise"), [(0.4, 0.1), (0.0, 1.0)])
+def test_start_of_shrink_and_perturb_against_the_formula(table, shrink, noise, spy):
+    """Frozen weights and running statistics are left alone; the noise is a new net each time."""
+    drawn = spy(shrink_perturb, "draw_initial_weights")
+    starts = spy(shrink_perturb, "_shrink_and_perturb", lambda _, net, *rest: state_of(net))
+    params = {"shrink": shrink, "noise": noise, "max_epochs": 1}
+    unlearner = fitted(ShrinkPerturbUnlearner, table, make_net(PartlyFrozen), **params)
+    for request in ([40, 41, 50], [60]):
+        before = state_of(unlearner.net_)
+        unlearner.unlearn(request)
+        for name, weight in before.items():
+            is_left = name.startswith("body") or "running" in name or "tracked" in name
+            expected = weight if is_left else shrink * weight + noise * drawn[-1][name]
+            torch.testing.assert_close(starts[-1][name], expected)
+    assert not torch.equal(drawn[0]["head.weight"], drawn[1]["head.weight"])
+    assert drawn[0]["head.weight"].abs().max() <= 8**-0.5  # torch's own initialisation
