@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import EVERY_METHOD, fitted, make_net, same_weights, weights_of
+from conftest import EVERY_METHOD, fitted, make_net, make_table, same_weights, state_of, weights_of
 from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import LRScheduler
 from skorch.dataset import ValidSplit
@@ -158,6 +158,18 @@ def test_stored_and_repeated_answers_of_the_original_agree(name, table, monkeypa
     repeated = make(METHODS[name]).fit(table.X, table.y, table.a).unlearn(FIRST)
     for one, other in zip(weights_of(stored), weights_of(repeated), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["influence", "ssd"])
+def test_one_step_leaves_statistics_of_batch_norm(name, image_net):
+    images = make_table(n_rows=96, images=True)
+    params = {"selection_weighting": 0.1} if name == "ssd" else {}
+    unlearner = make(METHODS[name], image_net, **params).fit(images.X, images.y, images.a)
+    before = state_of(unlearner.net_)
+    after = state_of(unlearner.unlearn([40, 41]).net_)
+    same = {key for key, value in before.items() if torch.equal(value, after[key])}
+    assert same >= {key for key in before if "running" in key or "tracked" in key} > set()
+    assert len(same) < len(before)
 
 
 # what one method shows ---------------------------------------------------------------------------
