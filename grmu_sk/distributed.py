@@ -80,17 +80,6 @@ def process_count(accelerator: Any) -> int:
     return int(accelerator.num_processes) if dist.is_initialized() else 1
 
 
-def _what_happened(answers: list[tuple[str, str]]) -> str:
-    failed = [f"process {rank}: {failure}" for rank, (failure, _) in enumerate(answers) if failure]
-    if failed:
-        return f"Nothing was changed, since it failed in {'; '.join(failed)}"
-    doings = "; ".join(f"process {rank} was to {doing}" for rank, (_, doing) in enumerate(answers))
-    return (
-        f"The processes are not doing the same: {doings}. Every process has to be given the same "
-        "rows, labels, groups and parameters, random_state included, in the same order of calls."
-    )
-
-
 _known_group: tuple[Any, Any] | None = None
 
 
@@ -277,7 +266,11 @@ class ParallelRun:
             ) from error
         if failure or answers != [("", doing)] * self.count:
             self._is_broken = True
-            raise DistributedError(_what_happened(answers))
+            said = [failure or f"was to {doing}" for failure, doing in answers]
+            raise DistributedError(
+                "A process failed, or they are not doing the same; nothing was changed. "
+                + "; ".join(f"process {rank}: {what}" for rank, what in enumerate(said))
+            )
 
     def report(self, error: BaseException) -> None:
         """Let the others know, at their next exchange, that this process cannot go on."""

@@ -213,12 +213,11 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
     with _malformed(path):
         unlearner = _without_net(content, tensors)
         unlearner.history_ = History(map(dict, _decode(content["history"])))
-        names = ("row_shape", "is_double", "is_frozen", "classes_inferred")
-        described = {name: _decode(content["net"][name]) for name in names}
+        described, inferred = content["net"], _decode(content["net"]["classes_inferred"])
     net = _net_for(unlearner, described, n_saved, estimator, path)
     _fill_in_weights(net, tensors, path)
-    if described["classes_inferred"] is not None:
-        net.classes_inferred_ = described["classes_inferred"]
+    if inferred is not None:
+        net.classes_inferred_ = inferred
     net.history, unlearner.net_ = unlearner.history_, net
     if described["is_frozen"]:
         unlearner.estimator = FrozenEstimator(net)
@@ -265,7 +264,7 @@ def _digest_of(text: str, tensors: dict[str, torch.Tensor]) -> str:
 
 def _registered_name(cls: type[BaseUnlearner]) -> str:
     name = getattr(cls, "method_name", None)
-    if name is None or dict(all_unlearners()).get(name) is not cls:
+    if dict(all_unlearners()).get(str(name)) is not cls:
         raise PersistenceError(f"{cls.__name__} is not a registered method, which load needs.")
     return str(name)
 
@@ -339,7 +338,7 @@ def _encode(value: Any, what: str) -> Any:
     if isinstance(value, torch.Tensor):
         value = to_array(value, what)
     if isinstance(value, np.generic) and value.dtype.char in _SIMPLE:
-        return {"scalar": [value.dtype.str, value.item()]}
+        return value.item()
     if isinstance(value, np.ndarray) and value.dtype.char in _SIMPLE + "O":
         return {"array": [value.dtype.str, value.shape, _encode(value.ravel().tolist(), what)]}
     if isinstance(value, pd.Interval):
@@ -363,7 +362,9 @@ def _array(name: str, shape: list[int], items: list[Any]) -> NDArray[Any]:
         array = np.empty(len(items), dtype=object)
         array[:] = items
         return array.reshape(shape)
-    kind = _simple_dtype(name)
+    kind = np.dtype(name)
+    if kind.char not in _SIMPLE:
+        raise ValueError(f"values of type {name!r} are not expected here")
     if kind.kind == "U":  # as wide as the longest text, whatever it says of itself
         longest = max(map(len, items), default=1)
         if longest * len(items) > LARGEST_HEADER:
@@ -375,17 +376,9 @@ def _array(name: str, shape: list[int], items: list[Any]) -> NDArray[Any]:
 _DECODERS: dict[str, Callable[..., Any]] = {
     "tuple": lambda *items: items,
     "dict": lambda *items: dict(items),
-    "scalar": lambda name, item: _simple_dtype(name).type(item),
     "array": _array,
     "interval": pd.Interval,
 }
-
-
-def _simple_dtype(name: Any) -> np.dtype[Any]:
-    dtype = np.dtype(str(name))
-    if dtype.char not in _SIMPLE:
-        raise ValueError(f"values of type {name!r} are not expected here")
-    return dtype
 
 
 # reading -----------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
 from skorch.hf import AccelerateMixin
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from grmu_sk import AsUnseenUnlearner, MIUUnlearner, RetrainUnlearner, SCRUBUnlearner
 from grmu_sk.audit import DeletionLedger
@@ -61,10 +61,6 @@ class RowByRow(Dataset):
         if self.fail is not None and self.reads_left <= 0:
             self.fail()
         return self.X[i]
-
-
-class OwnLoader(DataLoader):
-    """Not torch's own, so that reading is left to it."""
 
 
 class WithDropout(nn.Sequential):
@@ -109,7 +105,7 @@ def best_checkpoint(folder, accelerator):
     return forgetful(SCRUBUnlearner, accelerator, net)
 
 
-def held_out_rows_of_ones_own(accelerator):
+def held_out_rows(accelerator):
     rows = make_table(60, seed=1)
     net = make_net(train_split=predefined_split(ArrayDataset(rows.X, rows.y)))
     return forgetful(AsUnseenUnlearner, accelerator, net)
@@ -130,18 +126,14 @@ def initialised_net(accelerator):
 def cases(folder):
     """Return functions from an accelerator to a fitted unlearner and inputs, by name."""
     methods = [pair for pair in all_unlearners() if EVERY_METHOD or pair[0] in DIFFERENT]
-    loader = make_net(iterator_train=OwnLoader, iterator_valid=OwnLoader)
-    held_out = make_net(train_split=ValidSplit(0.3, random_state=0))
     of_shares = {"estimators": "separate", "reweight": False, "marginal": "train"}
     return {
         **{name: partial(forgetful, method) for name, method in methods},
         "two estimators": lambda on: forgetful(MIUUnlearner, on, **of_shares),
         "row by row": lambda on: forgetful(MIUUnlearner, on, read=RowByRow),
-        "a loader of one's own": lambda on: forgetful(MIUUnlearner, on, loader),
         "weighted rows": lambda on: forgetful(SCRUBUnlearner, on, weights=True),
         "early stopping": early_stopping,
-        "held-out rows": lambda on: forgetful(AsUnseenUnlearner, on, held_out),
-        "held-out rows of one's own": held_out_rows_of_ones_own,
+        "held-out rows": held_out_rows,
         "best checkpoint": partial(best_checkpoint, folder),
         "trained net": trained_net,
     }

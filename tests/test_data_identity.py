@@ -5,14 +5,13 @@ import pandas as pd
 import pytest
 import torch
 from conftest import make_net, make_table
-from sklearn import config_context
 from sklearn.frozen import FrozenEstimator
 from torch.utils.data import TensorDataset
 
 from grmu_sk import FineTuneUnlearner, NoOpUnlearner
-from grmu_sk.audit import AcceptanceGate, ModelScores, build_evidence, measure, preflight
+from grmu_sk.audit import AcceptanceGate, build_evidence, measure
 from grmu_sk.persistence import load, save
-from grmu_sk.scorers import eo_scorer, ga_scorer, ta_scorer, wg_scorer
+from grmu_sk.scorers import eo_scorer, wg_scorer
 
 FORGET = [40, 41, 50]
 
@@ -24,27 +23,12 @@ def make(**kwargs):
 # data that is handed in again ---------------------------------------------------------------------
 
 
-def shuffled(table):
-    order = np.random.default_rng(0).permutation(table.n)
-    table.X, table.y, table.a = table.X[order], table.y[order], table.a[order]
-
-
 def flipped(table):
-    table.y[7] = 1 - table.y[7]
-
-
-def regrouped(table):
-    table.a[:] = table.a[::-1]
+    table.y[7], table.a[:] = 1 - table.y[7], table.a[::-1]
 
 
 def two_swapped(table):
     table.X[[3, 5]] = table.X[[5, 3]]
-
-
-def mapped(X, tmp_path):
-    path = tmp_path / f"{X[0, 0]}.npy"
-    np.save(path, X)
-    return np.load(path, mmap_mode="r")
 
 
 class Images(TensorDataset):
@@ -52,26 +36,20 @@ class Images(TensorDataset):
 
 
 KINDS = {
-    "array": lambda X, tmp_path: X,
-    "frame": lambda X, tmp_path: pd.DataFrame(X),
-    "tensor": lambda X, tmp_path: torch.from_numpy(X.copy()),
-    "map": mapped,
-    "dataset": lambda X, tmp_path: Images(torch.from_numpy(X.copy())),
+    "array": lambda X: X,
+    "frame": pd.DataFrame,
+    "tensor": lambda X: torch.from_numpy(X.copy()),
+    "dataset": lambda X: Images(torch.from_numpy(X.copy())),
 }
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "differ"),
-    [
-        ("array", shuffled, "y and groups and X"),
-        ("frame", flipped, "y"),
-        ("tensor", regrouped, "groups"),
-        *((kind, two_swapped, "X") for kind in KINDS),
-    ],
+    [("array", flipped, "y and groups"), *((kind, two_swapped, "X") for kind in KINDS)],
 )
 def test_other_data_is_refused(table, tmp_path, kind, change, differ):
     as_kind = KINDS[kind]
-    unlearner = make(store_data=False).fit(as_kind(table.X.copy(), tmp_path), table.y, table.a)
+    unlearner = make(store_data=False).fit(as_kind(table.X.copy()), table.y, table.a)
     save(unlearner, tmp_path / "model")
     unlearner = load(tmp_path / "model", make_net())
     # rows forgotten before do not count
@@ -79,8 +57,8 @@ def test_other_data_is_refused(table, tmp_path, kind, change, differ):
         other = make_table()
         change(other)
         with pytest.raises(ValueError, match=rf"not forgotten, {differ}( \(a sample\))? differ"):
-            unlearner.unlearn([61], X=as_kind(other.X, tmp_path), y=other.y, groups=other.a)
-        X = as_kind(table.X.copy(), tmp_path)
+            unlearner.unlearn([61], X=as_kind(other.X), y=other.y, groups=other.a)
+        X = as_kind(table.X.copy())
         unlearner.unlearn(request, X=X, y=table.y, groups=table.a)
     assert unlearner.forget_idx_.tolist() == [*FORGET, 60]
     if change is not two_swapped:
@@ -88,8 +66,7 @@ def test_other_data_is_refused(table, tmp_path, kind, change, differ):
             build_evidence(unlearner, training=(1 - table.y, 1 - table.a))
 
 
-@pytest.mark.parametrize("kind", ["array", "frame"])
-def test_rows_forgotten_earlier_may_hold_anything(table, kind):
+def test_rows_forgotten_earlier_may_hold_anything(table):
     undisturbed = make(store_data=False).fit(table.X, table.y, table.a)
     unlearner = make(store_data=False).fit(table.X, table.y, table.a)
     for one in (unlearner, undisturbed):
@@ -98,8 +75,7 @@ def test_rows_forgotten_earlier_may_hold_anything(table, kind):
     undisturbed.unlearn([60], X=table.X, y=table.y, groups=table.a)
     X, y, a = table.X.copy(), table.y.astype(object), table.a.astype(object)
     X[FORGET], y[FORGET], a[FORGET] = np.nan, None, None
-    y, a = y.tolist(), a.tolist()
-    unlearner.unlearn([60], X=KINDS[kind](X, None), y=y, groups=a)
+    unlearner.unlearn([60], X=X, y=y.tolist(), groups=a.tolist())
     assert unlearner._known_digests() == undisturbed._known_digests() != before
     np.testing.assert_array_equal(unlearner.predict_proba(X[:9]), undisturbed.predict_proba(X[:9]))
 
@@ -130,47 +106,29 @@ def test_groups_that_fit_has_not_seen_are_named_and_do_not_decide(measured):
     unlearner, X, y, a, known = measured
     known_rows = (X[known], y[known], a[known].astype(int))
     expected = measure(unlearner, *known_rows, n_bootstrap=5)
-    with pytest.warns(UserWarning, match=r"has not seen .*\{'unknown': 3\}.*do not count"):
+    with pytest.warns(UserWarning, match=r"has not seen.*\{'unknown': 3\}.*do not count"):
         scores = measure(unlearner, X, y, a, n_bootstrap=5)
     assert scores.left_out == {"unknown": 3} and scores.n_rows == len(y) - 3
     assert {n: s.value for n, s in scores.metrics.items()} == {
         n: s.value for n, s in expected.metrics.items()
     }
-    assert ModelScores.from_dict(scores.to_dict()).left_out == {"unknown": 3}
     with pytest.warns(UserWarning, match="do not count"):
         result = AcceptanceGate(leakage=False, residue=False).check(
             unlearner, X=X, y=y, groups=a, before=expected, n_bootstrap=5
         )
-    assert result.passed and all("{'unknown': 3}" in check.detail for check in result.checks)
-    for scorer in (eo_scorer, ga_scorer, wg_scorer):
+    assert result.passed
+    for scorer in (eo_scorer, wg_scorer):
         with pytest.warns(UserWarning, match=r"\{'unknown': 3\}"):
             found = scorer(unlearner, X, y, groups=a)
         assert found == scorer(unlearner, *known_rows[:2], groups=known_rows[2])
 
 
-@pytest.mark.parametrize("change", [lambda y: y + 5, lambda y: [None] * 120])
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda u, X, y, a: measure(u, X, y, a),
-        lambda u, X, y, a: AcceptanceGate().check(u, X=X, y=y, groups=a),
-        lambda u, X, y, a: eo_scorer(u, X, y, groups=a),
-        lambda u, X, y, a: ta_scorer(u, X, y),
-    ],
-)
-def test_labels_that_fit_has_not_seen_are_refused(measured, use, change):
-    unlearner, X, y, a, _ = measured
-    a[a == "unknown"] = 0
-    with pytest.raises(ValueError, match=r"mix |not there when fitting|missing label"):
-        use(unlearner, X, change(y), a.astype(int))
-
-
-def test_preflight_compares_what_it_is_given(table):
-    unlearner = make(store_data=False).fit(table.X, table.y, table.a)
-    for changed in ({"y": 1 - table.y}, {"groups": 1 - table.a}, {"X": table.X[::-1]}):
-        given = {"X": table.X, "y": table.y, "groups": table.a, **changed}
-        with pytest.raises(ValueError, match=f"{next(iter(changed))} differ"):
-            preflight(unlearner, FORGET, methods=[], **given)
+@pytest.mark.parametrize("use", [measure, lambda u, X, y, a: eo_scorer(u, X, y, groups=a)])
+def test_labels_that_fit_has_not_seen_are_refused(measured, use):
+    unlearner, X, y, _, _ = measured
+    for wrong in (y + 5, [None] * 120):
+        with pytest.raises(ValueError, match=r"mix |not there when fitting|missing label"):
+            use(unlearner, X, wrong, np.zeros(120, dtype=int))
 
 
 # the classes of a trained net ---------------------------------------------------------------------
@@ -223,17 +181,3 @@ def test_an_order_that_cannot_be_told_is_asked_for(trained):
     with pytest.warns(UserWarning, match=r"less than the \d+\.\d% of guessing.*set net.classes"):
         NoOpUnlearner(frozen).fit(table.X, ORDER[table.y], table.a)
     NoOpUnlearner(frozen).fit(table.X, table.y, table.a)
-
-
-def test_groups_of_other_rows_behind_a_sampler_are_refused(table):
-    pipeline = pytest.importorskip("imblearn.pipeline")
-    from grmu_sk.resampling import ReweightResampler
-
-    index = pd.RangeIndex(500, 500 + table.n)
-    y, a = pd.Series(table.y, index), pd.Series(table.a, index)
-    pipe = pipeline.make_pipeline(ReweightResampler(random_state=0), make())
-    with config_context(enable_metadata_routing=True):
-        pipe[-1].set_fit_request(groups=True)
-        with pytest.raises(ValueError, match="y and groups have different indices"):
-            pipe.fit(table.X, y, groups=a)
-    make().fit(pd.DataFrame(table.X, index), y, a)

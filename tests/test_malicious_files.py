@@ -29,7 +29,6 @@ from grmu_sk.benchmark.nets import ResNet18
 from grmu_sk.cli.inputs import load_row_numbers, load_rows, training_data
 from grmu_sk.datasets import (
     ImageFiles,
-    load_multinli,
     load_waterbirds,
 )
 from grmu_sk.persistence import load
@@ -107,15 +106,6 @@ def test_nothing_is_executed(loader, how, tmp_path):
     assert trace.exists(), "the control: the payload is a real one"
 
 
-def test_features_that_are_pickles(tmp_path):
-    root = trees.multinli_tree(tmp_path, inputs="tensor")
-    features = next(root.rglob("cached*"))
-    as_torch(Payload(tmp_path / "executed"), features)
-    with pytest.raises(ValueError, match="cannot be read"):
-        load_multinli(root)
-    assert not (tmp_path / "executed").exists()
-
-
 # places ------------------------------------------------------------------------------------------
 
 
@@ -138,7 +128,7 @@ def test_zip_members_are_never_unpacked(tmp_path):
     with zipfile.ZipFile(archive, "a") as file:
         file.writestr("../escaped.png", b"x")
     load_waterbirds(archive)
-    assert scan_residue(archive, ["a text of forgotten people"]) == []
+    assert scan_residue(archive, np.random.default_rng(0).normal(size=(2, 9))) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert not (tmp_path.parent / "escaped.png").exists()
 

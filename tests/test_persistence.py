@@ -323,7 +323,6 @@ def rewrite(path, *keys, value):
         (["format"], 7),
         (["method"], "unknown"),
         (["state", "lr"], {"object": "os.system"}),
-        (["state", "lr"], {"scalar": ["O", 1]}),
         (["classes"], {"array": ["|V8", [1], ["a"]]}),
         (["classes"], {"array": ["<i8", [2**40], [1, 2]]}),
         (["net"], {}),

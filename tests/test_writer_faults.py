@@ -19,7 +19,7 @@ from conftest import make_net, make_table
 from PIL import Image
 
 from grmu_sk import FineTuneUnlearner, persistence
-from grmu_sk.audit import build_evidence, create_key_file, read_evidence, write_report
+from grmu_sk.audit import create_key_file
 from grmu_sk.datasets import ImageFiles, decode_images
 from grmu_sk.files import write_atomically
 
@@ -52,23 +52,6 @@ class Model(Writer):
         return persistence.load(self.path, self.net).seed_
 
 
-class Report(Writer):
-    name = "report.html"
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        model = Model(folder)
-        self.evidence = build_evidence(model.unlearner, title="version 0")
-
-    def write(self, version):
-        write_report(self.evidence | {"title": f"version {version}"}, self.path)
-
-    def version(self):
-        found = read_evidence(self.path.with_suffix(".json"))["title"].removeprefix("version ")
-        assert f"version {found}" in self.path.read_text(), "page and JSON differ"
-        return int(found)
-
-
 class Cache(Writer):
     name = "cache.npy"
 
@@ -98,7 +81,7 @@ class Record(Writer):
         return int(chr(version))
 
 
-WRITERS = [Model, Report, Cache, Record]
+WRITERS = [Model, Cache, Record]
 
 
 @pytest.fixture(params=WRITERS, ids=lambda writer: writer.__name__)
@@ -209,12 +192,7 @@ def test_two_processes_at_once(writer):
 
     children = [start_child(partial(write, version)) for version in (2, 3)]
     assert [end_of(child) for child in children] == ["", ""]
-    if isinstance(writer, Report):  # two files, of which each is whole
-        found = read_evidence(writer.path.with_suffix(".json"))["title"]
-        assert found in ("version 2", "version 3")
-        assert writer.path.read_text().rstrip().endswith("</html>")
-    else:
-        assert writer.version() in (2, 3)
+    assert writer.version() in (2, 3)
     assert not [name for name in listed(writer) if name.endswith(".tmp")]
 
 
