@@ -9,7 +9,6 @@ from sklearn.exceptions import NotFittedError
 from torch.utils.data import TensorDataset
 
 from grmu_sk import FineTuneUnlearner
-from grmu_sk.groups import GroupEncoder
 
 pytestmark = pytest.mark.quick
 
@@ -81,14 +80,3 @@ def test_without_rows(table):
         unlearner.training_rows()
     assert unlearner.attributes_ is not None
     assert make().fit(table.X, table.y).attributes_ is None
-
-
-def test_the_list_of_groups_is_built_once_a_request(table, monkeypatch):
-    """It may have thousands of entries."""
-    built, pairs = [], GroupEncoder.pairs_.fget
-    counted = property(lambda encoder: (built.append(1), pairs(encoder))[1])
-    monkeypatch.setattr(GroupEncoder, "pairs_", counted)
-    many = np.arange(table.n) % 40
-    unlearner = make().fit(table.X, table.y, many).unlearn(np.arange(20, 40))
-    assert len(built) == 1
-    assert len(unlearner.forget_groups_) == 20

@@ -67,13 +67,6 @@ def test_census_example_reads_a_folder_of_ones_own(tmp_path):
     assert "UCI Adult, local files (600, 15)" in printed and "SYNTHETIC" not in printed
 
 
-def test_table_lists_every_method(pages):
-    table = pages.method_table()
-    for name, cls in all_unlearners():
-        assert f":class:`{name} <grmu_sk.{cls.__name__}>`" in table
-    assert table.count("   * - ") == len(all_unlearners()) + 1
-
-
 def test_table_tells_exact_from_approximate_and_who_needs_groups(pages):
     for name, kind, need_of_groups in (
         ("retrain", "exact", "with ``reweight`` (default: on)"),
@@ -121,20 +114,3 @@ def test_links_between_documents_and_within_the_site():
                 page = ROOT / "examples" / page.name
             candidates = [page.with_suffix(suffix) for suffix in (".rst", ".md", ".py")]
             assert any(candidate.exists() for candidate in candidates), target
-
-
-def test_link_check_finds_what_is_wrong(tmp_path):
-    links = load_script(ROOT / "docs/check_links.py")
-    (tmp_path / "good.html").write_text(
-        '<h1 id="top"></h1><a href="#top"></a><a href="https://example.org"></a>'
-        '<a href="bad.html"></a><a href="mailto:a@example.org"></a>'
-    )
-    (tmp_path / "bad.html").write_text(
-        '<a class="x" href="gone.html"></a><a href="good.html#gone"></a>'
-        '<script src="https://example.org/x.js"></script>'
-    )
-    found = list(links.problems(tmp_path))
-    assert [line.split(": ")[0] for line in found] == ["bad.html"] * 3
-    assert "gone.html leads nowhere" in found[0]
-    assert "good.html#gone leads to a place" in found[1]
-    assert "another site" in found[2]

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from chaos_arguments import TARGETS, break_arguments
 from conftest import make_net, make_table
 from sklearn.linear_model import LogisticRegression
 
@@ -133,8 +132,3 @@ def test_refused_in_words(what):
         call()
     assert (pickle.dumps(model()), X.tobytes(), Y.tobytes(), A.tobytes()) == before
     assert np.random.get_state()[1].tobytes() == state
-
-
-def test_broken_arguments_do_no_harm():
-    """A glance at what ``make chaos`` does for long."""
-    assert break_arguments(2 * len(TARGETS), seed=0) == []

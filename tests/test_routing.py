@@ -42,20 +42,14 @@ def scoring(gold):
     return {"ga": ga_scorer, "eo": eo_scorer, "mia": mia_scorer, "avg_gap": avg_gap_scorer(gold)}
 
 
-def test_pipeline_gives_the_groups_to_the_unlearner(table, routing):
+@pytest.mark.parametrize("name", ["groups", "miuunlearner__groups"])
+def test_pipeline_gives_the_groups_to_the_unlearner(table, name):
     pipe = make_pipeline(StandardScaler(), miu())
-    pipe.fit(table.X, table.y, groups=table.a)
+    with sklearn.config_context(enable_metadata_routing=name == "groups"):
+        pipe.fit(table.X, table.y, **{name: table.a})
     pipe[-1].unlearn([40, 41])
     by_hand = miu().fit(StandardScaler().fit_transform(table.X), table.y, table.a)
     assert same_weights(pipe[-1], by_hand.unlearn([40, 41]))
-    assert pipe[-1].forget_groups_ == by_hand.forget_groups_
-
-
-def test_pipeline_without_routing(table):
-    pipe = make_pipeline(StandardScaler(), miu())
-    pipe.fit(table.X, table.y, miuunlearner__groups=table.a)
-    pipe[-1].unlearn([40, 41])
-    assert ga_scorer(pipe, table.X, table.y, groups=table.a) >= 0
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -95,45 +89,19 @@ def test_grid_search(table, mask, routing):
     assert get_unlearning_scorer("ga")(search, table.X, table.y, groups=table.a) >= 0
 
 
-# --- an attribute beside a subject --------------------------------------------------------------
-
-
-@pytest.fixture
-def subjects(table):
-    return np.arange(table.n) // 4
-
-
-def test_alias_beside_group_k_fold(table, mask, subjects, routing):
+def test_alias_beside_group_k_fold(table, mask, routing):
+    subjects = np.arange(table.n) // 4
     ga = get_unlearning_scorer("ga").set_score_request(groups="attr")
-    found = cross_validate(
-        miu().set_fit_request(groups="attr"),
-        table.X,
-        table.y,
-        params={"groups": subjects, "attr": table.a, "forget": mask},
-        scoring={"ga": ga},
-        cv=GroupKFold(2),
-        error_score="raise",
-        return_estimator=True,
-        return_indices=True,
-    )
+    given = miu().set_fit_request(groups="attr"), table.X, table.y
+    params = {"groups": subjects, "attr": table.a, "forget": mask}
+    how = {"params": params, "cv": GroupKFold(2), "error_score": "raise"}
+    returned = {"return_estimator": True, "return_indices": True}
+    found = cross_validate(*given, scoring={"ga": ga}, **how, **returned)
     train, test = found["indices"]["train"][0], found["indices"]["test"][0]
     assert not set(subjects[train]) & set(subjects[test])
     fitted = found["estimator"][0]
     assert same_weights(
         fitted, miu().fit(table.X[train], table.y[train], table.a[train], forget=mask[train])
     )
-
-
-def test_a_scorer_without_the_alias_is_not_given_subjects_in_silence(
-    table, mask, subjects, routing
-):
     with pytest.raises(ValueError, match=r"fit has not seen.*set_score_request\(groups=.attr"):
-        cross_val_score(
-            miu().set_fit_request(groups="attr"),
-            table.X,
-            table.y,
-            params={"groups": subjects, "attr": table.a, "forget": mask},
-            scoring=ga_scorer,
-            cv=GroupKFold(2),
-            error_score="raise",
-        )
+        cross_val_score(*given, scoring=ga_scorer, **how)
