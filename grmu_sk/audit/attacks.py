@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..metrics.fidelity import log_odds_of_label
-from ..metrics.inputs import check_option
 from ..validation import to_array, to_numbers
 
 # What float32 probabilities can express; certain answers of other models are taken for that.
@@ -53,26 +52,21 @@ def log_odds_of(estimator: Any, X: Any, y: ArrayLike) -> NDArray[np.float64]:
 
 
 def lira_scores(
-    log_odds: ArrayLike,
-    reference_log_odds: ArrayLike,
-    is_in: ArrayLike,
-    *,
-    variance: Literal["shared", "per_row"] = "shared",
-    online: bool = True,
+    log_odds: ArrayLike, reference_log_odds: ArrayLike, is_in: ArrayLike
 ) -> NDArray[np.float64]:
     r"""Score each row by a likelihood ratio of Gaussians fitted to reference models.
 
     With :math:`\phi_i = \log \frac{p(y_i|x_i)}{1 - p(y_i|x_i)}` of the attacked model, and
-    :math:`\mu, \sigma` the mean and the standard deviation of the same number over the reference
-    models that were trained on row :math:`i` ("in") and over the others ("out"), the score is [1]_
+    :math:`\mu` the mean of the same number over the reference models that were trained on row
+    :math:`i` ("in") and over the others ("out"), the score is [1]_
 
     .. math::
 
         \log \mathcal{N}(\phi_i; \mu_{in,i}, \sigma_{in}^2)
         - \log \mathcal{N}(\phi_i; \mu_{out,i}, \sigma_{out}^2)
 
-    or, offline, :math:`(\phi_i - \mu_{out,i}) / \sigma_{out}`. The higher it is, the more the
-    model looks as if it had been trained on the row.
+    with one variance for all rows, of the deviations from each row's own mean, as [1]_ has it for
+    few models. The higher it is, the more the model looks as if it had been trained on the row.
 
     Parameters
     ----------
@@ -82,25 +76,16 @@ def lira_scores(
         :math:`\phi` of the reference models.
     is_in : bool array-like of shape (n_models, n_samples)
         Whether the reference model was trained on the row.
-    variance : {"shared", "per_row"}, default="shared"
-        - "shared": one variance for all rows, of the deviations from each row's own mean. For few
-          models, see [1]_.
-        - "per_row": the sample variance of each row; needs two models of each kind.
-    online : bool, default=True
-        Whether models trained on the row are used.
 
     Returns
     -------
     ndarray of shape (n_samples,)
-        Scores; online in nats, offline in standard deviations.
+        Scores in nats.
 
     Raises
     ------
-    TypeError
-        If an argument is of another kind.
     ValueError
-        If shapes do not fit, numbers are not finite, an option is unknown, or a row has too few
-        reference models.
+        If shapes do not fit, numbers are not finite, or a row has too few reference models.
 
     See Also
     --------
@@ -119,36 +104,22 @@ def lira_scores(
     >>> lira_scores([2.2, 0.4], references, is_in).round(1).tolist()
     [25.0, -25.0]
     """
-    check_option(variance, ("shared", "per_row"), name="variance")
-    at_least = 1 if variance == "shared" else 2
-    target, references, inside = _check_signals(
-        log_odds, reference_log_odds, is_in, n_in=at_least if online else 0, n_out=at_least
-    )
-    out_mean, out_deviation = _gaussian(references, ~inside, variance)
-    z_out = (target - out_mean) / out_deviation
-    if not online:
-        return z_out
-    in_mean, in_deviation = _gaussian(references, inside, variance)
-    z_in = (target - in_mean) / in_deviation
+    target, references, inside = _check_signals(log_odds, reference_log_odds, is_in)
+    out_mean, out_deviation = _gaussian(references, ~inside)
+    in_mean, in_deviation = _gaussian(references, inside)
+    z_out, z_in = (target - out_mean) / out_deviation, (target - in_mean) / in_deviation
     return (z_out**2 - z_in**2) / 2 + np.log(out_deviation / in_deviation)
 
 
-def _gaussian(
-    references: NDArray[np.float64], used: NDArray[np.bool_], variance: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of each row over the models that are used for it."""
+def _gaussian(references: NDArray[Any], used: NDArray[Any]) -> tuple[NDArray[np.float64], float]:
+    """Return the mean of each row over the models that are used for it, and the deviation."""
     counts = used.sum(axis=0)
-    mean = np.where(used, references, 0.0).sum(axis=0) / counts
-    squares = np.where(used, (references - mean) ** 2, 0.0).sum(axis=0)
+    mean = np.average(references, 0, used)
+    squares = np.where(used, (references - mean) ** 2, 0.0)
     freedom = counts - 1
-    if variance == "shared":
-        if not freedom.any():
-            raise ValueError(
-                "No row has two reference models of the same kind, so their spread is unknown. "
-                "Train more reference models."
-            )
-        squares, freedom = np.full(len(mean), squares.sum()), np.full(len(mean), freedom.sum())
-    return mean, np.maximum(np.sqrt(squares / freedom), _SMALLEST_DEVIATION)
+    if not freedom.any():
+        raise ValueError("No row has two reference models of the same kind: train more of them.")
+    return mean, max(float(np.sqrt(squares.sum() / freedom.sum())), _SMALLEST_DEVIATION)
 
 
 def rmia_scores(
@@ -158,8 +129,6 @@ def rmia_scores(
     population: ArrayLike,
     *,
     gamma: float = 1.0,
-    online: bool = True,
-    offline_scale: float = 0.3,
 ) -> NDArray[np.float64]:
     r"""Score each row by pairwise likelihood ratios against rows of the population.
 
@@ -172,9 +141,8 @@ def rmia_scores(
         s(x) = \Pr_z\left[ \frac{p(x|\theta) / p(x)}{p(z|\theta) / p(z)} \ge \gamma \right],
         \qquad p(x) = \tfrac{1}{2} \left( \bar p_{in}(x) + \bar p_{out}(x) \right)
 
-    with the means over reference models that were trained on the row, and that were not. Offline,
-    :math:`\bar p_{in}(x)` is guessed as :math:`a\,\bar p_{out}(x) + 1 - a`. The higher the score,
-    the more the model looks as if it had been trained on the row.
+    with the means over reference models that were trained on the row, and that were not. The higher
+    the score, the more the model looks as if it had been trained on the row.
 
     Parameters
     ----------
@@ -189,10 +157,6 @@ def rmia_scores(
         population is not compared with itself.
     gamma : float, default=1.0
         By how much a row has to beat another. The larger, the more rows tie at 0.
-    online : bool, default=True
-        Whether models trained on the row are used.
-    offline_scale : float, default=0.3
-        :math:`a`, in [0, 1].
 
     Returns
     -------
@@ -224,17 +188,13 @@ def rmia_scores(
     >>> rmia_scores([3.1, 0.2, -0.3], references, is_in, population=[1, 2]).tolist()
     [1.0, 1.0, 0.0]
     """
-    target, references, inside = _check_signals(
-        log_odds, reference_log_odds, is_in, n_in=1 if online else 0, n_out=1
-    )
+    target, references, inside = _check_signals(log_odds, reference_log_odds, is_in)
     if not (math.isfinite(gamma) and gamma > 0):
         raise ValueError(f"gamma must be a positive number, got {gamma!r}.")
-    if not 0 <= offline_scale <= 1:
-        raise ValueError(f"offline_scale must lie in [0, 1], got {offline_scale!r}.")
     others = _population(population, len(target))
-    log_ratio = _log_sigmoid(target) - np.log(
-        _general_probability(references, inside, online, offline_scale)
-    )
+    probability = np.exp(_log_sigmoid(references))
+    general = (np.average(probability, 0, inside) + np.average(probability, 0, ~inside)) / 2
+    log_ratio = _log_sigmoid(target) - np.log(general)
     ordered = np.sort(log_ratio[others])
     n_beaten = np.searchsorted(ordered, log_ratio - math.log(gamma), side="right")
     n_compared = np.full(len(target), len(others))
@@ -245,25 +205,10 @@ def rmia_scores(
 
 def _population(population: ArrayLike, n_rows: int) -> NDArray[np.int64]:
     """Return the numbers of the rows of the population, each once."""
-    numbers = to_array(population, "population")
-    if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
-        raise ValueError(f"population must be row numbers, got {numbers.dtype}, {numbers.shape}.")
-    others = np.unique(numbers)
+    others = np.unique(to_array(population, "population")).astype(np.int64)
     if len(others) < 2 or others[0] < 0 or others[-1] >= n_rows:
-        raise ValueError(
-            f"population must name at least two of the {n_rows} rows, got {numbers.tolist()}."
-        )
-    return others.astype(np.int64)
-
-
-def _general_probability(
-    references: NDArray[np.float64], inside: NDArray[np.bool_], online: bool, scale: float
-) -> NDArray[np.float64]:
-    probability = np.exp(_log_sigmoid(references))
-    out = np.where(inside, 0.0, probability).sum(axis=0) / (~inside).sum(axis=0)
-    if not online:
-        return ((1 + scale) * out + (1 - scale)) / 2
-    return (out + np.where(inside, probability, 0.0).sum(axis=0) / inside.sum(axis=0)) / 2
+        raise ValueError(f"population must name at least two of the {n_rows} rows, got {others}.")
+    return others
 
 
 def _log_sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -272,38 +217,24 @@ def _log_sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _check_signals(
-    log_odds: ArrayLike, reference_log_odds: ArrayLike, is_in: ArrayLike, *, n_in: int, n_out: int
+    log_odds: ArrayLike, reference_log_odds: ArrayLike, is_in: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Check what an attack is given; a row needs so many models of each kind."""
+    """Check what an attack is given; a row needs a model of each kind."""
     target = to_numbers(log_odds, "log_odds")
     references = to_numbers(reference_log_odds, "reference_log_odds")
-    inside = to_array(is_in, "is_in")
-    if target.ndim != 1 or not len(target):
+    inside = to_array(is_in, "is_in").astype(bool)
+    if references.shape[1:] != target.shape or inside.shape != references.shape:
         raise ValueError(
-            f"log_odds must be one-dimensional and not empty, got shape {target.shape}."
-        )
-    for name, array in (("reference_log_odds", references), ("is_in", inside)):
-        if array.ndim != 2 or array.shape[1] != len(target):
-            raise ValueError(
-                f"{name} must have shape (n_models, {len(target)}), a column for every row; got "
-                f"{array.shape}."
-            )
-    if inside.dtype != bool or inside.shape != references.shape:
-        raise ValueError(
-            f"is_in must be boolean and of the shape of reference_log_odds, {references.shape}; "
-            f"got {inside.dtype} of shape {inside.shape}."
+            f"reference_log_odds and is_in must have a column for each of the {len(target)} rows, "
+            f"got {references.shape} and {inside.shape}."
         )
     for name, array in (("log_odds", target), ("reference_log_odds", references)):
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinite values.")
-    for word, used, least in (("in", inside, n_in), ("out", ~inside, n_out)):
-        counts = used.sum(axis=0)
-        if (counts < least).any():
-            row = int(np.flatnonzero(counts < least)[0])
-            raise ValueError(
-                f"Row {row} has {counts[row]} reference models with the row {word}, and at least "
-                f"{least} are needed. Train more of them, on halves that differ."
-            )
+    for word, used in (("in", inside), ("out", ~inside)):
+        if not (has_models := used.any(axis=0)).all():
+            row = int(np.flatnonzero(~has_models)[0])
+            raise ValueError(f"Row {row} has no reference models with the row {word}.")
     return target, references, inside
 
 

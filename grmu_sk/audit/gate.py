@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -424,16 +423,14 @@ class AcceptanceGate:
             )
 
         candidate.unlearn(idx, **given)
-        with _modes_kept(inside):
-            result = decide(candidate)
+        result = decide(candidate)
         if result.passed:
             inside.__dict__.update(vars(candidate))
             return GateResult(result.checks, True, "accepted")
         if on_failure == "refuse":
             raise GateError(result)
         retrained = _retrained(before, idx, given)
-        with _modes_kept(inside):
-            second = decide(retrained)
+        second = decide(retrained)
         inside.__dict__.update(vars(retrained))
         return GateResult(second.checks, second.passed, "retrained", result.checks)
 
@@ -467,16 +464,3 @@ def _retrained(unlearner: BaseUnlearner, idx: ArrayLike, training: dict[str, Any
     options = {"reweight": unlearner._has_groups, "random_state": unlearner.seed_}
     worker = by_method(unlearner, RetrainUnlearner, **shared, **options).unlearn(idx, **training)
     return by_method(worker, type(unlearner), **{**params, "estimator": worker.estimator})
-
-
-@contextmanager
-def _modes_kept(unlearner: BaseUnlearner) -> Iterator[None]:
-    """Leave a net that predicts in the mode it was in."""
-    net = unlearner.net_
-    components = [getattr(net, name + "_") for name in (*net._modules, *net._criteria)]
-    modes = [(part, part.training) for component in components for part in component.modules()]
-    try:
-        yield
-    finally:
-        for part, is_training in modes:
-            part.training = is_training

@@ -33,7 +33,6 @@ from ..fingerprints import describe, digest, weights
 from ..pipelines import inputs_of_unlearner, unlearner_of
 from ..rows import Rows
 from ..sample_ids import id_texts, naming
-from ..validation import about
 from .ledger_file import LedgerBusyError, LedgerEntry, LedgerError, LedgerFile, lease, read_key_file
 
 STATES = ("received", "running", "done", "failed")
@@ -322,8 +321,6 @@ class DeletionLedger:
         LedgerError
             If the ledger has a key and was opened without; or as in the constructor.
         """
-        if not isinstance(reason, str):
-            raise TypeError(f"reason must be text, got a {type(reason).__name__}.")
         tokens = list(dict.fromkeys(self.tokens(ids)))
         if not tokens:
             raise ValueError("ids is empty: a request names at least one row.")
@@ -402,13 +399,7 @@ class DeletionLedger:
         list of DeletionRequest
             The requests.
 
-        Raises
-        ------
-        ValueError
-            If there is no such state.
         """
-        if state not in (None, *STATES):
-            raise ValueError(f"state must be one of {STATES}, got {state!r}.")
         with self._transaction():
             found = list(self._state.requests.values())
         return [request for request in found if state in (None, request.state)]
@@ -510,7 +501,6 @@ class DeletionLedger:
         unlearner: Any,
         *,
         retry_failed: bool = False,
-        unknown: str = "raise",
         checkpoint: Checkpoint = None,
         **data: Any,
     ) -> list[int]:
@@ -526,9 +516,6 @@ class DeletionLedger:
             Fitted. If the unlearning fails, it and the requests' ids are as before.
         retry_failed : bool, default=False
             Whether those that failed wait, too.
-        unknown : {"raise", "ignore"}, default="raise"
-            What to do about a request with an id that no row has: it fails, with a warning, and
-            the others go on; or the id is passed over.
         checkpoint : UnlearningCheckpoint or path-like, default=None
             A file in which the state of training is kept from time to time, as for ``unlearn``: a
             run that was killed goes on in the middle and not from the start. It is deleted when
@@ -556,7 +543,7 @@ class DeletionLedger:
         if data.get("X") is not None:
             data["X"] = inputs_of_unlearner(unlearner, data["X"])
         kept = _for_requests(checkpoint, ledger=self.path)
-        turn = _Turn(self, data, kept, retry_failed, unknown)
+        turn = _Turn(self, data, kept, retry_failed)
         with lease(self.path, self._owners):
             return turn.take(lambda: fitted)
 
@@ -567,7 +554,6 @@ class DeletionLedger:
         *,
         data: Mapping[str, Any] | Callable[[BaseUnlearner], Mapping[str, Any]],
         retry_failed: bool = False,
-        unknown: str = "raise",
         checkpoint: Checkpoint = None,
     ) -> list[int]:
         """Let a saved unlearner forget what the requests name, and replace its file.
@@ -585,7 +571,7 @@ class DeletionLedger:
         data : mapping or callable
             X, y, groups, sample_weight as given to ``fit``, which the file does not hold; or a
             function that returns them and is called with the unlearner if there is work.
-        retry_failed, unknown, checkpoint
+        retry_failed, checkpoint
             As in :meth:`run`. The checkpoint is deleted when the model's file has been replaced.
 
         Returns
@@ -602,8 +588,6 @@ class DeletionLedger:
             with the same file of a model.
         LedgerError
             As in the constructor.
-        TypeError
-            If ``data`` is neither a mapping nor a function that returns one.
         ValueError, FloatingPointError, OSError
             What ``unlearn`` and ``save`` raise; the requests are marked as failed, and the file is
             as it was.
@@ -617,7 +601,7 @@ class DeletionLedger:
         model = Path(os.path.realpath(path))
         kept = _for_requests(checkpoint, ledger=self.path, model=model)
         put = partial(save, path=path)
-        turn = _Turn(self, data, kept, retry_failed, unknown, put)
+        turn = _Turn(self, data, kept, retry_failed, put)
         # two ledgers that load one model would each save it with the other's rows
         with lease(self.path, self._owners), lease(model, lambda: "a run of another ledger"):
             return turn.take(load_swept)
@@ -709,8 +693,8 @@ class _Turn:
         What ``unlearn`` needs besides rows, or what returns it for the unlearner.
     checkpoint : UnlearningCheckpoint or None
         Where the state of training is kept from time to time.
-    retry_failed, unknown : bool and {"raise", "ignore"}
-        What to do about those that failed, and about ids that no row has.
+    retry_failed : bool
+        Whether those that failed wait, too.
     save : callable, default=None
         Puts the unlearner in place of the old one, in one step. None if the object itself is what
         is in service.
@@ -720,12 +704,7 @@ class _Turn:
     data: Any
     checkpoint: UnlearningCheckpoint | None
     retry_failed: bool
-    unknown: str
     save: Callable[[BaseUnlearner], None] | None = None
-
-    def __post_init__(self) -> None:
-        if self.unknown not in ("raise", "ignore"):
-            raise ValueError(f"unknown must be 'raise' or 'ignore', got {self.unknown!r}.")
 
     def take(self, load: Callable[[], BaseUnlearner]) -> list[int]:
         """Carry out all that waits, and return the requests that are done now."""
@@ -769,8 +748,6 @@ class _Turn:
             known = self.rows.keys() | self.ledger._state.ids_of("done")
             ids = {number: self.ledger._state.ids[number] for number in batch}
         unknown = {number: [text for text in ids[number] if text not in known] for number in batch}
-        if self.unknown == "ignore":
-            return batch
         for number in filter(unknown.get, batch):
             why = self.unlearner._sample_ids.why_unknown()
             error = f"{naming(unknown[number])}: {why}"
@@ -813,13 +790,7 @@ class _Turn:
         """Forget the rows and return the hash of the new model."""
         unlearner = self.unlearner
         if len(rows):
-            with about("data"):
-                data = self.data(unlearner) if callable(self.data) else self.data
-            if not isinstance(data, Mapping):
-                raise TypeError(
-                    "data must be a mapping with X, y, groups and sample_weight, or a function "
-                    f"that returns one, got a {type(data).__name__}."
-                )
+            data = self.data(unlearner) if callable(self.data) else self.data
             unlearner.unlearn(rows, checkpoint=self.checkpoint, **data)
         if self.ledger.is_hashed:  # what the ledger does not know the model need not tell
             unlearner._sample_ids = unlearner._sample_ids.without(unlearner.forget_idx_)

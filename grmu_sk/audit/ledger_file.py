@@ -62,20 +62,17 @@ _CAUSES: list[tuple[tuple[str, ...], type[LedgerError], str]] = [
     (
         ("SQLITE_BUSY", "SQLITE_LOCKED"),
         LedgerBusyError,
-        "has been locked by another process for {timeout:g} s. Nothing was changed; try again, or "
-        "give it more time with timeout.",
+        "has been locked by another process for {timeout:g} s. Nothing was changed; try again.",
     ),
     (
         ("SQLITE_FULL", "SQLITE_IOERR"),
         LedgerWriteError,
-        "cannot be read or written ({error}): the disk may be full, or failing. Nothing was "
-        "changed; make room, and do it again.",
+        "cannot be read or written ({error}): the disk may be full. Nothing was changed.",
     ),
     (
         ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH"),
         LedgerWriteError,
-        "cannot be opened for writing ({error}). Nothing was changed; file and folder have to be "
-        "writable for whoever runs this.",
+        "cannot be opened ({error}): file and folder have to be writable. Nothing was changed.",
     ),
 ]
 
@@ -150,10 +147,7 @@ def read_key_file(path: str | os.PathLike[str]) -> bytes:
     with open(path, "rb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if os.name == "posix" and mode & 0o077:
-            raise LedgerError(
-                f"{path} has mode {mode:04o}, so that others can read the key. Make it private "
-                f"(chmod 600 {path}), and take a new key for new ledgers if others may have."
-            )
+            raise LedgerError(f"{path} has mode {mode:04o}: others can read the key (chmod 600).")
         return file.read().strip()
 
 
@@ -161,12 +155,9 @@ class _Key:
     """Turns ids into keyed hashes, and signs. No two ledgers share a hash, whatever their keys."""
 
     def __init__(self, key: bytes, ledger_id: str) -> None:
-        if not isinstance(key, bytes):
-            raise TypeError(f"key must be bytes, got a {type(key).__name__}.")
         if len(key) < MIN_KEY_BYTES:
             raise LedgerError(
-                f"The key has {len(key)} bytes and needs {MIN_KEY_BYTES} or more, since ids can be "
-                "guessed. grmu_sk.audit.create_key_file makes a good one."
+                f"The key has {len(key)} bytes and needs {MIN_KEY_BYTES}: see create_key_file."
             )
         self._id_key, self._seal_key, check = (
             hmac.digest(key, f"grmu_sk ledger {ledger_id} {use}".encode(), "sha256")
@@ -217,14 +208,10 @@ def lease(path: Path, owners: Callable[[], str]) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise LedgerBusyError(
-            f"{path} is in use: its requests are being carried out by {owners()}. Wait until that "
-            "has ended; if the process dies, the way is free."
+            f"{path} is in use: its requests are being carried out by {owners()}. Wait for that."
         ) from error
     except (OSError, NotImplementedError) as error:
-        raise LedgerWriteError(
-            f"{beside} cannot be written and locked ({error}). Carrying out requests needs this "
-            "file; it may be deleted while nothing runs."
-        ) from error
+        raise LedgerWriteError(f"{beside} cannot be written and locked ({error}).") from error
     try:
         yield
     finally:
@@ -278,16 +265,10 @@ class LedgerFile:
         if key is None:
             return
         if not self.is_hashed:
-            raise LedgerError(
-                f"{path} holds ids as they are, and a key was given. Ids are hashed from the "
-                "start or never: make a new ledger for that, or leave the key out."
-            )
+            raise LedgerError(f"{path} holds ids as they are: leave the key out.")
         self.key = _Key(key, ledger_id)
         if self.key.check != check:
-            raise LedgerError(
-                f"The key is not the one that {path} was made with: no id would be found. "
-                "(If it is, the first entry of the history is damaged.)"
-            )
+            raise LedgerError(f"The key is not the one that {path} was made with.")
 
     def _create(self, key: bytes | None) -> None:
         """Make the file, complete or not at all; another process's file is left alone."""
@@ -396,9 +377,7 @@ class LedgerFile:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != FORMAT_VERSION:
             raise LedgerDamagedError(
-                f"{self.path} has format {version}, and this version of grmu_sk reads format "
-                f"{FORMAT_VERSION}. Use the version that wrote it; if this is it, the file is "
-                "damaged."
+                f"{self.path} has format {version}, and this grmu_sk reads {FORMAT_VERSION}."
             )
         found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
         if sorted(sql for (sql,) in found) != sorted([*SCHEMA, _LAST_NUMBERS]):

@@ -109,7 +109,7 @@ def preflight(
 )
 @click.option("--gold", type=FILE, help="RETRAIN + REWEIGHT: saved, or the .json of a report.")
 @click.option("--attacks", type=FILE, help="What 'grmu audit --out' wrote.")
-@click.option("--scan", multiple=True, type=PLACE, help="A place to scan for residue; repeatable.")
+@click.option("--scan", type=PLACE, help="A file or folder to scan for residue.")
 @click.option("--title", default="Unlearning report", help="Title of the page.")
 @click.option("--request-id", default="", show_default=False, help="What the request is called.")
 @click.option("--received", default="", show_default=False, help="When it was received.")
@@ -126,7 +126,7 @@ def report(
     before: Path | None,
     gold: Path | None,
     attacks: Path | None,
-    scan: tuple[Path, ...],
+    scan: Path | None,
     out: Path,
     **found: Any,
 ) -> None:
@@ -136,13 +136,13 @@ def report(
     was not given is not measured, and the report says so. It is empirical evidence and not a
     certificate.
     """
-    from ..audit import model_hash, write_report
+    from ..audit import ModelScores, model_hash, scan_residue, write_report
 
     unlearner = load_model(model, net)
     rows = (None, None, None) if test is None else load_rows(test)
     if test is not None and rows[2] is None:
         raise click.BadParameter(f"{test} lacks the array groups", param_hint="--test")
-    if scan and training is None:
+    if scan is not None and training is None:
         raise click.UsageError("--scan needs --training: the rows to look for.")
     for name, path in (("before", before), ("gold", gold)):
         found[name] = None if path is None else _reference(path, net)
@@ -156,8 +156,10 @@ def report(
         found["remaining"] = known.some(unlearner.remaining_idx_)[:2]
         if len(gone):
             found["forgotten"] = known.some(gone)[:2]
-        if scan and len(gone):
-            found["residue"] = _scanned(scan, known, unlearner, found["before"])
+        if scan is not None and len(gone):
+            original = None if isinstance(found["before"], ModelScores) else found["before"]
+            about: Any = {"remaining": found["remaining"][0], "n_rows": len(known.y)}
+            found["residue"] = scan_residue(scan, known.X[gone], original, forget_idx=gone, **about)
     evidence = write_report(unlearner, out, *rows, **found)
     for check in evidence["gate"]["checks"]:
         click.echo(f"{check['status']:13} {check['name']}: {check['detail']}")
@@ -179,27 +181,9 @@ def _read_attacks(path: Path) -> list[Any]:
     from ..audit import AttackResult
 
     try:
-        listed = json.loads(path.read_text("utf-8"))
-        if not isinstance(listed, list):
-            raise ValueError(f"it holds a {type(listed).__name__}")
-        return [AttackResult.from_dict(item) for item in listed]
-    except (ValueError, RecursionError) as error:
+        return [AttackResult.from_dict(item) for item in json.loads(path.read_text("utf-8"))]
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no list of attacks that was written here: {error}") from error
-
-
-def _scanned(places: tuple[Path, ...], rows: Any, unlearner: Any, before: Any) -> Any:
-    from ..audit import ModelScores, ResidueScan, scan_residue
-
-    gone, original = unlearner.forget_idx_, None if isinstance(before, ModelScores) else before
-    known = {"remaining": rows.X[unlearner.remaining_idx_], "n_rows": len(rows.y)}
-    found = ResidueScan()
-    for place in places:
-        scan = scan_residue(place, rows.X[gone], original, forget_idx=gone, **known)
-        found.extend(scan)
-        found.not_searched += [line for line in scan.not_searched if line not in found.not_searched]
-        found.n_places += scan.n_places
-        found.n_bytes += scan.n_bytes
-    return found
 
 
 def _fraction(ctx: click.Context, option: click.Parameter, value: str) -> float | None:

@@ -21,18 +21,11 @@ def _with_ledger(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.argument("ledger", type=PATH)
     @click.option("--key-file", type=FILE, help="The key of a ledger that holds hashes of ids.")
-    @click.option(
-        "--timeout",
-        default=30.0,
-        show_default=True,
-        type=SECONDS,
-        help="To wait for other writers.",
-    )
     @functools.wraps(command)
-    def with_ledger(ledger: Path, key_file: Path | None, timeout: float, **options: Any) -> None:
+    def with_ledger(ledger: Path, key_file: Path | None, **options: Any) -> None:
         from ..audit import DeletionLedger
 
-        opened = functools.partial(DeletionLedger, ledger, key_file=key_file, timeout=timeout)
+        opened = functools.partial(DeletionLedger, ledger, key_file=key_file)
         command(opened, **options)
 
     return with_ledger
@@ -94,7 +87,6 @@ def add(opened: Any, ids: tuple[str, ...], ids_file: Path | None, reason: str) -
 @click.option("--groups", multiple=True, help="Its column with a protected attribute; repeatable.")
 @click.option("--sample-id", help="Its column with the ids; then rows may be in any order.")
 @click.option("--retry-failed", is_flag=True, help="Take on requests that failed, too.")
-@click.option("--ignore-unknown", is_flag=True, help="Pass over ids that no row has.")
 @click.option("--checkpoint", type=PATH, help="Keeps the state of training, to go on if killed.")
 @click.option(
     "--checkpoint-every", default=60.0, show_default=True, type=SECONDS, help="How often, at most."
@@ -119,7 +111,6 @@ def run(
             load_net(net),
             data=functools.partial(training_data, source=data, **about),
             retry_failed=retry_failed,
-            unknown="ignore" if given["ignore_unknown"] else "raise",
             checkpoint=checkpoint
             and UnlearningCheckpoint(checkpoint, every_seconds=given["checkpoint_every"]),
         )

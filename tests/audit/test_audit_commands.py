@@ -85,19 +85,15 @@ def test_residue_fails_the_gate(folder, tmp_path):
 def test_scores_of_an_earlier_report_stand_for_the_model(folder, tmp_path):
     common = "--test", folder / "test.npz", "--bootstrap", 5, "--out"
     run("report", folder / "before.model", *common, tmp_path / "b.html")
-    run(
-        "report",
-        folder / "after.model",
-        *common,
-        tmp_path / "a.html",
-        "--before",
-        tmp_path / "b.json",
-    )
+    after = "report", folder / "after.model", "--before", tmp_path / "b.json"
+    run(*after, *common, tmp_path / "a.html")
     first, second = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("b", "a"))
     assert second["scores"]["before"] == first["scores"]["after"]
 
 
-def test_preflight(folder):
+def test_preflight(folder, monkeypatch):
+    module = sys.modules["grmu_sk.audit.preflight"]
+    monkeypatch.setattr(module, "_predicted_seconds", lambda *_: 1.0)
     before = (folder / "before.model").read_bytes()
     data = "--training", folder / "training.npz", "--forget", folder / "rows.npy"
     found = json.loads(run("preflight", folder / "before.model", *data, "--json"))
@@ -112,9 +108,9 @@ def test_names_do_not_steer_the_terminal(tmp_path):
     save(unlearner, tmp_path / "model")
     np.savez(tmp_path / "training", X=table.X, y=table.y, groups=groups)
     data = "preflight", tmp_path / "model", "--training", tmp_path / "training.npz", "--forget"
-    (tmp_path / "rows").write_text("3")
+    (tmp_path / "rows").write_text(" ".join(map(str, range(60))))
     found = run(*data, tmp_path / "rows")
-    assert "Request: 1 of 60 rows" in found and "Recommended: " in found
+    assert "Request: 60 of 60 rows" in found and "Recommended: none" in found
     assert r"\x1b]0;owned\x07\x9b2J\u202eeht" in found and "kept é" in found
     (tmp_path / name).write_text("3 x")
     assert not {*"\x1b\x07\x9b\u202e"} & {*found, *run(*data, tmp_path / name, code=1)}
@@ -151,7 +147,7 @@ def test_bad_test_rows(content, message, code, folder, tmp_path):
 
 def test_bad_files(folder, tmp_path):
     evidence = '{"format": "grmu_sk evidence", "format_version": 1, "scores": {"after": {}}}'
-    texts = {"bad.json": evidence, "rows.txt": "1 two", "attacks.json": "{}"}
+    texts = {"bad.json": evidence, "rows.txt": "1 two", "attacks.json": "[1]"}
     for name, text in {**texts, "junk.npz": "PK\3\4junk"}.items():
         (tmp_path / name).write_text(text)
     model = "report", folder / "after.model"
@@ -172,12 +168,14 @@ def test_audit_writes_what_report_reads(folder, tmp_path):
     command = "audit", folder / "after.model", "--original", folder / "before.model"
     nonmembers = "--nonmembers", folder / "test.npz", "--models", 4
     given = *command, "--training", folder / "training.npz", *nonmembers
-    output = run(*given, "--out", tmp_path / "attacks.json")
+    output = run(*given, "--decisive", "--out", tmp_path / "attacks.json")
     assert "4 reference models without REWEIGHT" in output
     written = json.loads((tmp_path / "attacks.json").read_text())
-    # six rows of one group, and those that stay; each by three attacks
-    groups = {(fields["name"].split()[3], fields["group"]) for fields in written}
+    # six rows of one group, and those that stay; of three attacks the strongest, and leaks
+    weak = [fields for fields in written if fields["verdict"] != "leak"]
+    groups = [(fields["name"].split()[3], fields["group"]) for fields in weak]
     assert ("forgotten", "all") in groups and ("remaining", "(1, 0)") in groups
+    assert len(groups) == len(set(groups))
     few = [fields for fields in written if "forgotten" in fields["name"]]
     assert {fields["verdict"] for fields in few} == {"inconclusive"}
     assert all(AttackResult.from_dict(fields).power > 0 for fields in written)

@@ -149,7 +149,7 @@ def test_old_copies_keys_and_unknown_ids(folder, table, expected):
     text(*verify, *key)
     (folder / "model").write_bytes(old)
     assert "row 40" in text(*verify, *key, code=1)
-    assert "Done: 1" in text(*run, *data, *key, "--retry-failed", "--ignore-unknown")
+    assert "Failed: 1" in text(*run, *data, *key, "--retry-failed", code=1)
     text(*verify, *key)
     assert loaded().forget_idx_.tolist() == [40]
 
