@@ -34,7 +34,7 @@ from .training import Phase, Progress
 __all__ = ["CheckpointError", "UnlearningCheckpoint", "resumable"]
 
 # The file: this line, the SHA-256 of what follows, and what torch.save makes of the state.
-FORMAT = b"grmu_sk checkpoint 3\n"
+FORMAT = b"grmu_sk checkpoint 4\n"
 # What unpickles arrays and numbers of NumPy, with all types that have no Python objects in them.
 OF_NUMPY: list[Any] = [
     np.ndarray,
@@ -306,62 +306,51 @@ def _state(
 ) -> dict[str, Any]:
     return {
         "epoch": epoch,
+        "parts": {name: part.state_dict() for name, part in _trained(net, phases).items()},
         "modules": {
             name: {
-                "state": part.state_dict(),
                 "buffers": dict(part.named_buffers()),  # also those not in the state_dict
                 "trains": {name: w.requires_grad for name, w in part.named_parameters()},
             }
             for name, part in parts_of(net).items()
         },
-        "optimizers": {name: getattr(net, name + "_").state_dict() for name in net._optimizers},
-        "scalers": {name: scaler.state_dict() for name, scaler in _scalers(net).items()},
         "history": net.history.to_list(),
         "best_scores": best_scores,
         "random": random_states(net.device),
         "loaders": [generator.get_state() for generator in _loader_generators(net)],
         "callbacks": {name: _state_of(callback) for name, callback in net.callbacks_},
-        "phases": [part.state_dict() for part in _learned(phases)],
     }
 
 
 def _put_back(
     state: dict[str, Any], net: NeuralNet, phases: Sequence[Phase], best_scores: dict[str, Any]
 ) -> int:
+    for name, trained in _trained(net, phases).items():
+        trained.load_state_dict(state["parts"][name])
     for name, part in parts_of(net).items():
         stored = state["modules"][name]
-        # the module's own dictionary knows the versions of its layers
-        part.load_state_dict({**part.state_dict(), **stored["state"]})
         with torch.no_grad():
             for where, buffer in part.named_buffers():
                 buffer.copy_(stored["buffers"][where])
         for where, weight in part.named_parameters():
             weight.requires_grad_(stored["trains"][where])
-    for name, optimizer in state["optimizers"].items():
-        getattr(net, name + "_").load_state_dict(optimizer)
-    for name, scaler in _scalers(net).items():
-        scaler.load_state_dict(state["scalers"][name])
     for name, callback in net.callbacks_:
         _set_state(callback, state["callbacks"][name])
     net.history = History(state["history"])
     best_scores.update(state["best_scores"])
-    for part, learned in zip(_learned(phases), state["phases"], strict=True):
-        part.load_state_dict(learned)
     for generator, drawn in zip(_loader_generators(net), state["loaders"], strict=True):
         generator.set_state(drawn)
     set_random_states(state["random"])
     return int(state["epoch"])
 
 
-def _learned(phases: Sequence[Phase]) -> list[Any]:
-    """Return what the phases change beside the net, each thing once."""
-    return list({id(part): part for phase in phases for part in phase.state}.values())
-
-
-def _scalers(net: NeuralNet) -> dict[str, torch.amp.GradScaler]:
-    """Return what scales the losses of a net that is trained in float16."""
-    held = vars(net).items()
-    return {name: value for name, value in held if isinstance(value, torch.amp.GradScaler)}
+def _trained(net: NeuralNet, phases: Sequence[Phase]) -> dict[str, Any]:
+    """Return what training changes and has a ``state_dict``: of the net, and of the phases."""
+    held = {name: getattr(net, name + "_") for name in net._optimizers}
+    scalers = {k: v for k, v in vars(net).items() if isinstance(v, torch.amp.GradScaler)}
+    learned = {id(part): part for phase in phases for part in phase.state}.values()
+    beside = {f"of phase {number}": part for number, part in enumerate(learned)}
+    return {**parts_of(net), **held, **scalers, **beside}
 
 
 def _loader_generators(net: NeuralNet) -> list[torch.Generator]:

@@ -6,11 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from skorch import NeuralNetClassifier
-from torch import nn
 
-from grmu_sk.nets import MLP, SmallCNN
+from grmu_sk.nets import SmallCNN
 from grmu_sk.rows import TrainingRows
+from grmu_sk.testing import small_net as make_net
 
 #: Set by ``make test-all``: also what one method stands for is tested on every method.
 EVERY_METHOD = bool(os.environ.get("GRMU_TEST_EVERY_METHOD"))
@@ -19,25 +18,6 @@ EVERY_METHOD = bool(os.environ.get("GRMU_TEST_EVERY_METHOD"))
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)
-
-
-def make_net(module=MLP, **kwargs):
-    """An untrained skorch net that trains in a fraction of a second."""
-    if module is MLP:
-        kwargs = {"module__n_features": 4, "module__hidden": (16,), **kwargs}
-    defaults = {
-        "criterion": nn.CrossEntropyLoss,
-        "optimizer": torch.optim.SGD,
-        "lr": 0.05,
-        "max_epochs": 3,
-        "batch_size": 32,
-        "train_split": None,
-        "verbose": 0,
-    }
-    kwargs = {**defaults, **kwargs}
-    if kwargs["optimizer"] is torch.optim.SGD:
-        kwargs.setdefault("optimizer__momentum", 0.9)
-    return NeuralNetClassifier(module, **kwargs)
 
 
 def make_table(n_rows=160, n_classes=2, n_attributes=2, seed=0, images=False):
