@@ -10,7 +10,7 @@ from grmu_sk.metrics import AVERAGE_GAP_METRICS
 def demo(tmp_path_factory):
     """The real demo with one seed."""
     out = tmp_path_factory.mktemp("demo")
-    result = CliRunner().invoke(main, ["demo", "--seeds", "1", "--out", str(out)])
+    result = CliRunner().invoke(main, ["demo", "--seeds", "1", "--jobs", "1", "--out", str(out)])
     assert result.exit_code == 0, result.output
     return out, result
 

@@ -39,7 +39,6 @@ from .tables import (
     with_deltas,
 )
 
-FIGURE_NUMBERS = range(2, 9)
 GROUP_FIGURES = (2, 7)
 PAPER_RATIOS = (0.1, 0.5, 0.9)
 PAPER_GROUP_COUNTS = (1, 9, 25)
@@ -51,9 +50,6 @@ _WEIGHTS: dict[str, dict[float, float]] = {
     name: {float(weight): gap for weight, gap in found.items()}
     for name, found in WEIGHT["printed"].items()
 }
-_IMAGES = ("celeba", "waterbirds", "fairface")
-#: Data sets of which the paper prints or states what a figure shows.
-_PRINTED = {3: _IMAGES, 4: _IMAGES, 5: _IMAGES, 6: ("fairface",), 8: tuple(_WEIGHTS)}
 _MIU, _SWEEP = Row(WEIGHT["method"], True), f"{WEIGHT['parameter']}="
 _WHO = f"{WEIGHT['method'].upper()} + reweight"
 _OURS = "Which quantities it shows is our choice, not the paper's."
@@ -210,7 +206,7 @@ def make_figure(
     'Figure 6, fairface'
     >>> plt.close(drawn.figure)
     """
-    if number not in FIGURE_NUMBERS:
+    if number not in range(2, 9):
         raise ValueError(f"There is no Figure {number} to build: choose one from 2 to 8.")
     runs = None if results is None else runs_of(results, [dataset], selection)
     if methods is None:
@@ -218,35 +214,6 @@ def make_figure(
     if number in GROUP_FIGURES:
         return _group_figure(number, runs, dataset, methods, forget)
     return _curve_figure(number, runs, dataset, methods)
-
-
-def figure_datasets(
-    number: int, results: pd.DataFrame | None = None, *, forget: str | None = None
-) -> list[str]:
-    """Return the data sets that a figure can be built for.
-
-    Parameters
-    ----------
-    number : int
-        Figure, 2 to 8.
-    results : DataFrame or None, default=None
-        Checked results; None for the paper's numbers.
-    forget : str or None, default=None
-        Forget set of Figures 2 and 7; None for the exact pairs.
-
-    Returns
-    -------
-    list of str
-        Those that have runs for this figure; all that there are if none has.
-    """
-    if results is None:
-        return list(_PRINTED.get(number, ()))
-    wanted = {6: ("forget", "groups-.*"), 8: ("variant", f"{_SWEEP}.*")}
-    column, pattern = wanted.get(number, ("forget", "group"))
-    serves = results[column].str.fullmatch(pattern)
-    if number in GROUP_FIGURES:
-        serves = results["forget"].isin(PAIR_SETS if forget is None else [forget])
-    return sorted((results[serves] if serves.any() else results)["dataset"].unique())
 
 
 # curves: figures 3, 4, 5, 6 and 8 ----------------------------------------------------------------

@@ -132,11 +132,8 @@ def results_of(folder: Path) -> pd.DataFrame:
             numbers |= {"kept_epoch": record["kept_epoch"]} if "kept_epoch" in record else {}
         lines += [(*columns.values(), metric, value) for metric, value in numbers.items()]
     table = pd.DataFrame(lines, columns=RESULT_COLUMNS)
-    # what methods are compared with comes first
-    place = table["method"].map({PRETRAIN.method: 0, "retrain": 1, "gold_reseeded": 2}).fillna(3)
-    keys = ["dataset", "forget", "ratio", "seed", "selection", "place", *MODEL]
-    ordered = table.assign(place=place).sort_values(keys, kind="stable", ignore_index=True)
-    return ordered[RESULT_COLUMNS]
+    keys = ["dataset", "forget", "ratio", "seed", "selection", *MODEL]
+    return table.sort_values(keys, kind="stable", ignore_index=True)
 
 
 def write_results(folder: Path) -> None:
@@ -170,7 +167,6 @@ class _Workplace:
 
     folder: Path
     devices: tuple[str, ...] = ("cpu",)
-    jobs_per_device: int = 1
     threads: int = 1
 
 
@@ -183,7 +179,6 @@ def run_jobs(
     scheduler: str | None = None,
     threads: int = 1,
     devices: Sequence[str] | None = None,
-    jobs_per_device: int = 1,
     retry_failed: bool = False,
     file: TextIO | None = None,
 ) -> Report:
@@ -209,9 +204,8 @@ def run_jobs(
     threads : int, default=1
         Of torch, for each job.
     devices : sequence of str or None, default=None
-        torch's names of what may be used; None takes all GPUs, or the CPU if there is none.
-    jobs_per_device : int, default=1
-        How many jobs may share a GPU.
+        torch's names of what may be used, once for each job that may use it at a time; None takes
+        all GPUs, or the CPU if there is none.
     retry_failed : bool, default=False
         Whether jobs that failed in an earlier run are tried again.
     file : file or None, default=None
@@ -239,9 +233,8 @@ def run_jobs(
     report = Report()
     to_do = _to_do(folder, jobs, report, retry_failed)
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    chosen = tuple(devices or gpus or ["cpu"])
-    places = (os.cpu_count() or 1) if "cpu" in chosen else len(chosen) * jobs_per_device
-    place = _Workplace(folder, chosen, jobs_per_device, threads)
+    place = _Workplace(folder, tuple(devices or gpus or ["cpu"]), threads)
+    places = (os.cpu_count() or 1) if "cpu" in place.devices else len(place.devices)
     try:
         if to_do:
             bar = tqdm(total=len(to_do), unit="job", file=file, disable=None, dynamic_ncols=True)
@@ -389,13 +382,9 @@ def _device(place: _Workplace) -> Iterator[str]:
     if "cpu" in place.devices:
         yield "cpu"
         return
-    # an empty device before the second place of a busy one
-    spots = [(device, n) for n in range(place.jobs_per_device) for device in place.devices]
     while True:
-        for device, number in spots:
-            with _held(
-                place.folder / "locks" / f"{device.replace(':', '-')}.{number}.lock"
-            ) as is_ours:
+        for number, device in enumerate(place.devices):
+            with _held(place.folder / "locks" / f"device-{number}.lock") as is_ours:
                 if is_ours:
                     yield device
                     return

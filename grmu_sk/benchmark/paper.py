@@ -11,7 +11,6 @@ import pandas as pd
 
 from ..results import AVERAGE_GAP, PRETRAIN, RETRAIN, Row, rows_there
 
-TABLE_NUMBERS = range(1, 19)
 FAIRNESS_TABLE = 18
 DATA = files("grmu_sk.benchmark") / "data"
 _SHOWN = tomllib.loads((DATA / "paper.toml").read_text(encoding="utf-8"))
@@ -135,7 +134,7 @@ def paper_values(number: int | None = None) -> pd.DataFrame:
     values = _all_values()
     if number is None:
         return values.copy()
-    if number not in TABLE_NUMBERS:
+    if number not in range(1, 19):
         raise ValueError(f"The paper has no Table {number}: choose one from 1 to 18.")
     return values[values["table"] == number].reset_index(drop=True)
 

@@ -229,8 +229,7 @@ def make_jobs(
     ratios: Sequence[float] = (0.5,),
     seeds: Sequence[int] = (0, 1, 2),
     selections: Sequence[str] = ("best",),
-    is_optional: bool = False,
-) -> tuple[list[Job], list[str]]:
+) -> list[Job]:
     """Return the jobs of a benchmark.
 
     Parameters
@@ -249,15 +248,11 @@ def make_jobs(
         One run each: data, forget set, weights and batches.
     selections : sequence of {"best", "last"}, default=("best",)
         Which epoch of nets trained from scratch is kept.
-    is_optional : bool, default=False
-        Whether rows that the preset has no setting for are left out.
 
     Returns
     -------
-    jobs : list of Job
+    list of Job
         In the order in which they are best done: what others need comes first.
-    left_out : list of str
-        Why rows are missing.
 
     Raises
     ------
@@ -268,15 +263,10 @@ def make_jobs(
         problem.pairs(name)
     if not set(selections) <= set(SELECTIONS):
         raise ValueError(f"selections must be of {SELECTIONS}, got {list(selections)}.")
-    chosen: list[tuple[Row, tuple[str, float], Setting]] = []
-    left_out: dict[str, None] = {}
-    for name, ratio, row in product(forget, ratios, rows):
-        try:
-            chosen.append((row, (name, ratio), preset.setting(problem, row, name, ratio)))
-        except ValueError as error:
-            if not is_optional:
-                raise
-            left_out[str(error)] = None
+    chosen = [
+        (row, (name, ratio), preset.setting(problem, row, name, ratio))
+        for name, ratio, row in product(forget, ratios, rows)
+    ]
     jobs: dict[str, Job] = {}
     for seed in seeds:
         splits = problem.load(seed)
@@ -298,7 +288,6 @@ def make_jobs(
             jobs.update((job.name, job) for job in made)
     # what others wait for comes first; then each seed by itself
     kinds = ("training", "evaluation", "unlearning")
-    order = sorted(
+    return sorted(
         jobs.values(), key=lambda job: (job.kind != "training", job.seed, kinds.index(job.kind))
     )
-    return order, list(left_out)

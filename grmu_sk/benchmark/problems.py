@@ -37,14 +37,12 @@ MOST_BYTES_IN_MEMORY = 2**30
 NO_WEIGHTS = "none"
 
 
-#: Of each network its module, its sizes, where it starts from, and what :func:`get_problem` takes.
-_OF_IMAGES = ("image_size", "weights", "augment", "cache_dir", "num_workers")
-_CNN = {"width": 8, "depth": 4}
-NETS: dict[str, tuple[type[nn.Module], dict[str, Any], str, tuple[str, ...]]] = {
-    "resnet18": (ResNet18, {}, "imagenet", _OF_IMAGES),
-    "small_cnn": (ChannelsLastCNN, _CNN, NO_WEIGHTS, _OF_IMAGES),
-    "bert": (BertClassifier, {}, "bert-base-uncased", ("weights", "num_workers")),
-    "mlp": (MLP, {"hidden": (64, 64)}, NO_WEIGHTS, ()),
+#: Of each network its module, its sizes, and where it starts from.
+NETS: dict[str, tuple[type[nn.Module], dict[str, Any], str]] = {
+    "resnet18": (ResNet18, {}, "imagenet"),
+    "small_cnn": (ChannelsLastCNN, {"width": 8, "depth": 4}, NO_WEIGHTS),
+    "bert": (BertClassifier, {}, "bert-base-uncased"),
+    "mlp": (MLP, {"hidden": (64, 64)}, NO_WEIGHTS),
 }
 IMAGE_SIZES = {"resnet18": 224, "small_cnn": 32}
 
@@ -211,7 +209,7 @@ class Problem:
 
     def net(self) -> NeuralNet:
         """Return the uninitialised net; a setting says how it is trained."""
-        module, sizes, default, _ = NETS[self.net_name]
+        module, sizes, default = NETS[self.net_name]
         # the digits are small, and so is their net
         parameters = {**(sizes if self.root else {}), "n_classes": self._definition["n_classes"]}
         if default != NO_WEIGHTS:
@@ -251,16 +249,17 @@ def problem_names() -> list[str]:
     return list(DEFINITIONS)
 
 
-def options_of(name: str) -> tuple[str, ...]:
-    """Return the options of :func:`get_problem` that apply to a problem."""
-    definition = DEFINITIONS[name]
-    if definition["reader"] == "load_digits_on_backgrounds":
-        return ("device",)
-    return ("net", "device", *NETS[definition["nets"][0]][3])
-
-
 def get_problem(
-    name: str, data_root: str | os.PathLike[str] | None = None, **options: Any
+    name: str,
+    data_root: str | os.PathLike[str] | None = None,
+    *,
+    net: str | None = None,
+    image_size: int | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    augment: bool = True,
+    cache_dir: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    num_workers: int = 0,
 ) -> Problem:
     """Return a problem of the benchmark.
 
@@ -273,22 +272,24 @@ def get_problem(
         ``"adult_race"``; and the built-in ``"digits"``.
     data_root : str or Path or None, default=None
         Folder or file with the data, in their official layout; not needed for ``"digits"``.
-    **options : dict
-        Those that apply to the problem:
-
-        - ``net`` : ``"resnet18"``, ``"small_cnn"``, ``"bert"`` or ``"mlp"``; each problem has a
-          default.
-        - ``image_size`` : side of the square images in pixels; 224 for ``"resnet18"`` as in the
-          paper, 32 for ``"small_cnn"``.
-        - ``weights`` : where ``"resnet18"`` and ``"bert"`` start from: ``"imagenet"`` or a name of
-          the Hugging Face hub (downloaded once), a local file or folder, or ``"none"`` for random
-          ones.
-        - ``augment`` : whether random crops and flips of the training images are offered to
-          settings that ask for them (default True).
-        - ``cache_dir`` : folder for decoded images, which are then memory-mapped by all
-          processes; without one, each call of ``load`` decodes them anew.
-        - ``device`` : default ``"cuda"`` if there is one, else ``"cpu"``.
-        - ``num_workers`` : processes that read batches (default 0).
+    net : {"resnet18", "small_cnn", "bert", "mlp"} or None, default=None
+        Which of those that the problem has; None for its default.
+    image_size : int or None, default=None
+        Side of the square images in pixels; None for 224 with ``"resnet18"`` as in the paper, and
+        32 with ``"small_cnn"``.
+    weights : str or Path or None, default=None
+        Where ``"resnet18"`` and ``"bert"`` start from: ``"imagenet"`` or a name of the Hugging
+        Face hub (downloaded once), a local file or folder, or ``"none"`` for random ones.
+    augment : bool, default=True
+        Whether random crops and flips of the training images are offered to settings that ask for
+        them.
+    cache_dir : str or Path or None, default=None
+        Folder for decoded images, which are then memory-mapped by all processes; without one,
+        each call of ``load`` decodes them anew.
+    device : str or None, default=None
+        Where the network runs; None for ``"cuda"`` if there is one, else ``"cpu"``.
+    num_workers : int, default=0
+        Processes that read batches.
 
     Returns
     -------
@@ -298,7 +299,7 @@ def get_problem(
     Raises
     ------
     ValueError
-        If the name, an option or the network is unknown.
+        If the name or the network is unknown, or weights are given to a network without any.
     FileNotFoundError
         If there is nothing at ``data_root``.
 
@@ -313,24 +314,21 @@ def get_problem(
     """
     if name not in DEFINITIONS:
         raise ValueError(f"There is no problem {name!r}; there are {', '.join(DEFINITIONS)}.")
-    given = {option: value for option, value in options.items() if value is not None}
-    if unknown := set(given) - set(options_of(name)):
-        raise ValueError(f"{unknown} do not apply to {name}, which takes {options_of(name)}.")
     nets = DEFINITIONS[name]["nets"]
-    net_name = given.get("net", nets[0])
+    net_name = net or nets[0]
     if net_name not in nets:
         raise ValueError(f"net for {name} must be one of {nets}, got {net_name!r}.")
-    size = 0 if name == "digits" else given.get("image_size", IMAGE_SIZES.get(net_name, 0))
+    has_images = name != "digits" and net_name in IMAGE_SIZES
     return Problem(
         name,
         _checked_root(name, data_root),
         net_name,
-        size,
-        _checked_weights(given.get("weights"), net_name),
-        given.get("augment", True),
-        Path(given["cache_dir"]).absolute() if "cache_dir" in given else None,
-        given.get("device", "cuda" if torch.cuda.is_available() else "cpu"),
-        given.get("num_workers", 0),
+        (image_size or IMAGE_SIZES[net_name]) if has_images else 0,
+        _checked_weights(weights, net_name),
+        augment,
+        None if cache_dir is None else Path(cache_dir).absolute(),
+        device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        num_workers,
     )
 
 

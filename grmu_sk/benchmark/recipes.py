@@ -205,7 +205,7 @@ class BestEpoch:
         accuracy = float((self.classes[predicted.cpu().numpy()] == self.y).mean())
         if not self.curve or accuracy > max(self.curve):
             self.kept_epoch = len(self.curve) + 1
-            state = _module(net).state_dict()
+            state = net.module_.state_dict()
             self._weights = {n: v.detach().to("cpu", copy=True) for n, v in state.items()}
         self.curve.append(accuracy)
         net.history.record("validation_accuracy", accuracy)
@@ -232,7 +232,7 @@ class BestEpoch:
             raise ValueError("No epoch was recorded: its callback was not among the net's.")
         best = copy.copy(unlearner)
         best.net_ = fresh_net(unlearner.net_)
-        _module(best.net_).load_state_dict(self._weights)
+        best.net_.module_.load_state_dict(self._weights)
         best.net_.history = best.history_
         return best
 
@@ -269,8 +269,3 @@ class KeepBestEpoch(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "record_of": None}
-
-
-def _module(net: NeuralNet) -> torch.nn.Module:
-    """Return the module that ``torch.compile`` may have wrapped."""
-    return getattr(net.module_, "_orig_mod", net.module_)

@@ -48,7 +48,6 @@ _STYLES: dict[str, tuple[dict[str, str], str, str]] = {
     "markdown": (_MARKDOWN, "**{}**", "*{}*"),
     "latex": (_LATEX, "\\textbf{{{}}}", "\\textit{{{}}}"),
 }
-FORMATS = (*_STYLES, "csv")
 
 
 class _Line(NamedTuple):
@@ -102,16 +101,9 @@ class PaperTable:
         -------
         str
             Without a line break at the end.
-
-        Raises
-        ------
-        ValueError
-            If the format is unknown.
         """
         if kind == "csv":
             return self.cells.to_csv(index=False, lineterminator="\n").rstrip("\n")
-        if kind not in _STYLES:
-            raise ValueError(f"Unknown format {kind!r}; there are: {', '.join(FORMATS)}.")
         n_names = 2 + len(_SWITCHES) * self.layout.is_ablation
         header = ["method", "reweight", *_SWITCHES][:n_names] + list(self.layout.metrics)
         if self.n_expected:

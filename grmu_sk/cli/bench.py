@@ -34,9 +34,9 @@ class Several(click.ParamType):
         self.of = click.types.convert_type(of)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> list[Any]:
-        """Return the values, without repetition."""
+        """Return the values."""
         parts = value if isinstance(value, list) else value.split(",")
-        return list(dict.fromkeys(self.of(part.strip(), param, ctx) for part in parts))
+        return [self.of(part.strip(), param, ctx) for part in parts]
 
 
 @click.command(**SHOWN)
@@ -90,7 +90,7 @@ class Several(click.ParamType):
 @click.option("--net", help="resnet18, small_cnn, mlp or bert.  [default: the data set's]")
 @click.option("--image-size", type=click.IntRange(8), help="Side of the images in pixels.")
 @click.option("--weights", help="What to start from: 'imagenet', 'none', or a local file.")
-@click.option("--augment/--no-augment", default=None, help="Allow random crops and flips.")
+@click.option("--augment/--no-augment", default=True, help="Allow random crops and flips.")
 @click.option("--cache-dir", type=PLACE, help="For decoded images.  [default: 'cache' in --out]")
 @click.option("--jobs", type=AT_LEAST_ONE, help="At the same time.  [default: one a GPU or core]")
 @click.option("--threads", default=1, type=AT_LEAST_ONE, help="Of a job.")
@@ -101,8 +101,9 @@ class Several(click.ParamType):
     help="Processes of this machine, a Dask cluster, or this process alone.",
 )
 @click.option("--scheduler", help="Address of the Dask scheduler: tcp://host:8786.")
-@click.option("--devices", type=Several(), help="GPUs to use, such as cuda:0,cuda:2; or cpu.")
-@click.option("--jobs-per-device", default=1, type=AT_LEAST_ONE, help="Jobs that share a GPU.")
+@click.option(
+    "--devices", type=Several(), help="GPUs, once for each job at a time: cuda:0,cuda:2; or cpu."
+)
 @click.option("--retry-failed", is_flag=True, help="Try again what failed in an earlier run.")
 @click.option("--dry-run", is_flag=True, help="Only list the jobs and what is done of them.")
 @click.option("--out", required=True, type=PLACE, help="Folder for results.csv and its sources.")
@@ -131,7 +132,7 @@ def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
             n_done = sum(record is not None for record in records)
             click.echo(f"{len(jobs)} jobs, {n_done} of them done.")
             return
-        names = ("backend", "scheduler", "threads", "devices", "jobs_per_device", "retry_failed")
+        names = ("backend", "scheduler", "threads", "devices", "retry_failed")
         how = {name: options[name] for name in names}
         report = run_jobs(jobs, out, n_jobs=options["jobs"], **how)
     except KeyboardInterrupt:
@@ -152,31 +153,25 @@ def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
 
 def _jobs(out: Path, options: dict[str, Any]) -> list[Any]:
     from ..benchmark.plan import make_jobs, make_rows
-    from ..benchmark.problems import get_problem, options_of, problem_names
+    from ..benchmark.problems import get_problem
     from ..benchmark.settings import get_preset
 
-    given = {name: options[name] for name in ("net", "image_size", "weights", "augment")}
+    how = {name: options[name] for name in ("net", "image_size", "weights", "augment")}
+    # images are decoded once, into a folder that all processes map
+    how["cache_dir"] = options["cache_dir"] or out / "cache"
+    weights = options["lambdas"] or ()
     try:
-        dataset = options["dataset"]
-        # images are decoded once, into a folder that all processes map
-        has_images = dataset in problem_names() and "cache_dir" in options_of(dataset)
-        given["cache_dir"] = options["cache_dir"] or (out / "cache" if has_images else None)
-        methods = options["methods"]
-        jobs, left_out = make_jobs(
-            get_problem(dataset, options["data_root"], **given),
+        return make_jobs(
+            get_problem(options["dataset"], options["data_root"], **how),
             get_preset(options["preset"]),
-            make_rows(methods, ablations=options["ablations"], weights=options["lambdas"] or ()),
+            make_rows(options["methods"], ablations=options["ablations"], weights=weights),
             forget=options["forget"],
             ratios=options["ratios"],
             seeds=range(options["seeds"]),
             selections=options["selection"],
-            is_optional=methods == ["all"],
         )
     except (ValueError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error
-    for reason in left_out:
-        click.echo(f"Left out: {reason}", err=True)
-    return jobs
 
 
 @click.command(**SHOWN)
@@ -212,7 +207,7 @@ def table(
 @click.command(**SHOWN)
 @click.argument("number", type=click.IntRange(2, 8))
 @RESULTS
-@click.option("--dataset", help="The data set to show.  [default: all that there are results of]")
+@click.option("--dataset", required=True, help="The data set to show.")
 @SELECTION
 @click.option(
     "--methods", type=Several(), help="Approximate methods to show.  [default: those of the paper]"
@@ -221,9 +216,7 @@ def table(
 @click.option(
     "--out", default=Path("."), type=PLACE, help="Folder for figure_NUMBER_DATASET.png and .svg."
 )
-def figure(
-    number: int, results: Path | None, dataset: str | None, out: Path, **options: Any
-) -> None:
+def figure(number: int, results: Path | None, out: Path, **options: Any) -> None:
     """Build Figure NUMBER (2 to 8) of the paper from results, as PNG and SVG.
 
     2 and 7 show the accuracy of each group before and after exact pairs of groups were forgotten
@@ -236,20 +229,10 @@ def figure(
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     from ..benchmark import make_figure, read_results
-    from ..benchmark.figures import figure_datasets
 
     found = None if results is None else read_results(results)
-    datasets = [dataset] if dataset else figure_datasets(number, found, forget=options["forget"])
-    if not datasets:
-        raise click.UsageError(
-            f"The paper's tables hold no numbers of Figure {number}: name your --results."
-        )
-    for name in datasets:
-        built = make_figure(number, found, dataset=name, **options)
-        files = built.save(out)
-        plt.close(built.figure)
-        click.echo("\n".join([built.caption, *built.notes]))
-        click.echo(f"Written: {', '.join(map(str, files))}", err=True)
+    built = make_figure(number, found, **options)
+    files = built.save(out)
+    click.echo("\n".join([built.caption, *built.notes]))
+    click.echo(f"Written: {', '.join(map(str, files))}", err=True)

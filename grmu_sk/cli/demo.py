@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +84,17 @@ def demo(seeds: int, methods: str, search: int | None, jobs: int, ratio: float, 
     how: dict[str, Any] = {"ratio": ratio, "n_jobs": jobs}
     if search:
         other_seeds = range(SEARCH_SEEDS, SEARCH_SEEDS + search)
-        with _progress(search * (1 + sum(len(settings_of(row)) for row in rows))) as on_step:
-            rows, report = tune(net, load, rows, seeds=other_seeds, on_step=on_step, **how)
+        with _bar(search * (1 + sum(len(settings_of(row)) for row in rows))) as bar:
+            rows, report = tune(
+                net, load, rows, seeds=other_seeds, on_step=lambda _: bar.update(), **how
+            )
         report.to_csv(out / "search.csv", index=False, float_format="%.4f")
         click.echo(f"Average gaps on validation rows of {search} other seeds:")
         click.echo(report[report["setting"] != {}].round(1).to_string(index=False) + "\n")
-    with _progress(seeds * (1 + len(rows))) as on_step:
-        results = compare(net, load, rows, seeds=range(seeds), on_step=on_step, **how)
+    with _bar(seeds * (1 + len(rows))) as bar:
+        results = compare(
+            net, load, rows, seeds=range(seeds), on_step=lambda _: bar.update(), **how
+        )
     table = format_table(results)
     click.echo(table)
     results.to_csv(out / "results.csv", index=False, float_format="%.4f")
@@ -102,17 +104,10 @@ def demo(seeds: int, methods: str, search: int | None, jobs: int, ratio: float, 
     click.echo(f"\nWritten to {out}: {', '.join(written)}")
 
 
-@contextmanager
-def _progress(n_steps: int) -> Iterator[Callable[[str], None]]:
+def _bar(n_steps: int) -> Any:
     from tqdm import tqdm
 
-    with tqdm(total=n_steps, unit="run", disable=None, file=sys.stderr) as bar:
-
-        def on_step(label: str) -> None:
-            bar.set_postfix_str(label)
-            bar.update()
-
-        yield on_step
+    return tqdm(total=n_steps, unit="run", disable=None)
 
 
 def _draw(out: Path, results: Any, forget_groups: Sequence[Any]) -> None:

@@ -20,7 +20,7 @@ def preset(training=TRAINING, unlearning=UNLEARNING):
 def quick_jobs(methods=("fine_tune",), settings=None, **options):
     options = {"seeds": [0], "selections": ("best", "last"), **options}
     problem = get_problem("digits", device="cpu")
-    return make_jobs(problem, settings or preset(), make_rows(methods), **options)[0]
+    return make_jobs(problem, settings or preset(), make_rows(methods), **options)
 
 
 def run_quickly(folder, jobs=None, **options):

@@ -17,63 +17,29 @@ from sklearn.ensemble import RandomForestClassifier
 from torch.nn import functional as F
 
 
-class TapeError(AssertionError):
-    """What was drawn is not what the reference would have drawn."""
-
-
 @dataclass
 class Tape:
-    """What a run drew, to be used again in the same order."""
+    """What a run drew, to be used up in the same order."""
 
     batches: dict = field(default_factory=dict)  # phase -> list of row numbers
     drawn: list = field(default_factory=list)  # marginal groups, or random labels
-
-    def rewound(self):
-        """Return a copy to consume."""
-        return Tape({phase: list(rows) for phase, rows in self.batches.items()}, list(self.drawn))
-
-    def batch(self, phase, size):
-        queue = self.batches.get(phase, [])
-        if not queue:
-            raise TapeError(f"no batch left for '{phase}'")
-        if len(queue[0]) != size:
-            raise TapeError(f"a batch of '{phase}' has {len(queue[0])} rows, not {size}")
-        return torch.as_tensor(queue.pop(0))
 
     def one_pass(self, phase, rows, batch_size, replacement=False):
         """Yield the batches of one epoch over these rows; the last may be short."""
         seen = []
         for start in range(0, len(rows), batch_size):
-            batch = self.batch(phase, min(batch_size, len(rows) - start))
+            assert self.batches.get(phase), f"no batch left for '{phase}'"
+            batch = torch.as_tensor(self.batches[phase].pop(0))
+            assert len(batch) == min(batch_size, len(rows) - start), f"another size in '{phase}'"
             seen += batch.tolist()
+            assert replacement or len(set(seen)) == len(seen), f"'{phase}' saw a row twice"
             yield batch
-        if not set(seen) <= set(np.asarray(rows).tolist()):
-            raise TapeError(f"'{phase}' saw other rows than its own")
-        if not replacement and len(set(seen)) < len(seen):
-            raise TapeError(f"'{phase}' saw a row twice in an epoch")
-
-    def endless(self, phase, n_rows, batch_size):
-        """Yield batches of shuffled rows, starting over with every epoch of the loader."""
-        while True:
-            seen = []
-            for start in range(0, n_rows, batch_size):
-                batch = self.batch(phase, min(batch_size, n_rows - start))
-                seen += batch.tolist()
-                if len(set(seen)) < len(seen):
-                    raise TapeError(f"'{phase}' saw a row twice in a pass")
-                yield batch
+        assert set(seen) <= set(np.asarray(rows).tolist()), f"'{phase}' saw other rows"
 
     def draw(self, n):
-        if not self.drawn:
-            raise TapeError("nothing left that was drawn")
-        if len(self.drawn[0]) != n:
-            raise TapeError(f"{len(self.drawn[0])} values were drawn, not {n}")
-        return self.drawn.pop(0)
-
-    def check_used_up(self):
-        left = {phase: len(rows) for phase, rows in self.batches.items() if rows}
-        if left or self.drawn:
-            raise TapeError(f"left over: batches {left}, {len(self.drawn)} draws")
+        values = self.drawn.pop(0)
+        assert len(values) == n
+        return values
 
 
 @dataclass
@@ -83,18 +49,9 @@ class Problem:
     net: torch.nn.Module
     X: torch.Tensor
     y: torch.Tensor
-    a: torch.Tensor
-    n_classes: int
-    n_attributes: int
+    g: torch.Tensor
+    n_groups: int
     forget: np.ndarray
-
-    @property
-    def g(self):
-        return self.a + self.n_attributes * self.y
-
-    @property
-    def n_groups(self):
-        return self.n_classes * self.n_attributes
 
     @property
     def retain(self):
@@ -121,9 +78,12 @@ class Recipe:
         return sgd, rate if self.cosine else torch.optim.lr_scheduler.ConstantLR(sgd, factor=1.0)
 
 
-def step(optimizer, loss):
+def step(optimizer, loss, mask=None):
     optimizer.zero_grad()
     loss.backward()
+    if mask is not None:
+        for parameter, trainable in zip(optimizer.param_groups[0]["params"], mask, strict=True):
+            parameter.grad *= trainable  # decay and momentum act all the same
     optimizer.step()
     return loss.item()
 
@@ -150,12 +110,8 @@ class Estimator:
 
     def __init__(self, weights, n_groups, lr, momentum=0.9, rate=0.01):
         hidden, width = weights[0].shape
-        dtype = weights[0].dtype
-        self.network = torch.nn.Sequential(
-            torch.nn.Linear(width, hidden, dtype=dtype),
-            torch.nn.ReLU(),
-            torch.nn.Linear(hidden, 1, dtype=dtype),
-        )
+        first, last = torch.nn.Linear(width, hidden), torch.nn.Linear(hidden, 1)
+        self.network = torch.nn.Sequential(first, torch.nn.ReLU(), last).to(weights[0].dtype)
         with torch.no_grad():
             for parameter, value in zip(self.network.parameters(), weights, strict=True):
                 parameter.copy_(value)
@@ -176,39 +132,36 @@ class Estimator:
         return joint.mean() - LogMeanExp.apply(marginal, self.average)
 
 
-@dataclass
-class MIULog:
-    """The values of every step."""
-
-    tune: list = field(default_factory=list)  # M of both estimators
-    forget: list = field(default_factory=list)  # M
-    retain: list = field(default_factory=list)  # (cross-entropy, M, M of the original, total)
-
-
 def miu(problem, tape, recipe, estimators, *, lam=1.0, forget_epochs=2):
-    """Unlearn, and return the net and the log of all steps."""
+    """Unlearn; return the net and by phase the values of all steps.
+
+    Of tune they are M of both estimators, of forget M, of retain cross-entropy, M, M of the
+    original and the whole loss.
+    """
     net, original = copy.deepcopy(problem.net).train(), copy.deepcopy(problem.net).train()
     unlearned, of_original = estimators
     optimizer, rate = recipe.optimizer(net)
-    log = MIULog()
+    log = {"tune": [], "forget": [], "retain": []}
     X, y, g = problem.X, problem.y, problem.g
     for epoch in range(recipe.epochs):
-        loader = tape.endless("tune", len(y), recipe.batch_size)
-        for _ in range(101 if epoch == 0 else 11):
-            rows = next(loader)
-            with torch.no_grad():
-                z = net.features(X[rows])  # in train mode: BatchNorm's statistics follow
-            others = tape.draw(len(rows))
-            values = [
-                -step(estimator.optimizer, -estimator(z, g[rows], others))
-                for estimator in (unlearned, of_original)  # both on the features of one net
-            ]
-            log.tune.append(values)
+        n_updates = 101 if epoch == 0 else 11
+        while n_updates:
+            for rows in tape.one_pass("tune", range(len(y)), recipe.batch_size):
+                with torch.no_grad():
+                    z = net.features(X[rows])  # in train mode: BatchNorm's statistics follow
+                others = tape.draw(len(rows))
+                values = [
+                    -step(estimator.optimizer, -estimator(z, g[rows], others))
+                    for estimator in (unlearned, of_original)  # both on the features of one net
+                ]
+                log["tune"].append(values)
+                n_updates -= 1
+                if not n_updates:
+                    break
         if epoch < forget_epochs:
             for rows in tape.one_pass("forget", problem.forget, recipe.batch_size):
-                z = net.features(X[rows])
-                value = unlearned(z, g[rows], tape.draw(len(rows)))
-                log.forget.append(step(optimizer, value))
+                value = unlearned(net.features(X[rows]), g[rows], tape.draw(len(rows)))
+                log["forget"].append(step(optimizer, value))
         for rows in tape.one_pass("retain", problem.retain, recipe.batch_size, recipe.reweight):
             z = net.features(X[rows])
             cross_entropy = F.cross_entropy(net.head(z), y[rows])
@@ -218,13 +171,36 @@ def miu(problem, tape, recipe, estimators, *, lam=1.0, forget_epochs=2):
             now = unlearned(z, g[rows], others)
             before = of_original(z_original, g[rows], others).detach()
             total = cross_entropy + lam * (now - before) ** 2
-            log.retain.append((cross_entropy.item(), now.item(), before.item(), total.item()))
+            log["retain"].append([v.item() for v in (cross_entropy, now, before, total)])
             step(optimizer, total)
         rate.step()
     return net, log
 
 
 # the other methods -------------------------------------------------------------------------------
+
+
+def passes(problem, tape, recipe, losses, *, mask=None, forget_epochs=None, batch_size=None):
+    """Train in passes over the forget and the retain set; return the net and the losses.
+
+    ``losses`` gives the loss of each phase, from logits, rows, parameters and epoch.
+    """
+    net = copy.deepcopy(problem.net).train()
+    optimizer, rate = recipe.optimizer(net)
+    values = {phase: [] for phase in losses}
+    for epoch in range(recipe.epochs):
+        for phase, loss in losses.items():
+            is_forget = phase == "forget"
+            if is_forget and forget_epochs is not None and epoch >= forget_epochs:
+                continue
+            rows = problem.forget if is_forget else problem.retain
+            size = recipe.batch_size if is_forget else batch_size or recipe.batch_size
+            is_drawn = not is_forget and (recipe.reweight or phase == "retrain")
+            for batch in tape.one_pass(phase, rows, size, is_drawn):
+                value = loss(net(problem.X[batch]), batch, net, epoch)
+                values[phase].append(step(optimizer, value, mask))
+        rate.step()
+    return net, values
 
 
 def saliency_mask(problem, batch_size, share=0.5):
@@ -243,100 +219,58 @@ def saliency_mask(problem, batch_size, share=0.5):
     return [flat.view_as(part) for flat, part in zip(parts, total, strict=True)]
 
 
-def random_labelling(problem, tape, recipe, mask=None):
-    """Random labelling, or SalUn with a mask; return the net and the losses of both passes."""
-    net = copy.deepcopy(problem.net).train()
-    optimizer, rate = recipe.optimizer(net)
-    losses = {"forget": [], "retain": []}
-
-    def masked_step(loss):
-        optimizer.zero_grad()
-        loss.backward()
-        if mask is not None:
-            for parameter, trainable in zip(net.parameters(), mask, strict=True):
-                parameter.grad *= trainable  # decay and momentum act all the same
-        optimizer.step()
-        return loss.item()
-
-    for _ in range(recipe.epochs):
-        for rows in tape.one_pass("forget", problem.forget, recipe.batch_size):
-            labels = tape.draw(len(rows))
-            loss = F.cross_entropy(net(problem.X[rows]), labels)
-            losses["forget"].append(masked_step(loss))
-        for rows in tape.one_pass("retain", problem.retain, recipe.batch_size, recipe.reweight):
-            loss = F.cross_entropy(net(problem.X[rows]), problem.y[rows])
-            losses["retain"].append(masked_step(loss))
-        rate.step()
-    return net, losses
+def salun(problem, tape, recipe):
+    losses = {
+        "forget": lambda logits, rows, *_: F.cross_entropy(logits, tape.draw(len(rows))),
+        "retain": lambda logits, rows, *_: F.cross_entropy(logits, problem.y[rows]),
+    }
+    mask = saliency_mask(problem, recipe.batch_size)
+    return passes(problem, tape, recipe, losses, mask=mask)
 
 
-def scrub(problem, tape, recipe, *, forget_epochs=2, temperature=4.0):
-    """Return the net and the losses of both passes."""
-    teacher, net = copy.deepcopy(problem.net).eval(), copy.deepcopy(problem.net).train()
-    optimizer, rate = recipe.optimizer(net)
-    losses = {"forget": [], "retain": []}
+def scrub(problem, tape, recipe, *, temperature=4.0):
+    teacher = copy.deepcopy(problem.net).eval()
 
     def distance(logits, rows):
         with torch.no_grad():
             target = torch.softmax(teacher(problem.X[rows]) / temperature, dim=1)
-        student = torch.log_softmax(logits / temperature, dim=1)
-        terms = target * (target.log() - student)
+        terms = target * (target.log() - torch.log_softmax(logits / temperature, dim=1))
         return terms.sum() * temperature**2 / len(rows)
 
-    for epoch in range(recipe.epochs):
-        if epoch < forget_epochs:
-            for rows in tape.one_pass("forget", problem.forget, recipe.batch_size):
-                losses["forget"].append(step(optimizer, -distance(net(problem.X[rows]), rows)))
-        for rows in tape.one_pass("retain", problem.retain, 128, recipe.reweight):
-            logits = net(problem.X[rows])
-            cross_entropy = F.cross_entropy(logits, problem.y[rows])
-            loss = 0.001 * distance(logits, rows) + 0.99 * cross_entropy
-            losses["retain"].append(step(optimizer, loss))
-        rate.step()
-    return net, losses
+    def retain(logits, rows, *_):
+        return 0.001 * distance(logits, rows) + 0.99 * F.cross_entropy(logits, problem.y[rows])
+
+    losses = {"forget": lambda logits, rows, *_: -distance(logits, rows), "retain": retain}
+    return passes(problem, tape, recipe, losses, forget_epochs=2, batch_size=128)
 
 
 def l1_sparse(problem, tape, recipe, gamma=5e-4):
-    """Return the net and the losses of its passes."""
-    net = copy.deepcopy(problem.net).train()
-    optimizer, rate = recipe.optimizer(net)
-    losses = {"retain": []}
-    for epoch in range(recipe.epochs):
-        for rows in tape.one_pass("retain", problem.retain, recipe.batch_size, recipe.reweight):
-            norm = sum(parameter.abs().sum() for parameter in net.parameters())
-            loss = F.cross_entropy(net(problem.X[rows]), problem.y[rows])
-            loss = loss + gamma * (1 - epoch / recipe.epochs) * norm
-            losses["retain"].append(step(optimizer, loss))
-        rate.step()
-    return net, losses
+    def retain(logits, rows, net, epoch):
+        norm = sum(parameter.abs().sum() for parameter in net.parameters())
+        cross_entropy = F.cross_entropy(logits, problem.y[rows])
+        return cross_entropy + gamma * (1 - epoch / recipe.epochs) * norm
+
+    return passes(problem, tape, recipe, {"retain": retain})
 
 
 def group_dro(problem, tape, recipe, eta):
-    """Train ``problem.net``, whose weights are new, on what remains; return it and the losses."""
-    net = copy.deepcopy(problem.net).train()
-    optimizer, rate = recipe.optimizer(net)
+    """Train ``problem.net``, whose weights are new, on what remains."""
     q = torch.full((problem.n_groups,), 1 / problem.n_groups, dtype=problem.X.dtype)
-    losses = {"retrain": []}
-    for _ in range(recipe.epochs):
-        for rows in tape.one_pass("retrain", problem.retain, recipe.batch_size, replacement=True):
-            each = F.cross_entropy(net(problem.X[rows]), problem.y[rows], reduction="none")
-            of_group = [each[problem.g[rows] == group] for group in range(problem.n_groups)]
-            means = torch.stack([part.mean() if len(part) else each.sum() * 0 for part in of_group])
-            q = q * torch.exp(eta * means.detach())
-            q = q / q.sum()
-            losses["retrain"].append(step(optimizer, (q * means).sum()))
-        rate.step()
-    return net, losses
 
+    def retrain(logits, rows, *_):
+        each = F.cross_entropy(logits, problem.y[rows], reduction="none")
+        of_group = [each[problem.g[rows] == group] for group in range(problem.n_groups)]
+        means = torch.stack([part.mean() if len(part) else each.sum() * 0 for part in of_group])
+        q.mul_(torch.exp(eta * means.detach()))
+        q.div_(q.sum())
+        return (q.clone() * means).sum()
 
-# sampling weights --------------------------------------------------------------------------------
+    return passes(problem, tape, recipe, {"retrain": retrain})
 
 
 def reweight_weights(train_groups, retain_groups):
     """Return the weight of each remaining row, to be drawn with replacement."""
-    return np.array(
-        [np.sum(train_groups == group) / np.sum(retain_groups == group) for group in retain_groups]
-    )
+    return np.array([np.sum(train_groups == g) / np.sum(retain_groups == g) for g in retain_groups])
 
 
 def balanced_weights(retain_groups):
@@ -353,7 +287,8 @@ def accuracy(logits, y):
 
 def cross_entropies(logits, y):
     """Return the loss of each row, in the precision of the logits."""
-    return F.cross_entropy(torch.as_tensor(logits), torch.as_tensor(y), reduction="none")
+    losses = F.cross_entropy(torch.as_tensor(logits), torch.as_tensor(y), reduction="none")
+    return losses.float().numpy()
 
 
 def membership_inference(retain_losses, validation_losses, forget_losses):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from quick_benchmark import UNLEARNING, job_of, preset, quick_jobs
 
-from grmu_sk.benchmark import Preset, get_preset, get_problem, make_jobs, make_rows
+from grmu_sk.benchmark import get_preset, get_problem, make_jobs, make_rows
 from grmu_sk.benchmark.plan import digest_of_rows, draw_forget_set
 from grmu_sk.comparison import RESEED, Split, Splits, make_unlearner, unlearner_class
 from grmu_sk.groups import sample_forget_set
@@ -50,7 +50,7 @@ def test_settings_reach_the_jobs():
     settings = preset(unlearning={**UNLEARNING, "lam": 3.0, "forget_epochs": 1})
     rows = make_rows(["miu", "sisa"], ablations=True, weights=[7])
     problem = get_problem("digits", device="cpu")
-    jobs, _ = make_jobs(problem, settings, rows, seeds=[0])
+    jobs = make_jobs(problem, settings, rows, seeds=[0])
     of = {job.row: job for job in jobs if job.kind != "evaluation"}
     miu = of[Row("miu", True)].setting
     assert (miu.lr, miu.parameters["lam"], miu.parameters["reweight"]) == (0.01, 3.0, True)
@@ -64,22 +64,17 @@ def test_settings_reach_the_jobs():
     assert (built.random_state, built.reweight, built.estimator) == (5 + RESEED, True, net)
 
 
-def test_rows_without_a_setting_are_left_out_or_refused():
-    own = {name: {"lr": 0.1, "batch_size": 8, "epochs": 1} for name in ("pretrain", "retrain")}
-    own["retrain + reweight"] = own["retrain"]
-    table = {"digits/small_cnn": {"training": own, "unlearning": {"scrub": own["retrain"]}}}
-    problem, settings = get_problem("digits", device="cpu"), Preset("partial", table)
-    rows = make_rows(["scrub"])
-    jobs, left_out = make_jobs(problem, settings, rows, seeds=[0], is_optional=True)
-    assert {job.row for job in jobs} == {*EXACT, Row("scrub", False)}
-    assert len(left_out) == 1 and "no setting of scrub + reweight" in left_out[0]
-    with pytest.raises(ValueError, match=r"no setting of scrub \+ reweight"):
-        make_jobs(problem, settings, rows, seeds=[0])
-    for options in ({"selections": ["first"]}, {"forget": ["groups-9"]}):
-        with pytest.raises(ValueError, match=r"selections must|no forget set"):
+def test_every_method_has_a_shared_setting_and_others_are_refused():
+    problem = get_problem("digits", device="cpu")
+    jobs = make_jobs(problem, get_preset("shared"), make_rows("all"), seeds=[0])
+    assert len({job.name for job in jobs}) == len(jobs)
+    for options, message in [
+        ({"settings": get_preset("reference")}, "no setting of"),
+        ({"selections": ["first"]}, "selections must be"),
+        ({"forget": ["groups-9"]}, "no forget set"),
+    ]:
+        with pytest.raises(ValueError, match=message):
             quick_jobs(**options)
-    jobs, left_out = make_jobs(problem, get_preset("shared"), make_rows("all"), seeds=[0])
-    assert not left_out and len({job.name for job in jobs}) == len(jobs)
 
 
 def test_everything_that_decides_the_outcome_and_nothing_else_is_in_the_name():
