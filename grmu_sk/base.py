@@ -69,10 +69,7 @@ __all__ = ["BaseUnlearner", "Request"]
 
 #: How to say what the outputs of a trained net mean.
 _SAY_THE_ORDER = "set net.classes to the labels in the order of its outputs, before wrapping it."
-_NOT_HELD = (
-    "The training data is needed and not held (store_data=False, a file without rows, a Dataset "
-    "or memory map, which is not pickled)."
-)
+_NOT_HELD = "The training data is needed and not held (store_data=False, or it was not saved)."
 _IN_MEMORY = (np.ndarray, pd.DataFrame, torch.Tensor, list)
 
 # What a net says of forgotten rows, and whether it is right on each of them.
@@ -375,10 +372,7 @@ class BaseUnlearner(
             inputs = data.fetch(torch.arange(min(4, len(data))))
             taken, original = (outputs_of(one, inputs) for one in (net, source))
             if not torch.allclose(taken, original, rtol=1e-2, atol=1e-4, equal_nan=True):
-                raise ValueError(
-                    "A copy of the trained net does not predict what the net itself does: a "
-                    "function may remember the module, or predictions may be drawn at random."
-                )
+                raise ValueError("A copy of the trained net does not predict what it does itself.")
         if self._needs_fresh_weights:
             check_fresh_weights(net)
 
@@ -402,10 +396,7 @@ class BaseUnlearner(
         scores = first_output(net.evaluation_step((inputs, None)))
         n_outputs = 2 if is_single_logit(scores) else scores.shape[1]
         if n_outputs != len(self.classes_):
-            raise ValueError(
-                f"The net has {n_outputs} outputs but y has {len(self.classes_)} classes, "
-                f"{self.classes_.tolist()}."
-            )
+            raise ValueError(f"The net has {n_outputs} outputs, y the classes {self.classes_}.")
 
     def _warn_if_worse_than_chance(self, data: TrainingRows) -> None:
         """Warn if labels and answers of a net that was brought in agree less than by chance."""
@@ -418,8 +409,7 @@ class BaseUnlearner(
         if accuracy < chance - 4 * np.sqrt(chance * (1 - chance) / len(rows)):
             warnings.warn(
                 f"The trained net is right on {accuracy:.1%} of its training rows, less than the "
-                f"{chance:.1%} of guessing. If its outputs are not in the order of the classes "
-                f"{self.classes_.tolist()}, {_SAY_THE_ORDER}",
+                f"{chance:.1%} of guessing: {_SAY_THE_ORDER}",
                 stacklevel=3,
             )
 
@@ -661,8 +651,7 @@ class BaseUnlearner(
         if what:
             warnings.warn(
                 f"{type(self).__name__} may have forgotten nothing: {what}. Try more epochs, a "
-                f"larger lr, or other values of {', '.join(self.search_grid) or 'its parameters'}. "
-                "RetrainUnlearner is exact, and audit_unlearning tells the difference.",
+                f"larger lr, or other values of {', '.join(self.search_grid) or 'its parameters'}.",
                 stacklevel=4,
             )
 
@@ -690,17 +679,11 @@ class BaseUnlearner(
         left = np.bincount(numbers, minlength=len(self.classes_))
         if (left == 0).any():
             lost = self.classes_[left == 0].tolist()
-            raise ValueError(
-                f"The request would forget every row of the class(es) {lost}: fit a new net "
-                "without them instead."
-            )
+            raise ValueError(f"No row of the class(es) {lost} would remain: fit without them.")
 
     def _require_groups(self) -> None:
         if self._needs_groups and not self._has_groups:
-            raise ValueError(
-                f"{type(self).__name__} needs the protected attribute of every row: call "
-                "fit(X, y, groups=...), of a pipeline fit(X, y, <step>__groups=...)."
-            )
+            raise ValueError(f"{type(self).__name__} needs fit(X, y, groups=...).")
 
     def _data_for_request(
         self, X: Any, y: ArrayLike | None, groups: Any, sample_weight: ArrayLike | None
@@ -746,10 +729,8 @@ class BaseUnlearner(
         known = self._known_digests()
         differ = [name for name, digest in digests.items() if known.get(name, digest) != digest]
         if differ:
-            raise ValueError(
-                "The data is not what fit was given, in the same order: of the rows that are not "
-                f"forgotten, {' and '.join(differ)} differ."
-            )
+            names = " and ".join(differ)
+            raise ValueError(f"The data is not what fit was given, in that order: {names} differ.")
 
     # the rows of fit ---------------------------------------------------------------------------
 
@@ -810,10 +791,7 @@ class BaseUnlearner(
         if data is None:
             raise ValueError(f"{_NOT_HELD} remaining_idx_ and forget_idx_ say which of fit's.")
         if not np.isin(rows, data.rows).all():
-            raise ValueError(
-                f"{type(self).__name__} has dropped the forgotten rows, as it should; only for an "
-                "evaluation, keep_forgotten=True keeps them."
-            )
+            raise ValueError("The net has dropped the forgotten rows: use keep_forgotten=True.")
         where = data.positions(rows)
         attributes, weight = self.attributes_, data.sample_weight
         in_groups = data.g[where].numpy() % len(self._encoder.attributes_)
@@ -902,9 +880,7 @@ def _in_order_of(trained: Any, labels: NDArray[Any]) -> NDArray[Any]:
     given, known = labels.tolist(), np.asarray(known).tolist()
     order = [given.index(label) for label in known if label in given]
     if len(order) < len(labels):
-        raise ValueError(
-            f"The trained net knows the classes {known}, and y holds {given}: {_SAY_THE_ORDER}"
-        )
+        raise ValueError(f"The net knows the classes {known}, y holds {given}: {_SAY_THE_ORDER}")
     return labels[order]
 
 

@@ -91,13 +91,9 @@ def find_feature_layer(net: NeuralNet, X: Any, layer: str | None = None) -> tupl
     last = _last_linear_to_run(net, X) if layer is None else None
     found = names.get(last) if layer is None else layer
     if found is None or found not in names.values():
-        missing = "has no linear layer whose input could serve as features"
-        if layer is not None:
-            missing = f"has no layer {layer!r}"
-        raise ValueError(
-            f"{type(net.module_).__name__} {missing}. Name the layer whose output is the features "
-            f"with feature_layer='...'; its layers are: {', '.join(filter(None, names.values()))}."
-        )
+        missing = "no linear layer" if layer is None else f"no layer {layer!r}"
+        others = ", ".join(filter(None, names.values()))
+        raise ValueError(f"The net has {missing}: name one as feature_layer, of {others}.")
     return found, "input" if layer is None else "output"
 
 

@@ -21,17 +21,6 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from .randomness import draw_by_weight
 from .rows import InputRows, Rows, TrainingRows, encoded
 
-__all__ = [
-    "batches_in_order",
-    "fetched",
-    "loaders_kept",
-    "orders_of",
-    "own_collate",
-    "run_of",
-    "split_for_validation",
-    "training_batches",
-]
-
 # Options of a loader that say which rows come when.
 ORDERING = ("sampler", "batch_sampler", "shuffle", "drop_last")
 

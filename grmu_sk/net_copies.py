@@ -24,22 +24,7 @@ from .distributed import parallel_class
 from .outputs import first_output
 from .randomness import isolated_rng
 
-__all__ = [
-    "check_fresh_weights",
-    "copy_net",
-    "fresh_net",
-    "initialized",
-    "is_trained_in_place",
-    "own_copy",
-    "parts_of",
-    "refuse_hidden_weights",
-    "same_weights",
-]
-
-LOST = (
-    "Weights as they were given are needed, and they are gone: training changed the objects that "
-    "the net was given. Pass an untrained net, or a class or a function that builds the module."
-)
+LOST = "Weights as they were given are needed, and they are gone: pass a net that is not trained."
 
 
 # fresh nets --------------------------------------------------------------------------------------
@@ -152,7 +137,8 @@ def initialized(
                     part = own_copy(part, memo)
                 setattr(net, name + "_", part)
                 # a criterion may hold weights of the module, which are copies already
-                memo.update((id(own), own) for own in _held_by(part))
+                held = chain(part.modules(), part.parameters(), part.buffers())
+                memo.update((id(own), own) for own in held)
             return net
 
         return build_apart
@@ -171,10 +157,6 @@ def initialized(
         vars(net).update(callbacks)
         for name in ("initialize_module", "initialize_criterion"):
             del net.__dict__[name]  # skorch's own __delattr__ would unregister a component
-
-
-def _held_by(part: nn.Module) -> Iterable[Any]:
-    return chain(part.modules(), part.parameters(), part.buffers())
 
 
 def _is_lost(part: nn.Module) -> bool:
@@ -451,8 +433,7 @@ def check_fresh_weights(net: NeuralNet) -> None:
     if differ:
         raise ValueError(
             "New weights are needed, and building the net again gives other shapes of, or other "
-            f"frozen, {sorted(differ)} than the net has, which was changed after it was "
-            "initialised: pass a class or a function as module that builds it as it is now."
+            f"frozen, {sorted(differ)} than it has, which was changed after it was initialised."
         )
 
 
@@ -476,7 +457,4 @@ def refuse_hidden_weights(net: NeuralNet) -> None:
         probe._initialize_criterion()
     trained, again = (set(map(_place, _weights(parts_of(one).values()))) for one in (net, probe))
     if trained & again:
-        raise ValueError(
-            "A function remembers the weights that the net was trained on, and would still do so "
-            "after unlearning: let it make a copy, copy.deepcopy(backbone)."
-        )
+        raise ValueError("A function remembers trained weights: let it copy.deepcopy(backbone).")

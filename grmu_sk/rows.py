@@ -79,10 +79,7 @@ def split_item(item: Any) -> tuple[Any, Any]:
     if len(item) == 1 or (len(item) == 2 and _is_one_label(item[1])):
         return item[0], item[1] if len(item) == 2 else None
     kinds = ", ".join(type(part).__name__ for part in item)
-    raise TypeError(
-        f"An item of the Dataset X, ({kinds}), must be inputs or a pair of inputs and one label: "
-        "hand out several inputs as ((x1, x2), label), or as a dictionary."
-    )
+    raise TypeError(f"An item of X, ({kinds}): hand out several inputs as ((x1, x2), label).")
 
 
 def _is_one_label(label: Any) -> bool:
@@ -217,10 +214,7 @@ class InputRows(SkorchDataset):
         ]
         made, labels = self.collate(numbered)
         if np.asarray(labels).reshape(-1).tolist() != y.tolist():
-            raise ValueError(
-                "collate_fn must return the labels it was given, in the same order: rows are known "
-                "by their place, and labels cannot be mixed."
-            )
+            raise ValueError("collate_fn must return the labels it was given, in the same order.")
         return made
 
     def cast(self, inputs: Any) -> Any:
@@ -367,9 +361,7 @@ class _Encoded(Dataset[Any]):
     def encode(self, labels: Any) -> torch.Tensor:
         numbers = self.classes.get_indexer(np.asarray(labels))
         if (numbers < 0).any():
-            raise ValueError(
-                f"The validation set holds a label that is not among {self.classes.tolist()}."
-            )
+            raise ValueError(f"The validation set has a label that is not in {[*self.classes]}.")
         return torch.as_tensor(numbers, dtype=self.dtype)
 
 

@@ -19,8 +19,6 @@ from skorch.callbacks import BatchScoring, Callback, EpochScoring
 from skorch.utils import TeeGenerator
 from torch import nn
 
-__all__ = ["run_epoch", "train_step"]
-
 Step = Callable[[Any], Any]
 
 SCORING_OF_BATCHES = (EpochScoring.on_batch_end, BatchScoring.on_batch_end)

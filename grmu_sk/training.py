@@ -50,19 +50,6 @@ from .loading import batches_in_order, fetched, orders_of, run_of, training_batc
 from .rows import InputRows, Rows, TrainingRows
 from .steps import run_epoch, train_step
 
-__all__ = [
-    "Batch",
-    "Phase",
-    "Progress",
-    "batch_norm_frozen",
-    "forward",
-    "row_losses",
-    "row_shares",
-    "train",
-    "validation_batches",
-    "weighted_loss",
-]
-
 # These count epochs, so they are told about an epoch once, at its last phase; all other callbacks
 # see every phase, as they would see an epoch of their own. A callback of one's own joins them
 # with a class attribute ``once_per_epoch = True``.
@@ -221,8 +208,7 @@ def _warn_of_other_orders(net: NeuralNet, phases: list[Phase]) -> None:
     names = ["iterator_train"] * is_ours + ["iterator_valid"]
     if unused := [f"{name}__{option}" for name in names for option in orders_of(net, name)]:
         warnings.warn(
-            f"{' and '.join(unused)} cannot be kept here: predictions need each row in its place, "
-            "and unlearning draws its rows itself; a training loader's order counts in fit alone.",
+            f"{' and '.join(unused)} cannot be kept here: a loader's order counts in fit alone.",
             stacklevel=2,
         )
 
@@ -388,9 +374,8 @@ def _refuse_old_checkpoints(net: NeuralNet) -> None:
             continue
         if not any(row.get(callback.event_name) for row in net.history.to_list()):
             raise ValueError(
-                f"The callback '{name}' is to load the best checkpoint, but noted none in this "
-                "run, and one of an earlier run would bring back the weights of that time. Give it "
-                "an event_name, and a monitor that the last phase has, such as 'valid_loss_best'."
+                f"The callback '{name}' is to load the best checkpoint, noted none in this run: "
+                "give it an event_name, and a monitor that the last phase has."
             )
 
 
@@ -440,7 +425,7 @@ def _raise_not_finite(net: NeuralNet, phase: str, epoch: int) -> None:
     batch = len(net.history[-1, "batches"])
     raise FloatingPointError(
         f"The loss is NaN or infinite in phase '{phase}', epoch {epoch}, batch {batch}. "
-        "Lower the learning rate, or look for extreme values in X; nothing was changed."
+        "Lower the learning rate, or look for extreme values in X."
     )
 
 

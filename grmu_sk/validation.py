@@ -202,9 +202,8 @@ def check_same_index(rows: dict[str, Any], about_rows: dict[str, Any]) -> None:
         one, two = rows[name], about_rows[other]
         if isinstance(one, kinds) and isinstance(two, kinds) and not one.index.equals(two.index):
             raise ValueError(
-                f"{name} and {other} have different indices, so they may be of different rows: a "
-                f"sampler of imbalanced-learn draws rows, but not their {other}. If both are in "
-                f"the same order, pass {other}.to_numpy()."
+                f"{name} and {other} have different indices, so they may be of different rows "
+                f"(a sampler draws no {other}). If both are in order, pass {other}.to_numpy()."
             )
 
 
@@ -248,9 +247,7 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # infinity is refused
         weight = to_numbers(sample_weight, "sample_weight").astype(np.float32)
     if weight.shape != (n_rows,):
-        raise ValueError(
-            f"sample_weight has shape {weight.shape}, and there are {n_rows} rows to weigh."
-        )
+        raise ValueError(f"sample_weight has shape {weight.shape}, and there are {n_rows} rows.")
     if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
         raise ValueError("sample_weight must be finite, not negative, and not all zero.")
     return weight
@@ -278,11 +275,8 @@ def check_forget_mask(forget: Any, n_rows: int) -> NDArray[np.bool_]:
     """
     array = to_array(forget, "forget")
     if array.dtype != bool or array.shape != (n_rows,):
-        raise ValueError(
-            f"In fit, forget must be a boolean mask of length {n_rows}, such as "
-            f"np.isin(np.arange({n_rows}), rows), got {array.dtype} of shape {array.shape}: model "
-            "selection cuts masks by fold, but passes row numbers on whole."
-        )
+        # model selection cuts masks by fold, but passes row numbers on whole
+        raise ValueError(f"In fit, forget must be a boolean mask of length {n_rows}.")
     return array
 
 
@@ -314,10 +308,7 @@ def check_forget_rows(forget: Any, n_rows: int, name: str = "forget") -> NDArray
     is_mask = array.dtype == bool and array.shape == (n_rows,)
     is_empty = array.shape == (0,)
     if not is_mask and not is_empty and (array.ndim != 1 or array.dtype.kind not in "iu"):
-        raise ValueError(
-            f"{name} must hold row numbers (integers) or be a boolean mask of length {n_rows}, got "
-            f"{array.dtype} of shape {array.shape}."
-        )
+        raise ValueError(f"{name} must hold integers or be a boolean mask of length {n_rows}.")
     rows, counts = np.unique(np.flatnonzero(array) if is_mask else array, return_counts=True)
     if rows.min(initial=0) < 0:
         raise ValueError(f"{name} holds the negative row number {rows[0]}: rows count from 0.")

@@ -262,7 +262,7 @@ def test_labels_of_a_validation_set_are_those_of_fit(table, values, kind):
     assert made.history_[-1, "valid_acc"] == pytest.approx(made.score(X[:64], y[:64]))
     assert made.history_[-1, "again"] == made.history_[-1, "valid_acc"]
     net.set_params(train_split=predefined_split(SkorchDataset(X, table.y + 7)))
-    with pytest.raises(ValueError, match="holds a label that is not among"):
+    with pytest.raises(ValueError, match="has a label that is not in"):
         retrain(net).fit(X, y)
 
 
