@@ -224,10 +224,7 @@ def _check_signals(
     references = to_numbers(reference_log_odds, "reference_log_odds")
     inside = to_array(is_in, "is_in").astype(bool)
     if references.shape[1:] != target.shape or inside.shape != references.shape:
-        raise ValueError(
-            f"reference_log_odds and is_in must have a column for each of the {len(target)} rows, "
-            f"got {references.shape} and {inside.shape}."
-        )
+        raise ValueError("reference_log_odds and is_in must have a column for each row.")
     for name, array in (("log_odds", target), ("reference_log_odds", references)):
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinite values.")

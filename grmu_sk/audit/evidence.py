@@ -366,10 +366,7 @@ def read_evidence(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is not evidence that write_report wrote: it has another format.")
     found = content.get("format_version")
     if type(found) is not int or not 1 <= found <= FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {found!r}; this version of grmu_sk reads up to "
-            f"{FORMAT_VERSION}. Update grmu_sk."
-        )
+        raise ValueError(f"{path} has format version {found!r}: update grmu_sk to read it.")
     return content
 
 

@@ -402,10 +402,7 @@ class AcceptanceGate:
         check_option(on_failure, ("refuse", "retrain"), name="on_failure")
         inside, given = unlearner_of(unlearner), dict(training or {})
         if on_failure == "retrain" and inside._keeps_unaffected_weights:
-            raise ValueError(
-                f"{type(inside).__name__} trains several nets, each on its own rows, and is exact "
-                "already: there is nothing to fall back to. Use on_failure='refuse'."
-            )
+            raise ValueError(f"{type(inside).__name__} is exact already: use on_failure='refuse'.")
         if on_failure == "retrain":
             check_fresh_weights(inside.net_)
         if given.get("X") is not None:

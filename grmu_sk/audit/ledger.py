@@ -362,9 +362,7 @@ class DeletionLedger:
         if not self.is_hashed:
             return texts
         if self._file.key is None:
-            raise LedgerError(
-                f"{self.path} holds keyed hashes of ids: open it with its key or key_file."
-            )
+            raise LedgerError(f"{self.path} holds keyed hashes of ids: open it with its key.")
         return [self._file.key.token(text) for text in texts]
 
     def requests_of(self, ids: Any) -> list[int | None]:
@@ -459,10 +457,7 @@ class DeletionLedger:
                 hashes.add(entry.hash)
             seen = None if self._state.last is None else self._state.last.hash
             for known in {head, seen} - {None} - hashes:
-                raise self._file.damaged(
-                    f"no entry has the hash {known}, which is said to have been the last one: "
-                    "entries were removed or edited, or this is another ledger"
-                )
+                raise self._file.damaged(f"no entry has the hash {known} of an earlier last one")
             self._state = state
 
     def returned_rows(self, unlearner: Any) -> Rows:
@@ -675,9 +670,7 @@ class DeletionLedger:
         with self._transaction(write=True) as connection:
             run = details.get("run")
             if run is not None and self._state.runs[run].end is not None:
-                raise LedgerBusyError(
-                    f"{self.path}: run {run} has been taken over by another process"
-                )
+                raise LedgerBusyError(f"Run {run} has been taken over by another process.")
             self._file.append(connection, event, **details)
 
 
@@ -824,10 +817,7 @@ def _for_requests(
     kept.keep, kept.unusable = True, "restart"
     for name, path in others.items():
         if Path(os.path.realpath(path)) == kept.path:
-            raise ValueError(
-                f"checkpoint is the file of the {name}, {path}, and would be deleted when the "
-                "requests are done: give it a name of its own."
-            )
+            raise ValueError(f"checkpoint is the file of the {name}, and would be deleted.")
     return kept
 
 

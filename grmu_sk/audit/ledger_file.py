@@ -156,9 +156,7 @@ class _Key:
 
     def __init__(self, key: bytes, ledger_id: str) -> None:
         if len(key) < MIN_KEY_BYTES:
-            raise LedgerError(
-                f"The key has {len(key)} bytes and needs {MIN_KEY_BYTES}: see create_key_file."
-            )
+            raise LedgerError(f"The key has {len(key)} bytes and needs {MIN_KEY_BYTES}.")
         self._id_key, self._seal_key, check = (
             hmac.digest(key, f"grmu_sk ledger {ledger_id} {use}".encode(), "sha256")
             for use in ("ids", "seal", "check")
@@ -207,9 +205,7 @@ def lease(path: Path, owners: Callable[[], str]) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise LedgerBusyError(
-            f"{path} is in use: its requests are being carried out by {owners()}. Wait for that."
-        ) from error
+        raise LedgerBusyError(f"{path} is in use: carried out by {owners()}.") from error
     except (OSError, NotImplementedError) as error:
         raise LedgerWriteError(f"{beside} cannot be written and locked ({error}).") from error
     try:
@@ -371,14 +367,10 @@ class LedgerFile:
 
     def _check_is_ledger(self, connection: sqlite3.Connection) -> None:
         if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise LedgerDamagedError(
-                f"{self.path} is not a ledger of grmu_sk, or its first bytes are damaged."
-            )
+            raise LedgerDamagedError(f"{self.path} is not a ledger, or is damaged at its start.")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != FORMAT_VERSION:
-            raise LedgerDamagedError(
-                f"{self.path} has format {version}, and this grmu_sk reads {FORMAT_VERSION}."
-            )
+            raise LedgerDamagedError(f"{self.path} has format {version}, not {FORMAT_VERSION}.")
         found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
         if sorted(sql for (sql,) in found) != sorted([*SCHEMA, _LAST_NUMBERS]):
             raise self.damaged("its tables are not those of a ledger")
@@ -386,8 +378,7 @@ class LedgerFile:
     def damaged(self, what: str) -> LedgerDamagedError:
         """Return an error that says what is wrong with the file, and what to do."""
         return LedgerDamagedError(
-            f"{self.path} is not what was written into it: {what}. Do not go on with it: take a "
-            "copy that verifies, and hand in again what was asked for since."
+            f"{self.path} is not what was written into it: {what}. Go on with a copy that verifies."
         )
 
     @contextmanager

@@ -200,9 +200,7 @@ def preflight(
         data = model._data_for_request(inputs_of_unlearner(unlearner, X), y, groups, None)
     table = group_mix(model, forget, y, groups)
     if table is None:
-        raise ValueError(
-            "The training rows are not stored: pass y (and groups) as they were given to fit."
-        )
+        raise ValueError("The rows are not stored: pass y (and groups) as given to fit.")
     _add_risks(table, min_rows, min_share)
     can_reweight = model._has_groups and bool((table["remaining"] > 0).all())
     name, obstacle = "", _obstacle(table, forget)

@@ -195,9 +195,8 @@ class ReferenceModels:
             return self._train_all(rows)
         if other := [kind for kind in KINDS if rows.digests[kind] != self._digests[kind]]:
             raise ValueError(
-                f"The reference models were fitted with other {' and '.join(other)} rows, or with "
-                "the same in another order. Give the audit the very rows, or fit anew. (Inputs "
-                "that change from one reading to the next, by augmentation, cannot be audited.)"
+                f"The reference models were fitted with other {' and '.join(other)} rows, or in "
+                "another order."
             )
         return self
 
@@ -218,10 +217,7 @@ def _untrained(estimator: Any) -> NeuralNet | None:
     if estimator is None:
         return None
     if not isinstance(estimator, NeuralNet):
-        raise TypeError(
-            f"Reference models need an unlearner or a skorch net, got {estimator!r}. Of a pipeline "
-            "pass the last step, with rows that went through the steps before."
-        )
+        raise TypeError("Pass an unlearner or a skorch net; of a pipeline pass the last step.")
     return copy_net(estimator)
 
 
@@ -319,10 +315,7 @@ def choose_candidates(
         of_kind = [np.flatnonzero((group == number) & (rows.kind == kind)) for kind in range(3)]
         n_forgotten, n_remaining, n_unseen = map(len, of_kind)
         if n_forgotten and not n_unseen:
-            raise ValueError(
-                f"nonmembers holds no row of the group {pair!r}, of which {n_forgotten} rows are "
-                "forgotten: add held-out rows of it."
-            )
+            raise ValueError(f"nonmembers holds no row of the group {pair!r}: add held-out ones.")
         if n_remaining and not n_unseen:
             left_out.append(pair)
         n_remaining = min(n_remaining, remaining_per_group, n_unseen)

@@ -289,10 +289,7 @@ def scan_residue(
     if forget_idx is not None:
         forgotten = np.asarray(forget_idx, dtype=np.int64)
         if forgotten.shape != (n_given,):
-            raise ValueError(
-                f"forget_idx names {forgotten.size} rows, but rows has {n_given}; it must be one "
-                "whole number a row."
-            )
+            raise ValueError(f"forget_idx names {forgotten.size} rows, but rows has {n_given}.")
     if n_rows is None and unlearner is not None and hasattr(unlearner, "forget_idx_"):
         n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
     sampler = None if forgotten is None or n_rows is None else SamplerWeights(forgotten, n_rows)
@@ -316,11 +313,7 @@ def scan_residue(
     if original is not None:
         needles += weight_needles(_weights_of(original))
     if not needles:
-        warnings.warn(
-            "There is nothing to look for: no row and no weight can be told from chance.",
-            UserWarning,
-            stacklevel=2,
-        )
+        warnings.warn("There is nothing to look for that is no chance.", UserWarning, stacklevel=2)
     search = _Search(needles, sampler, chunk_size)
     places = Places(chunk_size, search.overlap, width)
     if isinstance(path_or_object, str | os.PathLike):
@@ -354,8 +347,7 @@ def _numeric(rows: Any, name: str) -> NDArray[Any]:
         array = array.astype(np.float64)
     if array.dtype.kind not in "biuf" or array.ndim < 2 or (len(array) and not array.size):
         raise ValueError(
-            f"{name} must be numbers of shape (n_rows, ...), got {array.dtype} of shape "
-            f"{array.shape}; a single row is {name}[None]."
+            f"{name} must be numbers of shape (n_rows, ...); a single row is {name}[None]."
         )
     return array
 
@@ -366,9 +358,7 @@ def _is_among(rows: NDArray[Any], others: Any) -> NDArray[np.bool_]:
         return np.zeros(len(rows), dtype=bool)
     known = _numeric(others, "remaining")
     if known.shape[1:] != rows.shape[1:]:
-        raise ValueError(
-            f"remaining has rows of shape {known.shape[1:]}, but rows are of {rows.shape[1:]}."
-        )
+        raise ValueError(f"remaining has rows of shape {known.shape[1:]}, not {rows.shape[1:]}.")
     with np.errstate(over="ignore"):
         keys = [row.tobytes() for row in rows.astype(np.float32)]
         wanted = set(keys)  # one row at a time: the others may be many
@@ -395,11 +385,6 @@ def _weights_of(original: Any) -> dict[str, NDArray[Any]]:
         original = original.module_
     if isinstance(original, nn.Module):
         original = original.state_dict()
-    if not isinstance(original, Mapping):
-        raise ValueError(
-            "original must be a fitted unlearner, a net, a module or a state dict, got a "
-            f"{type(original).__name__}."
-        )
     return {str(name): to_array(value, f"original[{name!r}]") for name, value in original.items()}
 
 

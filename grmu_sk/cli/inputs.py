@@ -99,10 +99,7 @@ def load_arrays(path: Path, names: Iterable[str]) -> dict[str, Any]:
                 raise ValueError("it holds a single array")
             return {name: content[name] for name in names if name in content}
     except (*UNREADABLE, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(
-            f"{path} is not a .npz file of plain arrays ({error}). Write it with "
-            "numpy.savez(path, X=X, y=y, groups=groups), without arrays of objects."
-        ) from error
+        raise ValueError(f"{path} is not a .npz file of plain arrays: {error}") from error
 
 
 def load_row_numbers(path: Path) -> Any:
@@ -240,10 +237,7 @@ def training_data(
         if isinstance(found, tuple) and 2 <= len(found) <= 3:
             found = dict(zip(NAMES, found, strict=False))
         if not isinstance(found, Mapping):
-            raise ValueError(
-                "The function must return a mapping with X, y, groups (or a tuple of these), got a "
-                f"{type(found).__name__}."
-            )
+            raise ValueError(f"{source} must return a mapping with X, y, groups, or a tuple.")
     if missing := [name for name in ("X", "y") if found.get(name) is None]:
         raise ValueError(f"{source} has no {' and no '.join(missing)}.")
     found = {name: found[name] for name in NAMES if found.get(name) is not None}
@@ -324,10 +318,7 @@ def _positions(unlearner: Any, ids: Any, source: str) -> Any:
     remaining = np.isin(known.rows, unlearner.remaining_idx_)
     named = zip(known.texts, remaining, strict=True)
     if missing := [text for text, stays in named if stays and text not in position]:
-        raise ValueError(
-            f"{source} has no rows for the ids {naming(missing)}, which the model has not "
-            "forgotten. They are needed to forget them, and to keep what is not forgotten."
-        )
+        raise ValueError(f"{source} has no rows for the ids {naming(missing)}, which remain.")
     where = np.zeros(known.n_rows, dtype=np.int64)  # never read for forgotten rows
     where[known.rows] = [position.get(text, 0) for text in known.texts]
     return where

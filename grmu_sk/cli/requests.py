@@ -118,9 +118,7 @@ def run(
         click.echo(f"Warning: {warning.message}", err=True)
     click.echo(f"Done: {', '.join(map(str, done))}" if done else "Nothing was waiting.")
     if failed := [str(request.number) for request in ledger.requests("failed")]:
-        raise click.ClickException(
-            f"Failed: {', '.join(failed)}. See 'grmu requests status {ledger.path}'."
-        )
+        raise click.ClickException(f"Failed: {', '.join(failed)}. See 'grmu requests status'.")
 
 
 @requests.command()
@@ -165,8 +163,7 @@ def verify(opened: Any, head: str | None, model: Path | None, net: str | None) -
         returned = ledger.returned_rows(load(model, load_net(net)))
         if len(returned):
             raise click.ClickException(
-                f"{model} was made with {len(returned)} rows that requests marked as done have "
-                f"named, the first is row {returned[0]}: it is an old copy, or was fitted anew. "
-                "'grmu requests run' forgets them again."
+                f"{model} was made with {len(returned)} rows that were forgotten, the first is row "
+                f"{returned[0]}: 'grmu requests run' forgets them again."
             )
     click.echo(f"{ledger.path} is as it was written. Last entry: {ledger.head}")

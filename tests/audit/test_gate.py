@@ -182,10 +182,6 @@ def test_pipeline_is_judged_as_a_whole(action, store_data):
         assert result.action == "retrained" and seen[-1] > accuracy - 0.1 > seen[0]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"eo": float("nan")}, {"compare_to": "after"}, {"rule": "both"}],
-)
-def test_bad_options(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        AcceptanceGate(**options)
+def test_bad_options():
+    with pytest.raises(ValueError, match="eo must be a fraction"):
+        AcceptanceGate(eo=float("nan"))

@@ -130,7 +130,7 @@ def test_audit_in_report_and_gate(case, tmp_path):
     gate = AcceptanceGate(**options, residue=False)
     assert not gate.decide(None, attacks=audit.decisive).passed
     test = dict(zip("Xy", case.nonmembers, strict=False), groups=case.nonmembers[2])
-    by_function = gate.check(case.no_op, **test, attacks=lambda model: audited(case, model))
+    by_function = gate.check(case.no_op, **test, attacks=lambda _: audit, n_bootstrap=2)
     assert not by_function.passed and len(by_function.checks) == len(audit)
 
 
@@ -188,7 +188,6 @@ def test_pipelines(case):
     [
         ({"attacks": ["LIRA"]}, "attacks must be some of"),
         ({"tolerance": 0.5}, r"tolerance must lie in \[0, 0.5\)"),
-        ({"n_bootstrap": 99}, "n_bootstrap must be at least 100"),
         ({"forgotten": np.zeros((3, 12))}, r"forgotten must be a tuple \(X, y, groups\)"),
         ({"nonmembers": (np.zeros((3, 12)), [0, 1], [0, 0, 0])}, "nonmembers differ in length"),
     ],
@@ -207,7 +206,7 @@ def test_bad_models_and_rows(case):
         (case.no_op, {"original": copy.deepcopy(case.no_op)}, "has forgotten the rows too"),
         (case.no_op.net_, {}, "pass remaining"),
         (case.no_op, {"forgotten": reordered}, "fitted with other forgotten rows"),
-        (case.no_op, {"nonmembers": without, "references": 4}, r"no row of the group \(1, 0\), of"),
+        (case.no_op, {"nonmembers": without, "references": 4}, r"no row of the group \(1, 0\)"),
     ]:
         with pytest.raises(ValueError, match=message):
             audited(case, unlearner, **changed)

@@ -157,7 +157,7 @@ def test_other_kinds_of_inputs(case, kind):
     ("given", "error", "message"),
     [
         ({"n_models": 2}, ValueError, "even and at least 4"),
-        ({"estimator": "net"}, TypeError, "Of a pipeline pass the last step"),
+        ({"estimator": "net"}, TypeError, "of a pipeline pass the last step"),
     ],
 )
 def test_bad_parameters(given, error, message):
