@@ -98,14 +98,6 @@ def test_gradient_divides_by_the_moving_average(critic, batch):
     np.testing.assert_allclose(z.grad.numpy(), expected, rtol=1e-5, atol=1e-9)
 
 
-def test_large_scores_do_not_overflow(critic, batch):
-    with torch.no_grad():
-        critic.statistics.score.bias += 1e4  # e^T is far beyond any float; M does not change
-        shifted = critic(*batch)
-        critic.statistics.score.bias -= 1e4
-        assert shifted.item() == pytest.approx(critic(*batch).item(), abs=1e-8)
-
-
 def test_marginals():
     torch.manual_seed(0)
     labels = torch.full((8000,), 2)
@@ -149,13 +141,6 @@ def test_features_and_labels_against_an_integral(marginal):
     labels = np.array(["no", "yes"])[g]
     mine.set_params(random_state=0).fit(z[:20_000, None], labels[:20_000])
     assert mine.score(z[20_000:, None], labels[20_000:]) == pytest.approx(information, rel=0.1)
-
-
-def test_independent_features_have_no_information():
-    rng = np.random.default_rng(0)
-    Z, g = rng.normal(size=(20_000, 2)), rng.integers(3, size=20_000)
-    mine = MINE(max_updates=300, hidden=32, random_state=0).fit(Z[:10_000], g[:10_000])
-    assert abs(mine.score(Z[10_000:], g[10_000:])) < 0.02
 
 
 def test_same_seed_same_bits_and_untouched_random_state():

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_net, make_table
 
-from grmu_sk import BadTeacherUnlearner, MIUUnlearner, RetrainUnlearner, ReweightSampler, randomness
+from grmu_sk import ReweightSampler, randomness
 
 
 @pytest.fixture
@@ -60,21 +59,6 @@ def test_more_rows_than_torch_can_draw_from():
     places, counts = drawn.unique(return_counts=True)
     assert places.tolist() == [3, 2**24]
     assert counts[1] == pytest.approx(3000, abs=100)
-
-
-def test_methods_can_draw_from_many(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise RuntimeError("number of categories cannot exceed 2^24")
-
-    monkeypatch.setattr(randomness, "MOST_CATEGORIES", 3)
-    monkeypatch.setattr(torch, "multinomial", refuse)
-    table = make_table()
-    for method in (RetrainUnlearner, BadTeacherUnlearner, MIUUnlearner):
-        params = {} if method is RetrainUnlearner else {"max_epochs": 1, "reweight": True}
-        if method is MIUUnlearner:
-            params |= {"retain_fraction": 0.5, "marginal": "train", "tune_updates": (2, 1)}
-        unlearner = method(make_net(), random_state=0, **params).fit(table.X, table.y, table.a)
-        assert len(unlearner.unlearn([40]).remaining_idx_) == table.n - 1
 
 
 def test_group_without_remaining_rows():

@@ -34,6 +34,10 @@ def test_hand_computed():
     assert average_gap_score({**VALUES, "WG": np.nan}, GOLD) == average_gap_score(VALUES, GOLD)
     assert average_gap_score(VALUES, GOLD, metrics="RA") == pytest.approx(0.9)
     assert average_gap_score(GOLD, GOLD) == tug_of_war_score(GOLD, GOLD) == 1.0
+    values = {"RA": [1.0, 0.5], "UA": [0.5, 1.0], "TA": [1.0, 1.0]}
+    gold = {metric: [1.0, 1.0] for metric in values}
+    # (1 * 0.5 + 0.5 * 1) / 2 = 0.5, seed by seed; the product of means would be 0.75 * 0.75
+    assert tug_of_war_score(values, gold) == 0.5
 
 
 @pytest.mark.parametrize("row", PUBLISHED)
@@ -46,13 +50,6 @@ def test_published_rows(row):
         for metric, delta in zip(AVERAGE_GAP_METRICS, deltas, strict=True)
     }
     assert 100 * average_gap_score(values, gold) == pytest.approx(average_gap, abs=0.1)
-
-
-def test_tug_of_war_multiplies_within_a_seed():
-    values = {"RA": [1.0, 0.5], "UA": [0.5, 1.0], "TA": [1.0, 1.0]}
-    gold = {metric: [1.0, 1.0] for metric in values}
-    # (1 * 0.5 + 0.5 * 1) / 2 = 0.5; the product of mean closeness would be 0.75 * 0.75
-    assert tug_of_war_score(values, gold) == 0.5
 
 
 def test_frames_are_matched_by_seed():
@@ -99,9 +96,7 @@ def test_tables_agree_with_mappings_and_know_what_is_missing():
     [
         ({"RA": 0.5}, {"UA": 0.5}, r"values lacks the metrics \['UA'\]; it has \['RA'\]"),
         ({"RA": [0.5, 0.6]}, {"RA": 0.5}, r"the same seeds: \[0, 1\] and \[0\]"),
-        ({"RA": [0.5, 0.6], "UA": 0.1}, {"RA": 0.5, "UA": 0.5}, "values: .* same length"),
         ({"RA": [0.5, np.nan]}, {"RA": [0.5, 0.5]}, r"values must hold fractions .* nan"),
-        ({"RA": 0.5}, {"RA": np.nan}, r"gold must hold fractions"),
         ({"RA": 96.2}, {"RA": 0.96}, r"fractions in \[0, 1\], .*96.2"),
         ({}, {}, "no metrics to compare"),
     ],

@@ -1,6 +1,5 @@
 """A fresh net is what the user gave, for every way to give it; nothing given is trained."""
 
-import copy
 import pickle
 from functools import partial
 
@@ -16,7 +15,6 @@ from grmu_sk import (
     BadTeacherUnlearner,
     EUkUnlearner,
     FineTuneUnlearner,
-    NoOpUnlearner,
     RetrainUnlearner,
     SISAUnlearner,
 )
@@ -126,20 +124,6 @@ def test_trained_on_what_it_was_given(table, way, wrap):
     for rows in (FORGET, [70]):
         assert holds(unlearner.unlearn(rows), [original, before]) == [None, None]
     assert np.array_equal(net.module_.backbone.weight.detach(), original)
-
-
-def test_trained_on_what_a_function_remembers_or_copies(table):
-    net = given_net("function")[0].fit(table.X, table.y.astype(np.int64))
-    with pytest.raises(ValueError, match=r"copy\.deepcopy\(backbone\)"):
-        fitted(NoOpUnlearner, table, FrozenEstimator(net))
-    backbone = nn.Linear(4, 8)
-    given = backbone.weight.detach().clone()
-    net = make_net(lambda: Headed(copy.deepcopy(backbone)), callbacks=[Start])
-    net.fit(table.X, table.y.astype(np.int64))
-    unlearner = fitted(RetrainUnlearner, table, FrozenEstimator(net))
-    Start.seen.clear()
-    unlearner.unlearn(FORGET)
-    assert torch.equal(Start.seen[0], given)
 
 
 # callbacks and criteria ---------------------------------------------------------------------------
