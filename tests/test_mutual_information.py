@@ -36,23 +36,6 @@ def test_statistics_network_is_the_one_hot_network(critic, batch):
     np.testing.assert_allclose(ours, numpy_scores(critic.statistics, z.numpy(), labels.numpy()))
 
 
-def test_several_labels_a_row_cost_one_product(critic, batch):
-    """The scores are the same bits as one by one; the gradients differ in the order of sums."""
-    z, labels, others = batch
-    network, products = critic.statistics, []
-    network.from_features.register_forward_hook(lambda *_: products.append(1))
-    z = z.clone().requires_grad_()
-    together = network(z, torch.stack([labels, others]))
-    assert len(products) == 1
-    apart = torch.stack([network(z, labels), network(z, others)])
-    assert torch.equal(together, apart)
-    weight = torch.rand_like(together)
-    inputs = z, *network.parameters()
-    gradients = (torch.autograd.grad((s * weight).sum(), inputs) for s in (together, apart))
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
-
-
 def test_value_against_numpy(critic, batch):
     z, labels, others = batch
     joint = numpy_scores(critic.statistics, z.numpy(), labels.numpy())

@@ -8,7 +8,7 @@ import torch
 from conftest import make_net, make_table
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetBinaryClassifier
@@ -152,24 +152,6 @@ def test_requests_can_be_changed_on_a_copy():
     assert ga_scorer.get_metadata_routing().score.requests["groups"] is True
     with pytest.raises(ValueError, match=r"'xx' is not the name.*avg_gap_scorer\(gold="):
         get_unlearning_scorer("xx")
-
-
-@pytest.mark.usefixtures("_routing")
-def test_cross_validate_scores_each_fold_as_by_hand(table):
-    mask, pipe = one_group(table), make_pipeline(StandardScaler(), make())
-    folds = list(UnlearningStratifiedKFold(2).split(table.X, table.y, table.a, mask))
-    scoring = {name: get_unlearning_scorer(name) for name in ("ga", "ua", "ta")}
-    params = {"groups": table.a, "forget": mask}
-    found = cross_validate(pipe, table.X, table.y, params=params, scoring=scoring, cv=folds)
-    for i, (train, test) in enumerate(folds):
-        fitted = clone(pipe).fit(
-            table.X[train], table.y[train], groups=table.a[train], forget=mask[train]
-        )
-        pred, in_group = fitted.predict(table.X[test]), (table.y[test] == 1) & (table.a[test] == 1)
-        assert found["test_ga"][i] == pytest.approx(pred[in_group].mean())
-        assert found["test_ta"][i] == pytest.approx(np.mean(pred == table.y[test]))
-        forgotten = train[mask[train]]
-        assert found["test_ua"][i] == pytest.approx(fitted.predict(table.X[forgotten]).mean())
 
 
 # the average gap ---------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from conftest import fitted, make_net, make_table
 
 from grmu_sk import BoundaryExpandUnlearner, BoundaryShrinkUnlearner
@@ -39,16 +38,6 @@ def test_range_of_moved_inputs(spy, monkeypatch):
     monkeypatch.setattr(boundary, "_range_of_inputs", None)  # no pass over all rows is needed
     unlearner.set_params(input_range=(-1, 1.5)).unlearn([41])
     assert seen[3:] == [(-1, 1.5)]
-
-
-def test_search_leaves_no_trace_in_the_original(image_net):
-    table = make_table(n_rows=96, images=True)
-    net = fitted(BoundaryShrinkUnlearner, table, image_net).net_
-    before = [value.clone() for value in net.module_.state_dict().values()]
-    X, y = torch.from_numpy(table.X), torch.from_numpy(table.y)
-    boundary.nearest_wrong_class(net, X, y, 0.1, (-9, 9))
-    assert all(map(torch.equal, before, net.module_.state_dict().values()))
-    assert all(p.grad is None for p in net.module_.parameters()) and not X.requires_grad
 
 
 # expand ------------------------------------------------------------------------------------------

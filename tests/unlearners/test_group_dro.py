@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import fitted, make_net
-from torch import nn
 
 from grmu_sk import GroupDROUnlearner
 from grmu_sk.unlearners import group_dro
@@ -70,17 +69,3 @@ def test_group_without_rows_takes_no_part(table, steps, row_spy):
         np.testing.assert_allclose(weights, [1 / 3, 1 / 3, 0, 1 / 3], rtol=1e-5)
     seen = row_spy.rows("retrain")
     assert set(2 * table.y[seen] + table.a[seen]) == {0, 1, 3}
-
-
-def test_criterion_keeps_its_options(table, steps):
-    """Class weights divide a group's mean as torch does; the reduction is as it was."""
-    weight = torch.tensor([1.0, 19.0])
-    net = make_net(criterion__weight=weight, criterion__reduction="sum", batch_size=64)
-    unlearner = unlearned(table, net, eta=0.0)
-    _, batch, loss, *_ = steps[0]
-    means = [
-        nn.functional.cross_entropy(batch.output[batch.g == g], batch.y[batch.g == g], weight)
-        for g in range(4)
-    ]
-    assert loss == pytest.approx(sum(means).item() / 4, rel=1e-5)
-    assert unlearner.net_.criterion_.reduction == "sum"

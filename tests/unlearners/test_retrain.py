@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from conftest import fitted, make_net, same_weights
 from skorch.callbacks import LRScheduler
 
@@ -12,7 +11,6 @@ from grmu_sk import (
     RetrainUnlearner,
     SubsampleRetrainUnlearner,
 )
-from grmu_sk.unlearners.retrain import _equally_many
 
 FORGET = [40, 41, 50]
 
@@ -76,16 +74,3 @@ def test_every_group_has_as_many_rows_as_the_smallest(table, row_spy, n_left):
     row_spy.clear()
     unlearner.unlearn(unlearner.remaining_idx_[50:51])
     assert len(set(row_spy.rows("retrain")) - epochs[0]) > 5, "drawn anew for each request"
-
-
-def test_rows_of_a_group_are_equally_probable():
-    groups, rows = torch.tensor([0] * 10 + [1] * 4 + [3] * 40), np.arange(100, 154)
-    times = np.zeros(54)
-    torch.manual_seed(0)
-    for _ in range(1000):
-        drawn = _equally_many(rows, groups)
-        assert np.array_equal(drawn, np.unique(drawn))
-        times[drawn - 100] += 1
-    expected = np.repeat([4 / 10, 1, 4 / 40], [10, 4, 40])
-    np.testing.assert_allclose(times / 1000, expected, atol=4.5 * np.sqrt(0.25 / 1000))
-    assert (times[10:14] == 1000).all()

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import fitted, make_net, make_table, same_weights
-from skorch import NeuralNetBinaryClassifier
 from torch import nn
 
 from grmu_sk import SISAUnlearner
@@ -120,33 +119,6 @@ def test_mean_and_vote(table):
     assert (unlearner.predict(X) != mean.argmax(1)).any()
 
 
-class Probabilities(MLP):
-    def forward(self, X):
-        return super().forward(X).softmax(1)
-
-
-@pytest.mark.parametrize("kind", ["nll", "binary"])
-def test_nets_with_other_outputs(table, kind):
-    """The net of all shards keeps the conventions of the net that was given."""
-    sizes = {"module__n_features": 4}
-    binary = NeuralNetBinaryClassifier(MLP, **sizes, module__n_classes=1, max_epochs=3, lr=0.1)
-    net = {
-        "nll": make_net(Probabilities, criterion=nn.NLLLoss, **sizes),
-        "binary": binary.set_params(train_split=None, verbose=0, threshold=0.7),
-    }[kind]
-    unlearner = fitted(table, net)
-    unlearner.unlearn(rows_of(unlearner, 2, 3))
-    with torch.no_grad():
-        each = [m(torch.as_tensor(table.X)) for m in unlearner.net_.module_.members]
-    if kind == "binary":
-        each = [torch.cat([-scores, scores], 1).sigmoid() for scores in each]
-    expected = torch.stack(each).mean(0).numpy()
-    for found in (unlearner, unlearner.net_):
-        np.testing.assert_allclose(found.predict_proba(table.X), expected, rtol=1e-4, atol=1e-6)
-    if kind == "binary":
-        assert np.array_equal(unlearner.predict(table.X), expected[:, 1] > 0.7)
-
-
 def test_shard_that_lost_all_rows_leaves_the_vote(table, trainings):
     unlearner = fitted(table)
     before = members(unlearner)
@@ -160,17 +132,6 @@ def test_shard_that_lost_all_rows_leaves_the_vote(table, trainings):
         expected = member_probabilities(unlearner, table.X)[[0, 2, 3, 4]].mean(0)
         np.testing.assert_allclose(unlearner.predict_proba(table.X), expected, rtol=1e-5)
         unlearner.unlearn(request)
-
-
-def test_history_is_the_mean_over_rows_of_all_shards(table, spy):
-    merged = spy(sisa, "_merge", lambda _, histories: histories)
-    unlearner = fitted(table, n_shards=3)  # 54, 53 and 53 rows
-    (histories,) = merged
-    assert unlearner.history_[:, "epoch"] == [1, 2, 3]
-    for epoch, row in enumerate(unlearner.history_):
-        losses = [history[epoch]["train_loss"] for history in histories]
-        assert row["train_loss"] == pytest.approx(np.average(losses, weights=[54, 53, 53]))
-        assert row["train_batch_count"] == 6
 
 
 @pytest.mark.parametrize("reweight", [False, True])
