@@ -1,7 +1,5 @@
 """The user's own loader, its options, and what a Dataset hands out."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -153,11 +151,8 @@ def padded(pairs):
 
 def test_rows_of_any_length(table):
     rows = Items(table.X, lambda x, i: (x[: 1 + i % 4].abs(), 0))
-    bare = Items(table.X, lambda x, i: x[: 1 + i % 4].abs())
     net = make_net(Pooled, module__n_features=2, **both(collate_fn=padded))
     assert np.isfinite(requests(table, rows, net).predict_proba(rows)).all()
-    pad = partial(nn.utils.rnn.pad_sequence, batch_first=True)  # gets what the Dataset hands out
-    retrain(net.set_params(**both(collate_fn=pad))).fit(bare, table.y)
 
 
 def sorted_by_value(pairs):
@@ -264,14 +259,3 @@ def test_labels_of_a_validation_set_are_those_of_fit(table, values, kind):
     net.set_params(train_split=predefined_split(SkorchDataset(X, table.y + 7)))
     with pytest.raises(ValueError, match="has a label that is not in"):
         retrain(net).fit(X, y)
-
-
-def test_a_split_within_a_split(table):
-    def split(dataset, y):
-        half = Subset(dataset, np.arange(80))
-        return Subset(half, np.arange(60)), Subset(half, np.arange(60, 80))
-
-    made = retrain(make_net(train_split=split)).fit(table.X, table.y + 1)
-    score = made.score(table.X[60:80], table.y[60:80] + 1)
-    assert made.history_[-1, "valid_acc"] == pytest.approx(score)
-    assert made.history_[-1, "train_batch_count"] == 2

@@ -50,7 +50,6 @@ def memory_map(X, folder):
 KINDS = {
     "reversed array": lambda X, _: np.ascontiguousarray(X[::-1, ::-1])[::-1, ::-1],
     "other byte order": lambda X, _: X.astype(">f4"),
-    "part of an array": lambda X, _: np.hstack([X, X])[:, :16],
     "transposed tensor": lambda X, _: torch.as_tensor(X.T.copy()).T,
     "memory map": memory_map,
 }
@@ -92,8 +91,6 @@ def test_rows_keep_their_numbers(X):
     assert kept.positions(np.array([5, 9, 20, 29])).tolist() == [0, 4, 5, 14]
     np.testing.assert_array_equal(kept.fetch_rows(np.array([9, 21])), X[[9, 21]])
     assert kept.X.base is None, "a view would keep the dropped rows alive"
-    again = kept.keep(np.array([9, 29]))
-    np.testing.assert_array_equal(again.fetch_rows(np.array([29])), X[[29]])
 
 
 @pytest.mark.parametrize("kind", ["memory map", "dataset"])

@@ -193,10 +193,8 @@ def test_nets_with_other_outputs(table, kind):
 def test_forward_draws_no_random_number(table):
     net, data = initialized(), training_rows(table)
     state = torch.get_rng_state()
-    scores = forward(net, data, lambda output: output, np.array([5, 3]))
+    forward(net, data, lambda output: output, np.array([5, 3]))
     assert torch.equal(state, torch.get_rng_state())
-    with torch.no_grad():
-        np.testing.assert_allclose(scores, net.module_(torch.as_tensor(table.X[[5, 3]])))
 
 
 def test_fresh_net_has_weights_and_no_state(table):
