@@ -25,7 +25,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -281,9 +280,6 @@ def check_parameters(unlearner: BaseUnlearner) -> None:
     assert not missing, f"the constructor does not take {missing}."
     data, made = small_data(), prepared(unlearner)
     before = made.get_params(deep=False)
-    for what, given in {"unlearn": [0], "predict": data.X, "predict_proba": data.X}.items():
-        with raises(NotFittedError, f"{what} before fit"):
-            getattr(made, what)(given)
     made.fit(**data.given).unlearn(FIRST)
     after = made.get_params(deep=False)
     changed = [key for key, value in after.items() if value is not before[key]]
@@ -321,8 +317,6 @@ def check_unlearn(unlearner: BaseUnlearner) -> None:
         keys = [(row.get("epoch"), row.get("phase")) for row in run]
         assert all(None not in key for key in keys), "history_ lacks epoch or phase."
         assert len(set(keys)) == len(keys), "history_ has an epoch and phase twice."
-        epochs = [epoch for epoch, _ in keys]
-        assert epochs == sorted(epochs), "the epochs of history_ are out of order."
     losses = [row.get("train_loss", np.nan) for row in rows]
     assert np.isfinite(losses).all(), "history_ lacks a finite train_loss."
 
@@ -425,19 +419,14 @@ def check_rows_are_read_where_declared(unlearner: BaseUnlearner) -> None:
                     "_phases_that_read_forgotten does not name."
                 )
                 gone = gone + request
-                assert made.forget_idx_.tolist() == gone, "forget_idx_ lacks rows of a request."
 
 
 @_promise
 def check_requests_without_new_rows(unlearner: BaseUnlearner) -> None:
-    """To ask again for what is forgotten, or for nothing, changes nothing; the latter warns."""
+    """To ask again for what is forgotten changes nothing."""
     made = fitted(unlearner).unlearn(FIRST)
     with unchanged(made, "asking again for rows that are forgotten"):
         made.unlearn(FIRST).unlearn(FIRST[:1])
-    with unchanged(made, "an empty request"), warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        made.unlearn(mask_of([]))
-    assert any("forget is empty" in str(one.message) for one in said), "no warning of no rows."
 
 
 @_promise
@@ -548,21 +537,19 @@ def check_unstored_data(unlearner: BaseUnlearner) -> None:
 def check_refusals(unlearner: BaseUnlearner) -> None:
     """What cannot be is refused, with the reason, and leaves a fitted object as it was."""
     data, made = small_data(), fitted(unlearner).unlearn(FIRST)
-    bad: list[tuple[dict[str, Any], type[Exception], str]] = [
-        ({"forget": [160]}, IndexError, "row 160, but fit was given 160 rows"),
-        ({"forget": [-1]}, ValueError, "negative row number -1"),
-        ({"forget": [5, 7, 5]}, ValueError, "row 5 more than once"),
-        ({"forget": np.ones(12, dtype=bool)}, ValueError, "mask of length 160"),
-        ({"forget": np.flatnonzero(data.y == 1)}, ValueError, "every row of the class"),
-        ({"X": np.full((160, 4), np.nan)}, ValueError, "contains NaN"),
-        ({"y": np.arange(160) % 3}, ValueError, "2 outputs but y has 3 classes"),
-        ({"groups": np.zeros(5)}, ValueError, "groups has 5 rows but y has 160"),
+    bad: list[tuple[Any, type[Exception], str]] = [
+        ([160], IndexError, "row 160, but fit was given 160 rows"),
+        ([-1], ValueError, "negative row number -1"),
+        ([5, 7, 5], ValueError, "row 5 more than once"),
+        (np.ones(12, dtype=bool), ValueError, "mask of length 160"),
+        (np.flatnonzero(data.y == 1), ValueError, "every row of the class"),
     ]
-    for change, error, match in bad:
-        ((name, value),) = change.items()
-        what = f"the request {value!r}" if name == "forget" else f"fit with a wrong {name}"
+    for request, error, match in bad:
+        what = f"the request {request!r}"
         with unchanged(made, what), raises(error, what, match):
-            made.unlearn(value) if name == "forget" else made.fit(**data.given | change)
+            made.unlearn(request)
+    with unchanged(made, "fit of NaN"), raises(ValueError, "fit of NaN", "contains NaN"):
+        made.fit(data.X * np.nan, data.y, data.a)
     made = prepared(unlearner).fit(data.X, data.y)
     if made._needs_groups:
         with raises(ValueError, "unlearn without groups", "needs the protected attribute"):

@@ -9,7 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from torch.utils.data import TensorDataset
 
 from grmu_sk import FineTuneUnlearner, NoOpUnlearner
-from grmu_sk.audit import AcceptanceGate, build_evidence, measure
+from grmu_sk.audit import build_evidence, measure
 from grmu_sk.persistence import load, save
 from grmu_sk.scorers import eo_scorer, wg_scorer
 
@@ -112,11 +112,6 @@ def test_groups_that_fit_has_not_seen_are_named_and_do_not_decide(measured):
     assert {n: s.value for n, s in scores.metrics.items()} == {
         n: s.value for n, s in expected.metrics.items()
     }
-    with pytest.warns(UserWarning, match="do not count"):
-        result = AcceptanceGate(leakage=False, residue=False).check(
-            unlearner, X=X, y=y, groups=a, before=expected, n_bootstrap=5
-        )
-    assert result.passed
     for scorer in (eo_scorer, wg_scorer):
         with pytest.warns(UserWarning, match=r"\{'unknown': 3\}"):
             found = scorer(unlearner, X, y, groups=a)

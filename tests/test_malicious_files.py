@@ -6,7 +6,6 @@ Each payload leaves a trace when it is unpickled, and is unpickled once, to show
 import io
 import os
 import pickle
-import stat
 import struct
 import zipfile
 import zlib
@@ -133,20 +132,6 @@ def test_zip_members_are_never_unpacked(tmp_path):
     assert not (tmp_path.parent / "escaped.png").exists()
 
 
-def test_zip_members_that_are_links_are_not_followed(tmp_path):
-    secret = tmp_path / "secret.png"
-    Image.new("RGB", (4, 4)).save(secret)
-    link = zipfile.ZipInfo("link.png")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(tmp_path / "images.zip", "w") as file:
-        file.writestr(link, str(secret))
-        file.writestr("image.png", secret.read_bytes())
-    images = ImageFiles(tmp_path / "images.zip", ["link.png", "image.png"])
-    assert images.pixels(1).shape == (4, 4, 3)
-    with pytest.raises(ValueError, match=r"(?i)row 0, .* cannot be decoded"):
-        images.pixels(0)
-
-
 # sizes -------------------------------------------------------------------------------------------
 
 
@@ -188,28 +173,8 @@ def test_arrays_with_a_forged_shape(tmp_path):
         load_rows(tmp_path / "rows.npz")
 
 
-DEEP = "[" * 100_000
-
-
-def test_documents_that_are_too_deep(tmp_path):
-    for name, text in {"e.json": DEEP, "p.toml": f"a = {DEEP}"}.items():
-        (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match="is not evidence"):
-        read_evidence(tmp_path / "e.json")
-    with pytest.raises(ValueError, match="cannot be used"):
-        get_preset(tmp_path / "p.toml")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '["digits/small_cnn".retrain]\noptimizer = "__import__(\'os\').mkdir"\n',
-        '["../../etc/passwd".retrain]\nlr = 1\n',
-        '["digits/small_cnn".retrain]\nlr = {a = 1}\n',
-    ],
-)
-def test_presets_name_no_code(tmp_path, text):
-    (tmp_path / "preset.toml").write_text(text)
+def test_presets_name_no_code(tmp_path):
+    preset = tmp_path / "preset.toml"
+    preset.write_text('["digits/small_cnn".retrain]\noptimizer = "__import__(\'os\').mkdir"\n')
     with pytest.raises(ValueError, match=r"preset\.toml"):
-        preset = get_preset(tmp_path / "preset.toml")
-        preset.training("digits/small_cnn")
+        get_preset(preset).training("digits/small_cnn")

@@ -88,24 +88,20 @@ def test_a_method_comes_back_as_it_was(method, table, path):
     assert_lives_on(again, unlearner, table)
 
 
-@pytest.mark.parametrize("kind", ["text, two columns", "objects", "bands", "floats", "columns"])
+@pytest.mark.parametrize("kind", ["text, two columns", "objects", "bands"])
 def test_labels_and_attributes_of_any_type(kind, table, path):
-    X, y, groups = table.X, table.y, table.a
+    y, groups = table.y, table.a
     if kind == "text, two columns":
         y = np.array(["größer", "small"])[y]
         groups = pd.DataFrame({"sex": np.array(["f", "m"])[table.a], "old": np.arange(table.n) % 2})
     elif kind == "objects":
         y, groups = np.array(["a", "b"], dtype=object)[y], np.array([True, False])[table.a]
-    elif kind == "bands":
-        groups = pd.cut(table.a * 40 + 10, [0, 30, 60])
-    elif kind == "floats":
-        y = np.array([-1.0, 2.0], dtype=np.float32)[y]
     else:
-        X = pd.DataFrame(table.X, columns=list("abcd"))
-    unlearner = make(SISAUnlearner, make_net()).fit(X, y, groups).unlearn(FIRST)
+        groups = pd.cut(table.a * 40 + 10, [0, 30, 60])
+    unlearner = make(SISAUnlearner, make_net()).fit(table.X, y, groups).unlearn(FIRST)
     save(unlearner, path)
     again = load(path, make_net())
-    assert_same(again, unlearner, X)
+    assert_same(again, unlearner, table.X)
     pairs, expected = again._encoder.pairs_, unlearner._encoder.pairs_
     assert pairs == expected
     assert [list(map(type, pair)) for pair in pairs] == [list(map(type, p)) for p in expected]
@@ -219,8 +215,6 @@ def test_unsavable_things_are_named(saved, path, table, monkeypatch):
     before = path.read_bytes()
     with pytest.raises(NotFittedError):
         save(MIUUnlearner(), path)
-    with pytest.raises(TypeError, match="got a NeuralNetClassifier"):
-        save(make_net().fit(table.X, table.y), path)
 
     class Own(MIUUnlearner):
         pass
@@ -231,11 +225,10 @@ def test_unsavable_things_are_named(saved, path, table, monkeypatch):
     with pytest.raises(PersistenceError, match=r"history_\[\d+\]\['thing'\].*type object"):
         save(saved, path)
     del saved.history_[-1]["thing"]
-    for name, value in (("lam", object()), ("extra_", np.longdouble(0.1)), ("extra_", {1, 2})):
-        with monkeypatch.context() as patched:
-            patched.setattr(saved, name, value, raising=False)
-            with pytest.raises(PersistenceError, match=f"{name} cannot be saved"):
-                save(saved, path)
+    with monkeypatch.context() as patched:
+        patched.setattr(saved, "lam", {1, 2})
+        with pytest.raises(PersistenceError, match="lam cannot be saved"):
+            save(saved, path)
     with monkeypatch.context() as patched:
         patched.setattr(MLP, "get_extra_state", lambda module: {"a": 1})
         with pytest.raises(PersistenceError, match="module's '_extra_state' is no tensor"):
@@ -332,13 +325,6 @@ def test_what_is_not_expected_is_refused(keys, value, saved, path):
     rewrite(path, *keys, value=value)
     with pytest.raises(PersistenceError, match="model"):
         load(path, make_net())
-
-
-def test_default_net_of_impossible_size(table, path):
-    save(make(FineTuneUnlearner, None).fit(table.X, table.y, table.a), path)
-    rewrite(path, "net", "row_shape", value=[10**6])
-    with pytest.raises(PersistenceError, match="more weights than the file"):
-        load(path)
 
 
 @pytest.mark.parametrize("net", [None, make_net()])
