@@ -157,9 +157,6 @@ class AcceptanceGate:
         Whether a residue scan must have found nothing.
     compare_to : {"before", "gold"}, default="before"
         The reference: the model before the request, or retraining with REWEIGHT.
-    rule : {"point", "interval"}, default="point"
-        Whether the value itself is compared, or the unfavourable end of its confidence interval,
-        which many test rows are needed to pass.
     allow_inconclusive : bool, default=False
         Whether what could not be decided (an attack without power, a reference that is missing, a
         scan that was not run) counts as passed.
@@ -205,7 +202,6 @@ class AcceptanceGate:
         leakage: bool = True,
         residue: bool = True,
         compare_to: Literal["before", "gold"] = "before",
-        rule: Literal["point", "interval"] = "point",
         allow_inconclusive: bool = False,
     ) -> None:
         self.test_accuracy = test_accuracy
@@ -215,14 +211,12 @@ class AcceptanceGate:
         self.leakage = leakage
         self.residue = residue
         self.compare_to = compare_to
-        self.rule = rule
         self.allow_inconclusive = allow_inconclusive
         for _, name, _, _ in _TOLERANCES:
             tolerance = getattr(self, name)
             if tolerance is not None and not 0 <= tolerance < math.inf:
                 raise ValueError(f"{name} must be a fraction of at least 0, got {tolerance!r}.")
         check_option(compare_to, ("before", "gold"), name="compare_to")
-        check_option(rule, ("point", "interval"), name="rule")
 
     def decide(
         self,
@@ -276,20 +270,16 @@ class AcceptanceGate:
         if reference is None:
             return "inconclusive", f"the reference ({self.compare_to}) was not measured"
         undefined = Interval(math.nan)
-        score, base = after.metrics.get(metric, undefined), reference.metrics.get(metric, undefined)
-        value, end = score.value, ""
-        if self.rule == "interval":
-            value = score.low if is_better_high else score.high
-            end = " at the unfavourable end of its interval"
-        rise = value - base.value
+        value, base = (s.metrics.get(metric, undefined).value for s in (after, reference))
+        rise = value - base
         if math.isnan(rise):
             return "inconclusive", f"{metric} is undefined on these test rows"
         moved = "did not change"
         if abs(rise) >= 5e-4:
             moved = f"{'rose' if rise > 0 else 'fell'} by {abs(100 * rise):.1f} points"
         detail = (
-            f"{metric} {moved} ({100 * base.value:.1f}% {self.compare_to}, {100 * value:.1f}% now"
-            f"{end}); to {'fall' if is_better_high else 'rise'} by {100 * tolerance:.1f} is allowed"
+            f"{metric} {moved} ({100 * base:.1f}% {self.compare_to}, {100 * value:.1f}% now); "
+            f"to {'fall' if is_better_high else 'rise'} by {100 * tolerance:.1f} is allowed"
         )
         if after.left_out:
             detail += f"; without the rows of attributes that fit has not seen ({after.left_out})"

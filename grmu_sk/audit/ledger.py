@@ -539,7 +539,7 @@ class DeletionLedger:
             data["X"] = inputs_of_unlearner(unlearner, data["X"])
         kept = _for_requests(checkpoint, ledger=self.path)
         turn = _Turn(self, data, kept, retry_failed)
-        with lease(self.path, self._owners):
+        with lease(self.path):
             return turn.take(lambda: fitted)
 
     def run_file(
@@ -598,7 +598,7 @@ class DeletionLedger:
         put = partial(save, path=path)
         turn = _Turn(self, data, kept, retry_failed, put)
         # two ledgers that load one model would each save it with the other's rows
-        with lease(self.path, self._owners), lease(model, lambda: "a run of another ledger"):
+        with lease(self.path), lease(model):
             return turn.take(load_swept)
 
     def process(
@@ -627,11 +627,9 @@ class DeletionLedger:
 
         Raises
         ------
-        ValueError
-            If an id is neither in the ledger nor a row's; nothing is written down then. If the
-            request, or the one that had named an id, failed.
         LedgerError
-            As in :meth:`run`.
+            As in :meth:`run`, and if the request, or the one that had named an id, failed: when an
+            id is no row's, for example.
         """
         fitted = unlearner_of(unlearner)
         fitted._check_parameters()
@@ -639,24 +637,12 @@ class DeletionLedger:
         checkpoint = _for_requests(checkpoint, ledger=self.path)
         texts = [] if ids is None else id_texts(ids)
         if texts:
-            known = fitted._sample_ids.index()
-            named = zip(texts, self.tokens(texts), self.requests_of(texts), strict=True)
-            if unknown := [
-                text
-                for text, token, request in named
-                if request is None and text not in known and token not in known
-            ]:
-                raise ValueError(f"{naming(unknown)}: {fitted._sample_ids.why_unknown()}")
             self.add(texts, reason=reason)
         self.run(unlearner, checkpoint=checkpoint, **data)
         mine = set(self.requests_of(texts))
         for request in self.requests("failed"):
             if request.number in mine:
                 raise LedgerError(f"Request {request.number} failed: {request.error}")
-
-    def _owners(self) -> str:
-        owners = sorted({f"process {r.pid} on {r.host}" for r in self.requests("running")})
-        return ", ".join(owners) or "another process"
 
     def _start(self, requests: list[int], **details: Any) -> int:
         about_me = {"requests": requests, "host": socket.gethostname(), "pid": os.getpid()}

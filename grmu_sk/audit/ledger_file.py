@@ -10,7 +10,7 @@ import re
 import secrets
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,24 +57,15 @@ class LedgerWriteError(LedgerError):
     """The ledger cannot be read or written where it is; nothing of it has changed."""
 
 
-# errors of SQLite, by how their names begin: what they mean, and what can be done
-_CAUSES: list[tuple[tuple[str, ...], type[LedgerError], str]] = [
-    (
-        ("SQLITE_BUSY", "SQLITE_LOCKED"),
-        LedgerBusyError,
-        "has been locked by another process for {timeout:g} s. Nothing was changed; try again.",
-    ),
-    (
-        ("SQLITE_FULL", "SQLITE_IOERR"),
-        LedgerWriteError,
-        "cannot be read or written ({error}): the disk may be full. Nothing was changed.",
-    ),
-    (
-        ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH"),
-        LedgerWriteError,
-        "cannot be opened ({error}): file and folder have to be writable. Nothing was changed.",
-    ),
-]
+# errors of SQLite, by how their names begin: what they mean
+_BUSY = LedgerBusyError, "has been locked by another process for {timeout:g} s. Try again."
+_FULL = LedgerWriteError, "cannot be read or written ({error}): the disk may be full."
+_CLOSED = LedgerWriteError, "cannot be opened ({error}): file and folder have to be writable."
+_CAUSES: dict[str, tuple[type[LedgerError], str]] = {
+    **dict.fromkeys(("SQLITE_BUSY", "SQLITE_LOCKED"), _BUSY),
+    **dict.fromkeys(("SQLITE_FULL", "SQLITE_IOERR"), _FULL),
+    **dict.fromkeys(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH"), _CLOSED),
+}
 
 
 @dataclass(frozen=True)
@@ -178,7 +169,7 @@ class _Key:
 
 
 @contextmanager
-def lease(path: Path, owners: Callable[[], str]) -> Iterator[None]:
+def lease(path: Path) -> Iterator[None]:
     """Hold a lock on a file beside another one, for as long as the block runs.
 
     One process at a time carries out a ledger's requests, or changes a model's file. The lock is
@@ -190,8 +181,6 @@ def lease(path: Path, owners: Callable[[], str]) -> Iterator[None]:
     ----------
     path : Path
         Of a ledger or of a model.
-    owners : callable
-        Says who has it, for a message.
 
     Raises
     ------
@@ -205,7 +194,7 @@ def lease(path: Path, owners: Callable[[], str]) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise LedgerBusyError(f"{path} is in use: carried out by {owners()}.") from error
+        raise LedgerBusyError(f"{path} is in use by another run.") from error
     except (OSError, NotImplementedError) as error:
         raise LedgerWriteError(f"{beside} cannot be written and locked ({error}).") from error
     try:
@@ -293,15 +282,14 @@ class LedgerFile:
             os.link(temporary, self.path)  # unlike a rename, never over another process's ledger
         except FileExistsError:
             return
-        except OSError:  # a file system without links
-            if not self.path.exists():
-                os.replace(temporary, self.path)
         flush_folder(self.path.parent)
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
         """Do something wholly or not at all, durably when the block has ended."""
         with self._clear_errors(), closing(self._connect()) as connection:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA synchronous = EXTRA")
             connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
                 self._check_is_ledger(connection)
@@ -356,14 +344,7 @@ class LedgerFile:
         if not self.path.is_file():
             raise LedgerError(f"There is no ledger {self.path}.")
         uri = self.path.as_uri() + "?mode=rw"
-        connection = sqlite3.connect(uri, uri=True, timeout=self.timeout, isolation_level=None)
-        try:
-            connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute("PRAGMA synchronous = EXTRA")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return sqlite3.connect(uri, uri=True, timeout=self.timeout, isolation_level=None)
 
     def _check_is_ledger(self, connection: sqlite3.Connection) -> None:
         if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -388,10 +369,10 @@ class LedgerFile:
             yield
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "")
-            for names, kind, meaning in _CAUSES:
-                if name.startswith(names):
+            for begin, (kind, meaning) in _CAUSES.items():
+                if name.startswith(begin):
                     told = meaning.format(error=error, timeout=self.timeout)
-                    raise kind(f"{self.path} {told}") from error
+                    raise kind(f"{self.path} {told} Nothing was changed.") from error
             raise self.damaged(str(error)) from error
         except (*_NOT_OURS, json.JSONDecodeError) as error:
             raise self.damaged(f"it holds what no ledger holds ({error!r})") from error

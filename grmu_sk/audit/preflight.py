@@ -307,10 +307,8 @@ def _reasons_of_groups(unlearner: BaseUnlearner, table: pd.DataFrame) -> list[st
         elif row.risk:
             reasons.append(f"The group {pair} is at risk: {row.risk}, {row.remaining} remain.")
         elif row.skew > _SKEWED:
-            reasons.append(
-                f"The request is skewed: {row.share_of_request:.0%} of it comes from {pair}, "
-                f"which is {row.share_before:.0%} of the rows."
-            )
+            share = f"{row.share_of_request:.0%} of the request"
+            reasons.append(f"{pair} is {share}, and {row.share_before:.0%} of the rows.")
     if not reasons:
         return ["The request is spread over the groups about as the training rows are."]
     if (table["remaining"] > 0).all():

@@ -133,11 +133,6 @@ class ReferenceModels:
         self.remaining_per_group = remaining_per_group
         self.random_state = random_state
 
-    @property
-    def is_fitted(self) -> bool:
-        """Whether the models have been trained."""
-        return hasattr(self, "log_odds_")
-
     def fit(self, forgotten: Any, remaining: Any, nonmembers: Any) -> Self:
         """Train the models, and keep what they answer.
 
@@ -191,7 +186,7 @@ class ReferenceModels:
 
     def _of_rows(self, rows: AuditRows) -> Self:
         """Train the models if that was not done; refuse to answer for other rows."""
-        if not self.is_fitted:
+        if not hasattr(self, "log_odds_"):
             return self._train_all(rows)
         if other := [kind for kind in KINDS if rows.digests[kind] != self._digests[kind]]:
             raise ValueError(

@@ -14,7 +14,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import ArrayLike, NDArray
 from skorch import NeuralNet
 from torch import nn
@@ -155,9 +154,7 @@ class ResidueScan(list[Finding]):
         return {
             "verdict": self.verdict,
             "findings": [finding.to_dict() for finding in self],
-            "not_searched": list(self.not_searched),
-            "n_places": self.n_places,
-            "n_bytes": self.n_bytes,
+            **vars(self),
         }
 
     @classmethod
@@ -212,7 +209,6 @@ def scan_residue(
         What the pipeline subtracts from a row and divides it by.
     remaining : array-like, DataFrame or tensor of shape (n_remaining, ...), default=None
         Rows that may be there: a forgotten row equal to one of them cannot be told from it.
-        Default: those that an unlearner in memory holds.
     forget_idx : array-like of shape (n_forgotten,), default=None
         The rows' numbers in ``fit``, for the findings and for sampler weights. Default: those of
         an unlearner in memory, if there are as many.
@@ -281,8 +277,6 @@ def scan_residue(
     >>> scan_residue({"batch": rows + 1}, rows)
     []
     """
-    if chunk_size < 1 << 10:
-        raise ValueError(f"chunk_size must be at least 1024 bytes, got {chunk_size!r}.")
     unlearner = path_or_object if isinstance(path_or_object, BaseUnlearner) else None
     n_given = 0 if rows is None else len(rows)
     forgotten = getattr(unlearner, "forget_idx_", None)
@@ -300,8 +294,6 @@ def scan_residue(
         numbers = np.arange(n_given)
         if forgotten is not None and len(forgotten) == n_given:
             numbers = forgotten
-            if remaining is None and unlearner is not None:
-                remaining = _held_rows(unlearner, numbers)
         rows = _numeric(rows, "rows")
         width, remains = min(256, rows[0].size), _is_among(rows, remaining)
         notes = _unsearched(numbers[remains], "equal rows remain, and may be there")
@@ -364,17 +356,6 @@ def _is_among(rows: NDArray[Any], others: Any) -> NDArray[np.bool_]:
         wanted = set(keys)  # one row at a time: the others may be many
         present = {key for row in known if (key := row.astype(np.float32).tobytes()) in wanted}
     return np.array([key in present for key in keys])
-
-
-def _held_rows(unlearner: BaseUnlearner, numbers: NDArray[np.int64]) -> Any:
-    """Return the rows that an unlearner holds, other than those that are looked for."""
-    data = getattr(unlearner, "_data", None)
-    if data is None or data.is_lazy:
-        return None
-    held = unlearner.training_rows("remaining")
-    if not isinstance(held.X, np.ndarray | torch.Tensor | pd.DataFrame):
-        return None
-    return _numeric(held.X, "remaining")[~np.isin(held.rows, numbers)]
 
 
 def _weights_of(original: Any) -> dict[str, NDArray[Any]]:

@@ -16,7 +16,6 @@ PLACE = click.Path(exists=True, path_type=Path)
 BELOW_HALF = click.FloatRange(0, 0.5, max_open=True)
 SAMPLES = click.IntRange(2)
 REFERENCE = click.Choice(["before", "gold"])
-RULE = click.Choice(["point", "interval"])
 SHOWN: Any = {"context_settings": {"show_default": True}}
 
 
@@ -186,27 +185,19 @@ def _read_attacks(path: Path) -> list[Any]:
         raise ValueError(f"{path} is no list of attacks that was written here: {error}") from error
 
 
-def _fraction(ctx: click.Context, option: click.Parameter, value: str) -> float | None:
-    try:
-        return None if value.lower() == "none" else float(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is neither a fraction nor 'none'") from error
-
-
-def _tolerance(name: str, default: str, meaning: str) -> Any:
-    return click.option(name, default=default, callback=_fraction, help=meaning)
+def _tolerance(name: str, default: float, meaning: str) -> Any:
+    return click.option(name, default=default, type=click.FloatRange(0), help=meaning)
 
 
 @click.command(**SHOWN)
 @click.argument("evidence", type=FILE)
-@_tolerance("--test-accuracy", "0.02", "How far the test accuracy may fall, or 'none'.")
-@_tolerance("--worst-group", "0.05", "How far the accuracy of the worst group may fall.")
-@_tolerance("--forgotten-groups", "0.05", "How far that of the groups of the request may fall.")
-@_tolerance("--eo", "0.05", "How far the equalized odds gap may grow.")
+@_tolerance("--test-accuracy", 0.02, "How far the test accuracy may fall.")
+@_tolerance("--worst-group", 0.05, "How far the accuracy of the worst group may fall.")
+@_tolerance("--forgotten-groups", 0.05, "How far that of the groups of the request may fall.")
+@_tolerance("--eo", 0.05, "How far the equalized odds gap may grow.")
 @click.option("--leakage/--no-leakage", default=True, help="Attacks must have found nothing.")
 @click.option("--residue/--no-residue", default=True, help="A scan must have found nothing.")
 @click.option("--compare-to", type=REFERENCE, default="before", help="The reference.")
-@click.option("--rule", type=RULE, default="point", help="Value, or worse end of its interval.")
 @click.option("--allow-inconclusive", is_flag=True, help="Let pass what could not be decided.")
 @click.pass_context
 def gate(ctx: click.Context, evidence: Path, **conditions: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -209,7 +209,7 @@ def training_data(
         Whose data it is.
     source : str
         A .npz file of arrays called X, y, groups, sample_weight, sample_id; a .csv file; or
-        ``module:function``, whose result is a mapping with these names or a tuple (X, y, groups).
+        ``module:function``, whose result is a mapping with these names.
     target : str or None
         Column of a .csv file with the labels.
     groups : sequence of str
@@ -234,10 +234,6 @@ def training_data(
         found = _read_csv(unlearner, source, target, list(groups), sample_id)
     else:
         found = import_object(source)()
-        if isinstance(found, tuple) and 2 <= len(found) <= 3:
-            found = dict(zip(NAMES, found, strict=False))
-        if not isinstance(found, Mapping):
-            raise ValueError(f"{source} must return a mapping with X, y, groups, or a tuple.")
     if missing := [name for name in ("X", "y") if found.get(name) is None]:
         raise ValueError(f"{source} has no {' and no '.join(missing)}.")
     found = {name: found[name] for name in NAMES if found.get(name) is not None}

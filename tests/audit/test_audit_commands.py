@@ -72,8 +72,6 @@ def test_report_and_gate(folder, tmp_path):
     assert run(*gate, *LOOSE).splitlines()[0] == "Passed (checked)"
     gold = "--compare-to", "gold"
     assert "inconclusive" in run(*gate, *LOOSE, *gold, code=3)
-    nothing = [word for name in OPTIONS for word in (name, "none")]
-    run(*gate, *nothing, "--no-leakage", "--no-residue", *gold)
 
 
 def test_residue_fails_the_gate(folder, tmp_path):
@@ -154,7 +152,6 @@ def test_bad_files(folder, tmp_path):
     gate, preflight = ("gate", tmp_path / "bad.json"), ("preflight", folder / "before.model")
     for command, code, message in (
         (gate, 1, "not scores"),
-        ((*gate, "--eo", "much"), 2, "neither a fraction nor 'none'"),
         ((*preflight, *training, "--forget", tmp_path / "rows.txt"), 1, "does not hold row num"),
         ((*model, "--attacks", tmp_path / "attacks.json"), 1, "no list of attacks"),
         ((*model, "--scan", folder), 2, "--scan needs --training"),
