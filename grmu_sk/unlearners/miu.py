@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from numbers import Integral, Real
 from types import SimpleNamespace
@@ -18,7 +17,6 @@ from ..features import FeatureTap, find_feature_layer
 from ..mutual_information import MARGINALS, InformationCritic, draw_marginal
 from ..net_copies import fresh_net, same_weights
 from ..parameters import COUNT, LEARNING_RATE, NOT_NEGATIVE, SHARE, Interval, one_of, parameter
-from ..randomness import draw_by_weight
 from ..rows import Rows, TrainingRows
 from ..training import Batch, Phase, batch_norm_frozen, forward
 from .approximate import RetainingUnlearner
@@ -60,15 +58,19 @@ class MIUUnlearner(RetainingUnlearner):
     ----------
     forget_epochs : int, default=5
         The forget phase runs in the first so many of them.
+    forget_batch_size : int or None, default=16
+        Rows a batch in the forget phase; None means the net's, as in the paper. A forget set is
+        often not much larger than that, and the phase would have few steps.
     lam : float, default=1.0
         Weight :math:`\lambda` of calibration.
+    calibrate_every : int, default=4
+        Calibration is added to every fourth batch, say, with four times its weight; in the paper to
+        each. MINE is often larger than the head of the net, so that each batch would cost more
+        than twice that of fine-tuning.
     reweight : bool or "uniform", default=True
         Whether the retain phase samples by REWEIGHT.
         ``"uniform"`` draws all remaining rows with replacement and equal
         probability, the control that tells the effect of reweighting from that of replacement.
-    retain_fraction : float, default=1.0
-        How many rows the retain phase draws in an epoch, as a share of those that remain, in
-        (0, 1]. The retain phase is most of the time of a run.
     retaining : bool, default=True
         Whether the retain phase trains with the net's criterion (ablation switch).
     unlearning : bool, default=True
@@ -95,16 +97,17 @@ class MIUUnlearner(RetainingUnlearner):
         Mode of the original net in calibration.
     moving_average_rate : float, default=0.01
         Rate of the moving average that corrects MINE's gradient.
-    mine_lr : float, default=0.001
-        Learning rate of MINE (SGD).
+    mine_lr : float, default=0.005
+        Learning rate of MINE (SGD). At the 0.001 of the paper MINE learns little more than how
+        frequent the groups are.
     mine_momentum : float, default=0.9
         Momentum of MINE.
     mine_hidden : int, default=512
         Hidden units of MINE.
     reference : bool, default=False
         Do as the authors' code does where it differs from the paper: ``estimators="reference"``,
-        ``tune_updates=(101, 11)``, ``tune_mode="train"``, ``original_mode="train"``. These four
-        parameters are then ignored.
+        ``tune_updates=(101, 11)``, ``tune_mode="train"``, ``original_mode="train"``; with the
+        net's batches and calibration on each. These six parameters are then ignored.
     keep_features : bool or "auto", default="auto"
         Whether the original net's features of all rows are computed once and kept during a request,
         in float32. If not, they are computed for each batch anew: a forward pass more in every
@@ -151,18 +154,11 @@ class MIUUnlearner(RetainingUnlearner):
 
     method_name = "miu"
     search_grid = {"lr": [0.01, 0.02], "mine_lr": [0.003, 0.01]}
-    #: What :meth:`fast` sets.
-    FAST: ClassVar[dict[str, Any]] = {
-        "max_epochs": 3,
-        "forget_epochs": 3,
-        "retain_fraction": 0.3,
-        "tune_updates": (40, 5),
-        "mine_lr": 0.02,
-        "mine_hidden": 128,
-    }
     #: What ``reference=True`` sets.
     REFERENCE: ClassVar[dict[str, Any]] = {
         "estimators": "reference",
+        "forget_batch_size": None,
+        "calibrate_every": 1,
         "tune_updates": (101, 11),
         "tune_mode": "train",
         "original_mode": "train",
@@ -171,9 +167,10 @@ class MIUUnlearner(RetainingUnlearner):
     _needs_groups = True
 
     forget_epochs: int = parameter(5, Interval(Integral, 0, None, closed="left"))
+    forget_batch_size: int | None = parameter(16, COUNT, None)
     lam: float = parameter(1.0, NOT_NEGATIVE)
+    calibrate_every: int = parameter(4, COUNT)
     reweight: bool | str = parameter(True, "boolean", one_of("uniform"))
-    retain_fraction: float = parameter(1.0, SHARE)
     retaining: bool = parameter(True, "boolean")
     unlearning: bool = parameter(True, "boolean")
     calibration: bool = parameter(True, "boolean")
@@ -183,40 +180,12 @@ class MIUUnlearner(RetainingUnlearner):
     tune_mode: str = parameter("eval", one_of("eval", "train"))
     original_mode: str = parameter("eval", one_of("eval", "train"))
     moving_average_rate: float = parameter(0.01, SHARE)
-    mine_lr: float = parameter(0.001, LEARNING_RATE)
+    mine_lr: float = parameter(0.005, LEARNING_RATE)
     mine_momentum: float = parameter(0.9, Interval(Real, 0, 1, closed="left"))
     mine_hidden: int = parameter(512, COUNT)
     reference: bool = parameter(False, "boolean")
     keep_features: bool | str = parameter("auto", "boolean", one_of("auto"))
     feature_layer: str | None = parameter(None, str, None)
-
-    @classmethod
-    def fast(cls, estimator: Any = None, **params: Any) -> MIUUnlearner:
-        """Return MIU with the parameters ``MIUUnlearner.FAST``, chosen for speed.
-
-        Fewer epochs, a part of the remaining rows in each, and fewer but larger updates of a
-        smaller MINE. The page on performance of the documentation compares it with the full
-        setting, on seeds it was not chosen on and with an ``lr`` of two fifths of training's.
-
-        Parameters
-        ----------
-        estimator : skorch net, FrozenEstimator or None, default=None
-            The net to train.
-        **params : dict
-            Other parameters of the class, or other values than the preset's.
-
-        Returns
-        -------
-        MIUUnlearner
-            Not fitted.
-
-        Examples
-        --------
-        >>> from grmu_sk import MIUUnlearner
-        >>> MIUUnlearner.fast(retain_fraction=0.4).get_params()["retain_fraction"]
-        0.4
-        """
-        return cls(estimator, **{**cls.FAST, **params})
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -240,34 +209,13 @@ class MIUUnlearner(RetainingUnlearner):
             phases.append(tune)
         if self.unlearning:
             forget = Phase("forget", request.forget, loss=information.forget_loss)
-            forget.last_epoch = self.forget_epochs
+            forget.batch_size, forget.last_epoch = options.forget_batch_size, self.forget_epochs
             phases.append(forget)
         if self.retaining or self.calibration:
-            phases += self._retain_phases(request, information.retain_loss)
+            weights = request.retain_weights(self.reweight)
+            loss = information.retain_loss
+            phases.append(Phase("retain", request.retain, loss=loss, weights=weights))
         return phases
-
-    def _retain_phases(
-        self, request: Request, loss: Callable[[Batch], torch.Tensor]
-    ) -> list[Phase]:
-        """Return one phase for all epochs, or one each where an epoch sees a part of the rows."""
-        weights = request.retain_weights(self.reweight)
-        if self.retain_fraction == 1:
-            return [Phase("retain", request.retain, loss=loss, weights=weights)]
-        n_drawn = math.ceil(self.retain_fraction * len(request.retain))
-        phases = []
-        for epoch in range(1, self.max_epochs + 1):
-            rows = _draw(request.retain, weights, n_drawn)
-            phases.append(Phase("retain", rows, loss=loss, first_epoch=epoch, last_epoch=epoch))
-        return phases
-
-
-def _draw(rows: Rows, weights: np.ndarray | None, n_drawn: int) -> Rows:
-    """Return some of the rows: by weight, with replacement, or each at most once."""
-    if weights is None:
-        drawn = torch.randperm(len(rows))[:n_drawn]
-    else:
-        drawn = draw_by_weight(torch.from_numpy(weights), n_drawn)
-    return rows[drawn.numpy()]
 
 
 def _with_graph(loss: torch.Tensor) -> torch.Tensor:
@@ -280,6 +228,7 @@ class _Information:
 
     def __init__(self, miu: SimpleNamespace, request: Request) -> None:
         self.miu, self.request = miu, request
+        self.n_retain_steps = 0  # of this epoch
         self.net, self.data = request.net, request.data
         sample = self.data.fetch_rows(request.train[:2])
         layer = find_feature_layer(self.net, sample, miu.feature_layer)
@@ -334,6 +283,7 @@ class _Information:
 
     def tune(self, epoch: int) -> Iterator[float]:
         """Maximise M over the critics and yield each update's loss."""
+        self.n_retain_steps = 0
         n_updates = self.miu.tune_updates[epoch > 1]
         if n_updates == 0:
             return
@@ -423,13 +373,15 @@ class _Information:
         """Return the criterion and the calibration term on remaining rows."""
         z = self.tap.read()
         loss = batch.criterion() if self.miu.retaining else z.new_zeros(())
-        if not self.miu.calibration:
-            return loss
+        step, self.n_retain_steps = self.n_retain_steps, self.n_retain_steps + 1
+        every = self.miu.calibrate_every
+        if not self.miu.calibration or step % every:
+            return _with_graph(loss)
         others = self._other_groups(batch.g)
         now = self.critic(z, batch.g, others)
         with torch.no_grad():
             before = self.original_critic(self._original_features(batch), batch.g, others)
-        return _with_graph(loss + self.miu.lam * (now - before) ** 2)
+        return _with_graph(loss + every * self.miu.lam * (now - before) ** 2)
 
     def _original_features(self, batch: Batch) -> torch.Tensor:
         if self.original_features is not None:

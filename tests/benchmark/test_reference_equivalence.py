@@ -170,6 +170,8 @@ def compare(table, recording, method, other, recipe=RECIPE, **kwargs):
 # what reference=True stands for
 SWITCHES = {
     "estimators": "reference",
+    "forget_batch_size": None,
+    "calibrate_every": 1,
     "tune_updates": (101, 11),
     "tune_mode": "train",
     "original_mode": "train",

@@ -38,24 +38,29 @@ def numpy_information(critic, z, groups, others):
     return numpy_scores(critic, z, groups).mean() - np.log(np.exp(marginal).mean())
 
 
-@pytest.mark.parametrize(("retaining", "calibration"), [(True, True), (False, True), (True, False)])
-def test_losses_against_numpy(table, spy, retaining, calibration):
+@pytest.mark.parametrize(
+    ("retaining", "calibration", "every"),
+    [(True, True, 1), (True, True, 3), (False, True, 1), (True, False, 1)],
+)
+def test_losses_against_numpy(table, spy, retaining, calibration, every):
     """Every forget and retain loss, recomputed from weights, features and drawn groups."""
     drawn = spy(Information, "_other_groups")
+    n_batches = -(-(table.n - len(FORGET)) // make_net().batch_size)  # of an epoch
+    steps = iter(range(10**6))
 
     def forgetting(self, batch, z):
         return numpy_information(self.critic, z, batch.g.numpy(), drawn[-1].numpy())
 
     def retaining_loss(self, batch, z):
         ce = nn.functional.cross_entropy(batch.output, batch.y).item() if retaining else 0.0
-        if not calibration:
+        if next(steps) % n_batches % every or not calibration:
             return ce
         with torch.no_grad():
             z_o = self.original.module_.features(batch.X).numpy()
         groups = batch.g.numpy(), drawn[-1].numpy()
         change = numpy_information(self.critic, z, *groups)
         change -= numpy_information(self.original_critic, z_o, *groups)
-        return ce + self.miu.lam * change**2
+        return ce + every * self.miu.lam * change**2
 
     def recompute(name, by_hand):
         def note(value, self, batch):
@@ -67,7 +72,7 @@ def test_losses_against_numpy(table, spy, retaining, calibration):
 
     features = spy(miu_module.FeatureTap, "read")
     records = [recompute("forget_loss", forgetting), recompute("retain_loss", retaining_loss)]
-    switches = {"retaining": retaining, "calibration": calibration}
+    switches = {"retaining": retaining, "calibration": calibration, "calibrate_every": every}
     run(table, lam=3.0, estimators="separate", **switches)
     for record in records:
         values, expected = zip(*record, strict=True)
@@ -104,31 +109,6 @@ def test_ablation_switches(table, switches, expected):
     assert {name: phases.count(name) for name in phases} == expected
 
 
-# the retain phase --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("reweight", [True, "uniform", False])
-def test_retain_fraction(row_spy, reweight):
-    """Half of one group is forgotten; what REWEIGHT draws of it makes up for that."""
-    table = make_table(2000)
-    group = np.flatnonzero((table.y == 1) & (table.a == 1))
-    params = {"retain_fraction": 0.3, "reweight": reweight, "batch_size": 500}
-    unlearner = fitted(MIUUnlearner, table, **SHORT, **params)
-    row_spy.clear()
-    unlearner.unlearn(group[::2])
-    drawn = row_spy.drawn("retain")
-    assert not np.isin(drawn, group[::2]).any()
-    n_left = table.n - len(group[::2])
-    first, second, third = np.split(drawn, 3)
-    assert len(first) == np.ceil(0.3 * n_left)
-    assert not np.array_equal(np.sort(first), np.sort(second))
-    assert any(len(set(rows)) < len(rows) for rows in (first, second, third)) == bool(reweight)
-    share, left = len(group) / table.n, len(group[1::2]) / n_left
-    assert abs(left - share) > 0.2 * share, "the control"
-    expected = share if reweight is True else left
-    assert np.isin(drawn, group).mean() == pytest.approx(expected, abs=0.1 * share)
-
-
 # tuning ------------------------------------------------------------------------------------------
 
 
@@ -150,7 +130,7 @@ def statistics(net):
 def test_batch_norm(image_net, runs, mode):
     """Tuning leaves it alone, but in train mode, where one pass serves both critics."""
     table = make_table(n_rows=96, images=True)
-    modes = {"tune_mode": mode, "original_mode": mode}
+    modes = {"tune_mode": mode, "original_mode": mode, "calibrate_every": 1}
     params = {"reference": True} if mode == "reference" else modes
     unlearner = fitted(MIUUnlearner, table, image_net, **SHORT, **params)
     trained = statistics(unlearner.net_)
