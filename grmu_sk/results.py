@@ -250,8 +250,6 @@ def summarize(
 
     Raises
     ------
-    TypeError
-        If it is no DataFrame.
     ValueError
         If it is no table of results.
     """
@@ -286,8 +284,6 @@ def format_table(
 
     Raises
     ------
-    TypeError
-        If ``results`` is no DataFrame.
     ValueError
         If it is no table of results, or lacks a metric.
     """

@@ -131,8 +131,6 @@ class LossDistributionDisplay(_style.Display):
         """
         unlearner = unlearner_of(estimator)
         forgotten, remaining = unlearner.forget_idx_, unlearner.remaining_idx_
-        if len(forgotten) == 0:
-            raise ValueError("This figure is about forgotten rows: call unlearn(rows) first.")
 
         def losses(inputs: Any, targets: ArrayLike) -> NDArray[np.float64]:
             proba = estimator.predict_proba(inputs)

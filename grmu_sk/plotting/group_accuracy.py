@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from .. import results as tables
-from ..groups import GroupEncoder
+from ..groups import attribute_column
 from ..metrics import group_accuracies
 from ..metrics.evaluate import group_name
+from ..metrics.inputs import label_column
 from ..pipelines import unlearner_of
 from . import _style
 
@@ -128,9 +129,8 @@ class GroupAccuracyDisplay(_style.Display):
             }
         )
         accuracy.index = pd.Index([group_name(pair) for pair in accuracy.index])
-        encoder = GroupEncoder().fit(y, groups)
-        n_rows = np.bincount(encoder.transform(y, groups), minlength=encoder.n_groups_)
-        sizes = pd.Series(n_rows, index=[group_name(pair) for pair in encoder.pairs_])
+        pairs = zip(label_column(y, name="y"), attribute_column(groups), strict=True)
+        sizes = pd.Series(map(group_name, pairs)).value_counts()
         asked = [pair for model in models.values() for pair in unlearner_of(model).forget_groups_]
         # test rows may lack a group
         marked = [name for name in dict.fromkeys(map(group_name, asked)) if name in sizes]
@@ -170,8 +170,6 @@ class GroupAccuracyDisplay(_style.Display):
         """
         checked = tables.check_results(results, single=("dataset", "forget", "ratio", "selection"))
         rows = checked[checked["metric"].str.startswith("group_accuracy[")]
-        if rows.empty:
-            raise ValueError("The results hold no 'group_accuracy[...]' rows.")
         rows = rows.assign(group=rows["metric"].map(tables.group_of_metric))
         cells = tables.summarize(rows, ["group", "model"]).reset_index()
         accuracy, spread = (

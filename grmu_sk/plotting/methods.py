@@ -310,8 +310,8 @@ class UnlearningRatioDisplay(_style.Display):
         rows = checked[checked["metric"].isin(metrics)]
         rows = rows[~((rows["model"] == tables.GOLD_LABEL) & (rows["metric"] == "AVG_GAP"))]
         curves = tables.summarize(rows, ["metric", "model", "ratio"])[["mean", "std"]]
-        order = pd.MultiIndex.from_product([metrics, rows["model"].unique(), sorted(ratios)])
-        curves = curves.loc[order[order.isin(curves.index)]]
+        in_order = curves.sort_index(level="ratio", sort_remaining=False, kind="stable")
+        curves = in_order.reindex(metrics, level="metric")
         return cls(curves, tables.diverged_notes(checked)).plot()
 
     def plot(self) -> Self:

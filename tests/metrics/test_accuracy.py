@@ -39,7 +39,6 @@ def test_accuracy_of_a_split(convert):
         ({"y_pred": np.full((8, 2), 0.5)}, "y_pred must hold one class label a row"),
         ({"sample_weight": [1.0]}, r"shape \(8,\), got \(1,\)"),
         ({"sample_weight": [-1.0] * 8}, "finite and not negative"),
-        ({"sample_weight": [0.0] * 8}, "weights are zero"),
     ],
 )
 def test_what_is_no_split_is_refused(change, message):
