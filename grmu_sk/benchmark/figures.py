@@ -112,15 +112,13 @@ class PaperFigure:
     notes: tuple[str, ...] = ()
     data: pd.DataFrame = field(default_factory=pd.DataFrame)
 
-    def save(self, folder: str | Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+    def save(self, folder: str | Path) -> list[Path]:
         """Write the figure as ``figure_<number>_<dataset>``, the same bytes for the same figure.
 
         Parameters
         ----------
         folder : str or Path
             Where; made if need be.
-        formats : sequence of str, default=("png", "svg")
-            File formats.
 
         Returns
         -------
@@ -129,7 +127,7 @@ class PaperFigure:
         """
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
-        paths = [place / f"figure_{self.number}_{self.dataset}.{kind}" for kind in formats]
+        paths = [place / f"figure_{self.number}_{self.dataset}.{kind}" for kind in ("png", "svg")]
         with matplotlib.rc_context({"svg.hashsalt": "grmu_sk", "svg.fonttype": "none"}):
             for path in paths:
                 metadata = {"Date": None} if path.suffix == ".svg" else None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 import threading
 import traceback
@@ -34,7 +33,7 @@ from ..files import write_atomically
 from ..fingerprints import versions
 from ..persistence import load, save
 from ..results import METRICS, MODEL, PRETRAIN
-from .plan import Job, digest_of_rows, draw_forget_set
+from .plan import SELECTIONS, Job, digest_of_rows, draw_forget_set
 from .problems import Problem
 from .recipes import BestEpoch
 
@@ -280,31 +279,17 @@ def _to_do(folder: Path, jobs: Sequence[Job], report: Report, retry_failed: bool
     to_do = []
     for job in jobs:
         record = records[job.name]
+        paths = (model_path(folder, job.name, selection) for selection in SELECTIONS)
+        has_models = job.name not in wanted or all(path.is_file() for path in paths)
         if record is not None and record["status"] == FAILED and not retry_failed:
             report.failed[job.label] = record["reason"]
-        elif (
-            record is not None
-            and record["status"] == DONE
-            and not (job.name in wanted and _lacks_model(folder, job, record))
-        ):
+        elif record is not None and record["status"] == DONE and has_models:
             report.n_found += 1
         else:
             if record is not None:  # else another runner may have written it meanwhile
                 (folder / "jobs" / f"{job.name}.json").unlink(missing_ok=True)
             to_do.append(job)
     return to_do
-
-
-def _lacks_model(folder: Path, job: Job, record: dict[str, Any]) -> bool:
-    """Tell whether a net that a training made is gone or damaged; it is trained again then."""
-    for selection in record["kept_epochs"]:
-        path = model_path(folder, job.name, selection)
-        try:
-            load(path, job.problem.net())
-        except (OSError, ValueError) as error:
-            warnings.warn(f"{path} is trained again: {error}", stacklevel=2)
-            return True
-    return False
 
 
 @contextmanager
@@ -340,10 +325,6 @@ def perform(place: _Workplace, job: Job) -> tuple[Job, str, str, float]:
         The job, its status (done, failed or busy), why it failed, and the seconds it took; 0 if it
         was there already.
     """
-    if not place.folder.is_dir():
-        raise BenchmarkError(
-            f"This worker does not see {place.folder}: all workers need the same file system."
-        )
     with _one_job, _held(place.folder / "locks" / f"{job.name}.lock") as is_ours:
         if not is_ours:
             return job, BUSY, "", 0.0
@@ -500,8 +481,6 @@ def load_once(problem: Problem, seed: int) -> Splits:
 
 def _environment(device: str) -> dict[str, Any]:
     return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
         "process": os.getpid(),
         "device": device if device == "cpu" else torch.cuda.get_device_name(device),
         "versions": versions(),

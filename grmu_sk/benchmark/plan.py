@@ -130,13 +130,11 @@ def make_rows(
     Raises
     ------
     ValueError
-        If a name is unknown, or a weight is negative.
+        If a name is unknown.
     """
     names = [methods] if isinstance(methods, str) else list(methods)
     known = {"all": [name for name, _ in all_unlearners()], "paper": METHODS}
     names = [name for given in names for name in known.get(given, [given])]
-    if any(value < 0 for value in weights):
-        raise ValueError(f"Weights must not be negative, got {list(weights)}.")
     always = {row.method for row in rows_for([])} | {PRETRAIN.method}
     rows = [PRETRAIN, *rows_for(name for name in names if name not in always)]
     if ablations:

@@ -253,10 +253,8 @@ def get_preset(name: str | os.PathLike[str]) -> Preset:
 
     Raises
     ------
-    FileNotFoundError
-        If it is neither a name nor a file.
     OSError
-        If a file cannot be read.
+        If it is neither a name nor a file that can be read.
     ValueError
         If the file is not as expected.
 
@@ -276,10 +274,6 @@ def get_preset(name: str | os.PathLike[str]) -> Preset:
         data = files("grmu_sk.benchmark").joinpath(f"data/{name}_settings.toml")
         return Preset(str(name), tomllib.loads(data.read_text(encoding="utf-8")))
     path = Path(name)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no preset {name}; there are reference, shared and files."
-        )
     try:
         return Preset(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))
     except (ValueError, RecursionError) as error:

@@ -90,9 +90,6 @@ def test_rows_are_those_of_the_reader_and_cuts_follow_the_seed(roots):
         part, rows = getattr(splits, split), bunch[split]
         assert part.y.tolist() == [bunch.target_names[code] for code in bunch.target[rows]]
         assert part.groups.tolist() == [bunch.group_names[code] for code in bunch.groups[rows]]
-        # the reader's photographs are as large as these, so they are only cropped and scaled
-        means = [bunch.data[rows[0]].float().mean((1, 2)), part.X[0].mean((1, 2))]
-        assert torch.corrcoef(torch.stack(means))[0, 1] == pytest.approx(1, abs=0.05)
     for name, differs in (("fairface", True), ("adult_sex", True), ("celeba", 0)):
         problem = problem_of(name, roots)
         one, again, other = (problem.load(seed).train.y.tolist() for seed in (0, 0, 1))
