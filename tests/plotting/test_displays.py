@@ -26,9 +26,7 @@ from grmu_sk.plotting import (
     UnlearningHistoryDisplay,
     UnlearningRatioDisplay,
 )
-from grmu_sk.plotting._style import model_styles
 from grmu_sk.results import GOLD_LABEL, RESEEDED_LABEL
-from grmu_sk.unlearners import all_unlearners
 
 FORGET, FORGET_LATER = [1, 5, 9, 40], [2, 70]
 RATIOS = (0.1, 0.5, 0.9)
@@ -192,16 +190,6 @@ def test_malformed_results_are_refused(spoil, message):
     with pytest.raises(ValueError, match=message):
         MethodComparisonDisplay.from_results(spoil(make_results()))
     assert not plt.get_fignums(), "no empty figure is left behind"
-
-
-def test_a_look_belongs_to_one_method():
-    names = [name for name, _ in all_unlearners()]
-    models = [f"{name}{end}" for name in names for end in ("", " + reweight")]
-    styles = model_styles([*models, *(f"my_{n}" for n in range(8)), GOLD_LABEL, "pretrain"])
-    shown = ("color", "marker", "markerfacecolor")
-    looks = {tuple(style.get(key) for key in shown) for style in styles.values()}
-    assert len(looks) == len(styles)
-    assert all(model_styles([name])[name] == styles[name] for name in models)
 
 
 # models ------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import fitted, make_net, make_table, same_weights, state_of, weights_of
+from conftest import fitted, make_net, make_table, same_weights, state_of
 from torch import nn
 
 from grmu_sk import MIUUnlearner
@@ -110,16 +110,6 @@ def test_ablation_switches(table, switches, expected):
 
 
 # tuning ------------------------------------------------------------------------------------------
-
-
-def test_first_tuning_takes_the_features_of_the_original(table, spy, monkeypatch):
-    """The net is the original still, so its rows need not go through it once more."""
-    passes = spy(Information, "_features", lambda _, self, net, rows: net is self.net)
-    reused = run(table)
-    assert passes == [False, True, True]  # of the original once; of the net in epochs 2 and 3
-    monkeypatch.setattr(miu_module, "same_weights", lambda *nets: False)
-    for one, other in zip(weights_of(reused), weights_of(run(table)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
 def statistics(net):

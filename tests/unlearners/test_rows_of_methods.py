@@ -39,12 +39,6 @@ def test_bad_teacher_sees_each_row_to_forget_once_an_epoch(table, row_spy, share
     assert sorted(epochs[0]) != sorted(epochs[1]), "each epoch draws its own"
 
 
-def test_batches_of_bad_teacher_are_mixed(table, row_spy):
-    forget = np.arange(80, 130)
-    fitted(BadTeacherUnlearner, table, batch_size=40, max_epochs=1).unlearn(forget)
-    assert 0 < np.isin(row_spy.drawn("teach")[:40], forget).sum() < 40
-
-
 # NegGrad+ ----------------------------------------------------------------------------------------
 
 
