@@ -3,10 +3,7 @@
 import doctest
 import importlib.util
 import inspect
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -45,26 +42,6 @@ def test_guide_snippets_run(page):
     failures, tests = doctest.testfile(str(page), module_relative=False)
     assert tests == page.read_text("utf-8").count("\n>>> ")
     assert failures == 0
-
-
-def test_census_example_reads_a_folder_of_ones_own(tmp_path):
-    """The build of the documentation runs all examples, this one on the rows it makes itself."""
-    line = "{0}, Private, 1, HS-grad, 9, Divorced, Sales, Unmarried, {1}, {2}, 0, 0, 40, US, {3}"
-    for name, dot in (("adult.data", ""), ("adult.test", ".")):  # as UCI Adult, made up
-        rows = [
-            line.format(
-                20 + (7 * i) % 50,
-                ("White", "Black", "Other")[i % 3],
-                ("Male", "Female")[i // 3 % 2],
-                (">50K" if (i // 6) % 3 == 0 else "<=50K") + dot,
-            )
-            for i in range(300)
-        ]
-        (tmp_path / name).write_text("|1x3 Cross validator\n" * len(dot) + "\n".join(rows) + "\n")
-    environment = os.environ | {"MPLBACKEND": "Agg", "GRMU_ADULT": str(tmp_path)}
-    command = [sys.executable, "-W", "error", str(ROOT / "examples/plot_census.py")]
-    printed = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True)
-    assert "UCI Adult, local files (600, 15)" in printed and "SYNTHETIC" not in printed
 
 
 def test_table_tells_exact_from_approximate_and_who_needs_groups(pages):

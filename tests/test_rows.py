@@ -91,15 +91,3 @@ def test_rows_keep_their_numbers(X):
     assert kept.positions(np.array([5, 9, 20, 29])).tolist() == [0, 4, 5, 14]
     np.testing.assert_array_equal(kept.fetch_rows(np.array([9, 21])), X[[9, 21]])
     assert kept.X.base is None, "a view would keep the dropped rows alive"
-
-
-@pytest.mark.parametrize("kind", ["memory map", "dataset"])
-def test_lazily_read_rows_are_found_after_some_were_dropped(X, kind, tmp_path):
-    source = Squares() if kind == "dataset" else memory_map(X, tmp_path)
-    kept = make_rows(source).keep(np.arange(1, N_ROWS, 2))
-    assert kept.X is source and kept.is_lazy
-    assert kept.is_augmented == (kind == "dataset")
-    inputs, y, _ = next(kept.batches([kept.positions(np.array([3, 7]))]))
-    expected = torch.stack([source[3], source[7]]) if kind == "dataset" else X[[3, 7]]
-    np.testing.assert_array_equal(inputs, expected)
-    assert y.tolist() == [0, 1]

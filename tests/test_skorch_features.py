@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import EVERY_METHOD, make_net, same_weights, weights_of
-from skorch import NeuralNetClassifier
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -20,6 +19,7 @@ from skorch.callbacks import (
 from skorch.dataset import ValidSplit
 
 from grmu_sk import MIUUnlearner, RetrainUnlearner
+from grmu_sk.nets import MLP
 from grmu_sk.unlearners import all_unlearners
 
 SHORT = {"max_epochs": 3, "forget_epochs": 2, "tune_updates": (4, 2), "random_state": 0}
@@ -37,15 +37,11 @@ every_kind = pytest.mark.parametrize(
 two_kinds = pytest.mark.parametrize("method", LAST_PHASE)
 
 
-def make(method, net, **kwargs):
+def fitted(method, table, *callbacks, **net):
     known = method._get_param_names()
     short = {name: value for name, value in SHORT.items() if name in known}
-    return method(net, **{**short, **kwargs})
-
-
-def fitted(method, table, *callbacks, **net):
-    net = make_net(callbacks=list(callbacks), **net)
-    return make(method, net).fit(table.X, table.y, table.a)
+    unlearner = method(make_net(callbacks=list(callbacks), **net), **short)
+    return unlearner.fit(table.X, table.y, table.a)
 
 
 def rows_of(unlearner, phase):
@@ -76,14 +72,6 @@ def test_cosine_schedule_starts_anew_with_each_request(table, method):
     unlearner.unlearn(FORGET).unlearn([60, 61])
     rates = [row["event_lr"] for row in unlearner.history_ if "event_lr" in row]
     assert rates == pytest.approx(3 * [0.05, 0.0375, 0.0125])
-
-
-def test_cosine_schedule_that_steps_with_every_batch(table):
-    schedule = LRScheduler("CosineAnnealingLR", T_max=15, step_every="batch")
-    unlearner = fitted(RetrainUnlearner, table, schedule).unlearn(FORGET)
-    batches = [b for row in rows_of(unlearner, "retrain") for b in row["batches"]]
-    expected = 0.05 * (1 + np.cos(np.pi * np.arange(15) / 15)) / 2  # 5 batches of 32 an epoch
-    assert [batch["event_lr"] for batch in batches] == pytest.approx(expected.tolist())
 
 
 def worse_after_the_first_epoch():
@@ -236,12 +224,8 @@ def test_callbacks_keep_no_original_weight(table, method, tmp_path):
 @every_kind
 def test_compiled_net_gives_the_same_result(method, table):
     torch.compiler.reset()  # this backend runs what it traced, without a C compiler
-    unlearner = (
-        make(method, make_net(compile=True, compile__backend="eager"))
-        .fit(table.X, table.y, table.a)
-        .unlearn(FORGET)
-    )
-    plain = make(method, make_net()).fit(table.X, table.y, table.a).unlearn(FORGET)
+    compiled = {"compile": True, "compile__backend": "eager"}
+    unlearner, plain = (fitted(method, table, **net).unlearn(FORGET) for net in (compiled, {}))
     assert hasattr(unlearner.net_.module_, "_orig_mod")
     np.testing.assert_allclose(
         unlearner.predict_proba(table.X), plain.predict_proba(table.X), rtol=1e-4, atol=1e-5
@@ -249,18 +233,18 @@ def test_compiled_net_gives_the_same_result(method, table):
     assert same_weights(pickle.loads(pickle.dumps(unlearner)), unlearner)
 
 
-class Autocast(NeuralNetClassifier):
+class Autocast(MLP):
     """Computes in bfloat16, as mixed precision does; weights and losses stay in float32."""
 
-    def infer(self, x, **fit_params):
+    def forward(self, X):
         with torch.autocast("cpu", torch.bfloat16):
-            return super().infer(x, **fit_params)
+            return super().forward(X)
 
 
 @every_kind
 def test_bfloat16_autocast(method, table):
-    net = Autocast(**make_net().get_params(deep=False))
-    unlearner = make(method, net).fit(table.X, table.y, table.a).unlearn(FORGET)
+    net = {"module": Autocast, "module__n_features": 4}
+    unlearner = fitted(method, table, **net).unlearn(FORGET)
     assert {p.dtype for p in unlearner.net_.module_.parameters()} == {torch.float32}
     probabilities = unlearner.predict_proba(table.X)
     assert probabilities.dtype == np.float64
