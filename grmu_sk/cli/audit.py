@@ -77,16 +77,8 @@ def audit(
 @NET
 @click.option("--training", required=True, type=FILE, help=TRAINING)
 @click.option("--forget", required=True, type=FILE, help="Row numbers: .npy, or text, one a line.")
-@click.option(
-    "--min-rows", default=30, type=click.IntRange(0), help="A group with fewer left is at risk."
-)
-@click.option(
-    "--min-share", default=0.5, type=click.FloatRange(0, 1), help="So is one with less of it left."
-)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def preflight(
-    model: Path, net: str | None, training: Path, forget: Path, as_json: bool, **limits: Any
-) -> None:
+def preflight(model: Path, net: str | None, training: Path, forget: Path, as_json: bool) -> None:
     """Say what forgetting rows would do to groups, and what methods would cost.
 
     MODEL is a saved model. Nothing is changed in it.
@@ -94,7 +86,7 @@ def preflight(
     from .. import audit
 
     unlearner, rows = load_model(model, net), load_rows(training)._asdict()
-    found = audit.preflight(unlearner, load_row_numbers(forget), **rows, **limits)
+    found = audit.preflight(unlearner, load_row_numbers(forget), **rows)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
 
 

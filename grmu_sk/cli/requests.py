@@ -13,7 +13,6 @@ import click
 from .inputs import FILE, NET, load_net, training_data
 
 PATH = click.Path(dir_okay=False, path_type=Path)
-SECONDS = click.FloatRange(0)
 
 
 def _with_ledger(command: Callable[..., None]) -> Callable[..., None]:
@@ -88,9 +87,6 @@ def add(opened: Any, ids: tuple[str, ...], ids_file: Path | None, reason: str) -
 @click.option("--sample-id", help="Its column with the ids; then rows may be in any order.")
 @click.option("--retry-failed", is_flag=True, help="Take on requests that failed, too.")
 @click.option("--checkpoint", type=PATH, help="Keeps the state of training, to go on if killed.")
-@click.option(
-    "--checkpoint-every", default=60.0, show_default=True, type=SECONDS, help="How often, at most."
-)
 def run(
     opened: Any, model: Path, net: str | None, data: str, retry_failed: bool, **given: Any
 ) -> None:
@@ -100,9 +96,7 @@ def run(
     """
     import warnings
 
-    from .. import UnlearningCheckpoint
-
-    ledger, checkpoint = opened(create=False), given["checkpoint"]
+    ledger = opened(create=False)
     about = {name: given[name] for name in ("target", "groups", "sample_id")}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -111,8 +105,7 @@ def run(
             load_net(net),
             data=functools.partial(training_data, source=data, **about),
             retry_failed=retry_failed,
-            checkpoint=checkpoint
-            and UnlearningCheckpoint(checkpoint, every_seconds=given["checkpoint_every"]),
+            checkpoint=given["checkpoint"],
         )
     for warning in caught:
         click.echo(f"Warning: {warning.message}", err=True)

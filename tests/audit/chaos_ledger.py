@@ -37,7 +37,6 @@ from grmu_sk import (
     RetrainUnlearner,
     SISAUnlearner,
     UnlearningCheckpoint,
-    checkpoint,
     training,
 )
 from grmu_sk.audit import DeletionLedger, LedgerBusyError, LedgerError, model_hash
@@ -212,15 +211,10 @@ def acknowledge_first():
     DeletionLedger.add = acknowledge_before_it_is_written
 
 
-def no_random_states():
-    checkpoint.set_random_states = lambda states: None
-
-
 #: Promises that can be broken on purpose: the figures must show it.
 BROKEN = {
     "done first": done_first,
     "acknowledge first": acknowledge_first,
-    "no random states": no_random_states,
 }
 
 

@@ -128,20 +128,6 @@ def test_own_net(tmp_path, monkeypatch):
     assert "cannot be imported" in run(*command, code=1)
 
 
-@pytest.mark.parametrize(
-    ("content", "message", "code"),
-    [
-        ({"X": np.zeros((3, 4))}, "lacks the array", 1),
-        ({"X": np.zeros((3, 4)), "y": np.zeros(2)}, "differ in length", 1),
-        ({"X": np.zeros((3, 4)), "y": np.zeros(3)}, "lacks the array groups", 2),
-    ],
-)
-def test_bad_test_rows(content, message, code, folder, tmp_path):
-    np.savez(tmp_path / "bad", **content)
-    output = run("report", folder / "after.model", "--test", tmp_path / "bad.npz", code=code)
-    assert message in output.replace("\n", " ")
-
-
 def test_bad_files(folder, tmp_path):
     evidence = '{"format": "grmu_sk evidence", "format_version": 1, "scores": {"after": {}}}'
     texts = {"bad.json": evidence, "rows.txt": "1 two", "attacks.json": "[1]"}
@@ -150,14 +136,20 @@ def test_bad_files(folder, tmp_path):
     model = "report", folder / "after.model"
     training = "--training", folder / "training.npz"
     gate, preflight = ("gate", tmp_path / "bad.json"), ("preflight", folder / "before.model")
+    np.savez(tmp_path / "no_y", X=np.zeros((3, 4)))
+    np.savez(tmp_path / "lengths", X=np.zeros((3, 4)), y=np.zeros(2))
+    np.savez(tmp_path / "no_groups", X=np.zeros((3, 4)), y=np.zeros(3))
     for command, code, message in (
         (gate, 1, "not scores"),
         ((*preflight, *training, "--forget", tmp_path / "rows.txt"), 1, "does not hold row num"),
         ((*model, "--attacks", tmp_path / "attacks.json"), 1, "no list of attacks"),
         ((*model, "--scan", folder), 2, "--scan needs --training"),
         ((*model, "--test", tmp_path / "junk.npz"), 1, "not a .npz file"),
+        ((*model, "--test", tmp_path / "no_y.npz"), 1, "lacks the array"),
+        ((*model, "--test", tmp_path / "lengths.npz"), 1, "differ in length"),
+        ((*model, "--test", tmp_path / "no_groups.npz"), 2, "lacks the array groups"),
     ):
-        assert message in run(*command, code=code)
+        assert message in run(*command, code=code).replace("\n", " ")
 
 
 def test_audit_writes_what_report_reads(folder, tmp_path):

@@ -306,10 +306,6 @@ STATES = ["state half written", "state replaced"]
 BROKEN = {
     "returned rows": ["--points=model written:1", "--broken=done first"],
     "lost requests": ["--points=in received:1", "--broken=acknowledge first"],
-    "other results": [
-        *("--points=state replaced:1", "--broken=no random states"),
-        *("--checkpoint", "--methods=miu"),
-    ],
 }
 
 

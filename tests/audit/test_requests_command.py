@@ -98,24 +98,6 @@ def test_requests_from_beginning_to_end(folder, table, expected, source):
     assert "no entry has the hash" in text("verify", "ledger", "--head", head[::-1], code=1)
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint(folder, table, expected, monkeypatch):
-    class Killed(BaseException):
-        pass
-
-    def killed(*args, **kwargs):
-        raise Killed
-
-    text("add", "ledger", "040", "041")
-    kept = ["--checkpoint", "state", "--checkpoint-every", "1e-9"]
-    run = ["run", "ledger", "model", *NET, *save_npz(table), *kept]
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(DeletionLedger, "_record", killed)  # trained, and nothing said of it
-        text(*run)
-    assert (folder / "state").exists() and "1 running" in text("status", "ledger")
-    assert "Done: 1" in text(*run)
-    assert model_hash(loaded()) == expected and not list(folder.glob("*state*"))
-
-
 def test_rows_of_the_forgotten_may_be_gone(folder, table, expected):
     text("add", "ledger", "040")
     text("run", "ledger", "model", *NET, *save_csv(table, np.arange(table.n)))

@@ -241,7 +241,7 @@ def test_bad_input(arguments, message, X):
     ("form", "how"),
     [
         (lambda w: w.numpy(), "float32"),
-        (lambda w: w.numpy().T.copy(), "float32"),
+        (lambda w: np.asfortranarray(w.numpy()), "float32"),
         (lambda w: w.half().numpy(), "float16"),
         (lambda w: w.bfloat16(), "bfloat16"),
         (lambda w: w[:, ::2], "float32"),
