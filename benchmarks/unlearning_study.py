@@ -1,15 +1,17 @@
-"""Compare methods where nets learn their rows by heart: closeness to gold, per row, damage, cost.
+"""Compare all methods where nets know their rows by heart: closeness to gold, per row, damage, cost.
 
 For each seed the net is trained on all rows, then retrained with REWEIGHT without the rows to
 forget: once as the gold standard, once more as the ceiling (a second gold), and as oracles for the
 distance of single rows. Every method starts from the same trained net and is used with its
-defaults, beside doing nothing, fine-tuning and retraining for a fifth of the epochs. Rows that the
-net's train_split holds out are drawn from the training rows; the attack's non-members are the
-validation rows. One thread; costs are processor time of ``unlearn`` over that of the gold
-standard's training.
+defaults, with REWEIGHT where it can, beside doing nothing, and fine-tuning and retraining for a
+fifth of the epochs. Rows that the net's train_split holds out are drawn from the training rows; the
+attack's non-members are the validation rows. One thread; costs are processor time of ``unlearn``
+over that of the gold standard's training.
 
     python benchmarks/unlearning_study.py --data faces --seeds 10 --out docs/results/study
     python benchmarks/unlearning_study.py --data adult --path .../adult --seeds 10 --out ...
+    python benchmarks/unlearning_study.py --data faces --attack --seeds 1 --out docs/results/study
+    python benchmarks/unlearning_study.py --figure --out docs/results/study
 """
 
 from __future__ import annotations
@@ -29,14 +31,12 @@ from skorch.dataset import ValidSplit
 from tqdm import tqdm
 
 from grmu_sk import (
-    AsUnseenUnlearner,
     BudgetRetrainUnlearner,
     FineTuneUnlearner,
-    MIUUnlearner,
-    NoOpUnlearner,
     RetrainUnlearner,
     sample_forget_set,
 )
+from grmu_sk.audit import ReferenceModels, audit_unlearning
 from grmu_sk.comparison import Split
 from grmu_sk.metrics import (
     AVERAGE_GAP_METRICS,
@@ -46,25 +46,28 @@ from grmu_sk.metrics import (
     row_distance_score,
 )
 from grmu_sk.metrics.evaluate import evaluate_model
+from grmu_sk.unlearners import all_unlearners
 
 N_ORACLES = 3
+#: Methods that train from new weights and have lines of their own.
+EXACT_OR_CHEAPER_BELOW = ("retrain", "budget_retrain", "subsample_retrain", "sisa", "group_dro")
+ATTACKED = ("no_op", "fine_tune, a fifth", "miu", "scrub", "as_unseen")
 
 
 def methods(net: Any, seed: int) -> dict[str, Any]:
     """Return the methods, by the name of their line."""
-    epochs, common = net.max_epochs, {"random_state": seed}
-    return {
-        "no_op": NoOpUnlearner(net, **common),
-        "fine_tune": FineTuneUnlearner(
-            net, reweight=True, max_epochs=max(1, round(0.2 * epochs)), **common
-        ),
-        "budget_retrain": BudgetRetrainUnlearner(
-            net, reweight=True, max_epochs=max(1, round(0.2 * epochs)), **common
-        ),
-        "miu": MIUUnlearner(net, **common),
-        "as_unseen": AsUnseenUnlearner(net, reweight=True, **common),
-        "as_unseen, no REWEIGHT": AsUnseenUnlearner(net, **common),
-    }
+    fifth = {"max_epochs": max(1, round(0.2 * net.max_epochs))}
+    found = {}
+    for name, method in all_unlearners():
+        if name in EXACT_OR_CHEAPER_BELOW:
+            continue
+        can = "reweight" in method._get_param_names()
+        found[name] = method(net, random_state=seed, **({"reweight": True} if can else {}))
+    found["fine_tune, a fifth"] = FineTuneUnlearner(net, reweight=True, random_state=seed, **fifth)
+    found["budget_retrain, a fifth"] = BudgetRetrainUnlearner(
+        net, reweight=True, random_state=seed, **fifth
+    )
+    return found
 
 
 def one_seed(load: Any, path: Path | None, seed: int, ratio: float) -> pd.DataFrame:
@@ -119,9 +122,85 @@ def one_seed(load: Any, path: Path | None, seed: int, ratio: float) -> pd.DataFr
         unlearner.set_params(estimator=FrozenEstimator(pretrained))
         unlearner.fit(train.X, train.y, train.groups)
         start = time.process_time()
-        unlearner.unlearn(rows)
+        try:
+            unlearner.unlearn(rows)
+        except FloatingPointError:
+            lines.append({"seed": seed, "method": name})
+            continue
         add(name, unlearner, time.process_time() - start)
     return pd.DataFrame(lines)
+
+
+def attacks(load: Any, path: Path | None, seed: int, ratio: float) -> pd.DataFrame:
+    """Attack models by LiRA and RMIA, with 16 reference models."""
+    splits, net = load(path, seed)
+    train, unseen = splits.train, splits.validation
+    net.set_params(train_split=ValidSplit(0.15, stratified=True, random_state=0))
+    rows = sample_forget_set(
+        train.y, train.groups, forget_groups=splits.forget_groups, ratio=ratio, random_state=seed
+    )
+    mask = np.isin(np.arange(len(train.y)), rows)
+    kinds = {
+        "forgotten": (train.X[mask], train.y[mask], train.groups[mask]),
+        "remaining": (train.X[~mask], train.y[~mask], train.groups[~mask]),
+        "nonmembers": (unseen.X, unseen.y, unseen.groups),
+    }
+    original = RetrainUnlearner(net, random_state=seed).fit(train.X, train.y, train.groups)
+    references = ReferenceModels(original, 16, random_state=seed).fit(**kinds)
+    gold = RetrainUnlearner(net, reweight=True, random_state=seed + 10_000)
+    models = {"second gold": gold.fit(train.X, train.y, train.groups, forget=mask)}
+    chosen = methods(net, seed)
+    for name in ATTACKED:
+        unlearner = chosen[name].set_params(estimator=FrozenEstimator(original))
+        models[name] = unlearner.fit(train.X, train.y, train.groups).unlearn(rows)
+    found = []
+    for name, model in models.items():
+        audit = audit_unlearning(model, original, **kinds, references=references, random_state=seed)
+        found.append(audit.to_frame().assign(seed=seed, method=name))
+    return pd.concat(found)
+
+
+def draw(folder: Path) -> None:
+    """Draw closeness to gold against cost, one panel a data set."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    files = sorted(folder.glob("*_0.5.csv"))
+    figure, axes = plt.subplots(
+        1, len(files), figsize=(5.6 * len(files), 4.2), layout="constrained", squeeze=False
+    )
+    for ax, file in zip(axes[0], files, strict=True):
+        table = pd.read_csv(file)
+        gap = 100 * table.pivot_table("avg_gap", "seed", "method")
+        cost = table.groupby("method")["cost"].mean()
+        mean, error = gap.mean(), gap.sem()
+        ceiling = mean["second gold"]
+        half = 2 * error["second gold"]
+        ax.axhspan(ceiling - half, ceiling + half, color="C2", alpha=0.25, lw=0)
+        ax.axhline(mean["no_op"], color="0.5", ls="--", lw=1)
+        left = ax.get_yaxis_transform()
+        ax.text(0.01, ceiling + half, "a second gold", transform=left, va="bottom", fontsize=8)
+        ax.text(0.01, mean["no_op"], "doing nothing", transform=left, va="bottom", fontsize=8)
+        for name in gap.columns.difference(["gold", "second gold", "no_op"]):
+            own = name in ("as_unseen", "miu")
+            colour = "C3" if name == "as_unseen" else "C0" if own else "0.35"
+            ax.errorbar(cost[name], mean[name], 2 * error[name], fmt="o", color=colour, ms=5, lw=1)
+            ax.annotate(
+                name.replace("_", " "),
+                (cost[name], mean[name]),
+                textcoords="offset points",
+                xytext=(5, 4),
+                color=colour,
+                fontsize=8,
+                weight="bold" if own else "normal",
+            )
+        ax.set(
+            xlabel="cost, in retrainings", title=file.stem.removesuffix("_0.5"), xlim=(-0.03, None)
+        )
+    axes[0, 0].set_ylabel("closeness to gold (average gap)")
+    figure.savefig(folder.parents[1] / "images" / "closeness_and_cost.png", dpi=150)
 
 
 def _scores(model: Any, splits: Any, mask: np.ndarray, holdout: Split) -> dict[str, float]:
@@ -144,7 +223,9 @@ def _log_odds(model: Any, train: Split, mask: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", choices=LOADERS, required=True)
+    parser.add_argument("--data", choices=LOADERS)
+    parser.add_argument("--figure", action="store_true", help="only draw what was measured")
+    parser.add_argument("--attack", action="store_true", help="only attack a few of the models")
     parser.add_argument("--path", type=Path)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=10)  # settings were chosen on 0 to 9
@@ -154,12 +235,18 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "(?s).*may have forgotten nothing")
     options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / f"{options.data}_{options.ratio:g}.csv"
+    if options.figure:
+        return draw(options.out)
+    kind = "attacks" if options.attack else f"{options.ratio:g}"
+    file = options.out / f"{options.data}_{kind}.csv"
     tables = []
     for seed in tqdm(range(options.first_seed, options.first_seed + options.seeds), unit="seed"):
-        tables.append(one_seed(LOADERS[options.data], options.path, seed, options.ratio))
+        measure = attacks if options.attack else one_seed
+        tables.append(measure(LOADERS[options.data], options.path, seed, options.ratio))
         pd.concat(tables).to_csv(file, index=False, float_format="%.6g")
     found = pd.concat(tables)
+    if options.attack:
+        return print(found[found["group"] == "all"].to_string())
     columns = [*AVERAGE_GAP_METRICS, "avg_gap", "damage"]
     found[columns] *= 100
     shown = [*columns, "row_distance", "cost"]
