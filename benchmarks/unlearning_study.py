@@ -1,4 +1,4 @@
-"""Compare all methods where nets know their rows by heart: closeness to gold, per row, damage, cost.
+"""Compare all methods where nets know rows by heart: closeness to gold, per row, damage, cost.
 
 For each seed the net is trained on all rows, then retrained with REWEIGHT without the rows to
 forget: once as the gold standard, once more as the ceiling (a second gold), and as oracles for the

@@ -13,9 +13,9 @@ from ..groups import codes_of
 from ..validation import to_numbers
 from .inputs import check_option, label_column
 
-# The resolution of the float32 numbers that networks put out. One value for every dtype, so that
-# losses of a float32 and of a float64 model compare.
-_SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
+# The smallest normal float32 number. One value for every dtype, so that losses of a float32 and of a
+# float64 model compare.
+_SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 # What the rounding of half-precision softmax outputs can add up to.
 _SUM_TOLERANCE = 0.01
 
@@ -32,11 +32,12 @@ def per_sample_cross_entropy(
     .. math::
 
         \ell_i = -\log \max\bigl(p_{i, y_i}, \varepsilon\bigr), \qquad
-        \varepsilon = 2^{-23} \approx 1.2 \cdot 10^{-7}
+        \varepsilon = 2^{-126} \approx 1.2 \cdot 10^{-38}
 
-    The logarithm is taken in float64. The clipping at the resolution of float32, the same for
-    every dtype of ``proba``, keeps the loss of a row that the model is certainly wrong about
-    finite: at most 15.9.
+    The logarithm is taken in float64. The clipping, the same for every dtype of ``proba``, keeps
+    the loss of a row that the model is certainly wrong about finite: at most 87.3. Probabilities
+    in double precision, as ``predict_proba`` of an unlearner gives them, keep the losses of rows
+    apart that the model is sure about.
 
     Parameters
     ----------

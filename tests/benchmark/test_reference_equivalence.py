@@ -389,14 +389,17 @@ def test_metrics(n_classes, n_attributes, pairs):
 
 
 def test_membership_inference_on_a_confident_net():
-    """Losses of 1e-6 count as well: probabilities in double precision keep them apart."""
+    """Losses of 1e-6 and of 30 count as well: double precision keeps them apart."""
     disagreements = {np.float64: 0, np.float32: 0}
     for seed in range(2):
         rng = np.random.default_rng(seed)
         losses, log_probas = [], []
         for n_rows, margin in ((600, 16), (120, 8), (100, 13)):
             y, logits = rng.integers(3, size=n_rows), rng.normal(scale=2, size=(n_rows, 3))
-            logits[np.arange(n_rows), y] += margin
+            wrong = (
+                rng.random(n_rows) < 0.2
+            )  # and sure of it, beyond what single precision resolves
+            logits[np.arange(n_rows), y] += np.where(wrong, -margin - 20, margin)
             logits = torch.as_tensor(logits, dtype=torch.float32)
             losses.append(reference.cross_entropies(logits, y))
             log_probas.append((y, logits.log_softmax(dim=1).numpy()))
