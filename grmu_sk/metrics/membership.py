@@ -13,8 +13,7 @@ from ..groups import codes_of
 from ..validation import to_numbers
 from .inputs import check_option, label_column
 
-# The smallest normal float32 number. One value for every dtype, so that losses of a float32 and of a
-# float64 model compare.
+# The smallest normal float32 number, for every dtype: losses of float32 and float64 compare.
 _SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)
 # What the rounding of half-precision softmax outputs can add up to.
 _SUM_TOLERANCE = 0.01
