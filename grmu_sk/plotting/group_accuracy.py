@@ -19,7 +19,7 @@ from ..metrics.inputs import label_column
 from ..pipelines import unlearner_of
 from . import _style
 
-MAX_COLUMNS = 8  # of numbers beside the groups
+MAX_COLUMNS = 12  # of numbers beside the groups
 COLUMN = 36  # points
 
 
@@ -27,7 +27,7 @@ COLUMN = 36  # points
 class GroupAccuracyDisplay(_style.Display):
     """Accuracy of each group under several models, and the difference to the gold standard.
 
-    The models of a group share a line. For up to eight models the differences stand in columns
+    The models of a group share a line. For up to twelve models the differences stand in columns
     under the models' markers.
 
     Parameters
