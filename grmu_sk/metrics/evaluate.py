@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ..groups import Pair, codes_of
+from ..groups import Pair, attribute_of_rows, codes_of
 from ..outputs import predicted_columns
 from . import accuracy, fairness
-from .inputs import Empty, check_option, label_column
+from .inputs import Empty, check_option, label_column, row_weights
 from .membership import check_probabilities, losses_of, membership_inference_efficacy
 
 _ATTACKED = ("remaining", "holdout", "forget")
@@ -181,10 +182,10 @@ def evaluate_predictions(
             *losses, attack=_ATTACKS[metric], random_state=random_state
         )
     if test is not None and (of_test := _OF_TEST_ROWS.keys() & wanted):
-        labels = rows["test"].y, columns[rows["test"].predicted]
+        labels, groups, weights = _kinds_of_rows(test, rows["test"], columns)
         for metric in of_test:
-            options: dict[str, Any] = {"sample_weight": test.sample_weight}
-            options |= {"groups": test.groups} if metric in OF_GROUPS else {}
+            options: dict[str, Any] = {"sample_weight": weights}
+            options |= {"groups": groups} if metric in OF_GROUPS else {}
             if metric in OF_FORGOTTEN_GROUPS:
                 options |= {"forget_groups": forget_groups, "empty": empty}
             scores[metric] = _OF_TEST_ROWS[metric](*labels, **options)
@@ -207,6 +208,25 @@ def _checked(
     true = codes_of(y, columns, f"{name}.y")
     proba = check_probabilities(split.proba, len(y), len(columns), name=f"{name}.proba")
     return _Rows(y, true, predicted_columns(proba, threshold), losses_of(proba, true))
+
+
+def _kinds_of_rows(
+    split: SplitPredictions, rows: _Rows, columns: NDArray[Any]
+) -> tuple[tuple[NDArray[Any], NDArray[Any]], NDArray[Any] | None, NDArray[Any]]:
+    """Return a row of each kind (label, prediction), its group, and what all of its kind weigh.
+
+    So each metric looks at a handful of rows, however many there were.
+    """
+    attribute, keys = None, [rows.true, rows.predicted]
+    if split.groups is not None:
+        attribute = attribute_of_rows(split.groups, len(rows.y), "test.y")
+        keys.append(pd.factorize(attribute)[0])
+    # in the order of first appearance, which labels that have no other order rely on
+    numbers = pd.Series(rows.y).groupby(keys, sort=False).ngroup().to_numpy()
+    first = np.unique(numbers, return_index=True)[1]
+    weights = np.bincount(numbers, weights=row_weights(split.sample_weight, len(rows.y)))
+    groups = None if attribute is None else attribute[first]
+    return (rows.y[first], columns[rows.predicted[first]]), groups, weights
 
 
 def evaluate_model(
