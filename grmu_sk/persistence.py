@@ -130,9 +130,10 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     Notes
     -----
     A ``random_state`` that is a RandomState instance is saved as the seed drawn from it in
-    ``fit``. Tensors in the history come back as arrays. Tensors that share memory (tied weights)
-    are written once for each name. Of the attributes, those that scikit-learn's convention marks as
-    fitted or private are saved (``name_``, ``_name``).
+    ``fit``. Tensors in the history come back as arrays, NumPy's numbers there and among parameters
+    as Python's. Tensors that share memory (tied weights) are written once for each name. Of the
+    attributes, those that scikit-learn's convention marks as fitted or private are saved
+    (``name_``, ``_name``).
 
     Examples
     --------
@@ -325,7 +326,7 @@ def _weights(net: NeuralNet) -> dict[str, torch.Tensor]:
 
 
 def _encode(value: Any, what: str) -> Any:
-    """Return JSON that tells tuples, NumPy's scalars and arrays apart, see :func:`_decode`."""
+    """Return JSON that tells tuples and NumPy's arrays apart, see :func:`_decode`."""
     if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, list):
@@ -448,9 +449,7 @@ def _net_for(
     row_shape, is_default = described["row_shape"], described["row_shape"] != [None]
     if is_default != (estimator is None):
         how = "leave estimator out" if is_default else "pass the unfitted net it was made with"
-        raise PersistenceError(
-            f"{path} was saved {'with' if is_default else 'without'} its net: {how}."
-        )
+        raise PersistenceError(f"{path} needs another estimator: {how}.")
     if isinstance(estimator, FrozenEstimator):
         raise TypeError("estimator must be the bare skorch net: the file holds its weights.")
     if getattr(estimator, "initialized_", False):  # it may know rows that were to be forgotten

