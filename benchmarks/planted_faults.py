@@ -169,8 +169,8 @@ FAULTS = [
     Fault(
         "Rows stay in the object when they are forgotten",
         "base.py",
-        "self._data = data.keep(retain)",
-        "self._data = data.keep(data.rows)",
+        "if self.keep_forgotten else data.keep(retain)",
+        "if self.keep_forgotten else data.keep(data.rows)",
         BASE,
     ),
     Fault(

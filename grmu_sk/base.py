@@ -679,11 +679,13 @@ class BaseUnlearner(
         left = np.bincount(numbers, minlength=len(self.classes_))
         if (left == 0).any():
             lost = self.classes_[left == 0].tolist()
-            raise ValueError(f"No row of the class(es) {lost} would remain: fit without them.")
+            raise ValueError(f"This is every row of the class(es) {lost}: fit without them.")
 
     def _require_groups(self) -> None:
         if self._needs_groups and not self._has_groups:
-            raise ValueError(f"{type(self).__name__} needs fit(X, y, groups=...).")
+            raise ValueError(
+                "It needs the protected attribute of every row: fit(X, y, groups=...)."
+            )
 
     def _data_for_request(
         self, X: Any, y: ArrayLike | None, groups: Any, sample_weight: ArrayLike | None

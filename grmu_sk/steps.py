@@ -77,7 +77,7 @@ def train_step(net: NeuralNet) -> Step:
     """
     if not _is_skorchs_own(net, "train_step", "train_step_single", "_set_training"):
         return net.train_step
-    set_training = _set_training(net)
+    set_training, infer = _set_training(net), _inference(net)
     gradients_are_heard = _is_heard(net, "on_grad_computed")
 
     def step(batch: Any) -> Any:
@@ -87,7 +87,7 @@ def train_step(net: NeuralNet) -> Step:
             net._zero_grad_optimizer()
             set_training()
             X, y = batch
-            y_pred = net.infer(X)
+            y_pred = infer(X)
             loss = net.get_loss(y_pred, y, X=X, training=True)
             loss.backward()
             steps.store_step({"loss": loss, "y_pred": y_pred})
@@ -102,6 +102,14 @@ def train_step(net: NeuralNet) -> Step:
         return steps.get_step()
 
     return step
+
+
+def _inference(net: NeuralNet) -> Step:
+    """Return what is the same as ``net.infer`` until the next change of the net."""
+    module, device = net.module_, net.device
+    if device is None or not _is_skorchs_own(net, "infer"):
+        return net.infer
+    return lambda X: module(X.to(device)) if type(X) is torch.Tensor else net.infer(X)
 
 
 def _set_training(net: NeuralNet) -> Callable[[], None]:
