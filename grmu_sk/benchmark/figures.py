@@ -31,7 +31,6 @@ from ..results import (
 from .paper import METHODS, WEIGHT, paper_values
 from .problems import DEFINITIONS, Problem
 from .tables import (
-    bench_command,
     is_approximate,
     missing_notes,
     require_gold,
@@ -41,7 +40,6 @@ from .tables import (
 
 GROUP_FIGURES = (2, 7)
 PAPER_RATIOS = (0.1, 0.5, 0.9)
-PAPER_GROUP_COUNTS = (1, 9, 25)
 PAIR_SETS = ("pairs-2", "pairs-4")
 RATIO = 0.5  # where a figure is not about it
 MAX_GROUPS = 12
@@ -258,14 +256,10 @@ def _rows(number: int, methods: Sequence[str]) -> list[Row]:
 
 def _places(number: int, runs: pd.DataFrame | None, dataset: str) -> list[_Place]:
     if number == 6:
-        names = {"group" if n == 1 else f"groups-{n}" for n in PAPER_GROUP_COUNTS}
-        if runs is not None:
-            found = runs.loc[np.isclose(runs["ratio"], RATIO), "forget"].unique()
-            names |= {name for name in found if name == "group" or name.startswith("groups-")}
-        counts = {1 if name == "group" else int(name.split("-")[1]): name for name in names}
-        return [_Place(k, str(n), counts[n], RATIO) for k, n in enumerate(sorted(counts))]
+        sets = {"1": "group", "9": "groups-9", "25": "groups-25"}
+        return [_Place(k, n, name, RATIO) for k, (n, name) in enumerate(sets.items())]
     if number == 8:
-        values = {*_WEIGHTS.get(dataset, {}), *_weights_there(runs, dataset)}
+        values = {*_WEIGHTS.get(dataset, {}), *([] if runs is None else _weights_there(runs))}
         return [
             _Place(k, f"{value:g}", "group", RATIO, f"{_SWEEP}{value:g}")
             for k, value in enumerate(sorted(values))
@@ -275,15 +269,12 @@ def _places(number: int, runs: pd.DataFrame | None, dataset: str) -> list[_Place
     return [_Place(100 * ratio, f"{100 * ratio:g}", "group", ratio) for ratio in ratios]
 
 
-def _weights_there(runs: pd.DataFrame | None, dataset: str) -> set[float]:
-    if runs is None:
-        return set()
+def _weights_there(runs: pd.DataFrame) -> set[float]:
     variants = runs.loc[(runs["method"] == _MIU.method) & (runs["reweight"] == 1), "variant"]
     found = {float(name.removeprefix(_SWEEP)) for name in variants if name.startswith(_SWEEP)}
     if not found:
-        wanted = [replace(_MIU, variant=f"{_SWEEP}{value:g}") for value in WEIGHT["suggested"]]
-        command = bench_command(dataset, "group", RATIO, wanted, [], runs["selection"].iloc[0])
-        raise ValueError(f"Figure 8 needs {_WHO} with several weights. Run: {command}")
+        weights = ",".join(map(str, WEIGHT["suggested"]))
+        raise ValueError(f"Figure 8 needs {_WHO} with several weights: --lambdas {weights}.")
     return found
 
 

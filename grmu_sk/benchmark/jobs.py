@@ -26,7 +26,6 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config
-from tqdm import tqdm
 
 from ..comparison import Splits, evaluate, forget_rows, make_unlearner, train_on_all, warm_up
 from ..files import write_atomically
@@ -234,21 +233,23 @@ def run_jobs(
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     place = _Workplace(folder, tuple(devices or gpus or ["cpu"]), threads)
     places = (os.cpu_count() or 1) if "cpu" in place.devices else len(place.devices)
+    n_shown = 0
     try:
-        if to_do:
-            bar = tqdm(total=len(to_do), unit="job", file=file, disable=None, dynamic_ncols=True)
-            with _parallel(backend, n_jobs or places, scheduler) as parallel, bar:
-                for is_training in (True, False):  # which all others may wait for
-                    wave = [job for job in to_do if (job.kind == "training") == is_training]
-                    _do(parallel, place, wave, report, bar, file or sys.stderr)
+        with _parallel(backend, n_jobs or places, scheduler) as parallel:
+            for is_training in (True, False):  # which all others may wait for
+                wave = [job for job in to_do if (job.kind == "training") == is_training]
+                for text in _do(parallel, place, wave, report):
+                    n_shown += 1
+                    print(
+                        f"{n_shown}/{len(to_do)} jobs, {text}", file=file or sys.stderr, flush=True
+                    )
     finally:
         write_results(folder)
     return report
 
 
-def _do(
-    parallel: Parallel, place: _Workplace, jobs: list[Job], report: Report, bar: Any, file: TextIO
-) -> None:
+def _do(parallel: Parallel, place: _Workplace, jobs: list[Job], report: Report) -> Iterator[str]:
+    """Do jobs, and yield what happened to each."""
     while jobs:
         busy = []
         for job, status, reason, seconds in parallel(delayed(perform)(place, job) for job in jobs):
@@ -261,12 +262,7 @@ def _do(
                 report.n_done += 1
             else:
                 report.n_found += 1
-            text = f"{job.label}: {status}{reason and f': {reason}'}, {seconds:.1f} s"
-            bar.set_postfix_str(text, refresh=False)
-            bar.update()
-            if bar.disable:  # there is no terminal
-                bar.n += 1
-                print(f"{bar.n}/{bar.total} jobs, {text}", file=file, flush=True)
+            yield f"{job.label}: {status}{reason and f': {reason}'}, {seconds:.1f} s"
         if len(busy) == len(jobs):
             sleep(1)
         jobs = busy

@@ -41,8 +41,8 @@ def load_image_table(
     groups : str or sequence of str
         Column of the protected attribute; of several, the intersection.
     split : str or None, default=None
-        Column with the split of each row: "train", "val" and "test", other usual names of these,
-        or 0, 1 and 2. A validation or test split that no row has is cut from the training rows at
+        Column with the split of each row: "train", "val" or "validation", and "test", or
+        0, 1 and 2. A validation or test split that no row has is cut from the training rows at
         random. None cuts both.
     path : str, default="file"
         Column of the file names.

@@ -23,11 +23,7 @@ Coded = tuple[NDArray[np.int64], Sequence[str]]
 #: The splits, by the code that official files give them.
 SPLITS = ("train", "validation", "test")
 #: What people call the splits, in lower case.
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training", "0"), 0),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "1"), 1),
-    **dict.fromkeys(("test", "testing", "2"), 2),
-}
+SPLIT_NAMES = {"train": 0, "val": 1, "validation": 1, "test": 2, "0": 0, "1": 1, "2": 2}
 
 
 # files -------------------------------------------------------------------------------------------

@@ -161,11 +161,6 @@ class InputFeatures:
     one, so that the files can be read without running anything in them.
     """
 
-    input_ids: list[int]
-    input_mask: list[int]
-    segment_ids: list[int]
-    label_id: int
-
 
 def _read_features(source: Source, target: NDArray[np.int64]) -> torch.Tensor:
     """Return token numbers, masks and segments of all rows, int32 of shape (n_rows, length, 3)."""

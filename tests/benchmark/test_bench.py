@@ -65,22 +65,6 @@ def test_interrupted_with_worker_processes_and_resumed(tmp_path):
     assert (refused.exit_code, "setting.lr" in refused.output) == (1, True)
 
 
-def test_option_values_as_in_the_documentation(tmp_path):
-    result = bench(
-        *quick_arguments(tmp_path, tmp_path / "out", "--forget", "group,random"),
-        *("--ratios", "0.1,0.5, 0.9", "--methods", "miu", "--seeds", 2, "--selection", "best"),
-        *("--ablations", "--lambdas", "0,10", "--dry-run"),
-    )
-    assert result.exit_code == 0, result.output
-    # 4 exact lines and 7 of MIU for 6 forget sets and 2 seeds, and the trainings
-    n_lines, n_sets, n_seeds = 4 + 2 + 3 + 2, 2 * 3, 2
-    n_trainings = n_seeds * (1 + 3 * n_sets)
-    lines = result.output.splitlines()
-    assert lines[-1].startswith(f"{n_lines * n_sets * n_seeds + n_trainings} jobs")
-    assert any("miu, no calibration (random 0.9, seed 1, best)" in line for line in lines)
-    assert any("miu + reweight, lam=10 (group 0.1, seed 0, best)" in line for line in lines)
-
-
 def test_bad_usage_exits_with_2_and_failed_jobs_with_1(tmp_path, monkeypatch):
     for arguments, expected in [
         (["--dataset", "mnist"], "no problem 'mnist'"),

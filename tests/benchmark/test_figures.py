@@ -116,12 +116,9 @@ def test_colours_stay_when_a_method_is_missing_and_that_is_named(results):
 
 
 def test_paper_alone_or_not_at_all(results):
-    for number, dataset in [(3, "celeba"), (6, "fairface"), (8, "celeba")]:
-        built = make_figure(number, dataset=dataset)
-        assert set(built.data["source"]) == {"paper"} and built.notes == ()
+    assert set(make_figure(6, dataset="fairface").data["source"]) == {"paper"}
     built = make_figure(4, results.replace({"fairface": "adult_sex"}), dataset="adult_sex")
-    assert set(built.data["source"]) == {"results"}
-    assert "The paper's numbers" not in built.caption
+    assert set(built.data["source"]) == {"results"} and "The paper's numbers" not in built.caption
 
 
 def test_lambda_sweep(results):
@@ -157,7 +154,7 @@ def test_accuracy_of_each_group(results):
     [
         (1, "celeba", None, "no Figure 1"),
         (2, "celeba", lambda r: r[r["metric"] == "GA"], r"no metric 'group_accuracy\[y, a\]'"),
-        (8, "celeba", lambda r: r[r["variant"] == ""], "several weights.*--lambdas 0.1,1,10"),
+        (8, "celeba", lambda r: r[r["variant"] == ""], "several weights: --lambdas 0.1,1,10"),
         (7, "celeba", lambda r: None, "Figure 7 needs results"),
         (4, "digits", lambda r: None, "no numbers of Figure 4 for 'digits'"),
     ],

@@ -24,7 +24,7 @@ from sklearn.frozen import FrozenEstimator
 from grmu_sk import FineTuneUnlearner, RetrainUnlearner
 from grmu_sk.benchmark import get_problem, read_results
 from grmu_sk.benchmark import jobs as module
-from grmu_sk.benchmark.jobs import MEASURED, BenchmarkError, read_record, read_records
+from grmu_sk.benchmark.jobs import MEASURED, BenchmarkError, read_records
 from grmu_sk.benchmark.recipes import BestEpoch
 from grmu_sk.groups import sample_forget_set
 from grmu_sk.metrics import membership_inference_efficacy, per_sample_cross_entropy
@@ -152,6 +152,7 @@ def test_killed_at_random_points_and_finished_by_two_runners(finished, tmp_path)
 
 def test_a_dask_cluster_gives_what_one_process_gives(finished, tmp_path):
     distributed = pytest.importorskip("distributed")
+    # two threads: jobs that were done at the same time would disturb each other's draws
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
     ) as cluster:
@@ -234,39 +235,6 @@ def test_failures_are_kept_tried_again_on_request_and_block_what_needs_them(tmp_
     assert (again.n_done, set(again.failed)) == (0, diverged)
 
 
-# one process ---------------------------------------------------------------------------------
-
-
-def in_threads(function, *arguments):
-    threads = [threading.Thread(target=function, args=given) for given in arguments]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def test_a_process_loads_data_once_and_does_one_job_at_a_time(monkeypatch, tmp_path):
-    problem, at_work, most = get_problem("digits", device="cpu"), [], []
-    splits = module.load_once(problem, 0)
-    assert module.load_once(get_problem("digits", device="cpu"), 0) is splits
-    assert module.load_once(problem, 1) is not splits and len(module._loaded) == 1
-
-    def run(work):
-        at_work.append(work)
-        most.append(len(at_work))
-        time.sleep(0.05)
-        at_work.remove(work)
-        return {}
-
-    monkeypatch.setattr(module._Work, "run", run)
-    jobs = [job for job in quick_jobs() if job.kind == "training"]
-    (tmp_path / "jobs").mkdir()
-    (tmp_path / "locks").mkdir()
-    in_threads(module.perform, *((module._Workplace(tmp_path), job) for job in jobs))
-    assert most == [1, 1, 1, 1]
-    assert all(read_record(tmp_path, job.name)["status"] == "done" for job in jobs)
-
-
 def test_no_gpu_is_given_to_more_jobs_than_may_share_it(tmp_path):
     (tmp_path / "locks").mkdir()
     at_work, most, gpus = Counter(), [], ("fake:0", "fake:1")
@@ -278,5 +246,9 @@ def test_no_gpu_is_given_to_more_jobs_than_may_share_it(tmp_path):
             time.sleep(0.1)
             at_work[device] -= 1
 
-    in_threads(job, (), (), (), ())
+    threads = [threading.Thread(target=job) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert len(most) == 4 and set(most) == {(device, 1) for device in gpus}

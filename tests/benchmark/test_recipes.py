@@ -110,16 +110,6 @@ def test_of_equal_epochs_the_first_is_kept(table, validation):
     assert best.kept_epoch == 1 + int(np.argmax(best.curve))
 
 
-def test_batch_norm_statistics_are_kept_too_and_labels_may_be_names(image_net):
-    table, validation = make_table(64, images=True), make_table(40, seed=1, images=True)
-    names = np.array(["even", "odd"])
-    best = BestEpoch(validation.X, names[validation.y], names)
-    net = image_net.set_params(max_epochs=4, callbacks=[("best", best.callback)])
-    last = RetrainUnlearner(net, reweight=False, random_state=0).fit(table.X, names[table.y])
-    model = best.best_of(last)
-    assert model.score(validation.X, names[validation.y]) == pytest.approx(max(best.curve))
-
-
 def test_a_second_run_begins_a_new_record_and_phases_are_measured_once(table, validation):
     best, unlearner = run(table, validation, epochs=3)
     of_training = list(best.curve)

@@ -70,14 +70,14 @@ class KeepBatches(Callback):
             self.batches.setdefault(phase, []).append(rows)
 
 
-def pretrained(table, recipe=RECIPE, module=DoubleCNN):
+def pretrained(table, recipe=RECIPE):
     """A trained net, with the recipe of the unlearning run."""
     callbacks = [("batches", KeepBatches())]
     if recipe.cosine:
         callbacks.append(("rate", LRScheduler(CosineAnnealingLR, T_max=2)))
     sgd = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
     net = make_net(
-        module,
+        DoubleCNN,
         module__n_classes=3,
         module__width=4,
         lr=recipe.lr,
@@ -87,7 +87,7 @@ def pretrained(table, recipe=RECIPE, module=DoubleCNN):
         **{f"optimizer__{name}": value for name, value in sgd.items()},
     )
     torch.manual_seed(0)
-    return net.fit(table.X.astype(np.float64 if module is DoubleCNN else np.float32), table.y)
+    return net.fit(table.X.astype(np.float64), table.y)
 
 
 def problem_of(table, net):
@@ -229,12 +229,6 @@ def test_miu_without_one_behaviour(table, recording, off, seen_in):
     recipe = Recipe(lr=0.01, weight_decay=0.01)
     found = miu_differences(table, recording, recipe, **{**SWITCHES, **off})
     assert [name for name in seen_in if found[name] < VISIBLE] == []
-
-
-@pytest.mark.parametrize("off", [{"tune_updates": (100, 10)}, {"reweight": True}], ids=str)
-def test_miu_with_other_batches(table, recording, off):
-    with pytest.raises(AssertionError, match=r"saw a row twice|another size"):
-        miu_differences(table, recording, **{**SWITCHES, **off})
 
 
 def are_uniform(drawn, n_values):
@@ -396,9 +390,8 @@ def test_membership_inference_on_a_confident_net():
         losses, log_probas = [], []
         for n_rows, margin in ((600, 16), (120, 8), (100, 13)):
             y, logits = rng.integers(3, size=n_rows), rng.normal(scale=2, size=(n_rows, 3))
-            wrong = (
-                rng.random(n_rows) < 0.2
-            )  # and sure of it, beyond what single precision resolves
+            # some are wrong and sure of it, beyond what single precision resolves
+            wrong = rng.random(n_rows) < 0.2
             logits[np.arange(n_rows), y] += np.where(wrong, -margin - 20, margin)
             logits = torch.as_tensor(logits, dtype=torch.float32)
             losses.append(reference.cross_entropies(logits, y))
@@ -412,15 +405,3 @@ def test_membership_inference_on_a_confident_net():
             found = 100 * membership_inference_efficacy(*ours)
             disagreements[dtype] += found != pytest.approx(expected, rel=1e-13)
     assert disagreements[np.float64] == 0 < disagreements[np.float32]
-
-
-def test_half_precision_evaluation(table):
-    """Inside torch's autocast an unlearner predicts from bfloat16 logits, as the reference does."""
-    net = pretrained(table, module=SmallCNN)
-    unlearner = L1SparseUnlearner(FrozenEstimator(net)).fit(table.X, table.y, table.a)
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = net.module_.eval()(torch.as_tensor(table.X))
-        found = unlearner.predict_log_proba(table.X)
-    assert logits.dtype == torch.bfloat16
-    np.testing.assert_array_equal(found, logits.float().log_softmax(dim=1).numpy())
-    assert np.abs(unlearner.predict_log_proba(table.X) - found).max() > VISIBLE
