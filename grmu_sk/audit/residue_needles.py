@@ -143,22 +143,33 @@ def _forms(rows: NDArray[Any], mean: Any, std: Any) -> Iterator[tuple[str, NDArr
             values: NDArray[Any] = rows.astype(precision)
             valued, levels = {"": values}, np.rint(values * 255)
         is_whole = np.max(values) > 1 and np.array_equal(values, np.rint(values))
-        if is_whole and np.min(values) >= 0 and np.max(values) <= 255:
+        of_bytes = is_whole and np.min(values) >= 0 and np.max(values) <= 255
+        if of_bytes:
             valued["scaled to [0, 1]"] = values / np.asarray(255, precision)
         elif np.min(values) >= 0 and np.allclose(levels, values * 255, 0, 1e-3):
             valued["scaled to [0, 255]"] = levels
         if mean is not None or std is not None:
-            scale = np.asarray(1 if std is None else std, precision)
-            if not np.all(np.isfinite(scale) & (scale != 0)):
-                raise ValueError(f"std must be finite and not zero, got {std!r}.")
-            shifted = values - np.asarray(0 if mean is None else mean, precision)
-            valued["normalised"] = np.broadcast_to(shifted / scale, values.shape)
+            valued["normalised"] = _normalised(values, mean, std)
+        if of_bytes and "normalised" in valued:  # bytes are often divided by 255 before
+            valued["normalised after scaling"] = _normalised(values, mean, std, unit=255)
         for form, given in valued.items():
             yield form, _most_telling(given), True
             if given.ndim > 2:
                 last, first = np.moveaxis(given, 1, -1), np.moveaxis(given, -1, 1)
                 yield f"{form} channels last".strip(), _most_telling(last), False
                 yield f"{form} channels first".strip(), _most_telling(first), False
+
+
+def _normalised(values: NDArray[Any], mean: Any, std: Any, unit: int = 1) -> NDArray[Any]:
+    """Return (x - mean) / std in the precision of the values, all three divided by the unit."""
+    mean, std = (
+        np.asarray(given) / unit
+        for given in (0 if mean is None else mean, 1 if std is None else std)
+    )
+    if not np.all(np.isfinite(std) & (std != 0)):
+        raise ValueError(f"std must be finite and not zero, got {std!r}.")
+    shifted = values / values.dtype.type(unit) - mean.astype(values.dtype)
+    return np.broadcast_to(shifted / std.astype(values.dtype), values.shape)
 
 
 def _most_telling(values: NDArray[Any]) -> NDArray[Any]:

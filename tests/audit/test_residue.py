@@ -102,6 +102,7 @@ def test_normalised_rows(dtype, order, X):
         ((IMAGES / 255).astype("f4"), IMAGES, "scaled to [0, 255]"),
         (IMAGES, np.moveaxis(IMAGES, 1, -1).copy(), "channels last"),
         (IMAGES, ((IMAGES / 255 - 0.5) / 0.2).astype("f4"), "normalised"),
+        (IMAGES, (IMAGES.astype("f4") / 255 - np.float32(0.5)) / np.float32(0.2), "normalised"),
     ],
 )
 def test_images(given, stored, encoding):
