@@ -65,7 +65,7 @@ def one_seed(
     mask = np.isin(np.arange(len(train.y)), forget)
 
     def scores(unlearner: BaseUnlearner) -> dict[str, float]:
-        return evaluate(unlearner, on_validation, mask)
+        return evaluate(unlearner, on_validation, mask).scores
 
     def fit(unlearner: BaseUnlearner, **kwargs: Any) -> BaseUnlearner:
         return unlearner.fit(train.X, train.y, train.groups, **kwargs)

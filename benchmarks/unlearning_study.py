@@ -212,7 +212,7 @@ def _scores(model: Any, splits: Any, mask: np.ndarray, holdout: Split) -> dict[s
         forget=mask,
         forget_groups=splits.forget_groups,
         metrics=AVERAGE_GAP_METRICS,
-    )
+    ).scores
 
 
 def _log_odds(model: Any, train: Split, mask: np.ndarray) -> np.ndarray:

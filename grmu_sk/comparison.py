@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from time import perf_counter, process_time
@@ -22,8 +23,9 @@ from sklearn.utils import Bunch
 
 from .base import BaseUnlearner
 from .groups import Pair, sample_forget_set
-from .metrics.evaluate import Split, evaluate_model
-from .metrics.gap import AVERAGE_GAP, average_gaps
+from .metrics.evaluate import Evaluation, Split, evaluate_model
+from .metrics.fidelity import row_distance_score
+from .metrics.gap import AVERAGE_GAP, average_gaps, damage_to_other_groups
 from .outputs import decision_threshold
 from .results import COLUMNS, GOLD, MODEL, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
 from .rows import take_rows
@@ -32,7 +34,7 @@ from .unlearners import RetrainUnlearner, all_unlearners
 __all__ = ["Split", "Splits", "compare", "rows_for", "tune"]
 
 RESEED = 1_000_003  # added to the seed of the second gold model
-NOT_PERCENT = ("seconds", "cost")
+NOT_PERCENT = ("seconds", "cost", "row_distance")
 N_WARM_UP_BATCHES = 2
 Scores = dict[str, float]
 
@@ -213,7 +215,7 @@ def evaluate(
     splits: Splits,
     forget: NDArray[np.bool_],
     forget_groups: list[Pair] | None = None,
-) -> Scores:
+) -> Evaluation:
     """Compute all metrics of a model from one forward pass a split.
 
     Parameters
@@ -229,12 +231,12 @@ def evaluate(
 
     Returns
     -------
-    dict of str to float
-        Fractions in [0, 1]. What is undefined for want of test rows is left out.
+    Evaluation
+        Its scores lack what is undefined for want of test rows.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
-        scores = evaluate_model(
+        found = evaluate_model(
             unlearner,
             train=splits.train,
             test=splits.test,
@@ -244,7 +246,8 @@ def evaluate(
             threshold=decision_threshold(unlearner.net_),
             empty="nan",
         )
-    return {name: value for name, value in scores.items() if not np.isnan(value)}
+    known = {name: value for name, value in found.scores.items() if not np.isnan(value)}
+    return found._replace(scores=known)
 
 
 def warm_up(net: Any, splits: Splits) -> None:
@@ -253,7 +256,9 @@ def warm_up(net: Any, splits: Splits) -> None:
     first = N_WARM_UP_BATCHES * net.batch_size if net.batch_size > 0 else None
     _, of_each_class = np.unique(train.y, return_index=True)
     rows = np.union1d(of_each_class, np.arange(len(train.y))[:first])
-    once = RetrainUnlearner(clone(net).set_params(max_epochs=1, callbacks=[]), store_data=False)
+    # so few rows may be too few to hold some of each class out
+    short = clone(net).set_params(max_epochs=1, callbacks=[], train_split=None)
+    once = RetrainUnlearner(short, store_data=False)
     once.fit(take_rows(train.X, rows), train.y[rows], train.groups[rows])
 
 
@@ -291,16 +296,16 @@ class _Run:
         )
         return splits, np.isin(np.arange(len(splits.train.y)), rows)
 
-    def pretrain(self) -> tuple[int, BaseUnlearner, Scores]:
+    def pretrain(self) -> tuple[int, BaseUnlearner, Evaluation]:
         splits, mask = self.data()
         warm_up(self.net, splits)
         unlearner, seconds = train_on_all(self.net, splits, splits.train.X, self.seed)
         costs = {"seconds": seconds, "cost": float(self.net.max_epochs)}
-        return self.seed, unlearner, evaluate(unlearner, splits, mask) | costs
+        return self.seed, unlearner, self._evaluate(unlearner, splits, mask, costs)
 
     def unlearn(
         self, row: Row, pretrained: BaseUnlearner, seconds_of_epoch: float
-    ) -> tuple[int, Row, Scores | None]:
+    ) -> tuple[int, Row, Evaluation | None]:
         """Let one method forget; None stands for a loss that was not finite."""
         splits, mask = self.data()
         unlearner = make_unlearner(row, self.net, pretrained, self.seed)
@@ -311,7 +316,31 @@ class _Run:
                 raise
             return self.seed, row, None
         costs = {"seconds": seconds, "cost": seconds / seconds_of_epoch}
-        return self.seed, row, evaluate(unlearner, splits, mask) | costs
+        return self.seed, row, self._evaluate(unlearner, splits, mask, costs)
+
+    @staticmethod
+    def _evaluate(
+        unlearner: BaseUnlearner, splits: Splits, mask: NDArray[np.bool_], costs: Scores
+    ) -> Evaluation:
+        found = evaluate(unlearner, splits, mask)
+        return found._replace(scores=found.scores | costs)
+
+    def against_gold(self, found: dict[tuple[int, Row], Evaluation | None]) -> None:
+        """Add what is measured row by row, or group by group, against the gold standard."""
+        gold, splits = found[self.seed, GOLD], self.load(self.seed)
+        assert gold is not None
+        for (seed, row), model in found.items():
+            if seed != self.seed or model is None or row == GOLD:
+                continue
+            model.scores["row_distance"] = row_distance_score(model.log_odds, gold.log_odds[None])
+            with suppress(ValueError):  # no other group has rows enough
+                model.scores["damage"] = damage_to_other_groups(
+                    splits.test.y,
+                    model.predicted,
+                    gold.predicted,
+                    groups=splits.test.groups,
+                    forget_groups=splits.forget_groups,
+                ).loss
 
 
 def compare(
@@ -354,7 +383,10 @@ def compare(
         Columns dataset, ratio, seed, method, reweight, metric, value, and variant if rows have
         one. Metrics are in percent;
         ``seconds`` is the time of the unlearning run, and ``cost`` that time in training epochs
-        of the same seed's pretraining. ``group_accuracy`` rows carry the group in their metric:
+        of the same seed's pretraining. ``row_distance`` and ``damage`` compare with the gold
+        standard of the same seed (:func:`~grmu_sk.metrics.row_distance_score`, in nats, and
+        :func:`~grmu_sk.metrics.damage_to_other_groups`): hold both against those of
+        ``gold_reseeded``. ``group_accuracy`` rows carry the group in their metric:
         ``group_accuracy[even, orange]``. A method whose loss was not finite has NaN.
 
     Raises
@@ -371,22 +403,25 @@ def compare(
         raise ValueError(f"seeds must name at least one seed, and none twice; got {seeds!r}.")
     parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     runs = {seed: _Run(seed, net, load, ratio) for seed in seeds}
-    found: dict[tuple[int, Row], Scores | None] = {}
+    found: dict[tuple[int, Row], Evaluation | None] = {}
     jobs = []
-    for seed, unlearner, scores in parallel(delayed(run.pretrain)() for run in runs.values()):
-        found[seed, PRETRAIN] = scores
-        epoch = scores["seconds"] / net.max_epochs
+    for seed, unlearner, evaluation in parallel(delayed(run.pretrain)() for run in runs.values()):
+        found[seed, PRETRAIN] = evaluation
+        epoch = evaluation.scores["seconds"] / net.max_epochs
         jobs += [delayed(runs[seed].unlearn)(row, unlearner, epoch) for row in rows]
         on_step(PRETRAIN.label)
     for seed, row, result in parallel(jobs):
         found[seed, row] = result
         on_step(row.label)
-    names = dict.fromkeys(name for scores in found.values() for name in scores or {})
+    for run in runs.values():
+        run.against_gold(found)
+    scores = {key: model.scores if model else None for key, model in found.items()}
+    names = dict.fromkeys(name for of_model in scores.values() for name in of_model or {})
     lines = [
         (seed, *row.key, name, value if name in NOT_PERCENT else 100 * value)
         for seed in seeds
         for row in (PRETRAIN, *rows)
-        for name, value in (found[seed, row] or dict.fromkeys(names, np.nan)).items()
+        for name, value in (scores[seed, row] or dict.fromkeys(names, np.nan)).items()
     ]
     table = pd.DataFrame(lines, columns=["seed", *MODEL, "metric", "value"])
     gaps = average_gaps(table, GOLD.of(table), ["seed"], MODEL, whole=100)

@@ -367,4 +367,4 @@ def _evaluate(
         threshold=decision_threshold(unlearner_of(model).net_),
         metrics=metrics,
         empty="nan",
-    )
+    ).scores

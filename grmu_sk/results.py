@@ -37,9 +37,14 @@ METRICS = {
     "DP": ("demographic parity gap", "%"),
     "EP": ("equal opportunity gap", "%"),
     "WG": ("worst group accuracy", "%"),
+    "row_distance": ("distance to gold of forgotten rows", "nats"),
+    "damage": ("largest loss of accuracy of another group", "%"),
     "cost": ("cost of unlearning", "training epochs"),
     "seconds": ("time of unlearning", "s"),
 }
+
+#: What is measured against the gold standard of the run, beside the average gap, as tables call it.
+AGAINST_GOLD = {"row_distance": "row dist", "damage": "damage"}
 
 
 @dataclass(frozen=True)
@@ -280,7 +285,8 @@ def format_table(
     -------
     str
         One line a method: mean, standard deviation and, in brackets, delta to the gold standard;
-        then the average gap, and what the run cost in training epochs.
+        then the average gap, the distance of forgotten rows' log-odds, the largest loss of another
+        group, and what the run cost in training epochs.
 
     Raises
     ------
@@ -289,18 +295,21 @@ def format_table(
     """
     results = results if "model" in results else check_results(results)
     check_metrics(results, [*metrics, AVERAGE_GAP, "cost"])
+    there = set(results["metric"])
+    more = {name: title for name, title in AGAINST_GOLD.items() if name in there}
     lines = []
     for (method, reweight), of_row in summarize(results).groupby(level=[0, 1], sort=False):
-        cells = of_row.droplevel([0, 1]).reindex([*metrics, AVERAGE_GAP, "cost"])
+        cells = of_row.droplevel([0, 1]).reindex([*metrics, AVERAGE_GAP, *more, "cost"])
         text = cells["mean"].map("{:.1f}".format) + cells["std"].map(" ±{:.1f}".format)
         is_reference = Row(method, reweight) in (PRETRAIN, GOLD)
         deltas = "" if is_reference else cells["delta"].map(" ({:.1f})".format)
-        gap = "-" if is_reference else text[AVERAGE_GAP]
+        is_gold = Row(method, reweight) == GOLD
+        against = ["-" if is_gold else text[name] for name in (AVERAGE_GAP, *more)]
         cost = f"{cells.loc['cost', 'mean']:.1f}"
         lines.append(
-            [method, "yes" if reweight else "no", *(text + deltas)[list(metrics)], gap, cost]
+            [method, "yes" if reweight else "no", *(text + deltas)[list(metrics)], *against, cost]
         )
-    header = ["method", "reweight", *metrics, "avg gap", "epochs"]
+    header = ["method", "reweight", *metrics, "avg gap", *(more.values()), "epochs"]
     first, *rest = aligned([header, *lines], n_left=2)
     return "\n".join([first, "-" * len(first), *rest])
 

@@ -10,7 +10,8 @@ from grmu_sk.metrics import AVERAGE_GAP_METRICS
 def demo(tmp_path_factory):
     """The real demo with one seed."""
     out = tmp_path_factory.mktemp("demo")
-    result = CliRunner().invoke(main, ["demo", "--seeds", "1", "--jobs", "1", "--out", str(out)])
+    arguments = ["demo", "--data", "digits", "--methods", "miu", "--seeds", "1", "--jobs", "1"]
+    result = CliRunner().invoke(main, [*arguments, "--out", str(out)])
     assert result.exit_code == 0, result.output
     return out, result
 

@@ -463,7 +463,7 @@ class _Work:
                 f"The model of {job.label} forgot other rows than those of its forget set "
                 f"({len(model.forget_idx_)} instead of {len(self.forget)}, or others)."
             )
-        scores = evaluate(model, self.splits, self.mask, job.problem.pairs(job.forget))
+        scores = evaluate(model, self.splits, self.mask, job.problem.pairs(job.forget)).scores
         return {name: 100 * float(value) for name, value in scores.items()}
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..groups import Pair, attribute_of_rows, codes_of
 from ..outputs import predicted_columns
 from . import accuracy, fairness
+from .fidelity import log_odds_of_label
 from .inputs import Empty, check_option, label_column, row_weights
 from .membership import check_probabilities, losses_of, membership_inference_efficacy
 
@@ -229,6 +230,24 @@ def _kinds_of_rows(
     return (rows.y[first], columns[rows.predicted[first]]), groups, weights
 
 
+class Evaluation(NamedTuple):
+    """What one forward pass over each split tells of a model.
+
+    Parameters
+    ----------
+    scores : dict of str to float
+        Metrics, as fractions in [0, 1].
+    log_odds : ndarray of shape (n_forgotten,)
+        Of the label of each forgotten row.
+    predicted : ndarray of shape (n_test,)
+        Labels predicted for the test rows.
+    """
+
+    scores: dict[str, float]
+    log_odds: NDArray[np.float64]
+    predicted: NDArray[Any]
+
+
 def evaluate_model(
     model: Any,
     *,
@@ -237,7 +256,7 @@ def evaluate_model(
     holdout: Split,
     forget: NDArray[np.bool_],
     **options: Any,
-) -> dict[str, float]:
+) -> Evaluation:
     """Compute metrics of a fitted model, which runs once over each split.
 
     Parameters
@@ -253,8 +272,8 @@ def evaluate_model(
 
     Returns
     -------
-    dict of str to float
-        The metrics, then ``group_accuracy[y, a]`` of each group of the test rows.
+    Evaluation
+        Its ``scores`` are the metrics, then ``group_accuracy[y, a]`` of each group of test rows.
     """
     y, proba = train.y, model.predict_proba(train.X)
     proba_of_test = model.predict_proba(test.X)
@@ -271,9 +290,10 @@ def evaluate_model(
     )
     predicted = model.classes_[predicted_columns(proba_of_test, options.get("threshold"))]
     by_group = accuracy.group_accuracies(test.y, predicted, groups=test.groups)
-    return scores | {
-        f"group_accuracy[{group_name(pair)}]": by_group[pair] for pair in by_group.index
-    }
+    scores |= {f"group_accuracy[{group_name(pair)}]": by_group[pair] for pair in by_group.index}
+    # a probability of 1 has a precise rest: the others are in double precision
+    logs = np.log(np.maximum(proba[forget], np.finfo(np.float64).tiny))
+    return Evaluation(scores, log_odds_of_label(y[forget], logs, classes=model.classes_), predicted)
 
 
 def group_name(pair: Pair) -> str:

@@ -123,7 +123,7 @@ def test_a_model_runs_once_over_each_split(splits, scores):
         for name in ("test", "holdout")
     )
     rows = {"train": train, "test": test, "forget": np.arange(240) < 40}
-    found = evaluate_model(Model(), **rows, holdout=holdout, forget_groups=("bee", "x"))
+    found = evaluate_model(Model(), **rows, holdout=holdout, forget_groups=("bee", "x")).scores
     assert passes == [240, 300, 80]
     by_group = {name: found.pop(name) for name in list(found) if name.startswith("group_")}
     assert found == scores
