@@ -26,7 +26,7 @@ from .distributed import all_processes, forget_prepared, refuse_several_processe
 from .files import unchanged_on_error
 from .fingerprints import columns_digests, describe, digest, rows_digests, versions, weights
 from .groups import GroupEncoder, Pair
-from .loading import loaders_kept, own_collate, run_of, split_for_validation
+from .loading import inputs_near, own_collate, run_of, split_for_validation
 from .net_copies import (
     check_fresh_weights,
     copy_net,
@@ -326,7 +326,7 @@ class BaseUnlearner(
                 self._check_net(readable(net), data)
                 self._check_start(net, data)
                 if not self._is_frozen and (self._needs_trained_net or not len(to_forget)):
-                    with loaders_kept(data):
+                    with inputs_near(net, data):
                         self._train(net, data)
                 _set_learnable(net, learnable)
                 self.net_ = fresh_net(net)
@@ -589,7 +589,7 @@ class BaseUnlearner(
                 pairs=pairs,
                 progress=progress,
             )
-            with loaders_kept(data):
+            with inputs_near(net, data):
                 unlearned = self._unlearn(request)
                 _set_learnable(unlearned, learnable)
                 self._adopt(unlearned)

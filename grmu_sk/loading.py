@@ -2,7 +2,7 @@
 
 Batches are whole index tensors, and their rows are fetched at once: that is what keeps the loop as
 fast as one written by hand. The net's own loader is used if it has any work to do: several
-processes, a ``collate_fn``, pinned memory.
+processes, a ``collate_fn``, pinned memory for a GPU on which the inputs do not fit.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from .randomness import draw_by_weight
-from .rows import InputRows, Rows, TrainingRows, encoded
+from .randomness import draw_by_weight, is_gpu
+from .rows import InputRows, Rows, TrainingRows, as_tensor, encoded, is_memory_mapped
 
 # Options of a loader that say which rows come when.
 ORDERING = ("sampler", "batch_sampler", "shuffle", "drop_last")
+# Of the GPU's free memory; the rest is for the net's gradients, activations and copies.
+SHARE_FOR_INPUTS = 0.25
 
 
 # which rows come when ----------------------------------------------------------------------------
@@ -219,7 +221,9 @@ def fetched(
             return _loaded(net, name, data, own, _draw_seed(None))
 
         return run.batches(net, data, batches, data.batches if is_plain else load)
-    return data.batches(batches) if is_plain else _loaded(net, name, data, batches, seed)
+    if is_plain and not _is_far(data, net.device):
+        return data.batches(batches)
+    return _loaded(net, name, data, batches, seed)
 
 
 def _draw_seed(generator: torch.Generator | None) -> int:
@@ -257,7 +261,7 @@ def _own_loader(
         order, loader = kept[name]
         order[:] = batches
         return loader
-    options = _loader_options(net, name)
+    options = {"pin_memory": _is_far(data, net.device), **_loader_options(net, name)}
     options.pop("generator", None)
     rows, order = copy.copy(data), list(batches)
     rows.loaders = None
@@ -295,22 +299,48 @@ def _collate_of(loader: Any) -> Callable[[list[Any]], Any] | None:
     return None if collate is default_collate else collate
 
 
+# near the net ------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
-def loaders_kept(data: InputRows) -> Iterator[None]:
-    """Keep the net's own loaders from one epoch to the next, for ``persistent_workers``.
+def inputs_near(net: NeuralNet, data: InputRows) -> Iterator[None]:
+    """Read inputs from the net's GPU, if they fit there, and keep the net's own loaders.
+
+    Loaders that are kept from one epoch to the next need not start their processes anew
+    (``persistent_workers``); those with processes go without the copy, since they cannot share a
+    GPU's memory.
 
     Parameters
     ----------
+    net : NeuralNet
+        The net that trains.
     data : InputRows
-        What is read.
+        What is read. Datasets and memory maps are left where they are.
 
     Yields
     ------
     None
-        Afterwards the loaders are dropped.
+        Afterwards copy and loaders are dropped.
     """
     data.loaders = {}
+    is_plain = all(_does_nothing(net, name) for name in ("iterator_train", "iterator_valid"))
+    is_far = _is_far(data, net.device) and not is_memory_mapped(data.X)
+    if is_plain and is_far and data.X.nbytes <= SHARE_FOR_INPUTS * _free_memory(net.device):
+        X = data.X if isinstance(data.X, torch.Tensor) else as_tensor(np.array(data.X))
+        data.on_device = X.to(net.device)
     try:
         yield
     finally:
-        data.loaders = None
+        data.loaders = data.on_device = None
+
+
+def _is_far(data: InputRows, device: Any) -> bool:
+    """Tell whether an array or tensor has to be copied to a GPU batch by batch."""
+    if not is_gpu(device) or data.on_device is not None:
+        return False
+    X = data.X  # a Dataset may hand out what is on the GPU already
+    return not isinstance(X, Dataset) and not getattr(X, "is_cuda", False)
+
+
+def _free_memory(device: Any) -> int:
+    return torch.cuda.mem_get_info(device)[0]

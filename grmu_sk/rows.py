@@ -143,6 +143,8 @@ class InputRows(SkorchDataset):
         self.source: torch.Tensor | None = None
         # the net's own loaders, while it trains (grmu_sk.loading)
         self.loaders: dict[str, Any] | None = None
+        # a copy of X, while a net trains there (grmu_sk.loading)
+        self.on_device: torch.Tensor | None = None
 
     def __getitem__(self, i: int) -> tuple[Any, torch.Tensor]:
         inputs, y, _ = self.__getitems__([i])
@@ -184,7 +186,7 @@ class InputRows(SkorchDataset):
 
     def fetch(self, where: torch.Tensor, y: torch.Tensor | None = None) -> Any:
         """Return the inputs at these positions as one batch; ``y`` is for the user's collate_fn."""
-        X = self.X
+        X = self.X if self.on_device is None else self.on_device
         if self.source is not None:
             where = self.source[where]
         if isinstance(X, Dataset) or self.collate is not None:
@@ -329,7 +331,7 @@ class TrainingRows(InputRows):
         """
         where = self.positions(rows)
         kept = copy.copy(self)
-        kept.loaders = None
+        kept.loaders = kept.on_device = None
         kept.rows, kept._len = rows.copy(), len(rows)
         kept.y, kept.g = self.y[where], self.g[where]
         if self.sample_weight is not None:

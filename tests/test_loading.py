@@ -23,8 +23,10 @@ from grmu_sk import (
     GradientAscentUnlearner,
     MIUUnlearner,
     RetrainUnlearner,
+    loading,
 )
 from grmu_sk.nets import MLP
+from grmu_sk.rows import InputRows
 
 FORGET = [40, 41, 50]
 
@@ -259,3 +261,35 @@ def test_labels_of_a_validation_set_are_those_of_fit(table, values, kind):
     net.set_params(train_split=predefined_split(SkorchDataset(X, table.y + 7)))
     with pytest.raises(ValueError, match="has a label that is not in"):
         retrain(net).fit(X, y)
+
+
+# inputs on their way to a GPU, whose part the processor plays here --------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory")  # of which torch has none without a GPU
+@pytest.mark.parametrize("what", ["fits", "tensor", "too large", "map", "workers", "no GPU"])
+def test_inputs_that_fit_are_read_from_their_copy(table, monkeypatch, tmp_path, spy, what):
+    np.save(tmp_path / "X.npy", table.X)
+    X = {
+        "map": np.load(tmp_path / "X.npy", mmap_mode="r"),
+        "tensor": torch.from_numpy(table.X),
+    }.get(what, np.asfortranarray(table.X.astype(">f8")))
+    net = make_net(**(both(num_workers=1) if what == "workers" else {}))
+    plain = requests(table, X, net)
+    free = 0 if what == "too large" else 2**30
+    monkeypatch.setattr(loading, "is_gpu", lambda device: device is not None and what != "no GPU")
+    monkeypatch.setattr(loading, "_free_memory", lambda device: free)
+    near, fetch = [], InputRows.fetch
+
+    def noting(self, where, y=None):
+        near.append(self.on_device is not None)
+        return fetch(self, where, y)
+
+    monkeypatch.setattr(InputRows, "fetch", noting)
+    loaders = spy(loading, "_own_loader", lambda loader, *args: loader.pin_memory)
+    there = requests(table, X, net)
+    assert same_weights(plain, there)
+    assert there._data.on_device is None
+    # what is looked at to check nets, rows and results comes before and after
+    assert any(near) == (what in ("fits", "tensor"))
+    assert all(loaders) and bool(loaders) == (what != "no GPU")
