@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,10 +21,11 @@ from torch.utils.data import ConcatDataset, Dataset
 from tqdm import tqdm
 
 from ..base import BaseUnlearner
-from ..fingerprints import tensor_bytes
+from ..fingerprints import describe, digest, tensor_bytes, versions, weights
 from ..groups import GroupEncoder, Pair, attribute_column
 from ..net_copies import copy_net
-from ..randomness import RandomState, derive_seed, resolve_seed
+from ..nets import default_net
+from ..randomness import RandomState, derive_seed, isolated_rng, resolve_seed
 from ..rows import split_item, take_rows
 from ..unlearners import RetrainUnlearner
 from ..validation import to_array
@@ -43,9 +46,9 @@ class ReferenceModels:
     Of a model only what it answers about the candidates is kept. The models depend on the rows and
     on the net, but not on an unlearning method: fit once, audit many.
 
-    **Privacy.** These models are trained on forgotten rows, by intent. This object holds no row and
-    no weight, but for every candidate a few numbers from which can be told how it is memorised: if
-    it is kept in a file, keep that apart from the model, and delete it when the audit is done.
+    **Privacy.** These models are trained on forgotten rows, by intent. This object and its cache
+    hold no row and no weight, but for every candidate a few numbers from which can be told how it
+    is memorised: keep what is in files apart from the model, and delete it when the audit is done.
     Nothing of it is left in the unlearner.
 
     Parameters
@@ -61,6 +64,11 @@ class ReferenceModels:
     remaining_per_group : int, default=100
         How many remaining rows of each group are candidates at most; no more than the group has
         held-out rows.
+    cache : str, path-like or None, default=None
+        Folder that keeps the answers of each model, so that an interrupted or repeated run trains
+        what is missing. They are found again by a digest of the rows, the net with its code and
+        initial weights, the seed, and versions; a damaged file is made anew. Joblib reads it with
+        pickle: take a folder in which nobody else can write, and delete it after the audit.
     random_state : int, RandomState instance or None, default=0
         Seed of the choice of rows and of the models. The caller's random state is never touched.
 
@@ -121,6 +129,7 @@ class ReferenceModels:
         *,
         reweight: bool = False,
         remaining_per_group: int = 100,
+        cache: str | os.PathLike[str] | None = None,
         random_state: RandomState = 0,
     ) -> None:
         if n_models < 4 or n_models % 2:
@@ -131,6 +140,7 @@ class ReferenceModels:
         self.n_models = n_models
         self.reweight = reweight
         self.remaining_per_group = remaining_per_group
+        self.cache = cache
         self.random_state = random_state
 
     def fit(self, forgotten: Any, remaining: Any, nonmembers: Any) -> Self:
@@ -173,13 +183,18 @@ class ReferenceModels:
         questions = rows.take(candidates.rows)
         always = np.setdiff1d(np.flatnonzero(rows.kind == 1), candidates.rows)
         pool = rows.take(np.concatenate([always, candidates.rows]))
-        answers = []
-        for number in tqdm(
-            range(self.n_models), desc="reference models", unit="model", disable=None
-        ):
+
+        def train(number: int) -> NDArray[np.float64]:
             training = np.concatenate([np.ones(len(always), dtype=bool), is_in[number]])
             model = self._train(pool, training, derive_seed(seed, 2, number))
-            answers.append(log_odds_of(model, questions.X, questions.y))
+            return log_odds_of(model, questions.X, questions.y)
+
+        key = "" if self.cache is None else self._key(pool, rows.digests, seed)
+        # compressed, since the checksum of that shows a damaged file
+        memory = joblib.Memory(self.cache, verbose=0, compress=1)
+        answer = memory.cache(_answer, ignore=["train"], verbose=0)
+        numbers = tqdm(range(self.n_models), desc="reference models", unit="model", disable=None)
+        answers = [answer(key, number, is_in[number], train) for number in numbers]
         self.log_odds_, self.is_in_ = np.stack(answers), is_in
         self._candidates, self._digests = candidates, rows.digests
         return self
@@ -203,6 +218,31 @@ class ReferenceModels:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about groups, said before
             return model.fit(pool.X, pool.y, pool.groups, forget=~training)
+
+    def _key(self, pool: AuditRows, digests: dict[str, str], seed: int) -> str:
+        """Return all that the models' answers depend on."""
+        net = default_net(pool.X, len(np.unique(pool.y))) if self.net is None else self.net
+        described = json.dumps(describe([type(net), net.get_params(deep=False)], _shown))
+        with isolated_rng(derive_seed(seed, 2, 0), net.device):
+            of_net = digest([("", described.encode()), *weights(copy_net(net).initialize())])
+        settings = seed, self.reweight, self.remaining_per_group
+        return repr((settings, versions(), sorted(digests.items()), of_net))
+
+
+def _answer(
+    key: str, number: int, is_in: NDArray[np.bool_], train: Callable[[int], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return what a model answers; the cache knows it by all arguments but ``train``."""
+    return train(number)
+
+
+def _shown(value: Any) -> dict[str, Any]:
+    if " at 0x" in repr(value):
+        raise ValueError(
+            f"The net's {value!r} cannot be told from another one in the next process, so that a "
+            "cache might hold answers of other nets. Leave cache out, or give it a __repr__."
+        )
+    return {"shown": repr(value)}
 
 
 def _untrained(estimator: Any) -> NeuralNet | None:

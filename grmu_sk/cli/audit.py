@@ -25,6 +25,9 @@ SHOWN: Any = {"context_settings": {"show_default": True}}
 @click.option("--original", required=True, type=FILE, help="The saved model before the request.")
 @click.option("--training", required=True, type=FILE, help=TRAINING)
 @click.option("--nonmembers", required=True, type=FILE, help="Rows no model was trained on: .npz.")
+@click.option(
+    "--cache", type=click.Path(file_okay=False), help="Keeps answers of the models; delete it then."
+)
 @click.option("--models", default=16, type=click.IntRange(4), help="Reference models to train.")
 @click.option("--reweight", is_flag=True, help="Train them with REWEIGHT.")
 @click.option("--tolerance", default=0.1, type=BELOW_HALF, help="How far from 0.5 an AUC may be.")

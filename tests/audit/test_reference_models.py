@@ -188,3 +188,67 @@ def test_rows_given_twice_are_pointed_out(case):
     with pytest.warns(UserWarning, match=r"2 of \d+ forgotten rows equal a remaining row"):
         fit(forgotten_too=2)
     fit(unseen_too=3, labels=1)  # with another label it is another row; warnings are errors here
+
+
+# the cache ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Note which models are trained; the third may be interrupted."""
+    train, found = ReferenceModels._train, []
+
+    def note(self, pool, training, seed):
+        if found == ["interrupt me", 1, 1]:
+            raise KeyboardInterrupt
+        found.append(1)
+        return train(self, pool, training, seed)
+
+    monkeypatch.setattr(ReferenceModels, "_train", note)
+    return found
+
+
+def test_cache_is_used_and_holds_no_row(case, tmp_path, trained):
+    trained.append("interrupt me")
+    with pytest.raises(KeyboardInterrupt):
+        quick(case, cache=tmp_path)
+    for n_trained, options in ((2, {}), (0, {}), (2, {"n_models": 6})):
+        trained.clear()
+        made = quick(case, cache=tmp_path, **options)
+        assert len(trained) == n_trained
+        assert np.array_equal(made.log_odds_[:4], case.quick.log_odds_)
+    assert scan_residue(tmp_path, case.forgotten[0]) == []
+    np.save(tmp_path / "rows.npy", case.forgotten[0])
+    assert scan_residue(tmp_path, case.forgotten[0]) != [], "the control"
+
+
+def test_cache_of_something_else_is_not_used(case, tmp_path, trained):
+    quick(case, cache=tmp_path)
+    changes = [
+        {"random_state": 1},
+        {"reweight": True},
+        {"net": quick_net(optimizer=torch.optim.Adam)},
+        {"net": quick_net(criterion__label_smoothing=0.1)},
+        {"case": memorised_rows(seed=5)},
+    ]
+    for changed in changes:
+        trained.clear()
+        quick(**{"case": case, "cache": tmp_path, **changed})
+        assert len(trained) == 4, changed
+    nameless = quick_net()
+    nameless.set_params(predict_nonlinearity=type("Own", (), {"__call__": torch.softmax})())
+    with pytest.raises(ValueError, match="Leave cache out"):
+        quick(case, nameless, cache=tmp_path)
+
+
+def test_damaged_cache_is_noticed_and_made_anew(case, tmp_path, trained):
+    quick(case, cache=tmp_path)
+    cut_off, empty, flipped, _ = sorted(tmp_path.rglob("output.pkl"))
+    raw = bytearray(flipped.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    flipped.write_bytes(raw)
+    cut_off.write_bytes(cut_off.read_bytes()[:-8])
+    empty.write_bytes(b"")
+    trained.clear()
+    again = quick(case, cache=tmp_path)
+    assert len(trained) == 3 and np.array_equal(again.log_odds_, case.quick.log_odds_)
