@@ -47,7 +47,14 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     },
     "modes": {"marginal": ["uniform", "train", "permute"], "tune_mode": ["eval", "train"]},
     "batch_size": {"batch_size": [None, 128, 256], "lr": [0.003, 0.01, 0.03]},
+    "laboratory": {
+        "mine_lr": [0.001, 0.005],
+        "calibrate_every": [1, 4],
+        "forget_batch_size": [None, 16],
+    },
 }
+#: As in the paper, where a grid says nothing else.
+PAPER = {"mine_lr": 0.001, "calibrate_every": 1, "forget_batch_size": None}
 
 
 def one_seed(
@@ -77,7 +84,7 @@ def one_seed(
     for values in product(*grid.values()):
         setting = dict(zip(grid, values, strict=True))
         name = " ".join(f"{key}={value}" for key, value in setting.items())
-        miu = MIUUnlearner(FrozenEstimator(pretrained), random_state=seed, **setting)
+        miu = MIUUnlearner(FrozenEstimator(pretrained), random_state=seed, **PAPER | setting)
         try:
             rows.append({"setting": name, **scores(fit(miu).unlearn(forget))})
         except FloatingPointError:

@@ -191,7 +191,7 @@ def preflight(
     registered = dict(all_unlearners())
     own = getattr(type(model), "method_name", type(model).__name__)
     if methods is None:  # what is most likely to be wanted comes before the budget is used up
-        names = sorted(registered, key=lambda name: [name != n for n in (own, "retrain", "miu")])
+        names = sorted(registered, key=lambda name: [name != n for n in (own, "retrain", "as_unseen")])
         methods = [name for name in names if registered[name]._changes_net]
     if unknown := sorted(set(chosen := list(methods)) - set(registered)):
         raise ValueError(f"Unknown methods {unknown}; there are {list(registered)}.")
@@ -322,7 +322,7 @@ def _recommend(
     """Return a method, and why."""
     seconds = costs.set_index("method")["seconds"].dropna()
     reweight = " + reweight" if can_reweight else ""
-    candidate = "miu" if can_reweight and "miu" in seconds else own
+    candidate = "as_unseen" if "as_unseen" in seconds else own
     cost, retraining = (float(seconds.get(name, np.inf)) for name in (candidate, "retrain"))
     exact = f"Retraining takes about {_range(retraining)} s and is exact: "
     if unlearner._keeps_unaffected_weights:

@@ -118,7 +118,7 @@ def test_longer_runs_are_predicted_longer(monkeypatch):
 
 
 def test_recommendation(monkeypatch):
-    seconds = {"retrain": 50.0, "miu": 10.0, "fine_tune": 30.0}
+    seconds = {"retrain": 50.0, "as_unseen": 10.0, "fine_tune": 30.0}
     module = sys.modules["grmu_sk.audit.preflight"]
     monkeypatch.setattr(module, "_predicted_seconds", lambda u, d, c, *_: seconds[c.method_name])
     unlearner, forget = fitted(), rows_of((1, 0), 5)
@@ -131,11 +131,12 @@ def test_recommendation(monkeypatch):
     assert "takes about 33 to 75 s and is exact" in exact.reasons[-1]
     assert "REWEIGHT keeps each group's share" in exact.reasons[-2]
     approximate = look(short_enough=20)
-    assert approximate.recommendation == "miu + reweight"
+    assert approximate.recommendation == "as_unseen + reweight"
     assert "It is approximate" in approximate.reasons[-1]
-    assert approximate.costs.set_index("method")["ratio"]["miu"] == 0.2
-    seconds["miu"] = 40.0
+    assert approximate.costs.set_index("method")["ratio"]["as_unseen"] == 0.2
+    seconds["as_unseen"] = 40.0
     assert look(short_enough=20).recommendation == "retrain + reweight", "it would save little"
+    del seconds["as_unseen"]
     seconds["fine_tune"] = 5.0
     without = FineTuneUnlearner(make_net(), random_state=0).fit(TABLE.X, TABLE.y)
     report = look(without, short_enough=20)
