@@ -191,7 +191,8 @@ def preflight(
     registered = dict(all_unlearners())
     own = getattr(type(model), "method_name", type(model).__name__)
     if methods is None:  # what is most likely to be wanted comes before the budget is used up
-        names = sorted(registered, key=lambda name: [name != n for n in (own, "retrain", "as_unseen")])
+        first = own, "retrain", "as_unseen"
+        names = sorted(registered, key=lambda name: [name != n for n in first])
         methods = [name for name in names if registered[name]._changes_net]
     if unknown := sorted(set(chosen := list(methods)) - set(registered)):
         raise ValueError(f"Unknown methods {unknown}; there are {list(registered)}.")
