@@ -7,21 +7,22 @@ the best estimator of a search; the rows to forget are those its ``fit`` was giv
 As everywhere in scikit-learn, greater is better: EO, DP and EP are gaps, so their scorers return
 them with a minus sign.
 
-======================== ================== ============ =======================================
-Scorer                   Name               Needs groups Needs of the unlearner
-======================== ================== ============ =======================================
-``ta_scorer``            ``"ta"``           no           nothing
-``wg_scorer``            ``"wg"``           yes          nothing
-``ga_scorer``            ``"ga"``           yes          forgotten rows, ``groups`` in ``fit``
-``eo_scorer``            ``"eo"``           yes          forgotten rows, ``groups`` in ``fit``
-``dp_scorer``            ``"dp"``           yes          forgotten rows, ``groups`` in ``fit``
-``ep_scorer``            ``"ep"``           yes          forgotten rows, ``groups`` in ``fit``
-``ra_scorer``            ``"ra"``           no           ``store_data=True`` (the default)
-``ua_scorer``            ``"ua"``           no           forgotten rows, ``keep_forgotten=True``
-``mia_scorer``           ``"mia"``          no           forgotten rows, ``keep_forgotten=True``
-``mia_balanced_scorer``  ``"mia_balanced"`` no           forgotten rows, ``keep_forgotten=True``
-``avg_gap_scorer(gold)``                    yes          all of the above
-======================== ================== ============ =======================================
+============================= ================== ============ =====================================
+Scorer                        Name               Needs groups Needs of the unlearner
+============================= ================== ============ =====================================
+``ta_scorer``                 ``"ta"``           no           nothing
+``wg_scorer``                 ``"wg"``           yes          nothing
+``ga_scorer``                 ``"ga"``           yes          forgotten rows, ``groups`` in ``fit``
+``eo_scorer``                 ``"eo"``           yes          forgotten rows, ``groups`` in ``fit``
+``dp_scorer``                 ``"dp"``           yes          forgotten rows, ``groups`` in ``fit``
+``ep_scorer``                 ``"ep"``           yes          forgotten rows, ``groups`` in ``fit``
+``ra_scorer``                 ``"ra"``           no           ``store_data=True`` (the default)
+``ua_scorer``                 ``"ua"``           no           ``keep_forgotten=True``
+``mia_scorer``                ``"mia"``          no           ``keep_forgotten=True``
+``mia_balanced_scorer``       ``"mia_balanced"`` no           ``keep_forgotten=True``
+``avg_gap_scorer(gold)``                         yes          all of the above
+``row_distance_scorer(gold)``                    yes          all of the above
+============================= ================== ============ =====================================
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import UNUSED
 
@@ -44,6 +45,7 @@ from .base import BaseUnlearner
 from .groups import attribute_column, attribute_of_rows, count_unknown
 from .metrics import AVERAGE_GAP_METRICS, SplitPredictions, average_gap_score, evaluate_predictions
 from .metrics.evaluate import OF_FORGOTTEN_GROUPS, OF_GROUPS, SPLITS_OF
+from .metrics.fidelity import log_odds_of_label, row_distance_score
 from .metrics.inputs import is_in, label_column, row_weights
 from .outputs import decision_threshold
 from .pipelines import inputs_of_unlearner, unlearner_of
@@ -62,6 +64,7 @@ __all__ = [
     "mia_balanced_scorer",
     "mia_scorer",
     "ra_scorer",
+    "row_distance_scorer",
     "ta_scorer",
     "ua_scorer",
     "wg_scorer",
@@ -385,29 +388,105 @@ def avg_gap_scorer(gold: Any) -> UnlearningScorer:
     >>> bool(0 < scorer(unlearner, X[150:], y[150:], groups=a[150:]) <= 1)
     True
     """
+    return _scorer_against(gold, "avg_gap_scorer", _average_gap)
+
+
+def row_distance_scorer(gold: Any) -> UnlearningScorer:
+    r"""Make a scorer of the distance of single forgotten rows to a gold standard.
+
+    With :math:`m_i` the log-odds of the label of the forgotten row i under the scored unlearner and
+    :math:`m^\star_i` those under the gold standard, the score is
+
+    .. math:: -\sqrt{\frac{1}{N} \sum_{i=1}^{N} (m_i - m^\star_i)^2}.
+
+    The average gap can be met by the right numbers on the wrong rows; this cannot. Hold it against
+    that of a second gold standard: two retrained models differ, too. Gold standards are trained and
+    remembered as :func:`avg_gap_scorer` says, with a number for each forgotten row.
+
+    Parameters
+    ----------
+    gold : BaseUnlearner or Pipeline
+        What is trained for comparison, see :func:`avg_gap_scorer`.
+
+    Returns
+    -------
+    UnlearningScorer
+        The scorer: 0 or less, in nats.
+
+    Raises
+    ------
+    TypeError
+        If there is no unlearner in ``gold``.
+
+    See Also
+    --------
+    grmu_sk.metrics.row_distance_score : The formula by itself, with several oracles.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from grmu_sk import FineTuneUnlearner, RetrainUnlearner
+    >>> from grmu_sk.scorers import row_distance_scorer
+    >>> rng = np.random.default_rng(0)
+    >>> y, a = rng.integers(2, size=(2, 200))
+    >>> X = rng.normal(size=(200, 3)) + np.c_[y, a, y + a]
+    >>> unlearner = FineTuneUnlearner(random_state=0, keep_forgotten=True)
+    >>> unlearner = unlearner.fit(X[:150], y[:150], a[:150]).unlearn([3, 7])
+    >>> scorer = row_distance_scorer(RetrainUnlearner(random_state=0))
+    >>> bool(scorer(unlearner, X[150:], y[150:], groups=a[150:]) < 0)
+    True
+    """
+    return _scorer_against(gold, "row_distance_scorer", _row_distance)
+
+
+class _Answers(NamedTuple):
+    """What is compared with the gold standard, and remembered of it."""
+
+    metrics: dict[str, float]
+    log_odds: NDArray[np.float64]
+
+
+def _average_gap(model: _Answers, gold: _Answers) -> float:
+    return average_gap_score(model.metrics, gold.metrics)
+
+
+def _row_distance(model: _Answers, gold: _Answers) -> float:
+    return -row_distance_score(model.log_odds, gold.log_odds[None])
+
+
+def _scorer_against(gold: Any, name: str, score: Any) -> UnlearningScorer:
     with about("gold"):
         unlearner = unlearner_of(gold, fitted=False)
     seed = resolve_seed(unlearner.random_state)
     own = clone(unlearner).set_params(random_state=seed, store_data=True, keep_forgotten=True)
     # the token stands for the gold standard, which never changes: copies and pickles share it
-    return UnlearningScorer("avg_gap_scorer", partial(_gap_to, gold=own, token=uuid.uuid4().hex))
+    function = partial(_compare, gold=own, token=uuid.uuid4().hex, score=score)
+    return UnlearningScorer(name, function)
 
 
-#: Metrics of gold standards, by scorer and data. A worker process unpickles a scorer anew for each
+#: Answers of gold standards, by scorer and data. A worker process unpickles a scorer anew for each
 #: task, so what it learns must live outside of it.
-_gold_metrics: dict[tuple[str, str], dict[str, float]] = {}
+_gold_answers: dict[tuple[str, str], _Answers] = {}
 
 
-def _gap_to(scored: ScoredRows, *, gold: BaseUnlearner, token: str) -> float:
+def _compare(scored: ScoredRows, *, gold: BaseUnlearner, token: str, score: Any) -> float:
     unlearner, key = scored.unlearner, (token, _digest_of_rows(scored))
-    if key not in _gold_metrics:
+    if key not in _gold_answers:
         data = unlearner.training_rows("all")
         # some methods take no weights at all
         weights = {} if data.sample_weight is None else {"sample_weight": data.sample_weight}
         forget = np.isin(data.rows, unlearner.forget_idx_)
         trained = clone(gold).fit(data.X, data.y, data.groups, forget=forget, **weights)
-        _gold_metrics[key] = replace(scored, unlearner=trained).scores(AVERAGE_GAP_METRICS)
-    return average_gap_score(scored.scores(AVERAGE_GAP_METRICS), _gold_metrics[key])
+        _gold_answers[key] = _answers(replace(scored, unlearner=trained))
+    result: float = score(_answers(scored), _gold_answers[key])
+    return result
+
+
+def _answers(scored: ScoredRows) -> _Answers:
+    metrics = scored.scores(AVERAGE_GAP_METRICS)
+    unlearner, rows = scored.unlearner, scored.unlearner.training_rows("forgotten")
+    logs = unlearner.predict_log_proba(rows.X)
+    return _Answers(metrics, log_odds_of_label(rows.y, logs, classes=unlearner.classes_))
 
 
 def _digest_of_rows(scored: ScoredRows) -> str:

@@ -25,6 +25,7 @@ from grmu_sk.scorers import (
     get_unlearning_scorer,
     mia_scorer,
     ra_scorer,
+    row_distance_scorer,
     ua_scorer,
     wg_scorer,
 )
@@ -173,6 +174,13 @@ def test_average_gap_is_that_of_a_gold_trained_by_hand(scene):
     assert 0 < score < 1
     assert not hasattr(gold, "net_")
     assert avg_gap_scorer(clone(unlearner))(unlearner, test.X, test.y, groups=test.a) == 1
+    odds = []
+    for model in (unlearner, by_hand):
+        proba = model.predict_proba(table.X[FORGET])
+        own = proba[np.arange(len(FORGET)), table.y[FORGET]]
+        odds.append(np.log(own) - np.log(proba.sum(axis=1) - own))
+    score = row_distance_scorer(gold)(unlearner, test.X, test.y, groups=test.a)
+    assert score == pytest.approx(-np.sqrt(np.mean((odds[0] - odds[1]) ** 2)), rel=1e-4)
 
 
 @pytest.mark.usefixtures("_routing")
@@ -211,7 +219,7 @@ def test_what_makes_gold_train_again_and_what_is_remembered(scene, count_fits):
     assert n_trained(y=np.roll(test.y, 1)) == n_trained(a=np.roll(test.a, 1)) == 1
     without_seed = avg_gap_scorer(make(RetrainUnlearner, estimator=net, random_state=None))
     assert n_trained(without_seed) == 1 and n_trained(without_seed) == 0, "one seed for all folds"
-    blob = pickle.dumps([scorer, scorers._gold_metrics])
+    blob = pickle.dumps([scorer, scorers._gold_answers])
     assert table.X[FORGET[0]].tobytes() not in blob and len(blob) < 20_000
 
 
