@@ -47,11 +47,6 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     },
     "modes": {"marginal": ["uniform", "train", "permute"], "tune_mode": ["eval", "train"]},
     "batch_size": {"batch_size": [None, 128, 256], "lr": [0.003, 0.01, 0.03]},
-    "laboratory": {
-        "mine_lr": [0.001, 0.005],
-        "calibrate_every": [1, 4],
-        "forget_batch_size": [None, 16],
-    },
 }
 #: As in the paper, where a grid says nothing else.
 PAPER = {"mine_lr": 0.001, "calibrate_every": 1, "forget_batch_size": None}

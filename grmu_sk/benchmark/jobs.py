@@ -30,8 +30,9 @@ from joblib import Parallel, delayed, parallel_config
 from ..comparison import Splits, evaluate, forget_rows, make_unlearner, train_on_all, warm_up
 from ..files import write_atomically
 from ..fingerprints import versions
+from ..metrics.evaluate import SPLITS_OF
 from ..persistence import load, save
-from ..results import METRICS, MODEL, PRETRAIN
+from ..results import MODEL, PRETRAIN
 from .plan import SELECTIONS, Job, digest_of_rows, draw_forget_set
 from .problems import Problem
 from .recipes import BestEpoch
@@ -40,7 +41,7 @@ __all__ = ["BenchmarkError", "Report", "run_jobs"]
 
 RESULT_COLUMNS = ["dataset", "forget", "ratio", "seed", "selection", *MODEL, "metric", "value"]
 #: What every model is measured by, in percent.
-MEASURED = [name for name, (_, unit) in METRICS.items() if unit == "%" and name != "AVG_GAP"]
+MEASURED = list(SPLITS_OF)
 DONE, FAILED, BUSY = "done", "failed", "busy"
 SECONDS_FOR_WORKERS = 60
 SECONDS_BETWEEN_LOOKS = 0.5
