@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ..comparison import Splits
 
+MOST_GROUPS = 20  # in the figure of groups
 SEARCH_SEEDS = 100  # the first seed of a search; reported seeds count from 0
 
 
@@ -155,6 +156,10 @@ def _draw(out: Path, results: Any, forget_groups: Sequence[Any]) -> None:
     matplotlib.use("Agg")
     from ..plotting import GroupAccuracyDisplay, MethodComparisonDisplay
 
+    groups = results["metric"][results["metric"].str.startswith("group_accuracy[")]
+    if groups.nunique() > MOST_GROUPS:  # then those that share the label of the forgotten ones
+        alike = tuple(f"group_accuracy[{y}, " for y, _ in forget_groups)
+        results = results.drop(groups.index[~groups.str.startswith(alike)])
     of_groups = GroupAccuracyDisplay.from_results(results, forget_groups=forget_groups)
     of_groups.figure_.savefig(out / "group_accuracy.png", dpi=150)
     of_methods = MethodComparisonDisplay.from_results(results)
