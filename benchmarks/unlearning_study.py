@@ -82,14 +82,20 @@ def methods(net: Any, seed: int) -> dict[str, Any]:
     return found
 
 
-def one_seed(load: Any, path: Path | None, seed: int, ratio: float) -> pd.DataFrame:
+def request(load: Any, path: Path | None, seed: int, ratio: float) -> tuple[Any, ...]:
+    """Return data, an untrained net, and the rows to forget, as numbers and as a mask."""
     splits, net = load(path, seed)
-    train, test, validation = splits.train, splits.test, splits.validation
+    train = splits.train
     net.set_params(train_split=ValidSplit(0.15, stratified=True, random_state=0))
     rows = sample_forget_set(
         train.y, train.groups, forget_groups=splits.forget_groups, ratio=ratio, random_state=seed
     )
-    mask = np.isin(np.arange(len(train.y)), rows)
+    return splits, net, rows, np.isin(np.arange(len(train.y)), rows)
+
+
+def one_seed(load: Any, path: Path | None, seed: int, ratio: float) -> pd.DataFrame:
+    splits, net, rows, mask = request(load, path, seed, ratio)
+    train, test, validation = splits.train, splits.test, splits.validation
 
     def trained(seed: int, **kwargs: Any) -> RetrainUnlearner:
         unlearner = RetrainUnlearner(net, reweight="forget" in kwargs, random_state=seed)
@@ -145,13 +151,8 @@ def one_seed(load: Any, path: Path | None, seed: int, ratio: float) -> pd.DataFr
 
 def attacks(load: Any, path: Path | None, seed: int, ratio: float) -> pd.DataFrame:
     """Attack models by LiRA and RMIA, with 16 reference models."""
-    splits, net = load(path, seed)
+    splits, net, rows, mask = request(load, path, seed, ratio)
     train, unseen = splits.train, splits.validation
-    net.set_params(train_split=ValidSplit(0.15, stratified=True, random_state=0))
-    rows = sample_forget_set(
-        train.y, train.groups, forget_groups=splits.forget_groups, ratio=ratio, random_state=seed
-    )
-    mask = np.isin(np.arange(len(train.y)), rows)
     kinds = {
         "forgotten": (train.X[mask], train.y[mask], train.groups[mask]),
         "remaining": (train.X[~mask], train.y[~mask], train.groups[~mask]),

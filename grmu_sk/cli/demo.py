@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,7 @@ def demo(
     from ..results import format_table
     from ..unlearners import all_unlearners
 
-    load = {"faces": _faces, "digits": _digits}[data]
+    load = partial(_load, data)
     torch.set_num_threads(1)  # for nets this small more threads only wait for each other
     names = [name.strip() for name in methods.split(",")]
     if methods == "all":
@@ -118,18 +119,12 @@ def _bar(n_steps: int) -> Any:
     return tqdm(total=n_steps, unit="run", disable=None)
 
 
-def _faces(seed: int) -> Splits:
+def _load(data: str, seed: int) -> Splits:
+    from .. import datasets
     from ..comparison import Splits
-    from ..datasets import load_embedded_faces
 
-    return Splits.from_bunch("embedded_faces", load_embedded_faces(random_state=seed))
-
-
-def _digits(seed: int) -> Splits:
-    from ..comparison import Splits
-    from ..datasets import load_digits_on_backgrounds
-
-    return Splits.from_bunch("digits_on_backgrounds", load_digits_on_backgrounds(random_state=seed))
+    name = {"faces": "embedded_faces", "digits": "digits_on_backgrounds"}[data]
+    return Splits.from_bunch(name, getattr(datasets, f"load_{name}")(random_state=seed))
 
 
 def _net(data: str, splits: Splits) -> NeuralNet:
