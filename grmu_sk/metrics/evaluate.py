@@ -291,9 +291,12 @@ def evaluate_model(
     predicted = model.classes_[predicted_columns(proba_of_test, options.get("threshold"))]
     by_group = accuracy.group_accuracies(test.y, predicted, groups=test.groups)
     scores |= {f"group_accuracy[{group_name(pair)}]": by_group[pair] for pair in by_group.index}
-    # a probability of 1 has a precise rest: the others are in double precision
-    logs = np.log(np.maximum(proba[forget], np.finfo(np.float64).tiny))
-    return Evaluation(scores, log_odds_of_label(y[forget], logs, classes=model.classes_), predicted)
+    log_odds = np.empty(0)
+    if forget.any():
+        # a probability of 1 has a precise rest: the others are in double precision
+        logs = np.log(np.maximum(proba[forget], np.finfo(np.float64).tiny))
+        log_odds = log_odds_of_label(y[forget], logs, classes=model.classes_)
+    return Evaluation(scores, log_odds, predicted)
 
 
 def group_name(pair: Pair) -> str:

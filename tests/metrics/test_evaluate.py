@@ -131,6 +131,10 @@ def test_a_model_runs_once_over_each_split(splits, scores):
     assert by_group["group_accuracy[bee, x]"] == scores["GA"]
     evaluate_model(Model(), **rows, holdout=test, metrics="RA")
     assert passes[3:] == [240, 300], "non-members that are the test rows are not run again"
+    nothing_forgotten = rows | {"forget": np.zeros(240, dtype=bool)}
+    assert (
+        evaluate_model(Model(), **nothing_forgotten, holdout=test, metrics="RA").log_odds.size == 0
+    )
 
 
 def test_empty_group(splits):
