@@ -244,7 +244,6 @@ def evaluate(
             forget=forget,
             forget_groups=forget_groups or splits.forget_groups,
             threshold=decision_threshold(unlearner.net_),
-            empty="nan",
         )
     known = {name: value for name, value in found.scores.items() if not np.isnan(value)}
     return found._replace(scores=known)

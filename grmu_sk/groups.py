@@ -259,7 +259,7 @@ def count_unknown(values: NDArray[Any], known: NDArray[Any] | None) -> dict[Hash
         if is_unknown.mean() > 0.5:
             raise ValueError(
                 f"{message} If these are not the protected attribute but, say, subjects, name it "
-                'for the scorer too: get_unlearning_scorer("ga").set_score_request(groups="attr").'
+                'for the scorer too: clone(ga_scorer).set_score_request(groups="attr").'
             )
         warnings.warn(f"{message} These rows do not count.", UserWarning, stacklevel=3)
     return unknown

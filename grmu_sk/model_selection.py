@@ -366,5 +366,4 @@ def _evaluate(
         forget_groups=sorted(forget_groups, key=str),
         threshold=decision_threshold(unlearner_of(model).net_),
         metrics=metrics,
-        empty="nan",
     ).scores

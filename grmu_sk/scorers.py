@@ -7,27 +7,26 @@ the best estimator of a search; the rows to forget are those its ``fit`` was giv
 As everywhere in scikit-learn, greater is better: EO, DP and EP are gaps, so their scorers return
 them with a minus sign.
 
-============================= ================== ============ =====================================
-Scorer                        Name               Needs groups Needs of the unlearner
-============================= ================== ============ =====================================
-``ta_scorer``                 ``"ta"``           no           nothing
-``wg_scorer``                 ``"wg"``           yes          nothing
-``ga_scorer``                 ``"ga"``           yes          forgotten rows, ``groups`` in ``fit``
-``eo_scorer``                 ``"eo"``           yes          forgotten rows, ``groups`` in ``fit``
-``dp_scorer``                 ``"dp"``           yes          forgotten rows, ``groups`` in ``fit``
-``ep_scorer``                 ``"ep"``           yes          forgotten rows, ``groups`` in ``fit``
-``ra_scorer``                 ``"ra"``           no           ``store_data=True`` (the default)
-``ua_scorer``                 ``"ua"``           no           ``keep_forgotten=True``
-``mia_scorer``                ``"mia"``          no           ``keep_forgotten=True``
-``mia_balanced_scorer``       ``"mia_balanced"`` no           ``keep_forgotten=True``
-``avg_gap_scorer(gold)``                         yes          all of the above
-``row_distance_scorer(gold)``                    yes          all of the above
-============================= ================== ============ =====================================
+============================= ============ =====================================
+Scorer                        Needs groups Needs of the unlearner
+============================= ============ =====================================
+``ta_scorer``                 no           nothing
+``wg_scorer``                 yes          nothing
+``ga_scorer``                 yes          forgotten rows, ``groups`` in ``fit``
+``eo_scorer``                 yes          forgotten rows, ``groups`` in ``fit``
+``dp_scorer``                 yes          forgotten rows, ``groups`` in ``fit``
+``ep_scorer``                 yes          forgotten rows, ``groups`` in ``fit``
+``ra_scorer``                 no           ``store_data=True`` (the default)
+``ua_scorer``                 no           ``keep_forgotten=True``
+``mia_scorer``                no           ``keep_forgotten=True``
+``mia_balanced_scorer``       no           ``keep_forgotten=True``
+``avg_gap_scorer(gold)``      yes          all of the above
+``row_distance_scorer(gold)`` yes          all of the above
+============================= ============ =====================================
 """
 
 from __future__ import annotations
 
-import copy
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -46,7 +45,7 @@ from .groups import attribute_column, attribute_of_rows, count_unknown
 from .metrics import AVERAGE_GAP_METRICS, SplitPredictions, average_gap_score, evaluate_predictions
 from .metrics.evaluate import OF_FORGOTTEN_GROUPS, OF_GROUPS, SPLITS_OF
 from .metrics.fidelity import log_odds_of_label, row_distance_score
-from .metrics.inputs import is_in, label_column, row_weights
+from .metrics.inputs import is_in, label_column
 from .outputs import decision_threshold
 from .pipelines import inputs_of_unlearner, unlearner_of
 from .randomness import resolve_seed
@@ -60,7 +59,6 @@ __all__ = [
     "eo_scorer",
     "ep_scorer",
     "ga_scorer",
-    "get_unlearning_scorer",
     "mia_balanced_scorer",
     "mia_scorer",
     "ra_scorer",
@@ -79,7 +77,6 @@ class ScoredRows:
     X: Any
     y: Any
     groups: Any = None
-    sample_weight: Any = None
 
     def scores(self, metrics: Iterable[str]) -> dict[str, float]:
         """Return metrics; the rows are the test rows and, for the attack, non-members."""
@@ -111,12 +108,11 @@ class ScoredRows:
     def _predictions(self) -> SplitPredictions:
         """Predict the rows, without those of groups that ``fit`` has not seen."""
         y, proba = label_column(self.y, name="y"), self.unlearner.predict_proba(self.X)
-        weight = row_weights(self.sample_weight, len(y))
         if self.groups is None:
-            return SplitPredictions(y, proba, None, weight)
+            return SplitPredictions(y, proba)
         attribute = attribute_of_rows(self.groups, len(y), "y")
         known = ~is_in(attribute, count_unknown(attribute, self.unlearner.attributes_))
-        return SplitPredictions(y[known], proba[known], attribute[known], weight[known])
+        return SplitPredictions(y[known], proba[known], attribute[known])
 
 
 # the scorer --------------------------------------------------------------------------------------
@@ -125,8 +121,8 @@ class ScoredRows:
 class UnlearningScorer(BaseEstimator):
     """A scorer that knows what was forgotten.
 
-    Not constructed directly: use the ready-made ones of this module,
-    :func:`get_unlearning_scorer` or :func:`avg_gap_scorer`.
+    Not constructed directly: use the ready-made ones of this module, :func:`avg_gap_scorer` or
+    :func:`row_distance_scorer`.
 
     Parameters
     ----------
@@ -136,8 +132,6 @@ class UnlearningScorer(BaseEstimator):
         ``function(scored_rows) -> float``, greater is better.
     uses_groups : bool, default=True
         Whether the protected attribute of the scored rows is needed.
-    takes_weights : bool, default=False
-        Whether the scored rows may have weights: not so where training rows are looked at, too.
 
     See Also
     --------
@@ -145,43 +139,31 @@ class UnlearningScorer(BaseEstimator):
 
     Notes
     -----
-    With metadata routing, ``groups`` is requested unless :meth:`set_score_request` says otherwise;
-    ``sample_weight`` has to be requested, as for every scorer of scikit-learn.
-    ``set_score_request`` changes the scorer itself. To leave the ready-made one of the module
-    alone, take a copy from :func:`get_unlearning_scorer`.
+    With metadata routing, ``groups`` is requested unless :meth:`set_score_request` says otherwise,
+    which changes the scorer itself. To leave the ready-made one of the module alone, change a
+    :func:`~sklearn.base.clone` of it.
 
     Examples
     --------
+    >>> from sklearn import config_context
+    >>> from sklearn.base import clone
     >>> from grmu_sk.scorers import ga_scorer
-    >>> ga_scorer
-    ga_scorer
-    >>> ga_scorer.get_metadata_routing()
-    {'score': {'groups': True, 'sample_weight': None}}
+    >>> with config_context(enable_metadata_routing=True):
+    ...     own = clone(ga_scorer).set_score_request(groups="attribute")
+    >>> own, own.get_metadata_routing(), ga_scorer.get_metadata_routing()
+    (ga_scorer, {'score': {'groups': 'attribute'}}, {'score': {'groups': True}})
     """
 
     __metadata_request__score = {"estimator": UNUSED, "groups": True}
 
     def __init__(
-        self,
-        name: str,
-        function: Callable[[ScoredRows], float],
-        uses_groups: bool = True,
-        takes_weights: bool = False,
+        self, name: str, function: Callable[[ScoredRows], float], uses_groups: bool = True
     ) -> None:
         self.name = name
         self.function = function
         self.uses_groups = uses_groups
-        self.takes_weights = takes_weights
 
-    def __call__(
-        self,
-        estimator: Any,
-        X: Any,
-        y: ArrayLike,
-        *,
-        groups: Any = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> float:
+    def __call__(self, estimator: Any, X: Any, y: ArrayLike, *, groups: Any = None) -> float:
         """Score a fitted estimator.
 
         Parameters
@@ -194,8 +176,6 @@ class UnlearningScorer(BaseEstimator):
             True labels.
         groups : array-like of shape (n_samples,) or (n_samples, n_attributes), default=None
             Protected attribute of each row.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row.
 
         Returns
         -------
@@ -207,14 +187,9 @@ class UnlearningScorer(BaseEstimator):
         TypeError
             If there is no unlearner in the estimator.
         ValueError
-            If groups are needed and missing, or lack a group that the metric compares; if weights
-            are given and have no meaning, nothing was forgotten, or the unlearner does not hold
+            If groups are needed and missing, nothing was forgotten, or the unlearner does not hold
             the rows the score is about.
         """
-        if not self.takes_weights and sample_weight is not None:
-            raise ValueError(
-                f"{self} looks at training rows, which sample_weight has none for: leave it out."
-            )
         unlearner = unlearner_of(estimator)
         if self.uses_groups and groups is None:
             raise ValueError(
@@ -224,13 +199,12 @@ class UnlearningScorer(BaseEstimator):
             )
         X = inputs_of_unlearner(estimator, X)
         groups = groups if self.uses_groups else None
-        return self.function(ScoredRows(unlearner, X, y, groups, sample_weight))
+        return self.function(ScoredRows(unlearner, X, y, groups))
 
     score = __call__  # by its signature scikit-learn routes metadata
 
     def _accept_sample_weight(self) -> bool:
-        # asked by GridSearchCV and multi-metric scoring where routing is off
-        return self.takes_weights
+        return False  # asked by GridSearchCV and multi-metric scoring where routing is off
 
     def __repr__(self) -> str:
         return self.name
@@ -242,10 +216,7 @@ def _value_of(scored: ScoredRows, *, metric: str, sign: int) -> float:
 
 def _scorer_of(metric: str, sign: int = 1) -> UnlearningScorer:
     function = partial(_value_of, metric=metric, sign=sign)
-    takes_weights = SPLITS_OF[metric] == ("test",)
-    return UnlearningScorer(
-        f"{metric.lower()}_scorer", function, metric in OF_GROUPS, takes_weights
-    )
+    return UnlearningScorer(f"{metric.lower()}_scorer", function, metric in OF_GROUPS)
 
 
 #: RA: accuracy on the training rows that remain. Good when near the gold standard's.
@@ -270,51 +241,6 @@ ep_scorer = _scorer_of("EP", sign=-1)
 mia_scorer = _scorer_of("MIA")
 #: The same with the balanced attack, which is near 0.5 where losses tell nothing.
 mia_balanced_scorer = _scorer_of("MIA_balanced")
-
-_SCORERS = {
-    scorer.name.removesuffix("_scorer"): scorer
-    for scorer in (
-        *(dp_scorer, eo_scorer, ep_scorer, ga_scorer, mia_balanced_scorer, mia_scorer),
-        *(ra_scorer, ta_scorer, ua_scorer, wg_scorer),
-    )
-}
-
-
-def get_unlearning_scorer(name: str) -> UnlearningScorer:
-    """Return a copy of a ready-made scorer.
-
-    Parameters
-    ----------
-    name : str
-        One of the names in the table at the top of :mod:`grmu_sk.scorers`.
-
-    Returns
-    -------
-    UnlearningScorer
-        A new object, whose metadata request can be changed without touching that of others.
-
-    Raises
-    ------
-    ValueError
-        If there is no such scorer.
-
-    See Also
-    --------
-    avg_gap_scorer : The scorer that needs a gold standard, and hence has no name.
-
-    Examples
-    --------
-    >>> from grmu_sk.scorers import ga_scorer, get_unlearning_scorer
-    >>> scorer = get_unlearning_scorer("ga")
-    >>> scorer, scorer is ga_scorer
-    (ga_scorer, False)
-    """
-    if name not in _SCORERS:
-        raise ValueError(
-            f"{name!r} is not the name of an unlearning scorer: choose from {sorted(_SCORERS)}, or "
-            "use avg_gap_scorer(gold=...)."
-        )
-    return copy.deepcopy(_SCORERS[name])
 
 
 # the average gap ---------------------------------------------------------------------------------

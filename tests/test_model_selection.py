@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from grmu_sk import FineTuneUnlearner, NoOpUnlearner, RetrainUnlearner
 from grmu_sk.metrics import group_accuracy_score
 from grmu_sk.model_selection import UnlearningStratifiedKFold, cross_validate_unlearning
-from grmu_sk.scorers import avg_gap_scorer, get_unlearning_scorer
+from grmu_sk.scorers import avg_gap_scorer, dp_scorer, ga_scorer, ta_scorer, ua_scorer
 
 
 def make(cls=FineTuneUnlearner, net=None, **kwargs):
@@ -71,7 +71,7 @@ def test_small_strata_are_spread_and_named():
 def test_routing_hands_groups_and_mask_to_folds_and_scorers(table):
     mask, splitter = forget_mask(table), UnlearningStratifiedKFold(2)
     pipe = make_pipeline(StandardScaler(), make(random_state=0, keep_forgotten=True))
-    scoring = {name: get_unlearning_scorer(name) for name in ("ga", "ua", "ta")}
+    scoring = {"ga": ga_scorer, "ua": ua_scorer, "ta": ta_scorer}
     params = {"groups": table.a, "forget": mask}
     with config_context(enable_metadata_routing=True):
         found = cross_validate(pipe, table.X, table.y, params=params, cv=splitter, scoring=scoring)
@@ -125,7 +125,7 @@ def test_values_are_those_of_a_fold_trained_by_hand_and_of_the_scorers(compared)
         "GA": group_accuracy_score(y, pred, groups=a, forget_groups=(1, 1)),
         "TA": np.mean(pred == y),
         "UA": fitted.predict(table.X[train][mask[train]]).mean(),
-        "DP": -get_unlearning_scorer("dp")(fitted, X, y, groups=a),
+        "DP": -dp_scorer(fitted, X, y, groups=a),
         "AVG_GAP": gap_scorer(fitted, X, y, groups=a),
     }
     assert {name: values[1, "tune", name] for name in expected} == pytest.approx(expected)

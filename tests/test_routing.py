@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sklearn
 from conftest import make_net, same_weights
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -16,7 +17,6 @@ from grmu_sk.scorers import (
     avg_gap_scorer,
     eo_scorer,
     ga_scorer,
-    get_unlearning_scorer,
     mia_scorer,
 )
 
@@ -86,12 +86,12 @@ def test_grid_search(table, mask, routing):
     best = search.best_estimator_
     assert best.forget_idx_.tolist() == np.flatnonzero(mask).tolist()
     assert best.net_.lr == search.best_params_["estimator__lr"]
-    assert get_unlearning_scorer("ga")(search, table.X, table.y, groups=table.a) >= 0
+    assert ga_scorer(search, table.X, table.y, groups=table.a) >= 0
 
 
 def test_alias_beside_group_k_fold(table, mask, routing):
     subjects = np.arange(table.n) // 4
-    ga = get_unlearning_scorer("ga").set_score_request(groups="attr")
+    ga = clone(ga_scorer).set_score_request(groups="attr")
     given = miu().set_fit_request(groups="attr"), table.X, table.y
     params = {"groups": subjects, "attr": table.a, "forget": mask}
     how = {"params": params, "cv": GroupKFold(2), "error_score": "raise"}

@@ -22,7 +22,6 @@ from ..metrics import (
     equal_opportunity_gap,
     equalized_odds_gap,
     group_accuracy_score,
-    split_accuracy_score,
     worst_group_accuracy_score,
 )
 from ..metrics.inputs import is_in, label_column
@@ -296,9 +295,11 @@ def _answers(estimator: Any, X: Any, y: ArrayLike, name: str) -> tuple[NDArray[A
 
 
 def _metrics_of(forget_groups: Any) -> dict[str, Callable[..., float]]:
-    of_forgotten: dict[str, Any] = {"forget_groups": forget_groups, "empty": "nan"}
+    of_forgotten: dict[str, Any] = {"forget_groups": forget_groups}
     metrics: dict[str, Callable[..., float]] = {
-        "TA": lambda y, predicted, groups, **weights: split_accuracy_score(y, predicted, **weights),
+        "TA": lambda y, predicted, groups, sample_weight: float(
+            np.average(y == predicted, weights=sample_weight)
+        ),
         "WG": worst_group_accuracy_score,
         "EO": partial(equalized_odds_gap, **of_forgotten),
         "DP": partial(demographic_parity_gap, **of_forgotten),

@@ -4,31 +4,18 @@ Every metric is a fraction in [0, 1], and only printed tables turn them into per
 of single rows are in nats.
 """
 
-from .accuracy import (
-    group_accuracies,
-    group_accuracy_score,
-    split_accuracy_score,
-    worst_group_accuracy_score,
-)
+from .accuracy import group_accuracies, group_accuracy_score, worst_group_accuracy_score
 from .evaluate import SplitPredictions, evaluate_predictions
-from .fairness import (
-    demographic_parity_gap,
-    equal_opportunity_gap,
-    equalized_odds_gap,
-)
+from .fairness import demographic_parity_gap, equal_opportunity_gap, equalized_odds_gap
 from .fidelity import klom_scores, log_odds_of_label, row_distance_score
 from .gap import (
     AVERAGE_GAP_METRICS,
-    TUG_OF_WAR_METRICS,
     GroupDamage,
     average_gap_score,
     damage_to_other_groups,
-    difference_to_reference,
-    metric_deltas,
     tug_of_war_score,
 )
 from .membership import (
-    MembershipAttack,
     fit_membership_attack,
     membership_inference_efficacy,
     per_sample_cross_entropy,
@@ -36,14 +23,11 @@ from .membership import (
 
 __all__ = [
     "AVERAGE_GAP_METRICS",
-    "TUG_OF_WAR_METRICS",
     "GroupDamage",
-    "MembershipAttack",
     "SplitPredictions",
     "average_gap_score",
     "damage_to_other_groups",
     "demographic_parity_gap",
-    "difference_to_reference",
     "equal_opportunity_gap",
     "equalized_odds_gap",
     "evaluate_predictions",
@@ -53,10 +37,8 @@ __all__ = [
     "klom_scores",
     "log_odds_of_label",
     "membership_inference_efficacy",
-    "metric_deltas",
     "per_sample_cross_entropy",
     "row_distance_score",
-    "split_accuracy_score",
     "tug_of_war_score",
     "worst_group_accuracy_score",
 ]

@@ -1,4 +1,4 @@
-"""Accuracy on a split, on the forgotten groups, and on every group."""
+"""Accuracy on the forgotten groups, and on every group."""
 
 from __future__ import annotations
 
@@ -11,65 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ..groups import Pair, attribute_of_rows, check_pairs, in_pairs
-from .inputs import Empty, label_pair, row_weights, undefined
-
-
-def split_accuracy_score(
-    y_true: ArrayLike,
-    y_pred: ArrayLike,
-    *,
-    sample_weight: ArrayLike | None = None,
-) -> float:
-    r"""Accuracy on one split: RA, UA or TA.
-
-    On a set of rows :math:`D` with weights :math:`w_i` (ones by default),
-
-    .. math::
-
-        \mathrm{Acc}(D) = \frac{\sum_{i \in D} w_i \, [\hat y_i = y_i]}{\sum_{i \in D} w_i}.
-
-    It is the retaining accuracy RA when :math:`D` holds the remaining training rows, the
-    unlearning accuracy UA on the forgotten rows, and the test accuracy TA on the test rows. None
-    of the three is good or bad by being large: each is compared with the gold standard, see
-    :func:`average_gap_score`.
-
-    Parameters
-    ----------
-    y_true : array-like of shape (n_samples,)
-        True labels, any hashable values.
-    y_pred : array-like of shape (n_samples,)
-        Predicted labels.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Row weights.
-
-    Returns
-    -------
-    float
-        A fraction in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If lengths differ or the split is empty.
-
-    See Also
-    --------
-    group_accuracy_score : Accuracy on the forgotten groups (GA).
-
-    References
-    ----------
-    .. [1] T. De Min et al., "Group-robust Machine Unlearning", TMLR 2025.
-
-    Examples
-    --------
-    >>> from grmu_sk.metrics import split_accuracy_score
-    >>> y_true, y_pred = ["cat", "dog", "cat", "dog"], ["cat", "dog", "dog", "dog"]
-    >>> split_accuracy_score(y_true, y_pred)
-    0.75
-    """
-    true, pred = label_pair(y_true, y_pred)
-    weights = row_weights(sample_weight, len(true))
-    return float(np.average(true == pred, weights=weights))
+from .inputs import label_pair, row_weights, undefined
 
 
 def group_accuracy_score(
@@ -79,7 +21,6 @@ def group_accuracy_score(
     groups: Any,
     forget_groups: Pair | Sequence[Pair],
     sample_weight: ArrayLike | None = None,
-    empty: Empty = "raise",
 ) -> float:
     r"""Accuracy on the groups that were asked to be forgotten: GA.
 
@@ -106,22 +47,21 @@ def group_accuracy_score(
         The forgotten groups (y, a).
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights.
-    empty : {"raise", "nan"}, default="raise"
-        What to do when no row lies in ``forget_groups``: raise a ValueError, or return NaN with an
-        :class:`~sklearn.exceptions.UndefinedMetricWarning`.
 
     Returns
     -------
     float
-        A fraction in [0, 1], or NaN.
+        A fraction in [0, 1]; NaN if no row lies in ``forget_groups``.
 
     Raises
     ------
     ValueError
-        If lengths differ, a value is missing, or no row lies in ``forget_groups``.
+        If lengths differ or a value is missing.
 
     Warns
     -----
+    UndefinedMetricWarning
+        If no row lies in ``forget_groups``.
     UserWarning
         If some of several ``forget_groups``, but not all, have no rows.
 
@@ -146,7 +86,7 @@ def group_accuracy_score(
     pairs = check_pairs(forget_groups)
     inside = in_pairs(true, attribute, pairs)
     if weights[inside].sum() == 0:
-        return undefined(f"No rows (with a weight) in forget_groups={pairs}: GA.", empty)
+        return undefined(f"No rows (with a weight) in forget_groups={pairs}: GA is not defined.")
     present = set(zip(true[inside].tolist(), attribute[inside].tolist(), strict=True))
     if absent := [pair for pair in pairs if pair not in present]:
         warnings.warn(

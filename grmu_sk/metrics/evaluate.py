@@ -14,31 +14,28 @@ from ..groups import Pair, attribute_of_rows, codes_of
 from ..outputs import predicted_columns
 from . import accuracy, fairness
 from .fidelity import log_odds_of_label
-from .inputs import Empty, check_option, label_column, row_weights
+from .inputs import check_option, label_column
 from .membership import check_probabilities, losses_of, membership_inference_efficacy
 
 _ATTACKED = ("remaining", "holdout", "forget")
-#: Every metric, with the splits that it is computed from.
-SPLITS_OF = {
-    "RA": ("remaining",),
-    "UA": ("forget",),
-    "TA": ("test",),
-    "MIA": _ATTACKED,
-    "MIA_balanced": _ATTACKED,
-    **dict.fromkeys(("EO", "GA", "DP", "EP", "WG"), ("test",)),
-}
+_ACCURACIES = {"RA": "remaining", "UA": "forget", "TA": "test"}
 _ATTACKS: dict[str, Literal["paper", "balanced"]] = {"MIA": "paper", "MIA_balanced": "balanced"}
-_OF_TEST_ROWS: dict[str, Callable[..., float]] = {
-    "TA": accuracy.split_accuracy_score,
+_BETWEEN_GROUPS: dict[str, Callable[..., float]] = {
     "WG": accuracy.worst_group_accuracy_score,
     "GA": accuracy.group_accuracy_score,
     "EO": fairness.equalized_odds_gap,
     "DP": fairness.demographic_parity_gap,
     "EP": fairness.equal_opportunity_gap,
 }
-#: Metrics about the groups that rows were forgotten from, and all that compare groups.
-OF_FORGOTTEN_GROUPS = ("EO", "GA", "DP", "EP")
-OF_GROUPS = (*OF_FORGOTTEN_GROUPS, "WG")
+#: Metrics that compare groups, and those of them about the groups that rows were forgotten from.
+OF_GROUPS = tuple(_BETWEEN_GROUPS)
+OF_FORGOTTEN_GROUPS = tuple(name for name in OF_GROUPS if name != "WG")
+#: Every metric, with the splits that it is computed from.
+SPLITS_OF = (
+    {name: (split,) for name, split in _ACCURACIES.items()}
+    | dict.fromkeys(_ATTACKS, _ATTACKED)
+    | dict.fromkeys(OF_GROUPS, ("test",))
+)
 
 
 @dataclass(frozen=True)
@@ -62,8 +59,6 @@ class SplitPredictions:
         Predicted probabilities.
     groups : array-like of shape (n_samples,) or (n_samples, n_attributes), default=None
         Protected attribute; needed for the test split only.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Weight of each row; those of the test split count.
 
     Examples
     --------
@@ -76,7 +71,6 @@ class SplitPredictions:
     y: ArrayLike
     proba: ArrayLike
     groups: Any = None
-    sample_weight: Any = None
 
 
 def evaluate_predictions(
@@ -89,8 +83,6 @@ def evaluate_predictions(
     forget_groups: Pair | Sequence[Pair] | None = None,
     metrics: str | Iterable[str] | None = None,
     threshold: float | None = None,
-    empty: Empty = "raise",
-    random_state: int | np.random.RandomState | None = 0,
 ) -> dict[str, float]:
     r"""Compute every metric of the paper from the predictions on each split.
 
@@ -100,6 +92,12 @@ def evaluate_predictions(
     .. math::
 
         \hat y_i = \arg\max_c p_{i,c}, \qquad \ell_i = -\log p_{i, y_i}.
+
+    RA, UA and TA are the accuracies on the remaining, forgotten and test rows. None of the three
+    is good or bad by being large: each is compared with the gold standard, see
+    :func:`average_gap_score`.
+
+    .. math:: \mathrm{Acc}(D) = \frac{1}{|D|} \sum_{i \in D} [\hat y_i = y_i]
 
     Nothing is predicted here: run the model once over each split (in evaluation mode, float32),
     then call this function. A split that no metric asked for needs may be left out.
@@ -124,22 +122,18 @@ def evaluate_predictions(
     threshold : float or None, default=None
         With two classes, predict the second where its probability is above this, as skorch's
         ``NeuralNetBinaryClassifier(threshold=...)`` does. None means the most probable class.
-    empty : {"raise", "nan"}, default="raise"
-        What to do when a group or cell of the test split has no rows: raise a ValueError, or set
-        that metric to NaN with an :class:`~sklearn.exceptions.UndefinedMetricWarning`.
-    random_state : int, RandomState instance or None, default=0
-        Seed of the attack's forests.
 
     Returns
     -------
     dict of str to float
-        The metrics, as fractions in [0, 1].
+        The metrics, as fractions in [0, 1]. One that a group or cell of the test split has no rows
+        for is NaN, with an :class:`~sklearn.exceptions.UndefinedMetricWarning`.
 
     Raises
     ------
     ValueError
-        If a metric is unknown, undefined or lacks a split, its groups or ``forget_groups``, or a
-        split or ``threshold`` does not fit ``classes``.
+        If a metric is unknown or lacks a split, its groups or ``forget_groups``, or a split or
+        ``threshold`` does not fit ``classes``.
 
     See Also
     --------
@@ -161,42 +155,36 @@ def evaluate_predictions(
     {'RA': 1.0, 'GA': 1.0, 'EO': 0.0}
     """
     names = SPLITS_OF if metrics is None else [metrics] if isinstance(metrics, str) else metrics
+    wanted = list(names)
     columns = label_column(classes, name="classes")
     given = {"remaining": remaining, "forget": forget, "test": test, "holdout": holdout}
     rows: dict[str, _Rows] = {}
-    for metric in (wanted := list(names)):
+    for metric in wanted:
         check_option(metric, SPLITS_OF, name="metrics")
         for name in SPLITS_OF[metric]:
-            split = given[name]
-            if split is None:
+            if (split := given[name]) is None:
                 raise ValueError(f"{metric} needs the split {name!r}: pass it, or other metrics.")
             if name not in rows:
                 rows[name] = _checked(name, split, columns, threshold)
-    scores = {
-        metric: float(np.mean(rows[name].true == rows[name].predicted))
-        for metric, name in (("RA", "remaining"), ("UA", "forget"))
-        if metric in wanted
-    }
-    for metric in _ATTACKS.keys() & wanted:
-        losses = (rows[name].losses for name in _ATTACKED)
-        scores[metric] = membership_inference_efficacy(
-            *losses, attack=_ATTACKS[metric], random_state=random_state
-        )
-    if test is not None and (of_test := _OF_TEST_ROWS.keys() & wanted):
-        labels, groups, weights = _kinds_of_rows(test, rows["test"], columns)
-        for metric in of_test:
-            options: dict[str, Any] = {"sample_weight": weights}
-            options |= {"groups": groups} if metric in OF_GROUPS else {}
-            if metric in OF_FORGOTTEN_GROUPS:
-                options |= {"forget_groups": forget_groups, "empty": empty}
-            scores[metric] = _OF_TEST_ROWS[metric](*labels, **options)
+    scores = {}
+    for metric in wanted:
+        if metric in _ACCURACIES:
+            of_split = rows[_ACCURACIES[metric]]
+            scores[metric] = float(np.mean(of_split.true == of_split.predicted))
+        elif metric in _ATTACKS:
+            losses = (rows[name].losses for name in _ATTACKED)
+            scores[metric] = membership_inference_efficacy(*losses, attack=_ATTACKS[metric])
+    if test is not None and (between := _BETWEEN_GROUPS.keys() & wanted):
+        labels, of_kinds = _kinds_of_rows(test.groups, rows["test"], columns)
+        for metric in between:
+            asked = {"forget_groups": forget_groups} if metric in OF_FORGOTTEN_GROUPS else {}
+            scores[metric] = _BETWEEN_GROUPS[metric](*labels, **of_kinds, **asked)
     return {metric: scores[metric] for metric in wanted}
 
 
 class _Rows(NamedTuple):
-    """Checked rows: their labels, the columns of these and of the predicted ones, the losses."""
+    """Checked rows: the columns of their labels and of the predicted ones, the losses."""
 
-    y: NDArray[Any]
     true: NDArray[np.int64]
     predicted: NDArray[np.intp]
     losses: NDArray[np.float64]
@@ -208,26 +196,21 @@ def _checked(
     y = label_column(split.y, name=f"{name}.y")
     true = codes_of(y, columns, f"{name}.y")
     proba = check_probabilities(split.proba, len(y), len(columns), name=f"{name}.proba")
-    return _Rows(y, true, predicted_columns(proba, threshold), losses_of(proba, true))
+    return _Rows(true, predicted_columns(proba, threshold), losses_of(proba, true))
 
 
 def _kinds_of_rows(
-    split: SplitPredictions, rows: _Rows, columns: NDArray[Any]
-) -> tuple[tuple[NDArray[Any], NDArray[Any]], NDArray[Any] | None, NDArray[Any]]:
-    """Return a row of each kind (label, prediction), its group, and what all of its kind weigh.
+    groups: Any, rows: _Rows, columns: NDArray[Any]
+) -> tuple[tuple[NDArray[Any], NDArray[Any]], dict[str, Any]]:
+    """Return labels and predictions of one row of each kind; its group, and how many there are.
 
     So each metric looks at a handful of rows, however many there were.
     """
-    attribute, keys = None, [rows.true, rows.predicted]
-    if split.groups is not None:
-        attribute = attribute_of_rows(split.groups, len(rows.y), "test.y")
-        keys.append(pd.factorize(attribute)[0])
-    # in the order of first appearance, which labels that have no other order rely on
-    numbers = pd.Series(rows.y).groupby(keys, sort=False).ngroup().to_numpy()
-    first = np.unique(numbers, return_index=True)[1]
-    weights = np.bincount(numbers, weights=row_weights(split.sample_weight, len(rows.y)))
-    groups = None if attribute is None else attribute[first]
-    return (rows.y[first], columns[rows.predicted[first]]), groups, weights
+    codes, values = pd.factorize(attribute_of_rows(groups, len(rows.true), "test.y"))
+    of_rows = pd.DataFrame({"true": rows.true, "predicted": rows.predicted, "group": codes})
+    kinds = of_rows.value_counts(sort=False).reset_index(name="n")
+    labels = columns[kinds["true"]], columns[kinds["predicted"]]
+    return labels, {"groups": values[kinds["group"]], "sample_weight": kinds["n"]}
 
 
 class Evaluation(NamedTuple):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..groups import Pair, attribute_of_rows, check_pairs, sorted_unique
-from .inputs import Empty, check_option, is_in, label_pair, row_weights, undefined
+from .inputs import is_in, label_pair, row_weights, undefined
 
 
 def equalized_odds_gap(
@@ -18,10 +18,7 @@ def equalized_odds_gap(
     *,
     groups: Any,
     forget_groups: Pair | Sequence[Pair] | None = None,
-    pos_label: Hashable | None = None,
-    rule: Literal["paper", "reference"] = "paper",
     sample_weight: ArrayLike | None = None,
-    empty: Empty = "raise",
 ) -> float:
     r"""Mean difference of the prediction rates between two protected groups: EO.
 
@@ -47,30 +44,21 @@ def equalized_odds_gap(
         and predictions then become "is a label in the list", attributes "is an attribute in the
         list", each list for itself when there are several pairs. A list that covers both of two
         values cannot split them; they are then taken as they are.
-    pos_label : hashable, default=None
-        The label that counts as 1, for two labels. By default the labels of ``forget_groups``, or
-        the second label in sorted order.
-    rule : {"paper", "reference"}, default="paper"
-        What happens with more than two labels. "paper" reduces the predictions as well. "reference"
-        asks, as the authors' code does, whether the exact label was predicted: the mean over the
-        two reduced values of y of the absolute difference in accuracy. For two labels the two
-        agree.
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights.
-    empty : {"raise", "nan"}, default="raise"
-        What to do when one of the four cells (y, a) has no rows: raise a ValueError, or return NaN
-        with an :class:`~sklearn.exceptions.UndefinedMetricWarning`.
 
     Returns
     -------
     float
-        A fraction in [0, 1]; 0 is fair. NaN if undefined and asked for.
+        A fraction in [0, 1]; 0 is fair. NaN, with an
+        :class:`~sklearn.exceptions.UndefinedMetricWarning`, if one of the four cells (y, a) has no
+        rows.
 
     Raises
     ------
     ValueError
-        If lengths differ, a cell is empty, or there are more than two labels or attribute values
-        and no ``forget_groups`` that splits them.
+        If lengths differ, or there are more than two labels or attribute values and no
+        ``forget_groups`` that splits them.
 
     See Also
     --------
@@ -89,9 +77,7 @@ def equalized_odds_gap(
     >>> equalized_odds_gap(y_true, y_pred, groups=["f", "f", "m", "m", "f", "f", "m", "m"])
     0.5
     """
-    check_option(rule, ("paper", "reference"), name="rule")
-    given = (y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
-    return _mean_gap(*given, truths=(False, True), of_exact_label=rule == "reference")
+    return _mean_gap(y_true, y_pred, groups, forget_groups, sample_weight, truths=(False, True))
 
 
 def demographic_parity_gap(
@@ -100,9 +86,7 @@ def demographic_parity_gap(
     *,
     groups: Any,
     forget_groups: Pair | Sequence[Pair] | None = None,
-    pos_label: Hashable | None = None,
     sample_weight: ArrayLike | None = None,
-    empty: Empty = "raise",
 ) -> float:
     r"""Difference of the share predicted positive between two protected groups: DP.
 
@@ -121,25 +105,20 @@ def demographic_parity_gap(
     forget_groups : pair or sequence of pairs, default=None
         The forgotten groups (y, a). Required for more than two labels or attribute values, which
         are reduced to "is in the list" as in :func:`equalized_odds_gap`.
-    pos_label : hashable, default=None
-        The label that counts as 1, for two labels. By default the labels of ``forget_groups``, or
-        the second label in sorted order.
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights.
-    empty : {"raise", "nan"}, default="raise"
-        What to do when one attribute value has no rows: raise a ValueError, or return NaN with an
-        :class:`~sklearn.exceptions.UndefinedMetricWarning`.
 
     Returns
     -------
     float
-        A fraction in [0, 1]; 0 is fair. NaN if undefined and asked for.
+        A fraction in [0, 1]; 0 is fair. NaN, with an
+        :class:`~sklearn.exceptions.UndefinedMetricWarning`, if one attribute value has no rows.
 
     Raises
     ------
     ValueError
-        If lengths differ, an attribute value has no rows, or there are more than two labels or
-        attribute values and no ``forget_groups`` that splits them.
+        If lengths differ, or there are more than two labels or attribute values and no
+        ``forget_groups`` that splits them.
 
     See Also
     --------
@@ -155,8 +134,7 @@ def demographic_parity_gap(
     >>> demographic_parity_gap([0, 1, 0, 1], [1, 1, 0, 1], groups=["f", "f", "m", "m"])
     0.5
     """
-    given = (y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
-    return _mean_gap(*given, truths=(None,))
+    return _mean_gap(y_true, y_pred, groups, forget_groups, sample_weight, truths=(None,))
 
 
 def equal_opportunity_gap(
@@ -167,7 +145,6 @@ def equal_opportunity_gap(
     forget_groups: Pair | Sequence[Pair] | None = None,
     pos_label: Hashable | None = None,
     sample_weight: ArrayLike | None = None,
-    empty: Empty = "raise",
 ) -> float:
     r"""Difference of the true positive rates of two protected groups: EP.
 
@@ -190,24 +167,23 @@ def equal_opportunity_gap(
         The forgotten groups (y, a). Required for more than two labels or attribute values, which
         are reduced to "is in the list" as in :func:`equalized_odds_gap`.
     pos_label : hashable, default=None
-        The label that counts as 1, for two labels. By default the labels of ``forget_groups``, or
+        The label that counts as 1, all others as 0. By default the labels of ``forget_groups``, or
         the second label in sorted order.
     sample_weight : array-like of shape (n_samples,), default=None
         Row weights.
-    empty : {"raise", "nan"}, default="raise"
-        What to do when an attribute value has no positive rows: raise a ValueError, or return NaN
-        with an :class:`~sklearn.exceptions.UndefinedMetricWarning`.
 
     Returns
     -------
     float
-        A fraction in [0, 1]; 0 is fair. NaN if undefined and asked for.
+        A fraction in [0, 1]; 0 is fair. NaN, with an
+        :class:`~sklearn.exceptions.UndefinedMetricWarning`, if an attribute value has no positive
+        rows.
 
     Raises
     ------
     ValueError
-        If lengths differ, an attribute value has no positive rows, or there are more than two
-        labels or attribute values and no ``forget_groups`` that splits them.
+        If lengths differ, or there are more than two labels or attribute values and nothing that
+        splits them.
 
     See Also
     --------
@@ -223,8 +199,8 @@ def equal_opportunity_gap(
     >>> equal_opportunity_gap([1, 1, 1, 1], [1, 1, 1, 0], groups=["f", "f", "m", "m"], pos_label=1)
     0.5
     """
-    given = (y_true, y_pred, groups, forget_groups, pos_label, sample_weight, empty)
-    return _mean_gap(*given, truths=(True,))
+    given = (y_true, y_pred, groups, forget_groups, sample_weight)
+    return _mean_gap(*given, truths=(True,), pos_label=pos_label)
 
 
 def _mean_gap(
@@ -232,24 +208,23 @@ def _mean_gap(
     y_pred: ArrayLike,
     groups: Any,
     forget_groups: Pair | Sequence[Pair] | None,
-    pos_label: Hashable | None,
     sample_weight: ArrayLike | None,
-    empty: Empty,
     truths: Sequence[bool | None],
-    of_exact_label: bool = False,
+    pos_label: Hashable | None = None,
 ) -> float:
     """Return the mean difference in a rate among rows of each truth, of which None means any."""
     true, pred = label_pair(y_true, y_pred)
     attribute = attribute_of_rows(groups, len(true), "y_true")
     weights = row_weights(sample_weight, len(true))
-    pairs = None if forget_groups is None else check_pairs(forget_groups)
+    pairs = [] if forget_groups is None else check_pairs(forget_groups)
+    of_labels = {y for y, _ in pairs} if pos_label is None else {pos_label}
     labels = sorted_unique(np.concatenate([true, pred])).tolist()
-    positive = _inside_values(labels, pairs, 0, "y_true and y_pred", pos_label)
-    protected = _inside_values(sorted_unique(attribute).tolist(), pairs, 1, "groups")
+    positive = _counted_as_one(labels, of_labels, "y_true and y_pred")
+    protected = _counted_as_one(sorted_unique(attribute).tolist(), {a for _, a in pairs}, "groups")
     if not positive:
         message = "No label counts as positive: name one by pos_label or forget_groups."
-        return undefined(message, empty, stacklevel=4)
-    event = true == pred if of_exact_label else is_in(pred, positive)
+        return undefined(message, stacklevel=4)
+    event = is_in(pred, positive)
     gaps = []
     for truth in truths:
         rates = []
@@ -259,7 +234,7 @@ def _mean_gap(
                 cell &= is_in(true, positive) == truth
                 name = f"y_true {_in(truth)} {positive} and {name}"
             if weights[cell].sum() == 0:
-                return undefined(f"No rows (with a weight) with {name}.", empty, stacklevel=4)
+                return undefined(f"No rows (with a weight) with {name}.", stacklevel=4)
             rates.append(np.average(event[cell], weights=weights[cell]))
         gaps.append(abs(rates[0] - rates[1]))
     return float(np.mean(gaps))
@@ -269,21 +244,13 @@ def _in(side: bool) -> str:
     return "in" if side else "not in"
 
 
-def _inside_values(
-    distinct: list[Hashable],
-    pairs: list[Pair] | None,
-    place: int,
-    name: str,
-    named: Hashable | None = None,
-) -> list[Hashable]:
-    """Choose the values that count as 1: the one named, those listed, or the second of two."""
-    inside = {named} if named is not None else {pair[place] for pair in pairs or ()}
-    if len(distinct) > 2 and (named is not None or pairs is None or inside >= set(distinct)):
+def _counted_as_one(distinct: list[Hashable], listed: set[Hashable], name: str) -> list[Hashable]:
+    """Choose the values that count as 1: those listed, or the second of two."""
+    if listed and not (len(distinct) > 1 and listed >= set(distinct)):
+        return [value for value in distinct if value in listed]
+    if len(distinct) > 2:
         raise ValueError(
             f"{name} hold {len(distinct)} distinct values, and this metric compares two: pass "
-            "forget_groups to reduce them to 'is in the list', which must not list all of them, "
-            "and leave pos_label out."
+            "forget_groups to reduce them to 'is in the list', which must not list all of them."
         )
-    if named is None and (pairs is None or (len(distinct) > 1 and inside >= set(distinct))):
-        return distinct[1:]
-    return [value for value in distinct if value in inside]
+    return distinct[1:]

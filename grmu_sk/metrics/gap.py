@@ -16,13 +16,12 @@ from .inputs import label_column
 
 AVERAGE_GAP = "AVG_GAP"
 AVERAGE_GAP_METRICS = ("RA", "UA", "TA", "MIA", "EO", "GA")
-TUG_OF_WAR_METRICS = ("RA", "UA", "TA")
 
 Values: TypeAlias = Mapping[str, Any] | pd.DataFrame
 
 
 def average_gap_score(
-    values: Values, gold: Values, *, metrics: Iterable[str] | None = AVERAGE_GAP_METRICS
+    values: Values, gold: Values, *, metrics: Iterable[str] = AVERAGE_GAP_METRICS
 ) -> float:
     r"""Closeness to the gold standard, averaged over metrics: Avg. gap.
 
@@ -44,9 +43,8 @@ def average_gap_score(
     gold : mapping of str to float or array-like of shape (n_seeds,), or DataFrame
         The metrics of the gold standard for the same seeds in the same order. The rows of two
         DataFrames are matched by their index.
-    metrics : iterable of str or None, default=("RA", "UA", "TA", "MIA", "EO", "GA")
-        The metrics to average; others are ignored. None takes all, and both sides must then have
-        the same ones.
+    metrics : iterable of str, default=("RA", "UA", "TA", "MIA", "EO", "GA")
+        The metrics to average; others are ignored.
 
     Returns
     -------
@@ -60,7 +58,7 @@ def average_gap_score(
 
     See Also
     --------
-    metric_deltas : The terms of the sum.
+    grmu_sk.results.summarize : The terms of the sum, of many models.
     tug_of_war_score : A product over RA, UA and TA instead.
 
     References
@@ -72,61 +70,13 @@ def average_gap_score(
     >>> from grmu_sk.metrics import average_gap_score
     >>> gold = {"RA": [0.90, 0.90], "GA": [0.50, 0.50]}
     >>> values = {"RA": [0.90, 0.90], "GA": [0.40, 0.60]}
-    >>> round(average_gap_score(values, gold, metrics=None), 3)
+    >>> round(average_gap_score(values, gold, metrics=["RA", "GA"]), 3)
     0.95
     """
     return 1 - float(_deltas_per_seed(values, gold, metrics).mean().mean())
 
 
-def metric_deltas(
-    values: Values, gold: Values, *, metrics: Iterable[str] | None = None
-) -> dict[str, float]:
-    r"""Mean absolute difference to the gold standard of each metric.
-
-    .. math::
-
-        \Delta_m = \frac{1}{|S|} \sum_{s \in S} \left| v_{m,s} - v^\star_{m,s} \right|
-
-    Parameters
-    ----------
-    values : mapping of str to float or array-like of shape (n_seeds,), or DataFrame
-        The metrics of the unlearned models, as fractions in [0, 1]. A DataFrame has one row a seed.
-    gold : mapping of str to float or array-like of shape (n_seeds,), or DataFrame
-        The metrics of the gold standard for the same seeds in the same order.
-    metrics : iterable of str or None, default=None
-        The metrics to compare. None takes all, and both sides must then have the same ones.
-
-    Returns
-    -------
-    dict of str to float
-        Fractions in [0, 1]; 0 is the gold standard itself.
-
-    Raises
-    ------
-    ValueError
-        If a metric is missing, the seeds differ, or a value is NaN or outside [0, 1].
-
-    See Also
-    --------
-    average_gap_score : One minus the mean of these differences.
-
-    References
-    ----------
-    .. [1] T. De Min et al., "Group-robust Machine Unlearning", TMLR 2025.
-
-    Examples
-    --------
-    >>> from grmu_sk.metrics import metric_deltas
-    >>> deltas = metric_deltas({"GA": [0.40, 0.60]}, {"GA": [0.50, 0.50]})
-    >>> round(deltas["GA"], 3)
-    0.1
-    """
-    return _deltas_per_seed(values, gold, metrics).mean().to_dict()
-
-
-def tug_of_war_score(
-    values: Values, gold: Values, *, metrics: Iterable[str] | None = TUG_OF_WAR_METRICS
-) -> float:
+def tug_of_war_score(values: Values, gold: Values) -> float:
     r"""Product of the closeness to the gold standard on the three splits: ToW.
 
     .. math::
@@ -142,9 +92,6 @@ def tug_of_war_score(
         The metrics of the unlearned models, as fractions in [0, 1]. A DataFrame has one row a seed.
     gold : mapping of str to float or array-like of shape (n_seeds,), or DataFrame
         The metrics of the gold standard for the same seeds in the same order.
-    metrics : iterable of str or None, default=("RA", "UA", "TA")
-        The factors; other metrics are ignored. None takes all, and both sides must then have the
-        same ones.
 
     Returns
     -------
@@ -171,7 +118,7 @@ def tug_of_war_score(
     >>> round(tug_of_war_score(values, gold), 3)
     0.72
     """
-    return float((1 - _deltas_per_seed(values, gold, metrics)).prod(axis=1).mean())
+    return float((1 - _deltas_per_seed(values, gold, ("RA", "UA", "TA"))).prod(axis=1).mean())
 
 
 def difference_to_reference(
@@ -235,12 +182,9 @@ def average_gaps(
     return gaps.assign(metric=AVERAGE_GAP, value=(whole - gaps.pop("mean")).where(is_whole))
 
 
-def _deltas_per_seed(values: Values, gold: Values, metrics: Iterable[str] | None) -> pd.DataFrame:
+def _deltas_per_seed(values: Values, gold: Values, metrics: Iterable[str]) -> pd.DataFrame:
     """Return absolute differences: a row a seed, a column a metric."""
-    metrics = [metrics] if isinstance(metrics, str) else metrics
-    names = list(dict.fromkeys([*values, *gold] if metrics is None else metrics))
-    if not names:
-        raise ValueError("There are no metrics to compare.")
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
     ours, golds = _per_seed(values, names, "values"), _per_seed(gold, names, "gold")
     if isinstance(values, pd.DataFrame) and isinstance(gold, pd.DataFrame):
         ours.index, golds.index = values.index, gold.index

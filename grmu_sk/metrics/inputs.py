@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Hashable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import UndefinedMetricWarning
 
 from ..validation import to_array, to_numbers
-
-Empty = Literal["raise", "nan"]
 
 
 def label_column(values: Any, *, name: str) -> NDArray[Any]:
@@ -153,15 +151,13 @@ def check_option(value: object, allowed: Collection[str], *, name: str) -> None:
         raise ValueError(f"{name} must be one of {sorted(allowed)}, got {value!r}.")
 
 
-def undefined(message: str, empty: Empty, *, stacklevel: int = 3) -> float:
-    """Answer for a metric that has no rows to be computed from.
+def undefined(message: str, *, stacklevel: int = 3) -> float:
+    """Answer for a metric that has no rows to be computed from, as scikit-learn's metrics do.
 
     Parameters
     ----------
     message : str
         Which rows are missing.
-    empty : {"raise", "nan"}
-        What the caller asked for.
     stacklevel : int, default=3
         How far up the warning points: to the caller of the function that calls this one.
 
@@ -169,13 +165,6 @@ def undefined(message: str, empty: Empty, *, stacklevel: int = 3) -> float:
     -------
     float
         NaN, together with an UndefinedMetricWarning.
-
-    Raises
-    ------
-    ValueError
-        If ``empty`` is "raise".
     """
-    if empty == "raise":
-        raise ValueError(f'{message} Pass empty="nan" to get NaN and a warning instead.')
     warnings.warn(message, UndefinedMetricWarning, stacklevel=stacklevel)
     return float("nan")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -127,50 +128,12 @@ def check_probabilities(
     return probabilities
 
 
-@dataclass(frozen=True, eq=False)
-class MembershipAttack:
-    """A fitted attack on losses.
-
-    Parameters
-    ----------
-    forest : RandomForestClassifier
-        Tells members from non-members by the loss, its only feature.
-
-    See Also
-    --------
-    fit_membership_attack : Fits it.
-    """
-
-    forest: Any
-
-    def is_member(self, losses: ArrayLike) -> NDArray[np.bool_]:
-        """Tell which rows the attack takes for members.
-
-        Parameters
-        ----------
-        losses : array-like of shape (n_samples,)
-            Losses in nats.
-
-        Returns
-        -------
-        ndarray of bool of shape (n_samples,)
-            True for a member.
-
-        Raises
-        ------
-        ValueError
-            If losses are empty, not one-dimensional, NaN or infinite.
-        """
-        column = _loss_column(losses, "losses")
-        return self.forest.predict(column[:, np.newaxis]) == _MEMBER
-
-
 def fit_membership_attack(
     member_losses: ArrayLike,
     nonmember_losses: ArrayLike,
     *,
     random_state: int | np.random.RandomState | None = 0,
-) -> MembershipAttack:
+) -> Callable[[ArrayLike], NDArray[np.bool_]]:
     """Learn the attack "balanced" of :func:`membership_inference_efficacy`.
 
     Parameters
@@ -184,9 +147,9 @@ def fit_membership_attack(
 
     Returns
     -------
-    MembershipAttack
-        What the forest decides about every loss. The share of forgotten rows that are no members
-        for it is the metric's value.
+    callable
+        ``is_member(losses)`` tells of each loss whether the forest takes its row for a member. The
+        share of forgotten rows that it does not is the metric's value.
 
     Raises
     ------
@@ -206,8 +169,8 @@ def fit_membership_attack(
     --------
     >>> import numpy as np
     >>> from grmu_sk.metrics import fit_membership_attack
-    >>> attack = fit_membership_attack(np.linspace(0, 1, 50), np.linspace(2, 3, 50))
-    >>> attack.is_member([0.5, 2.5])
+    >>> is_member = fit_membership_attack(np.linspace(0, 1, 50), np.linspace(2, 3, 50))
+    >>> is_member([0.5, 2.5])
     array([ True, False])
     """
     from sklearn.ensemble import RandomForestClassifier
@@ -220,7 +183,11 @@ def fit_membership_attack(
         random_state=random_state,
     )
     forest.fit(losses[:, np.newaxis], membership)
-    return MembershipAttack(forest)
+    return partial(_is_member, forest)
+
+
+def _is_member(forest: Any, losses: ArrayLike) -> NDArray[np.bool_]:
+    return forest.predict(_loss_column(losses, "losses")[:, np.newaxis]) == _MEMBER
 
 
 def _labelled_losses(
@@ -319,8 +286,10 @@ def membership_inference_efficacy(
     check_option(attack, ("paper", "balanced"), name="attack")
     forget = _loss_column(forget_losses, "forget_losses")
     if attack == "balanced":
-        fitted = fit_membership_attack(member_losses, nonmember_losses, random_state=random_state)
-        return float(np.mean(~fitted.is_member(forget)))
+        is_member = fit_membership_attack(
+            member_losses, nonmember_losses, random_state=random_state
+        )
+        return float(np.mean(~is_member(forget)))
     from sklearn.ensemble import RandomForestClassifier
 
     losses, membership = _labelled_losses(member_losses, nonmember_losses)

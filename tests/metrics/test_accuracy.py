@@ -3,9 +3,8 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import UndefinedMetricWarning
-from sklearn.metrics import accuracy_score
 
-from grmu_sk.metrics import group_accuracies, group_accuracy_score, split_accuracy_score
+from grmu_sk.metrics import group_accuracies, group_accuracy_score
 
 pytestmark = pytest.mark.quick
 
@@ -22,13 +21,6 @@ def ga(forget_groups, groups=GROUPS, **options):
     )
 
 
-@pytest.mark.parametrize("convert", [list, pd.Categorical, torch.as_tensor])
-def test_accuracy_of_a_split(convert):
-    labels = convert(Y_TRUE), convert(Y_PRED)
-    assert split_accuracy_score(*labels) == 5 / 8
-    assert split_accuracy_score(*labels, sample_weight=[3, 1, 0, 0, 0, 0, 0, 0]) == 0.75
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -41,9 +33,9 @@ def test_accuracy_of_a_split(convert):
         ({"sample_weight": [-1.0] * 8}, "finite and not negative"),
     ],
 )
-def test_what_is_no_split_is_refused(change, message):
+def test_what_is_no_label_or_weight_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        split_accuracy_score(**{"y_true": Y_TRUE, "y_pred": Y_PRED, **change})
+        group_accuracies(**{"y_true": Y_TRUE, "y_pred": Y_PRED, "groups": GROUPS, **change})
 
 
 @pytest.mark.parametrize(
@@ -57,14 +49,12 @@ def test_what_is_no_split_is_refused(change, message):
     ],
 )
 def test_accuracy_of_the_forgotten_groups(pairs, expected):
-    assert ga(pairs) == expected
+    assert ga(pairs) == ga(pairs, sample_weight=[2.0] * 8) == expected
 
 
 def test_groups_without_rows():
-    with pytest.raises(ValueError, match=r'forget_groups=\[\(1, .x.\)\].*Pass empty="nan"'):
-        ga((1, "x"))
-    with pytest.warns(UndefinedMetricWarning, match="No rows"):
-        assert np.isnan(ga((1, "x"), empty="nan"))
+    with pytest.warns(UndefinedMetricWarning, match=r"No rows .*forget_groups=\[\(1, .x.\)\]"):
+        assert np.isnan(ga((1, "x")))
     with pytest.warns(UserWarning, match=r"groups without rows: \[\(2, 'm'\)\]"):
         assert ga([(1, "m"), (2, "m")]) == 0.5
     with pytest.raises(ValueError, match="groups has 3 rows but y_true has 8"):
@@ -74,13 +64,11 @@ def test_groups_without_rows():
 
 
 def test_accuracy_of_every_group():
-    accuracies = group_accuracies(Y_TRUE, Y_PRED, groups=pd.Categorical(GROUPS))
+    labels = torch.as_tensor(Y_TRUE), pd.Categorical(Y_PRED)
+    accuracies = group_accuracies(*labels, groups=pd.Categorical(GROUPS))
     assert accuracies.to_dict() == ACCURACIES
     assert accuracies.index.names == ["y", "a"]
     several = group_accuracies(Y_TRUE, Y_PRED, groups=[[value, 1] for value in GROUPS])
     assert several.to_dict() == {(y, (a, 1)): value for (y, a), value in ACCURACIES.items()}
-    y_true, y_pred, a = np.random.default_rng(1).integers(4, size=(3, 200))
-    accuracies = group_accuracies(y_true, y_pred, groups=a)
-    sizes = pd.Series(list(zip(y_true, a, strict=True))).value_counts()
-    pooled = sum(accuracies[pair] * size for pair, size in sizes.items()) / 200
-    assert pooled == pytest.approx(accuracy_score(y_true, y_pred))
+    weighted = group_accuracies(Y_TRUE, Y_PRED, groups=GROUPS, sample_weight=[3] + [1] * 7)
+    assert weighted.to_dict() == {**ACCURACIES, (1, "m"): 0.75}

@@ -94,7 +94,7 @@ def test_balanced_is_the_forest_that_its_documentation_describes():
     ).fit(np.r_[member, nonmember].reshape(-1, 1), np.repeat([1, 0], [300, 150]))
     is_member = forest.predict(forget.reshape(-1, 1)) == 1
     attack = fit_membership_attack(member, nonmember, random_state=3)
-    np.testing.assert_array_equal(attack.is_member(forget), is_member)
+    np.testing.assert_array_equal(attack(forget), is_member)
     given = (member, nonmember, forget)
     score = membership_inference_efficacy(*given, attack="balanced", random_state=3)
     assert score == np.mean(~is_member) and 0 < score < 1
