@@ -1,4 +1,10 @@
-"""BaseUnlearner: validate, encode, remember rows, then fit, unlearn, predict."""
+"""What all methods have in common, in two parts.
+
+:class:`ForgettingClassifier` is about rows, groups and requests: it validates and encodes them,
+remembers which row is where and drops what is forgotten. Of what learns from the rows, the *model*,
+it knows only the few methods under its first heading. In :class:`BaseUnlearner` the model is a
+skorch net.
+"""
 
 from __future__ import annotations
 
@@ -72,108 +78,39 @@ _SAY_THE_ORDER = "set net.classes to the labels in the order of its outputs, bef
 _NOT_HELD = "The training data is needed and not held (store_data=False, or it was not saved)."
 _IN_MEMORY = (np.ndarray, pd.DataFrame, torch.Tensor, list)
 
-# What a net says of forgotten rows, and whether it is right on each of them.
-_Answers = tuple[torch.Tensor, bool]
+# The log-probabilities that a net gives rows, and their class numbers.
+_Answers = tuple[torch.Tensor, torch.Tensor]
 # Rows that a net's answers are looked at on; and how many say something about all such rows.
 N_LOOKED_AT, N_TELLING = 1000, 30
-
-
-@dataclass
-class Request:
-    """One deletion request, as a method sees it.
-
-    Attributes
-    ----------
-    net : NeuralNet
-        The net to change: an initialised copy with a new optimizer and an empty history.
-    data : TrainingRows
-        The rows that are still there, those of this request included.
-    forget : ndarray
-        Row numbers to forget now.
-    retain : ndarray
-        Row numbers that stay, less those the net's ``train_split`` keeps for validation.
-    validation : Dataset or None
-        What the net's validation callbacks look at.
-    group_counts : ndarray of shape (n_groups,)
-        Rows of each group in the data of ``fit``.
-    pairs : list of tuple
-        The pair (y, a) of each group number.
-    progress : callable or None
-        What to hand to ``grmu_sk.training.train``, so that a killed request can go on.
-    """
-
-    net: NeuralNet
-    data: TrainingRows
-    forget: Rows
-    retain: Rows
-    validation: Any
-    group_counts: NDArray[np.int64]
-    pairs: list[Pair]
-    progress: Progress | None = None
-
-    @property
-    def train(self) -> Rows:
-        """Row numbers of both, ascending."""
-        return np.union1d(self.forget, self.retain)
-
-    @property
-    def n_groups(self) -> int:
-        """Number of pairs (y, a)."""
-        return len(self.pairs)
-
-    def reweight(self) -> NDArray[np.float64]:
-        """Return REWEIGHT's sampling probability of each row in ``retain``."""
-        groups = self.data.g[self.data.positions(self.retain)].numpy()
-        return group_balance_weights(self.group_counts, groups, self.pairs)
-
-    def retain_weights(self, reweight: bool | str) -> NDArray[np.float64] | None:
-        """Return the probability with which each row in ``retain`` is drawn, with replacement.
-
-        Parameters
-        ----------
-        reweight : bool or "uniform"
-            The parameter of that name.
-
-        Returns
-        -------
-        ndarray of shape (len(retain),) or None
-            None means that each row is seen once an epoch, without replacement.
-        """
-        if reweight == "uniform":
-            return np.full(len(self.retain), 1 / len(self.retain))
-        return self.reweight() if reweight else None
 
 
 class _Fitted:
     """What ``fit`` sets; declared apart, since every annotation below is a parameter."""
 
     net_: NeuralNet
+    history_: History
     classes_: NDArray[Any]
     forget_idx_: Rows
     remaining_idx_: Rows
     forget_groups_: list[Pair]
-    history_: History
     seed_: int
     _sample_ids: SampleIds
     _data: TrainingRows | None
     _digests: dict[str, str] | None
 
 
-class BaseUnlearner(
+class ForgettingClassifier(
     _Fitted, WithParameters, ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta
 ):
-    """Base class of all unlearning methods.
+    """A classifier that knows the rows it was fitted to, and forgets some of them by request.
 
-    A method subclasses this and says, in :meth:`_unlearn`, how a net is changed so that it
-    forgets. Everything else is here: validation, encoding of labels and groups, which row is
-    where, seeds, atomicity, and what must not be remembered.
+    Validation, encoding of labels and groups, which row is where, ids, seeds, atomicity, and what
+    must not be remembered. What a model is, and how it forgets, a subclass says.
 
     Parameters
     ----------
-    estimator : skorch net, FrozenEstimator or None, default=None
-        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
-        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net.
+    estimator : estimator or None, default=None
+        What learns from the rows.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and draws. The caller's random state is never touched.
     store_data : bool, default=True
@@ -185,16 +122,12 @@ class BaseUnlearner(
 
     Attributes
     ----------
-    net_ : skorch net
-        The net that predicts.
     classes_ : ndarray of shape (n_classes,)
         Target labels.
     forget_idx_, remaining_idx_ : ndarray
         Row numbers of ``fit`` that are forgotten, and that remain.
     forget_groups_ : list of tuple
         The pairs (y, attribute) of forgotten rows.
-    history_ : skorch.history.History
-        A row for each epoch and phase, over all runs.
     seed_ : int
         The seed used.
     n_features_in_ : int
@@ -205,29 +138,15 @@ class BaseUnlearner(
 
     __metadata_request__fit = {"groups": True, "forget": True, "sample_id": True}
 
-    #: Settings a fair comparison tries on validation rows: lists of values, by parameter.
-    search_grid: ClassVar[dict[str, list[Any]]] = {}
-    #: Whether the method starts from the trained net; if not, ``fit`` with ``forget`` skips it.
-    _needs_trained_net = True
-    #: Whether the method builds the net anew, with the weights that it was given.
-    _needs_fresh_weights = False
-    #: Whether the method can take over a net that was trained elsewhere.
-    _accepts_trained_net = True
-    #: Whether unlearning changes the net at all; False for a control that does nothing.
-    _changes_net = True
-    #: Whether some weights of the trained net stay as they are, by the method's own definition.
-    _keeps_weights = False
-    #: Whether weights that never saw a row to forget stay as they are.
-    _keeps_unaffected_weights = False
-    #: Phases in which the method reads rows that are to be forgotten; no other may.
-    _phases_that_read_forgotten: ClassVar[tuple[str, ...]] = ()
-
     estimator: Any = parameter(None, kw_only=False)
     random_state: RandomState = parameter(None, "random_state")
     store_data: bool = parameter(True, "boolean")
     keep_forgotten: bool = parameter(False, "boolean")
 
-    # what a method says ------------------------------------------------------------------------
+    #: The probability above which a model answers with the second of two classes, if it has one.
+    _threshold: ClassVar[Any] = None
+
+    # what a kind of model says -----------------------------------------------------------------
 
     @property
     def _needs_groups(self) -> bool:
@@ -235,16 +154,36 @@ class BaseUnlearner(
         return bool(getattr(self, "reweight", False)) and self.reweight != "uniform"
 
     @abstractmethod
-    def _unlearn(self, request: Request) -> NeuralNet:
-        """Return a net that has forgotten; ``request.net`` may be changed and returned."""
+    def _fit_model(self, data: TrainingRows, is_to_forget: bool) -> None:
+        """Train on all rows, or not at all if some are to be forgotten and it needs no model."""
 
-    def _train(self, net: NeuralNet, data: TrainingRows) -> None:
-        """Train the net in ``fit``; for a net that is made of several, each by itself."""
-        _train_on_all(net, data)
+    @abstractmethod
+    def _read_as_fitted(self, data: TrainingRows) -> None:
+        """Let rows that are handed in again be read as the fitted model reads them."""
 
-    def _net_parameters(self) -> dict[str, Any]:
-        """Return the net's parameters that an unlearning run sets (a learning rate, say)."""
-        return {}
+    @abstractmethod
+    def _unlearn_model(
+        self, new: Rows, retain: Rows, data: TrainingRows, progress: Progress | None
+    ) -> None:
+        """Put in place of the model one that has forgotten ``new``, of all it knew of it."""
+
+    @abstractmethod
+    def _log_proba(self, X: Any) -> NDArray[np.floating]:
+        """Return the model's log-probabilities of inputs that are checked."""
+
+    def _order_of_classes(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return the sorted labels in the order of the model's outputs."""
+        return labels
+
+    def _working_together(self, is_fitted: bool) -> AbstractContextManager[None]:
+        """Let other processes that have a part in the model work with this one."""
+        return nullcontext()
+
+    def _resumable(
+        self, checkpoint: Any, new: Rows, data: TrainingRows
+    ) -> AbstractContextManager[Progress | None]:
+        """Give what keeps the state of a request in a file as it goes on."""
+        return nullcontext()
 
     def _check_parameters(self) -> None:
         """Raise ValueError if parameters are out of range; called before any work."""
@@ -298,7 +237,7 @@ class BaseUnlearner(
         DistributedError
             If several processes train the net, and another one failed or was given other data.
         """
-        with unchanged_on_error(self), _working_together(self._source_net()):
+        with unchanged_on_error(self), self._working_together(is_fitted=False):
             self._check_parameters()
             about_rows = {"groups": groups, "forget": forget, "sample_weight": sample_weight}
             check_same_index({"X": X, "y": y}, {**about_rows, "sample_id": sample_id})
@@ -307,6 +246,8 @@ class BaseUnlearner(
             check_class_labels(labels)
             self._encode_groups(labels, groups)
             rows = np.arange(len(X))
+            data = self._training_rows(X, labels, groups, rows, sample_weight)
+            self._group_counts = np.bincount(data.g, minlength=self._encoder.n_groups_)
             self._sample_ids = SampleIds(len(X))
             if sample_id is not None:
                 self._sample_ids = SampleIds.from_user(sample_id, len(X))
@@ -315,25 +256,8 @@ class BaseUnlearner(
                 to_forget = np.flatnonzero(check_forget_mask(forget, len(X)))
             if len(to_forget):
                 self._require_groups()
-            net = self._new_net(X)
             self.seed_ = resolve_seed(self.random_state)
-            if (run := run_of(net)) is not None:
-                self.seed_ = run.from_main(self.seed_)
-            with isolated_rng(derive_seed(self.seed_, 0), device_of(net)):
-                net = self._initialized(net)
-                learnable = _learnable(net)
-                data = self._training_rows(net, X, labels, groups, rows, sample_weight)
-                self._check_net(readable(net), data)
-                self._check_start(net, data)
-                if not self._is_frozen and (self._needs_trained_net or not len(to_forget)):
-                    with inputs_near(net, data):
-                        self._train(net, data)
-                _set_learnable(net, learnable)
-                self.net_ = fresh_net(net)
-                if self._is_frozen:
-                    self.net_.classes_inferred_ = self.classes_
-                    self._warn_if_worse_than_chance(data)
-            self.net_.history = self.history_ = net.history
+            self._fit_model(data, bool(len(to_forget)))
             self.forget_idx_, self.remaining_idx_ = rows[:0], rows
             self.forget_groups_ = []
             self._n_requests = 0
@@ -345,105 +269,33 @@ class BaseUnlearner(
                 self._hold(data, data)
         return self
 
+    def _encode_groups(self, labels: NDArray[Any], groups: Any) -> None:
+        encoder = self._encoder = GroupEncoder().fit(labels, groups)
+        if len(encoder.classes_) < 2:
+            raise ValueError("y has 1 class, and a classifier needs at least two.")
+        self.classes_ = encoder.classes_ = self._order_of_classes(encoder.classes_)
+        self._has_groups = groups is not None
+
+    def _training_rows(
+        self,
+        X: Any,
+        labels: NDArray[Any],
+        groups: Any,
+        rows: Rows,
+        sample_weight: ArrayLike | None,
+    ) -> TrainingRows:
+        g = torch.from_numpy(self._encoder.transform(labels, groups))
+        data = TrainingRows(X, g // len(self._encoder.attributes_), g, rows)
+        if sample_weight is not None:
+            data.sample_weight = torch.from_numpy(check_sample_weight(sample_weight, len(X)))
+        data.classes = self.classes_
+        return data
+
     def _hold(self, data: TrainingRows, kept: TrainingRows | None) -> None:
         """Keep rows, or else what the data can be known by when it is handed in again."""
         self._data = kept if self.store_data else None
         is_read_later = self._data is not None and not self._data.is_lazy
         self._digests = None if is_read_later else self._digests_of(data)
-
-    @property
-    def _is_frozen(self) -> bool:
-        return isinstance(self.estimator, FrozenEstimator)
-
-    def _initialized(self, net: NeuralNet) -> NeuralNet:
-        source = self._source_net()
-        was_trained = getattr(source, "initialized_", False)
-        if not was_trained or not (self._is_frozen or is_trained_in_place(source)):
-            return initialized(net)
-        refuse_hidden_weights(source)
-        return fresh_net(source)
-
-    def _check_start(self, net: NeuralNet, data: TrainingRows) -> None:
-        """Check that a net that was trained before is taken as it is, and can be built anew."""
-        source = self._source_net()
-        if not getattr(source, "initialized_", False):
-            return
-        if self._is_frozen and run_of(net) is None:  # or batches would be shared out
-            inputs = data.fetch(torch.arange(min(4, len(data))))
-            taken, original = (outputs_of(one, inputs) for one in (net, source))
-            if not torch.allclose(taken, original, rtol=1e-2, atol=1e-4, equal_nan=True):
-                raise ValueError("A copy of the trained net does not predict what it does itself.")
-        if self._needs_fresh_weights:
-            check_fresh_weights(net)
-
-    def _source_net(self) -> Any:
-        """Return the net that is trained or taken over, whatever else was given for it."""
-        source = self.estimator.estimator if self._is_frozen else self.estimator
-        return source.net_ if isinstance(source, BaseUnlearner) else source
-
-    def _new_net(self, X: Any) -> NeuralNet:
-        """Return the uninitialised net to train."""
-        net = self._source_net()
-        if net is None:
-            return default_net(X, n_classes=len(self.classes_))
-        if self._is_frozen:
-            net.check_is_fitted()
-        return copy_net(net)
-
-    def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
-        """Check, before any training, that the net fits the data and has the features we need."""
-        inputs = data.fetch(torch.arange(min(2, len(data))))
-        scores = first_output(net.evaluation_step((inputs, None)))
-        n_outputs = 2 if is_single_logit(scores) else scores.shape[1]
-        if n_outputs != len(self.classes_):
-            raise ValueError(f"The net has {n_outputs} outputs, y the classes {self.classes_}.")
-
-    def _warn_if_worse_than_chance(self, data: TrainingRows) -> None:
-        """Warn if labels and answers of a net that was brought in agree less than by chance."""
-        rows = data.rows[_spaced(len(data))]
-        scores = log_probabilities(self.net_, forward(self.net_, data, first_output, rows))
-        found = predicted_columns(scores.exp().cpu().numpy(), decision_threshold(self.net_))
-        true = data.y[data.positions(rows)].long().numpy()
-        shares = [np.bincount(of, minlength=len(self.classes_)) / len(rows) for of in (true, found)]
-        chance, accuracy = float(shares[0] @ shares[1]), float((true == found).mean())
-        if accuracy < chance - 4 * np.sqrt(chance * (1 - chance) / len(rows)):
-            warnings.warn(
-                f"The trained net is right on {accuracy:.1%} of its training rows, less than the "
-                f"{chance:.1%} of guessing: {_SAY_THE_ORDER}",
-                stacklevel=3,
-            )
-
-    def _encode_groups(self, labels: NDArray[Any], groups: Any) -> None:
-        encoder = GroupEncoder().fit(labels, groups)
-        if len(encoder.classes_) < 2:
-            raise ValueError("y has 1 class, and a classifier needs at least two.")
-        if self._is_frozen:
-            encoder.classes_ = _in_order_of(self.estimator.estimator, encoder.classes_)
-        self.classes_, self._encoder = encoder.classes_, encoder
-        self._has_groups = groups is not None
-        numbers = encoder.transform(labels, groups)
-        self._group_counts = np.bincount(numbers, minlength=encoder.n_groups_)
-
-    def _training_rows(
-        self,
-        net: NeuralNet,
-        X: Any,
-        labels: NDArray[Any],
-        groups: Any,
-        rows: Rows,
-        sample_weight: ArrayLike | None = None,
-    ) -> TrainingRows:
-        g = torch.from_numpy(self._encoder.transform(labels, groups))
-        y = g // len(self._encoder.attributes_)
-        if isinstance(net, NeuralNetBinaryClassifier):
-            y = y.float()  # its criterion compares probabilities
-        weight = None
-        if sample_weight is not None:
-            weight = torch.from_numpy(check_sample_weight(sample_weight, len(X)))
-        dtype, keep_integers = input_dtype(net)
-        data = TrainingRows(X, y, g, rows, weight, dtype, keep_integers)
-        data.collate, data.classes = own_collate(net, data), self.classes_
-        return data
 
     # unlearn -----------------------------------------------------------------------------------
 
@@ -521,158 +373,38 @@ class BaseUnlearner(
             its predictions of the forgotten rows, or 30 or more of these all predicted as labelled.
         """
         check_is_fitted(self)
-        if checkpoint is not None:
-            refuse_several_processes(self.net_, "a request with a checkpoint")
-            if not isinstance(checkpoint, UnlearningCheckpoint):
-                checkpoint = UnlearningCheckpoint(checkpoint)
         data = {"X": X, "y": y, "groups": groups, "sample_weight": sample_weight}
-        with unchanged_on_error(self), _working_together(self.net_):
+        with unchanged_on_error(self), self._working_together(is_fitted=True):
             self._check_parameters()
             if (forget is None) == (ids is None):
                 raise TypeError("Say what to forget: by row numbers or a mask, or by ids=[...].")
-            n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
             if forget is None:
                 rows = self._sample_ids.rows_of(ids)
             else:
-                rows = check_forget_rows(forget, n_rows)
+                rows = check_forget_rows(forget, len(self.forget_idx_) + len(self.remaining_idx_))
             if len(rows) == 0:
                 warnings.warn("forget is empty: nothing was unlearned.", stacklevel=2)
             new = np.setdiff1d(rows, self.forget_idx_)
             if len(new):
                 self._require_groups()
                 held = self._data_for_request(**data)
-                if checkpoint is None:
-                    self._forget_rows(new, held)
-                else:
-                    with resumable(checkpoint, lambda: self._identity(new, held)) as progress:
-                        self._forget_rows(new, held, progress)
+                with self._resumable(checkpoint, new, held) as progress:
+                    self._forget_rows(new, held, progress)
         return self
-
-    def _identity(self, new: Rows, data: TrainingRows) -> dict[str, Any]:
-        """Return what the result of a request depends on, as JSON."""
-        parameters = self.get_params(deep=False)
-        del parameters["estimator"]
-        parameters["random_state"] = self.seed_
-        of_net = self.net_.get_params(deep=False)
-        del of_net["verbose"]
-        return {
-            "versions": versions(),
-            "method": describe(type(self)),
-            "parameters": describe(parameters),
-            "net": describe(of_net),
-            "weights of the model": digest(weights(self.net_)),
-            "earlier requests": self._n_requests,
-            "rows to forget": describe(new),
-            "training rows": {**self._digests_of(data), "rows": describe(data.rows)},
-        }
 
     def _forget_rows(self, new: Rows, data: TrainingRows, progress: Progress | None = None) -> None:
         retain = np.setdiff1d(self.remaining_idx_, new)
-        where = data.positions(new)
-        pairs = self._encoder.pairs_  # built anew each time it is asked for
         self._check_what_remains(data, retain)
-        original, before = self.net_, self._answers(data, new)
-        with isolated_rng(derive_seed(self.seed_, 1 + self._n_requests), self.net_.device):
-            changes = self._net_parameters()
-            if self._needs_trained_net:  # what reads or changes layers goes past compiled code
-                changes["compile"] = False
-            net = fresh_net(self.net_, **changes)
-            learnable = _learnable(net)
-            trained_on, validation = split_for_validation(net, data, retain)
-            request = Request(
-                net=net,
-                data=data,
-                forget=new,
-                retain=trained_on,
-                validation=validation,
-                group_counts=self._group_counts,
-                pairs=pairs,
-                progress=progress,
-            )
-            with inputs_near(net, data):
-                unlearned = self._unlearn(request)
-                _set_learnable(unlearned, learnable)
-                self._adopt(unlearned)
-                # a module that remembers its last batch remembers rows that stay
-                outputs_of(self.net_, data.fetch_rows(retain[:2]))
-        forgotten_groups = {pairs[g] for g in np.unique(data.g[where].numpy())}
-        self.forget_groups_ = [
-            pair for pair in pairs if pair in forgotten_groups or pair in self.forget_groups_
-        ]
+        self._unlearn_model(new, retain, data, progress)
+        pairs = self._encoder.pairs_  # built anew each time it is asked for
+        forgotten = {pairs[g] for g in data.g[data.positions(new)].unique().tolist()}
+        forgotten.update(self.forget_groups_)
+        self.forget_groups_ = [pair for pair in pairs if pair in forgotten]
         self.forget_idx_ = np.union1d(self.forget_idx_, new)
         self.remaining_idx_ = retain
         self._n_requests += 1
-        self._warn_if_nothing_changed(original, before, self._answers(data, new))
         # digests take the place of those that told of all rows
         self._hold(data, self._data if self.keep_forgotten else data.keep(retain))
-
-    @property
-    def _may_change_too_little(self) -> bool:
-        is_exact = not self._needs_trained_net or self._keeps_unaffected_weights
-        return self._changes_net and not is_exact
-
-    def _answers(self, data: TrainingRows, rows: Rows) -> _Answers | None:
-        """Return what the net says of rows to forget, of which it looks at some.
-
-        None where nobody needs to know, or where the rows would have to be read for that alone:
-        the files of somebody who has asked to be forgotten may be gone already.
-        """
-        reads_them = bool(self._phases_that_read_forgotten) or not data.is_lazy
-        if not (self._may_change_too_little and reads_them):
-            return None
-        rows = rows[_spaced(len(rows))]
-        with isolated_rng(self.seed_, self.net_.device):
-            net = fresh_net(self.net_, compile=False)  # whose mode may change
-            answers = log_probabilities(net, forward(net, data, first_output, rows)).cpu()
-        labels = data.y[data.positions(rows)].cpu().long()
-        return answers, bool((answers.argmax(1) == labels).all())
-
-    def _warn_if_nothing_changed(
-        self, original: NeuralNet, before: _Answers | None, after: _Answers | None
-    ) -> None:
-        """Warn if a request has left no trace in what the net says of the forgotten rows.
-
-        Being right on them is none as such: a net that never saw a typical row is right on it too.
-        If it is right on all of n rows, though, then it is right on more than 1 - 3/n of all such
-        rows, at 95 % confidence. With enough rows only a net that generalises almost perfectly
-        can say so; one that fits its rows by heart has kept them there.
-        """
-        if not self._may_change_too_little:
-            return
-        what = ""
-        if same_weights(original, self.net_):
-            what = "all weights are what they were"
-        elif before is not None and after is not None:
-            n_rows = len(after[0])
-            if torch.allclose(before[0], after[0], rtol=0, atol=1e-3):
-                what = "the net says of the forgotten rows what it said before"
-            elif n_rows >= N_TELLING and before[1] and after[1]:
-                what = f"the net is still right on each of the {n_rows} forgotten rows looked at"
-        if what:
-            warnings.warn(
-                f"{type(self).__name__} may have forgotten nothing: {what}. Try more epochs, a "
-                f"larger lr, or other values of {', '.join(self.search_grid) or 'its parameters'}.",
-                stacklevel=4,
-            )
-
-    def _adopt(self, net: NeuralNet) -> None:
-        """Keep the modules and the history of a net, and nothing else of it.
-
-        Its optimizer's momentum and its callbacks (a stored best state, for example) may still
-        carry what was to be forgotten; so does a criterion that learned and was left as it was.
-        """
-        history = History(self.history_.to_list() + net.history.to_list())
-        left = [name for name in net._criteria if same_weights(net, self.net_, [name])]
-        self.net_ = fresh_net(self.net_, weights_from=net, anew=left)
-        self.net_.history = self.history_ = history
-        if isinstance(self.net_, AccelerateMixin):
-            forget_prepared(self.net_)
-        if self._is_frozen:
-            # the net that was brought in carries the original weights
-            self.estimator = FrozenEstimator(self.net_)
-        elif getattr(self.estimator, "initialized_", False):
-            # it was trained before, perhaps on these rows
-            self.estimator = copy_net(self.estimator)
 
     def _check_what_remains(self, data: TrainingRows, retain: Rows) -> None:
         numbers = data.g[data.positions(retain)].numpy() // len(self._encoder.attributes_)
@@ -708,7 +440,8 @@ class BaseUnlearner(
             )
         X = check_inputs(self, X, reset=False)
         labels = check_targets(y, len(X))
-        data = self._training_rows(self.net_, X, labels, groups, rows, sample_weight)
+        data = self._training_rows(X, labels, groups, rows, sample_weight)
+        self._read_as_fitted(data)
         self._check_same_rows(self._digests_of(data))
         return data if len(rows) == len(self.remaining_idx_) else data.keep(self.remaining_idx_)
 
@@ -821,10 +554,7 @@ class BaseUnlearner(
             Columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        X = check_inputs(self, X, reset=False)
-        data = InputRows(X, *input_dtype(self.net_))
-        outputs = forward(self.net_, data, first_output)
-        return log_probabilities(self.net_, outputs).cpu().numpy()
+        return self._log_proba(check_inputs(self, X, reset=False))
 
     def predict_proba(self, X: Any) -> NDArray[np.floating]:
         """Return the class probabilities.
@@ -858,7 +588,7 @@ class BaseUnlearner(
             Labels, as they were given to ``fit``.
         """
         proba = self.predict_proba(X)
-        return self.classes_[predicted_columns(proba, decision_threshold(self.net_))]
+        return self.classes_[predicted_columns(proba, self._threshold)]
 
     # house-keeping -----------------------------------------------------------------------------
 
@@ -870,7 +600,370 @@ class BaseUnlearner(
         return state
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "net_")
+        return hasattr(self, "remaining_idx_")
+
+
+@dataclass
+class Request:
+    """One deletion request, as a method sees it.
+
+    Attributes
+    ----------
+    net : NeuralNet
+        The net to change: an initialised copy with a new optimizer and an empty history.
+    data : TrainingRows
+        The rows that are still there, those of this request included.
+    forget : ndarray
+        Row numbers to forget now.
+    retain : ndarray
+        Row numbers that stay, less those the net's ``train_split`` keeps for validation.
+    validation : Dataset or None
+        What the net's validation callbacks look at.
+    group_counts : ndarray of shape (n_groups,)
+        Rows of each group in the data of ``fit``.
+    pairs : list of tuple
+        The pair (y, a) of each group number.
+    progress : callable or None
+        What to hand to ``grmu_sk.training.train``, so that a killed request can go on.
+    """
+
+    net: NeuralNet
+    data: TrainingRows
+    forget: Rows
+    retain: Rows
+    validation: Any
+    group_counts: NDArray[np.int64]
+    pairs: list[Pair]
+    progress: Progress | None = None
+
+    @property
+    def train(self) -> Rows:
+        """Row numbers of both, ascending."""
+        return np.union1d(self.forget, self.retain)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of pairs (y, a)."""
+        return len(self.pairs)
+
+    def reweight(self) -> NDArray[np.float64]:
+        """Return REWEIGHT's sampling probability of each row in ``retain``."""
+        groups = self.data.g[self.data.positions(self.retain)].numpy()
+        return group_balance_weights(self.group_counts, groups, self.pairs)
+
+    def retain_weights(self, reweight: bool | str) -> NDArray[np.float64] | None:
+        """Return the probability with which each row in ``retain`` is drawn, with replacement.
+
+        Parameters
+        ----------
+        reweight : bool or "uniform"
+            The parameter of that name.
+
+        Returns
+        -------
+        ndarray of shape (len(retain),) or None
+            None means that each row is seen once an epoch, without replacement.
+        """
+        if reweight == "uniform":
+            return np.full(len(self.retain), 1 / len(self.retain))
+        return self.reweight() if reweight else None
+
+
+class BaseUnlearner(ForgettingClassifier):
+    """Base class of all unlearning methods for nets.
+
+    A method subclasses this and says, in :meth:`_unlearn`, how a net is changed so that it
+    forgets. Everything else is here and in the class above.
+
+    Parameters
+    ----------
+    estimator : skorch net, FrozenEstimator or None, default=None
+        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
+        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
+        trains nothing. None gives a small default net.
+
+    Attributes
+    ----------
+    net_ : skorch net
+        The net that predicts.
+    history_ : skorch.history.History
+        A row for each epoch and phase, over all runs.
+    """
+
+    #: Settings a fair comparison tries on validation rows: lists of values, by parameter.
+    search_grid: ClassVar[dict[str, list[Any]]] = {}
+    #: Whether the method starts from the trained net; if not, ``fit`` with ``forget`` skips it.
+    _needs_trained_net = True
+    #: Whether the method builds the net anew, with the weights that it was given.
+    _needs_fresh_weights = False
+    #: Whether the method can take over a net that was trained elsewhere.
+    _accepts_trained_net = True
+    #: Whether unlearning changes the net at all; False for a control that does nothing.
+    _changes_net = True
+    #: Whether some weights of the trained net stay as they are, by the method's own definition.
+    _keeps_weights = False
+    #: Whether weights that never saw a row to forget stay as they are.
+    _keeps_unaffected_weights = False
+    #: Phases in which the method reads rows that are to be forgotten; no other may.
+    _phases_that_read_forgotten: ClassVar[tuple[str, ...]] = ()
+
+    # what a method says ------------------------------------------------------------------------
+
+    @abstractmethod
+    def _unlearn(self, request: Request) -> NeuralNet:
+        """Return a net that has forgotten; ``request.net`` may be changed and returned."""
+
+    def _train(self, net: NeuralNet, data: TrainingRows) -> None:
+        """Train the net in ``fit``; for a net that is made of several, each by itself."""
+        _train_on_all(net, data)
+
+    def _net_parameters(self) -> dict[str, Any]:
+        """Return the net's parameters that an unlearning run sets (a learning rate, say)."""
+        return {}
+
+    # fit ---------------------------------------------------------------------------------------
+
+    @property
+    def _is_frozen(self) -> bool:
+        return isinstance(self.estimator, FrozenEstimator)
+
+    def _working_together(self, is_fitted: bool) -> AbstractContextManager[None]:
+        net = self.net_ if is_fitted else self._source_net()
+        return all_processes(net) if isinstance(net, AccelerateMixin) else nullcontext()
+
+    def _order_of_classes(self, labels: NDArray[Any]) -> NDArray[Any]:
+        return _in_order_of(self.estimator.estimator, labels) if self._is_frozen else labels
+
+    def _fit_model(self, data: TrainingRows, is_to_forget: bool) -> None:
+        net = self._new_net(data.X)
+        if (run := run_of(net)) is not None:
+            self.seed_ = run.from_main(self.seed_)
+        with isolated_rng(derive_seed(self.seed_, 0), device_of(net)):
+            net = self._initialized(net)
+            learnable = _learnable(net)
+            _read_for(net, data)
+            self._check_net(readable(net), data)
+            self._check_start(net, data)
+            if not self._is_frozen and (self._needs_trained_net or not is_to_forget):
+                with inputs_near(net, data):
+                    self._train(net, data)
+            _set_learnable(net, learnable)
+            self.net_ = fresh_net(net)
+            if self._is_frozen:
+                self.net_.classes_inferred_ = self.classes_
+                self._warn_if_worse_than_chance(data)
+        self.net_.history = self.history_ = net.history
+
+    def _initialized(self, net: NeuralNet) -> NeuralNet:
+        source = self._source_net()
+        was_trained = getattr(source, "initialized_", False)
+        if not was_trained or not (self._is_frozen or is_trained_in_place(source)):
+            return initialized(net)
+        refuse_hidden_weights(source)
+        return fresh_net(source)
+
+    def _check_start(self, net: NeuralNet, data: TrainingRows) -> None:
+        """Check that a net that was trained before is taken as it is, and can be built anew."""
+        source = self._source_net()
+        if not getattr(source, "initialized_", False):
+            return
+        if self._is_frozen and run_of(net) is None:  # or batches would be shared out
+            inputs = data.fetch(torch.arange(min(4, len(data))))
+            taken, original = (outputs_of(one, inputs) for one in (net, source))
+            if not torch.allclose(taken, original, rtol=1e-2, atol=1e-4, equal_nan=True):
+                raise ValueError("A copy of the trained net does not predict what it does itself.")
+        if self._needs_fresh_weights:
+            check_fresh_weights(net)
+
+    def _source_net(self) -> Any:
+        """Return the net that is trained or taken over, whatever else was given for it."""
+        source = self.estimator.estimator if self._is_frozen else self.estimator
+        return source.net_ if isinstance(source, BaseUnlearner) else source
+
+    def _new_net(self, X: Any) -> NeuralNet:
+        """Return the uninitialised net to train."""
+        net = self._source_net()
+        if net is None:
+            return default_net(X, n_classes=len(self.classes_))
+        if self._is_frozen:
+            net.check_is_fitted()
+        return copy_net(net)
+
+    def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
+        """Check, before any training, that the net fits the data and has the features we need."""
+        inputs = data.fetch(torch.arange(min(2, len(data))))
+        scores = first_output(net.evaluation_step((inputs, None)))
+        n_outputs = 2 if is_single_logit(scores) else scores.shape[1]
+        if n_outputs != len(self.classes_):
+            raise ValueError(f"The net has {n_outputs} outputs, y the classes {self.classes_}.")
+
+    def _warn_if_worse_than_chance(self, data: TrainingRows) -> None:
+        """Warn if labels and answers of a net that was brought in agree less than by chance."""
+        log_p, labels = _looked_at(self.net_, data, data.rows)
+        found = predicted_columns(log_p.exp().numpy(), self._threshold)
+        columns, n_rows = (labels.numpy(), found), len(found)
+        shares = [np.bincount(of, minlength=len(self.classes_)) / n_rows for of in columns]
+        chance, accuracy = float(shares[0] @ shares[1]), float((columns[0] == found).mean())
+        if accuracy < chance - 4 * np.sqrt(chance * (1 - chance) / n_rows):
+            warnings.warn(
+                f"The trained net is right on {accuracy:.1%} of its training rows, less than the "
+                f"{chance:.1%} of guessing: {_SAY_THE_ORDER}",
+                stacklevel=4,
+            )
+
+    # unlearn -----------------------------------------------------------------------------------
+
+    def _read_as_fitted(self, data: TrainingRows) -> None:
+        _read_for(self.net_, data)
+
+    def _resumable(
+        self, checkpoint: Any, new: Rows, data: TrainingRows
+    ) -> AbstractContextManager[Progress | None]:
+        if checkpoint is None:
+            return nullcontext()
+        refuse_several_processes(self.net_, "a request with a checkpoint")
+        if not isinstance(checkpoint, UnlearningCheckpoint):
+            checkpoint = UnlearningCheckpoint(checkpoint)
+        return resumable(checkpoint, lambda: self._identity(new, data))
+
+    def _identity(self, new: Rows, data: TrainingRows) -> dict[str, Any]:
+        """Return what the result of a request depends on, as JSON."""
+        parameters = self.get_params(deep=False)
+        del parameters["estimator"]
+        parameters["random_state"] = self.seed_
+        of_net = self.net_.get_params(deep=False)
+        del of_net["verbose"]
+        return {
+            "versions": versions(),
+            "method": describe(type(self)),
+            "parameters": describe(parameters),
+            "net": describe(of_net),
+            "weights of the model": digest(weights(self.net_)),
+            "earlier requests": self._n_requests,
+            "rows to forget": describe(new),
+            "training rows": {**self._digests_of(data), "rows": describe(data.rows)},
+        }
+
+    def _unlearn_model(
+        self, new: Rows, retain: Rows, data: TrainingRows, progress: Progress | None
+    ) -> None:
+        original, before = self.net_, self._answers(data, new)
+        with isolated_rng(derive_seed(self.seed_, 1 + self._n_requests), self.net_.device):
+            changes = self._net_parameters()
+            if self._needs_trained_net:  # what reads or changes layers goes past compiled code
+                changes["compile"] = False
+            net = fresh_net(self.net_, **changes)
+            learnable = _learnable(net)
+            trained_on, validation = split_for_validation(net, data, retain)
+            request = Request(
+                net=net,
+                data=data,
+                forget=new,
+                retain=trained_on,
+                validation=validation,
+                group_counts=self._group_counts,
+                pairs=self._encoder.pairs_,
+                progress=progress,
+            )
+            with inputs_near(net, data):
+                unlearned = self._unlearn(request)
+                _set_learnable(unlearned, learnable)
+                self._adopt(unlearned)
+                # a module that remembers its last batch remembers rows that stay
+                outputs_of(self.net_, data.fetch_rows(retain[:2]))
+        self._warn_if_nothing_changed(original, before, self._answers(data, new))
+
+    def _adopt(self, net: NeuralNet) -> None:
+        """Keep the modules and the history of a net, and nothing else of it.
+
+        Its optimizer's momentum and its callbacks (a stored best state, for example) may still
+        carry what was to be forgotten; so does a criterion that learned and was left as it was.
+        """
+        history = History(self.history_.to_list() + net.history.to_list())
+        left = [name for name in net._criteria if same_weights(net, self.net_, [name])]
+        self.net_ = fresh_net(self.net_, weights_from=net, anew=left)
+        self.net_.history = self.history_ = history
+        if isinstance(self.net_, AccelerateMixin):
+            forget_prepared(self.net_)
+        if self._is_frozen:
+            # the net that was brought in carries the original weights
+            self.estimator = FrozenEstimator(self.net_)
+        elif getattr(self.estimator, "initialized_", False):
+            # it was trained before, perhaps on these rows
+            self.estimator = copy_net(self.estimator)
+
+    @property
+    def _may_change_too_little(self) -> bool:
+        is_exact = not self._needs_trained_net or self._keeps_unaffected_weights
+        return self._changes_net and not is_exact
+
+    def _answers(self, data: TrainingRows, rows: Rows) -> _Answers | None:
+        """Return what the net says of rows to forget, of which it looks at some.
+
+        None where nobody needs to know, or where the rows would have to be read for that alone:
+        the files of somebody who has asked to be forgotten may be gone already.
+        """
+        reads_them = bool(self._phases_that_read_forgotten) or not data.is_lazy
+        if not (self._may_change_too_little and reads_them):
+            return None
+        with isolated_rng(self.seed_, self.net_.device):
+            net = fresh_net(self.net_, compile=False)  # whose mode may change
+            return _looked_at(net, data, rows)
+
+    def _warn_if_nothing_changed(
+        self, original: NeuralNet, before: _Answers | None, after: _Answers | None
+    ) -> None:
+        """Warn if a request has left no trace in what the net says of the forgotten rows.
+
+        Being right on them is none as such: a net that never saw a typical row is right on it too.
+        If it is right on all of n rows, though, then it is right on more than 1 - 3/n of all such
+        rows, at 95 % confidence. With enough rows only a net that generalises almost perfectly
+        can say so; one that fits its rows by heart has kept them there.
+        """
+        if not self._may_change_too_little:
+            return
+        what = ""
+        if same_weights(original, self.net_):
+            what = "all weights are what they were"
+        elif before is not None and after is not None:
+            n_rows = len(after[0])
+            is_right = [(log_p.argmax(1) == labels).all() for log_p, labels in (before, after)]
+            if torch.allclose(before[0], after[0], rtol=0, atol=1e-3):
+                what = "the net says of the forgotten rows what it said before"
+            elif n_rows >= N_TELLING and all(is_right):
+                what = f"the net is still right on each of the {n_rows} forgotten rows looked at"
+        if what:
+            warnings.warn(
+                f"{type(self).__name__} may have forgotten nothing: {what}. Try more epochs, a "
+                f"larger lr, or other values of {', '.join(self.search_grid) or 'its parameters'}.",
+                stacklevel=5,
+            )
+
+    # predict -----------------------------------------------------------------------------------
+
+    def _log_proba(self, X: Any) -> NDArray[np.floating]:
+        data = InputRows(X, *input_dtype(self.net_))
+        outputs = forward(self.net_, data, first_output)
+        return log_probabilities(self.net_, outputs).cpu().numpy()
+
+    @property
+    def _threshold(self) -> float | None:
+        return decision_threshold(self.net_)
+
+
+def _read_for(net: NeuralNet, data: TrainingRows) -> None:
+    """Let rows be read as a net needs them."""
+    data.read_as(*input_dtype(net))
+    if isinstance(net, NeuralNetBinaryClassifier):
+        data.y = data.y.float()  # its criterion compares probabilities
+    data.collate = own_collate(net, data)
+
+
+def _looked_at(net: NeuralNet, data: TrainingRows, rows: Rows) -> _Answers:
+    """Return what a net says of some of these rows, evenly spaced."""
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), N_LOOKED_AT)).astype(np.int64)]
+    log_p = log_probabilities(net, forward(net, data, first_output, rows)).cpu()
+    return log_p, data.y[data.positions(rows)].cpu().long()
 
 
 def _in_order_of(trained: Any, labels: NDArray[Any]) -> NDArray[Any]:
@@ -884,16 +977,6 @@ def _in_order_of(trained: Any, labels: NDArray[Any]) -> NDArray[Any]:
     if len(order) < len(labels):
         raise ValueError(f"The net knows the classes {known}, y holds {given}: {_SAY_THE_ORDER}")
     return labels[order]
-
-
-def _spaced(n_rows: int) -> NDArray[np.int64]:
-    """Return some evenly spaced positions among so many rows."""
-    return np.linspace(0, n_rows - 1, min(n_rows, N_LOOKED_AT)).astype(np.int64)
-
-
-def _working_together(net: Any) -> AbstractContextManager[None]:
-    """Let the processes of a net's accelerator, if it has one, train it together."""
-    return all_processes(net) if isinstance(net, AccelerateMixin) else nullcontext()
 
 
 def _learnable(net: NeuralNet) -> dict[str, bool]:

@@ -135,8 +135,7 @@ class InputRows(SkorchDataset):
         self, X: Any, dtype: torch.dtype = torch.float32, keep_integers: bool = False
     ) -> None:
         super().__init__(X, length=len(X))
-        self.dtype = dtype
-        self.casts_all = isinstance(X, np.ndarray | LazyRows) and not keep_integers
+        self.read_as(dtype, keep_integers)
         # makes a batch of (input, label) pairs; None means torch's way
         self.collate: Callable[[list[Any]], Any] | None = None
         # position in a lazily read X, which is never copied; None where X itself was cut
@@ -145,6 +144,11 @@ class InputRows(SkorchDataset):
         self.loaders: dict[str, Any] | None = None
         # a copy of X, while a net trains there (grmu_sk.loading)
         self.on_device: torch.Tensor | None = None
+
+    def read_as(self, dtype: torch.dtype, keep_integers: bool) -> None:
+        """Cast what is read in another way, see the parameters of these names."""
+        self.dtype = dtype
+        self.casts_all = isinstance(self.X, np.ndarray | LazyRows) and not keep_integers
 
     def __getitem__(self, i: int) -> tuple[Any, torch.Tensor]:
         inputs, y, _ = self.__getitems__([i])
@@ -243,10 +247,6 @@ class TrainingRows(InputRows):
         Row numbers in ``fit``, ascending.
     sample_weight : tensor of shape (n_rows,) or None, default=None
         Weight of each row's loss.
-    dtype : torch.dtype, default=torch.float32
-        What floating-point numbers are cast to, batch by batch.
-    keep_integers : bool, default=False
-        Leave the whole numbers of an array alone, as a net that embeds them needs.
     """
 
     def __init__(
@@ -256,10 +256,8 @@ class TrainingRows(InputRows):
         g: torch.Tensor,
         rows: Rows,
         sample_weight: torch.Tensor | None = None,
-        dtype: torch.dtype = torch.float32,
-        keep_integers: bool = False,
     ) -> None:
-        super().__init__(X, dtype, keep_integers)
+        super().__init__(X)
         self.y = y
         self._len = len(rows)
         self.g = g
