@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -10,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from ..metrics import MembershipAttack, fit_membership_attack, per_sample_cross_entropy
+from ..metrics import fit_membership_attack, per_sample_cross_entropy
 from ..pipelines import unlearner_of
 from ..validation import to_numbers
 from . import _style
@@ -42,7 +43,7 @@ class LossDistributionDisplay(_style.Display):
         Losses of the forgotten rows, in nats.
     nonmember_losses : ndarray of shape (n_nonmembers,)
         Losses of held-out rows, in nats.
-    attack : MembershipAttack
+    is_member : callable
         The attack, fitted on the losses of members and non-members.
 
     Attributes
@@ -75,7 +76,7 @@ class LossDistributionDisplay(_style.Display):
     member_losses: NDArray[Any]
     forget_losses: NDArray[Any]
     nonmember_losses: NDArray[Any]
-    attack: MembershipAttack
+    is_member: Callable[[ArrayLike], NDArray[np.bool_]]
 
     @property
     def forgotten_as_nonmembers(self) -> float:
@@ -191,9 +192,9 @@ class LossDistributionDisplay(_style.Display):
         )
         if any((losses < 0).any() for losses in (members, forgotten, nonmembers)):
             raise ValueError("A loss is negative: are these log-likelihoods, without their minus?")
-        attack = fit_membership_attack(members, nonmembers, random_state=random_state)
-        attack.is_member(forgotten)  # which refuses what the attack cannot read
-        return cls(members, forgotten, nonmembers, attack).plot(ax=ax)
+        is_member = fit_membership_attack(members, nonmembers, random_state=random_state)
+        is_member(forgotten)  # which refuses what the attack cannot read
+        return cls(members, forgotten, nonmembers, is_member).plot(ax=ax)
 
     def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw three histograms and the losses that the attack takes for those of members.
@@ -229,7 +230,7 @@ class LossDistributionDisplay(_style.Display):
         grid = np.geomspace(edges[0], edges[-1], N_SHADED)
         shading: _style.Style = {"facecolor": "0.93", "edgecolor": "0.8", "hatch": "////"}
         shading |= {"transform": ax.get_xaxis_transform(), "zorder": 0, "linewidth": 0}
-        ax.fill_between(grid, 0, 1, where=self.attack.is_member(grid), label=SHADING, **shading)
+        ax.fill_between(grid, 0, 1, where=self.is_member(grid), label=SHADING, **shading)
         ax.set_xlabel("cross-entropy of a row (nats)")
         ax.set_ylabel("share of rows (%)")
         ax.set(xscale="log", xlim=(edges[0], edges[-1]), ylim=(0, None))
@@ -238,7 +239,7 @@ class LossDistributionDisplay(_style.Display):
         return self
 
     def _share_of_nonmembers(self, losses: NDArray[Any]) -> float:
-        return float(np.mean(~self.attack.is_member(losses)))
+        return float(np.mean(~self.is_member(losses)))
 
 
 UNLEARNED: _style.Style = {"color": _style.DARK, "marker": "o", "markersize": 6}

@@ -248,7 +248,7 @@ def test_histograms_shares_and_shading_are_those_of_the_attack():
     spans = [path.vertices[:, 0] for path in shading.get_paths()]
     grid = np.geomspace(*display.ax_.get_xlim(), 60)[1:-1]
     inside = np.any([(span.min() <= grid) & (grid <= span.max()) for span in spans], axis=0)
-    assert np.mean(inside == display.attack.is_member(grid)) > 0.95, "but near its edges"
+    assert np.mean(inside == display.is_member(grid)) > 0.95, "but near its edges"
     for bad, message in (([1.0, np.nan], "NaN"), ([-0.5], "negative")):
         with pytest.raises(ValueError, match=message):
             LossDistributionDisplay.from_losses([0.1], bad, [0.2])
