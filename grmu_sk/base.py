@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
@@ -26,13 +25,14 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.hf import AccelerateMixin
 from skorch.history import History
+from torch.utils.data import Dataset
 
 from .checkpoint import UnlearningCheckpoint, resumable
 from .distributed import all_processes, forget_prepared, refuse_several_processes
 from .files import unchanged_on_error
 from .fingerprints import columns_digests, describe, digest, rows_digests, versions, weights
 from .groups import GroupEncoder, Pair
-from .loading import inputs_near, own_collate, run_of, split_for_validation
+from .loading import inputs_near, own_collate, split_for_validation
 from .net_copies import (
     check_fresh_weights,
     copy_net,
@@ -54,6 +54,7 @@ from .outputs import (
     is_single_logit,
     log_probabilities,
     predicted_columns,
+    run_of,
 )
 from .parameters import WithParameters, parameter
 from .randomness import RandomState, derive_seed, isolated_rng, resolve_seed
@@ -76,7 +77,6 @@ __all__ = ["BaseUnlearner", "Request"]
 #: How to say what the outputs of a trained net mean.
 _SAY_THE_ORDER = "set net.classes to the labels in the order of its outputs, before wrapping it."
 _NOT_HELD = "The training data is needed and not held (store_data=False, or it was not saved)."
-_IN_MEMORY = (np.ndarray, pd.DataFrame, torch.Tensor, list)
 
 # The log-probabilities that a net gives rows, and their class numbers.
 _Answers = tuple[torch.Tensor, torch.Tensor]
@@ -251,9 +251,7 @@ class ForgettingClassifier(
             self._sample_ids = SampleIds(len(X))
             if sample_id is not None:
                 self._sample_ids = SampleIds.from_user(sample_id, len(X))
-            to_forget = rows[:0]
-            if forget is not None:
-                to_forget = np.flatnonzero(check_forget_mask(forget, len(X)))
+            to_forget = np.flatnonzero(check_forget_mask(forget, len(X)))
             if len(to_forget):
                 self._require_groups()
             self.seed_ = resolve_seed(self.random_state)
@@ -287,7 +285,7 @@ class ForgettingClassifier(
         g = torch.from_numpy(self._encoder.transform(labels, groups))
         data = TrainingRows(X, g // len(self._encoder.attributes_), g, rows)
         if sample_weight is not None:
-            data.sample_weight = torch.from_numpy(check_sample_weight(sample_weight, len(X)))
+            data.sample_weight = torch.from_numpy(check_sample_weight(sample_weight, len(rows)))
         data.classes = self.classes_
         return data
 
@@ -430,20 +428,19 @@ class ForgettingClassifier(
         no_groups = self._has_groups and groups is None
         if no_groups or (sample_weight is None) == self._has_weights:
             raise ValueError("X comes without groups or weights: pass all that fit was given.")
-        rows = np.arange(len(self.forget_idx_) + len(self.remaining_idx_))
-        check_consistent_length(rows, X, y, groups, sample_weight)
-        if isinstance(X, _IN_MEMORY) and not is_memory_mapped(X):
-            rows = self.remaining_idx_  # what stands in the place of the others is not looked at
-            X, y, groups, sample_weight = (
-                None if part is None else take_rows(part, rows)
-                for part in (X, y, groups, sample_weight)
-            )
-        X = check_inputs(self, X, reset=False)
-        labels = check_targets(y, len(X))
-        data = self._training_rows(X, labels, groups, rows, sample_weight)
+        n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
+        check_consistent_length(range(n_rows), X, y, groups, sample_weight)
+        rows = self.remaining_idx_  # what stands in the place of the others is not looked at
+        y, groups, sample_weight = (
+            None if part is None else take_rows(part, rows) for part in (y, groups, sample_weight)
+        )
+        is_lazy = isinstance(X, Dataset) or is_memory_mapped(X)
+        X = check_inputs(self, X if is_lazy else take_rows(X, rows), reset=False)
+        data = self._training_rows(X, check_targets(y, len(rows)), groups, rows, sample_weight)
+        data.source = torch.from_numpy(rows) if is_lazy else None
         self._read_as_fitted(data)
         self._check_same_rows(self._digests_of(data))
-        return data if len(rows) == len(self.remaining_idx_) else data.keep(self.remaining_idx_)
+        return data
 
     def _known_digests(self) -> dict[str, str]:
         """Return what tells of the rows that are not forgotten whether they are the same."""

@@ -278,18 +278,16 @@ class _Request:
         self.number = -1  # of the net that is being trained
         self._written_at = time.monotonic()
 
-    def __call__(
-        self, net: NeuralNet, phases: Sequence[Phase], best_scores: dict[str, Any], epoch: int
-    ) -> int:
+    def __call__(self, net: NeuralNet, phases: Sequence[Phase], epoch: int) -> int:
         """Put back what is stored before the first epoch (0), and store the state after others."""
-        state = _state(net, phases, best_scores, epoch)
+        state = _state(net, phases, epoch)
         if epoch == 0:
             self.number += 1
             _check_can_be_kept(state)
             if self.number == len(self.runs):
                 return 0
             stored = _loaded(self.runs[self.number].numpy().tobytes())
-            return _put_back(stored, net, phases, best_scores)
+            return _put_back(stored, net, phases)
         raw = bytearray(_stored(state))
         self.runs[self.number :] = [torch.frombuffer(raw, dtype=torch.uint8)]
         if time.monotonic() - self._written_at >= self.checkpoint.every_seconds:
@@ -301,9 +299,7 @@ class _Request:
 # the state of a net in training ------------------------------------------------------------------
 
 
-def _state(
-    net: NeuralNet, phases: Sequence[Phase], best_scores: dict[str, Any], epoch: int
-) -> dict[str, Any]:
+def _state(net: NeuralNet, phases: Sequence[Phase], epoch: int) -> dict[str, Any]:
     return {
         "epoch": epoch,
         "parts": {name: part.state_dict() for name, part in _trained(net, phases).items()},
@@ -315,16 +311,13 @@ def _state(
             for name, part in parts_of(net).items()
         },
         "history": net.history.to_list(),
-        "best_scores": best_scores,
         "random": random_states(net.device),
         "loaders": [generator.get_state() for generator in _loader_generators(net)],
         "callbacks": {name: _state_of(callback) for name, callback in net.callbacks_},
     }
 
 
-def _put_back(
-    state: dict[str, Any], net: NeuralNet, phases: Sequence[Phase], best_scores: dict[str, Any]
-) -> int:
+def _put_back(state: dict[str, Any], net: NeuralNet, phases: Sequence[Phase]) -> int:
     for name, trained in _trained(net, phases).items():
         trained.load_state_dict(state["parts"][name])
     for name, part in parts_of(net).items():
@@ -337,7 +330,6 @@ def _put_back(
     for name, callback in net.callbacks_:
         _set_state(callback, state["callbacks"][name])
     net.history = History(state["history"])
-    best_scores.update(state["best_scores"])
     for generator, drawn in zip(_loader_generators(net), state["loaders"], strict=True):
         generator.set_state(drawn)
     set_random_states(state["random"])

@@ -2,7 +2,7 @@
 
 Batches are whole index tensors, and their rows are fetched at once: that is what keeps the loop as
 fast as one written by hand. The net's own loader is used if it has any work to do: several
-processes, a ``collate_fn``, pinned memory for a GPU on which the inputs do not fit.
+processes, a ``collate_fn``, pinned memory.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
+from .outputs import run_of
 from .randomness import draw_by_weight, is_gpu
-from .rows import InputRows, Rows, TrainingRows, as_tensor, encoded, is_memory_mapped
+from .rows import InputRows, Rows, TrainingRows, as_tensor, encoded
 
 # Options of a loader that say which rows come when.
 ORDERING = ("sampler", "batch_sampler", "shuffle", "drop_last")
@@ -177,11 +178,6 @@ def _places_in(part: Dataset[Any], chosen: Any) -> NDArray[np.int64] | None:
 # fetching ----------------------------------------------------------------------------------------
 
 
-def run_of(net: Any) -> Any:
-    """Return the run of several processes a net takes part in, as ``grmu_sk.distributed`` says."""
-    return getattr(net, "run_of_processes", None)
-
-
 def fetched(
     net: NeuralNet,
     name: str,
@@ -221,7 +217,7 @@ def fetched(
             return _loaded(net, name, data, own, _draw_seed(None))
 
         return run.batches(net, data, batches, data.batches if is_plain else load)
-    if is_plain and not _is_far(data, net.device):
+    if is_plain:
         return data.batches(batches)
     return _loaded(net, name, data, batches, seed)
 
@@ -261,7 +257,7 @@ def _own_loader(
         order, loader = kept[name]
         order[:] = batches
         return loader
-    options = {"pin_memory": _is_far(data, net.device), **_loader_options(net, name)}
+    options = _loader_options(net, name)
     options.pop("generator", None)
     rows, order = copy.copy(data), list(batches)
     rows.loaders = None
@@ -303,7 +299,7 @@ def _collate_of(loader: Any) -> Callable[[list[Any]], Any] | None:
 
 
 @contextlib.contextmanager
-def inputs_near(net: NeuralNet, data: InputRows) -> Iterator[None]:
+def inputs_near(net: NeuralNet, data: TrainingRows) -> Iterator[None]:
     """Read inputs from the net's GPU, if they fit there, and keep the net's own loaders.
 
     Loaders that are kept from one epoch to the next need not start their processes anew
@@ -322,24 +318,17 @@ def inputs_near(net: NeuralNet, data: InputRows) -> Iterator[None]:
     None
         Afterwards copy and loaders are dropped.
     """
-    data.loaders = {}
+    data.loaders, X = {}, data.X
     is_plain = all(_does_nothing(net, name) for name in ("iterator_train", "iterator_valid"))
-    is_far = _is_far(data, net.device) and not is_memory_mapped(data.X)
-    if is_plain and is_far and data.X.nbytes <= SHARE_FOR_INPUTS * _free_memory(net.device):
-        X = data.X if isinstance(data.X, torch.Tensor) else as_tensor(np.array(data.X))
+    # a Dataset may hand out what is on the GPU already, and a tensor may lie there
+    is_far = is_gpu(net.device) and not (data.is_lazy or getattr(X, "is_cuda", False))
+    if is_plain and is_far and X.nbytes <= SHARE_FOR_INPUTS * _free_memory(net.device):
+        X = X if isinstance(X, torch.Tensor) else as_tensor(np.array(X))
         data.on_device = X.to(net.device)
     try:
         yield
     finally:
         data.loaders = data.on_device = None
-
-
-def _is_far(data: InputRows, device: Any) -> bool:
-    """Tell whether an array or tensor has to be copied to a GPU batch by batch."""
-    if not is_gpu(device) or data.on_device is not None:
-        return False
-    X = data.X  # a Dataset may hand out what is on the GPU already
-    return not isinstance(X, Dataset) and not getattr(X, "is_cuda", False)
 
 
 def _free_memory(device: Any) -> int:

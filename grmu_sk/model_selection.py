@@ -140,7 +140,7 @@ class UnlearningStratifiedKFold(StratifiedKFold):
                 UserWarning,
                 stacklevel=2,
             )
-        mask = np.zeros(n_rows, dtype=bool) if forget is None else check_forget_mask(forget, n_rows)
+        mask = check_forget_mask(forget, n_rows)
         attribute = np.zeros(n_rows) if groups is None else attribute_of_rows(groups, n_rows, "y")
         rows = pd.DataFrame({"y": labels, "group": attribute})
         codes = rows.apply(lambda column: pd.factorize(column)[0])

@@ -422,15 +422,13 @@ def check_fresh_weights(net: NeuralNet) -> None:
         new = fresh_net(net, weights_from=None)
     is_mapped = any(isinstance(callback, ParamMapper) for _, callback in new.callbacks_)
 
-    def described(net: NeuralNet) -> dict[str, Any]:
-        return {
-            name: (tuple(weight.shape), is_mapped or weight.requires_grad)
-            for name, weight in named_weights(net).items()
-            if not nn.parameter.is_lazy(weight)
-        }
+    def described(net: NeuralNet) -> set[tuple[Any, ...]]:
+        weights = named_weights(net).items()
+        known = [(name, w) for name, w in weights if not nn.parameter.is_lazy(w)]
+        return {(name, *w.shape, is_mapped or w.requires_grad) for name, w in known}
 
-    differ = dict(described(new).items() ^ described(net).items())
-    if differ:
+    if changed := described(new) ^ described(net):
+        differ = {name for name, *_ in changed}
         raise ValueError(
             "New weights are needed, and building the net again gives other shapes of, or other "
             f"frozen, {sorted(differ)} than it has, which was changed after it was initialised."

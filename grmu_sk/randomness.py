@@ -75,7 +75,7 @@ def random_states(device: object = "cpu") -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": np.random.get_state(),  # noqa: NPY002
         "torch": torch.get_rng_state(),
-        "gpus": [torch.cuda.get_rng_state(gpu) for gpu in _gpus(device)],
+        "gpus": torch.cuda.get_rng_state_all() if is_gpu(device) else [],
     }
 
 
@@ -84,14 +84,9 @@ def set_random_states(states: dict[str, Any]) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])  # noqa: NPY002
     torch.set_rng_state(states["torch"])
-    for gpu, state in enumerate(states["gpus"]):
-        torch.cuda.set_rng_state(state, gpu)
+    torch.cuda.set_rng_state_all(states["gpus"])
 
 
 def is_gpu(device: Any) -> bool:
     """Tell whether a device, or None for none in particular, is a GPU of CUDA's kind."""
     return device is not None and torch.device(device).type == "cuda"
-
-
-def _gpus(device: object) -> list[int]:
-    return list(range(torch.cuda.device_count())) if is_gpu(device) else []

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
 from skorch.dataset import Dataset as SkorchDataset
-from skorch.utils import check_indexing
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Dataset, Subset, default_collate
 
@@ -245,24 +244,16 @@ class TrainingRows(InputRows):
         Group numbers.
     rows : ndarray of shape (n_rows,)
         Row numbers in ``fit``, ascending.
-    sample_weight : tensor of shape (n_rows,) or None, default=None
-        Weight of each row's loss.
     """
 
-    def __init__(
-        self,
-        X: Any,
-        y: torch.Tensor,
-        g: torch.Tensor,
-        rows: Rows,
-        sample_weight: torch.Tensor | None = None,
-    ) -> None:
+    def __init__(self, X: Any, y: torch.Tensor, g: torch.Tensor, rows: Rows) -> None:
         super().__init__(X)
         self.y = y
         self._len = len(rows)
         self.g = g
         self.rows = rows
-        self.sample_weight = sample_weight
+        # weight of each row's loss
+        self.sample_weight: torch.Tensor | None = None
         # what the class numbers stand for; None if nothing but they themselves
         self.classes: NDArray[Any] | None = None
 
@@ -308,18 +299,13 @@ class TrainingRows(InputRows):
         array, DataFrame, tensor or Dataset
             The inputs; not a copy if it are all.
         """
-        is_all = np.array_equal(rows, self.rows)
-        if self.is_lazy:
-            where = self.positions(rows)
-            source = where if self.source is None else self.source[where]
-            if is_all and self.source is None:
-                return self.X
-            if isinstance(self.X, Dataset):
-                return Subset(self.X, source.tolist())
-            return LazyRows(self.X, source.numpy())
-        X = self.X if is_all else self.keep(rows).X
-        is_table = names is not None and not isinstance(X, torch.Tensor)
-        return pd.DataFrame(X, columns=names, index=rows) if is_table else X
+        kept = self if np.array_equal(rows, self.rows) else self.keep(rows)
+        if kept.source is not None:
+            is_set = isinstance(kept.X, Dataset)
+            some = kept.source.numpy()
+            return Subset(kept.X, some.tolist()) if is_set else LazyRows(kept.X, some)
+        is_table = names is not None and not isinstance(kept.X, torch.Tensor)
+        return pd.DataFrame(kept.X, columns=names, index=rows) if is_table else kept.X
 
     def keep(self, rows: Rows) -> TrainingRows:
         """Return a copy that holds only these row numbers of ``fit``.
@@ -356,13 +342,10 @@ class _Encoded(Dataset[Any]):
 
     def __getitem__(self, i: int) -> tuple[Any, torch.Tensor]:
         inputs, label = self.pairs[i]
-        return inputs, self.encode([label])[0]
-
-    def encode(self, labels: Any) -> torch.Tensor:
-        numbers = self.classes.get_indexer(np.asarray(labels))
-        if (numbers < 0).any():
+        (number,) = self.classes.get_indexer(np.asarray([label]))
+        if number < 0:
             raise ValueError(f"The validation set has a label that is not in {[*self.classes]}.")
-        return torch.as_tensor(numbers, dtype=self.dtype)
+        return inputs, torch.as_tensor(number, dtype=self.dtype)
 
 
 def encoded(validation: Any, data: TrainingRows) -> Any:
@@ -371,26 +354,15 @@ def encoded(validation: Any, data: TrainingRows) -> Any:
     Parameters
     ----------
     validation : Dataset of (inputs, label) pairs
-        Its labels are those that ``fit`` was given.
+        Its labels are those that ``fit`` was given; others are an error when they are read.
     data : TrainingRows
         Knows the classes.
 
     Returns
     -------
     Dataset
-        Of the same kind if it is skorch's, which holds all labels.
-
-    Raises
-    ------
-    ValueError
-        If a label is not among the classes; of a Dataset that is read on demand, when it is read.
+        The same inputs.
     """
     if data.classes is None:
         return validation
-    pairs = _Encoded(validation, data.classes, data.y.dtype)
-    if not isinstance(validation, SkorchDataset) or validation.y is None:
-        return pairs
-    validation = copy.copy(validation)
-    validation.y = pairs.encode(validation.y)
-    validation.y_indexing = check_indexing(validation.y)
-    return validation
+    return _Encoded(validation, data.classes, data.y.dtype)

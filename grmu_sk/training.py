@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import (
+    BatchScoring,
     Callback,
     Checkpoint,
     EarlyStopping,
@@ -41,20 +42,23 @@ from skorch.callbacks import (
 )
 from skorch.dataset import unpack_data
 from skorch.history import History
-from skorch.utils import to_device
+from skorch.utils import TeeGenerator, to_device
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Subset
 
-from .loading import batches_in_order, fetched, orders_of, run_of, training_batches
+from .loading import batches_in_order, fetched, orders_of, training_batches
+from .outputs import run_of
 from .rows import InputRows, Rows, TrainingRows
-from .steps import run_epoch, train_step
 
 # These count epochs, so they are told about an epoch once, at its last phase; all other callbacks
 # see every phase, as they would see an epoch of their own. A callback of one's own joins them
 # with a class attribute ``once_per_epoch = True``.
 EPOCH_COUNTERS = (LRScheduler, EarlyStopping, Checkpoint, WandbLogger)
 NET_FOLLOWERS = (EpochScoring, LRScheduler)
+SCORING_OF_BATCHES = (EpochScoring.on_batch_end, BatchScoring.on_batch_end)
+
+Step = Callable[[Any], Any]
 
 
 @dataclass
@@ -143,10 +147,9 @@ class Phase:
         return len(self.rows) > 0 and self.first_epoch <= epoch and not is_over
 
 
-#: Is called with the net, its phases and the best scores of each phase before the first epoch, with
-#: a 0, and with the number of an epoch after it. Returns the number of the last finished epoch,
-#: whose state it may have put back.
-Progress = Callable[[NeuralNet, Sequence[Phase], dict[str, Any], int], int]
+#: Is called with the net and its phases before the first epoch, with a 0, and with the number of an
+#: epoch after it. Returns the number of the last finished epoch, whose state it may have put back.
+Progress = Callable[[NeuralNet, Sequence[Phase], int], int]
 
 
 def train(
@@ -221,8 +224,7 @@ def _run_epochs(
     validation: Any,
     progress: Progress | None,
 ) -> None:
-    best_scores: dict[str, list[Any]] = {"": [one.best_score_ for one in _scorings(net)]}
-    done = 0 if progress is None else progress(net, phases, best_scores, 0)
+    done = 0 if progress is None else progress(net, phases, 0)
     for epoch in range(1 + done, epochs + 1):
         active = [phase for phase in phases if phase.is_active(epoch)]
         if active:
@@ -230,9 +232,9 @@ def _run_epochs(
         is_over = False
         for phase in active:
             last = (True, validation) if phase is active[-1] else (False, None)
-            is_over = is_over or _run_phase(net, data, phase, epoch, best_scores, *last)
+            is_over = is_over or _run_phase(net, data, phase, epoch, *last)
         if progress is not None:
-            progress(net, phases, best_scores, epochs if is_over else epoch)
+            progress(net, phases, epochs if is_over else epoch)
         if is_over:
             return
 
@@ -242,7 +244,6 @@ def _run_phase(
     data: TrainingRows,
     phase: Phase,
     epoch: int,
-    best_scores: dict[str, list[Any]],
     is_last: bool,
     validation: Any,
 ) -> bool:
@@ -252,11 +253,6 @@ def _run_phase(
         "dataset_train": Subset(data, where),  # type: ignore[arg-type]
         "dataset_valid": validation,
     }
-    # "best so far" of what is measured on training batches means: among its own phase. Losses of
-    # different phases are different quantities; the best one may belong to one where nobody looks
-    scorings = _scorings(net)
-    for scoring, best in zip(scorings, best_scores.get(phase.name, best_scores[""]), strict=True):
-        scoring.best_score_ = best
     with _listeners(net, phase, is_last):
         net.notify("on_epoch_begin", **datasets)
         net.history.record("epoch", epoch)
@@ -271,7 +267,6 @@ def _run_phase(
         if validation is not None:
             run_epoch(net, validation_batches(net, data, validation), net.validation_step, False)
         asks = _epoch_end_asks_to_stop(net, datasets)
-    best_scores[phase.name] = [scoring.best_score_ for scoring in scorings]
     return asks if run is None else bool(run.from_main(asks))
 
 
@@ -303,12 +298,6 @@ def validation_batches(net: NeuralNet, data: TrainingRows, validation: Any) -> I
 # callbacks ---------------------------------------------------------------------------------------
 
 
-def _scorings(net: NeuralNet) -> list[Any]:
-    """Return the callbacks that know the best of what is measured on training batches."""
-    callbacks = (callback for _, callback in net.callbacks_)
-    return [one for one in callbacks if getattr(one, "on_train", 0) and hasattr(one, "best_score_")]
-
-
 def _map_parameters(net: NeuralNet, first_phase: Phase, epoch: int) -> None:
     """Let callbacks freeze or change weights before an epoch's first phase.
 
@@ -332,9 +321,15 @@ def _listeners(net: NeuralNet, phase: Phase, is_last_phase: bool) -> Iterator[No
 
     Those that count epochs hear an epoch's last phase only; those that map parameters have heard of
     the epoch; those that score the net's training predictions, or follow its optimizer, do not
-    hear of a phase that does without.
+    hear of a phase that does without. Losses of different phases are different quantities: the
+    best one so far is looked for among last phases alone.
     """
     everyone = net.callbacks_
+    scorings = [callback for _, callback in everyone if getattr(callback, "on_train", False)]
+    best = [None if is_last_phase else getattr(one, "best_score_", None) for one in scorings]
+    for scoring, score in zip(scorings, best, strict=True):
+        if score is not None:
+            scoring.best_score_ = -np.inf if scoring.lower_is_better else np.inf
     net.callbacks_ = [
         (name, callback)
         for name, callback in everyone
@@ -346,6 +341,9 @@ def _listeners(net: NeuralNet, phase: Phase, is_last_phase: bool) -> Iterator[No
         yield
     finally:
         net.callbacks_ = everyone
+        for scoring, score in zip(scorings, best, strict=True):
+            if score is not None:
+                scoring.best_score_ = score
 
 
 def _counts_epochs(callback: Callback) -> bool:
@@ -647,3 +645,140 @@ def forward(
         collected[done : done + len(part)] = part
         done += len(part)
     return collected
+
+
+# steps at the cost of a loop written by hand -----------------------------------------------------
+
+# A step of a small net takes 0.2 ms, and skorch's own bookkeeping half as long again. Most of it
+# has no effect: callbacks are told what they do not listen to, and before each step every layer is
+# put into the mode it is in. The functions here do what skorch's methods of the same names do, in
+# the same order and through the same hooks, and leave that out. A net whose class overrides one of
+# those methods is left to it.
+
+
+def run_epoch(net: NeuralNet, batches: Iterable[Any], step: Step, training: bool = True) -> None:
+    """Take a step with each batch, as ``NeuralNet.run_single_epoch`` does.
+
+    The size of a batch is the number of its targets.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        An initialised net.
+    batches : iterable of (X, y)
+        ``y`` is a tensor with an entry for each row.
+    step : callable
+        From a batch to a dictionary with the loss of the batch and what the module predicts.
+    training : bool, default=True
+        Whether the steps train.
+    """
+    prefix = "train" if training else "valid"
+    if not _is_skorchs_own(net, "run_single_epoch"):
+        net.run_single_epoch(batches, training=training, prefix=prefix, step_fn=step)
+        return
+    begin_is_heard, end_is_heard = (
+        not training or _is_heard(net, f"on_batch_{when}") for when in ("begin", "end")
+    )
+    n_batches = 0
+    for batch in batches:
+        if begin_is_heard:
+            net.notify("on_batch_begin", batch=batch, training=training)
+        else:
+            net.history.new_batch()
+        result = step(batch)
+        net.history.record_batch(f"{prefix}_loss", result["loss"].item())
+        net.history.record_batch(f"{prefix}_batch_size", len(batch[1]))
+        if end_is_heard:
+            net.notify("on_batch_end", batch=batch, training=training, **result)
+        n_batches += 1
+    net.history.record(f"{prefix}_batch_count", n_batches)
+
+
+def train_step(net: NeuralNet) -> Step:
+    """Return what is the same as ``net.train_step`` until the next change of net or callbacks.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        An initialised net.
+
+    Returns
+    -------
+    callable
+        From a batch (X, y) to a dictionary with ``loss`` and ``y_pred``.
+    """
+    if not _is_skorchs_own(net, "train_step", "train_step_single", "_set_training"):
+        return net.train_step
+    set_training, infer = _set_training(net), _inference(net)
+    gradients_are_heard = _is_heard(net, "on_grad_computed")
+
+    def step(batch: Any) -> Any:
+        steps = net.get_train_step_accumulator()
+
+        def loss_with_gradients() -> torch.Tensor:  # some optimizers ask for it several times
+            net._zero_grad_optimizer()
+            set_training()
+            X, y = batch
+            y_pred = infer(X)
+            loss = net.get_loss(y_pred, y, X=X, training=True)
+            loss.backward()
+            steps.store_step({"loss": loss, "y_pred": y_pred})
+            if gradients_are_heard:
+                parameters = TeeGenerator(net.get_all_learnable_params())
+                net.notify(
+                    "on_grad_computed", named_parameters=parameters, batch=batch, training=True
+                )
+            return loss
+
+        net._step_optimizer(loss_with_gradients)
+        return steps.get_step()
+
+    return step
+
+
+def _inference(net: NeuralNet) -> Step:
+    """Return what is the same as ``net.infer`` until the next change of the net."""
+    module, device = net.module_, net.device
+    if device is None or not _is_skorchs_own(net, "infer"):
+        return net.infer
+    return lambda X: module(X.to(device)) if type(X) is torch.Tensor else net.infer(X)
+
+
+def _set_training(net: NeuralNet) -> Callable[[], None]:
+    """Put all layers of a net into training mode; return what does so if one has left it."""
+    parts = [getattr(net, name + "_") for name in (*net._modules, *net._criteria)]
+    modules = [part for part in parts if isinstance(part, nn.Module)]
+    layers = [layer for module in modules for layer in module.modules()]
+
+    def set_training(always: bool = False) -> None:
+        # a layer with a say in its mode, which stays frozen for example, is asked every time
+        if always or not all(layer.training for layer in layers):
+            for module in modules:
+                module.train()
+
+    set_training(always=True)
+    return set_training
+
+
+def _is_heard(net: NeuralNet, event: str) -> bool:
+    """Tell whether anything happens when the net's callbacks are told of this event in training."""
+    return not _is_skorchs_own(net, "notify", event) or any(
+        _listens(callback, event) for _, callback in net.callbacks_
+    )
+
+
+def _listens(callback: Any, event: str) -> bool:
+    if event in getattr(callback, "__dict__", {}):
+        return True
+    method = getattr(type(callback), event, None)
+    if method in SCORING_OF_BATCHES and callback.on_train is False:
+        return False
+    return method is not getattr(Callback, event)
+
+
+def _is_skorchs_own(net: NeuralNet, *methods: str) -> bool:
+    """Tell whether neither the net nor its class has its own version of these methods."""
+    return all(
+        getattr(type(net), method) is getattr(NeuralNet, method) and method not in vars(net)
+        for method in methods
+    )

@@ -258,8 +258,8 @@ def check_forget_mask(forget: Any, n_rows: int) -> NDArray[np.bool_]:
 
     Parameters
     ----------
-    forget : bool array-like of shape (n_rows,)
-        True marks a row to forget.
+    forget : bool array-like of shape (n_rows,) or None
+        True marks a row to forget; None marks none.
     n_rows : int
         Rows given to ``fit``.
 
@@ -273,7 +273,7 @@ def check_forget_mask(forget: Any, n_rows: int) -> NDArray[np.bool_]:
     ValueError
         If it is not boolean, or its length is wrong.
     """
-    array = to_array(forget, "forget")
+    array = np.zeros(n_rows, dtype=bool) if forget is None else to_array(forget, "forget")
     if array.dtype != bool or array.shape != (n_rows,):
         # model selection cuts masks by fold, but passes row numbers on whole
         raise ValueError(f"In fit, forget must be a boolean mask of length {n_rows}.")

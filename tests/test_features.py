@@ -4,7 +4,7 @@ from conftest import make_net
 from torch import nn
 
 from grmu_sk import MIUUnlearner
-from grmu_sk.features import FeatureTap, find_feature_layer
+from grmu_sk.outputs import FeatureTap, find_feature_layer
 
 
 class Reordered(nn.Module):

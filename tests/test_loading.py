@@ -253,7 +253,7 @@ def test_labels_of_a_validation_set_are_those_of_fit(table, values, kind):
         "Dataset": lambda: Items(X[:64].astype(np.float64), lambda x, i: (x, y[i])),
         "subset": lambda: Subset(SkorchDataset(X, y), range(64)),
     }[kind]()
-    callbacks = [("again", EpochScoring("accuracy", name="again", use_caching=kind != "skorch"))]
+    callbacks = [("again", EpochScoring("accuracy", name="again"))]
     net = make_net(train_split=predefined_split(held_out), callbacks=callbacks)
     made = retrain(net).fit(X, y, table.a)
     assert made.history_[-1, "valid_acc"] == pytest.approx(made.score(X[:64], y[:64]))
@@ -266,9 +266,8 @@ def test_labels_of_a_validation_set_are_those_of_fit(table, values, kind):
 # inputs on their way to a GPU, whose part the processor plays here --------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:.*pin_memory")  # of which torch has none without a GPU
 @pytest.mark.parametrize("what", ["fits", "tensor", "too large", "map", "workers", "no GPU"])
-def test_inputs_that_fit_are_read_from_their_copy(table, monkeypatch, tmp_path, spy, what):
+def test_inputs_that_fit_are_read_from_their_copy(table, monkeypatch, tmp_path, what):
     np.save(tmp_path / "X.npy", table.X)
     X = {
         "map": np.load(tmp_path / "X.npy", mmap_mode="r"),
@@ -277,7 +276,7 @@ def test_inputs_that_fit_are_read_from_their_copy(table, monkeypatch, tmp_path, 
     net = make_net(**(both(num_workers=1) if what == "workers" else {}))
     plain = requests(table, X, net)
     free = 0 if what == "too large" else 2**30
-    monkeypatch.setattr(loading, "is_gpu", lambda device: device is not None and what != "no GPU")
+    monkeypatch.setattr(loading, "is_gpu", lambda device: what != "no GPU")
     monkeypatch.setattr(loading, "_free_memory", lambda device: free)
     near, fetch = [], InputRows.fetch
 
@@ -286,10 +285,8 @@ def test_inputs_that_fit_are_read_from_their_copy(table, monkeypatch, tmp_path, 
         return fetch(self, where, y)
 
     monkeypatch.setattr(InputRows, "fetch", noting)
-    loaders = spy(loading, "_own_loader", lambda loader, *args: loader.pin_memory)
     there = requests(table, X, net)
     assert same_weights(plain, there)
     assert there._data.on_device is None
     # what is looked at to check nets, rows and results comes before and after
     assert any(near) == (what in ("fits", "tensor"))
-    assert all(loaders) and bool(loaders) == (what != "no GPU")

@@ -11,9 +11,8 @@ from skorch import NeuralNet
 from torch import nn
 
 from ..base import Request
-from ..features import FeatureTap, find_feature_layer
 from ..net_copies import fresh_net
-from ..outputs import is_single_logit, log_probabilities
+from ..outputs import FeatureTap, find_feature_layer, is_single_logit, log_probabilities
 from ..parameters import NOT_NEGATIVE, parameter
 from ..rows import Rows, TrainingRows
 from ..training import Batch, Phase

@@ -13,9 +13,9 @@ import torch
 from skorch import NeuralNet
 
 from ..base import Request
-from ..features import FeatureTap, find_feature_layer
 from ..mutual_information import MARGINALS, InformationCritic, draw_marginal
 from ..net_copies import fresh_net, same_weights
+from ..outputs import FeatureTap, find_feature_layer
 from ..parameters import COUNT, LEARNING_RATE, NOT_NEGATIVE, SHARE, Interval, one_of, parameter
 from ..rows import Rows, TrainingRows
 from ..training import Batch, Phase, batch_norm_frozen, forward

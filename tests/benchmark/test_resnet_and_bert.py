@@ -12,8 +12,8 @@ from grmu_sk.benchmark.nets import BertClassifier, ChannelsLastCNN, ResNet18
 from grmu_sk.datasets import load_multinli
 from grmu_sk.datasets.multinli import tokenize
 from grmu_sk.datasets.pretrained import load_tokenizer
-from grmu_sk.features import find_feature_layer
 from grmu_sk.nets import SmallCNN
+from grmu_sk.outputs import find_feature_layer
 
 TINY = {
     "vocab_size": 60,
