@@ -279,8 +279,8 @@ FAULTS = [
     Fault(
         "Preflight warns of groups that lose little",
         "audit/preflight.py",
-        '< min_share * row["present"]',
-        '> min_share * row["present"]',
+        '>= _LARGE_PART * table["present"]',
+        '<= _LARGE_PART * table["present"]',
         "audit/test_preflight.py",
     ),
     Fault(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from numpy.typing import ArrayLike
 
 from ..files import require_replaceable, write_atomically
@@ -28,8 +28,7 @@ from .preflight import group_mix
 from .residue import ResidueScan
 from .scores import ModelScores, measure
 
-FORMAT = "grmu_sk evidence"
-FORMAT_VERSION = 1
+FORMAT = "grmu_sk evidence 1"
 STATEMENT = (
     "This is empirical evidence and not a certificate: it reports what was measured on the rows "
     "and with the attacks named here. It does not prove that nothing about the forgotten rows can "
@@ -140,10 +139,9 @@ def build_evidence(
     >>> evidence["request"]["n_forgotten"], evidence["gate"]["passed"]
     (1, False)
     """
-    given = [value is not None for value in (X, y, groups)]
-    if any(given) and not all(given):
+    if len({value is None for value in (X, y, groups)}) > 1:
         raise ValueError("Test rows need all of X, y and groups; some are missing.")
-    model, inside, attacks = unlearner, unlearner_of(unlearner), list(attacks)
+    inside, attacks = unlearner_of(unlearner), list(attacks)
     drawn: Any = {
         "n_bootstrap": n_bootstrap,
         "confidence": confidence,
@@ -151,18 +149,17 @@ def build_evidence(
     }
     rows: Any = {"remaining": remaining, "forgotten": forgotten, "fitted": inside}
     rows["forget_groups"] = inside.forget_groups_ or None
-    found: dict[str, ModelScores | None] = {}
-    for name, scored in (("after", model), ("before", before), ("gold", gold)):
-        found[name] = scored if isinstance(scored, ModelScores) else None
-        if scored is not None and found[name] is None and X is not None and y is not None:
-            found[name] = measure(scored, X, y, groups, **rows, **drawn)
+    found: dict[str, Any] = {"after": unlearner, "before": before, "gold": gold}
+    for name, model in found.items():
+        if X is None or y is None:
+            found[name] = model if isinstance(model, ModelScores) else None
+        elif not isinstance(model, ModelScores | None):
+            found[name] = measure(model, X, y, groups, **rows, **drawn)
     if not isinstance(gate, GateResult):
         gate = (gate or AcceptanceGate()).decide(**found, attacks=attacks, residue=residue)
     moment = (created or datetime.now(UTC)).astimezone(UTC)
-    packages = versions()
     return {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
         "statement": STATEMENT,
         "title": title,
         "created": moment.isoformat(timespec="seconds"),
@@ -183,12 +180,7 @@ def build_evidence(
         "group_mix": _mix(inside, training or (None, None)),
         "method": _method(inside),
         "model": {"hash_before": hash_before, "hash_after": model_hash(inside)},
-        "environment": {
-            "python": packages.pop("python"),
-            "system": platform.system(),
-            "machine": platform.machine(),
-            "packages": packages,
-        },
+        "environment": {"system": platform.platform(), **versions()},
         "measuring": {"n_test_rows": found["after"].n_rows if found["after"] else 0, **drawn},
         "scores": {name: scores and scores.to_dict() for name, scores in found.items()},
         "attacks": [attack.to_dict() for attack in attacks],
@@ -200,9 +192,8 @@ def _mix(unlearner: Any, training: tuple[Any, Any]) -> list[dict[str, Any]] | No
     mix = group_mix(unlearner, unlearner.forget_idx_, *training)
     if mix is None:
         return None
-    mix = mix.astype({"label": str, "attribute": str})
-    kept = ["label", "attribute", "trained", "requested", "remaining"]
-    return mix[kept].rename(columns={"requested": "forgotten"}).to_dict("records")
+    mix = mix.drop(columns="present").rename(columns={"requested": "forgotten"})
+    return mix.astype({"label": str, "attribute": str}).to_dict("records")
 
 
 def _method(unlearner: Any) -> dict[str, Any]:
@@ -229,18 +220,15 @@ def _method(unlearner: Any) -> dict[str, Any]:
 
 
 def _history(unlearner: Any) -> list[dict[str, Any]]:
-    """Return what each phase of each run did; phases may take turns within an epoch."""
-    runs: list[dict[str, Any]] = []
+    """Return how many epochs each phase had, and its last loss."""
+    phases: dict[str, dict[str, Any]] = {}
     for row in unlearner.history_.to_list():
-        phase, epoch = str(row.get("phase", "fit")), int(row.get("epoch", 0))
-        began = [run for run in runs if run["phase"] == phase and run["last_epoch"] < epoch]
-        if not began:
-            began = [{"phase": phase, "first_epoch": epoch, "last_loss": None}]
-            runs += began
-        began[-1]["last_epoch"] = epoch
-        if _is_known(row.get("train_loss")):
-            began[-1]["last_loss"] = float(row["train_loss"])
-    return runs
+        name = str(row.get("phase", "fit"))
+        phase = phases.setdefault(name, {"phase": name, "n_epochs": 0, "last_loss": None})
+        phase["n_epochs"] += 1
+        loss = float(row.get("train_loss", math.nan))
+        phase["last_loss"] = loss if math.isfinite(loss) else None
+    return list(phases.values())
 
 
 def _short(value: Any) -> str:
@@ -345,7 +333,7 @@ def read_evidence(path: str | os.PathLike[str]) -> dict[str, Any]:
     OSError
         If the file cannot be read.
     ValueError
-        If it is something else, or of a newer format.
+        If it is something else, or of another version's format.
 
     Examples
     --------
@@ -363,10 +351,7 @@ def read_evidence(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not evidence that write_report wrote: {error}.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is not evidence that write_report wrote: it has another format.")
-    found = content.get("format_version")
-    if type(found) is not int or not 1 <= found <= FORMAT_VERSION:
-        raise ValueError(f"{path} has format version {found!r}: update grmu_sk to read it.")
+        raise ValueError(f"{path} is not evidence in the format {FORMAT!r} of this version.")
     return content
 
 
@@ -390,15 +375,14 @@ def findings_of(evidence: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         scores = {
-            name: None if found is None else ModelScores.from_dict(found)
-            for name, found in evidence["scores"].items()
+            name: scores and ModelScores.from_dict(scores)
+            for name, scores in evidence["scores"].items()
         }
         attacks = [AttackResult.from_dict(attack) for attack in evidence["attacks"]]
-        scan = evidence["residue"]
-        residue = None if scan is None else ResidueScan.from_dict(scan)
+        residue = evidence["residue"] and ResidueScan.from_dict(evidence["residue"])
         models = {name: scores[name] for name in ("after", "before", "gold")}
         return models | {"attacks": attacks, "residue": residue}
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, LookupError, TypeError) as error:
         raise ValueError(f"The evidence is incomplete or damaged: {error!r}.") from error
 
 
@@ -414,11 +398,10 @@ def _page(evidence: dict[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("grmu_sk.audit", "data"),
         autoescape=True,
-        finalize=_as_text,
+        finalize=_visible,
         undefined=StrictUndefined,
     )
     environment.filters.update(
-        plain=lambda value: escape(_visible(value)),
         percent=lambda value, digits=1: _shown(value, f".{digits}%"),
         fixed=lambda value, digits=3: _shown(value, f".{digits}f"),
         place=lambda share: round(8 + 384 * min(1.0, max(0.0, share)), 1),
@@ -426,7 +409,6 @@ def _page(evidence: dict[str, Any]) -> str:
             found, key=lambda item: ORDER.index(STATUS_OF[item[key]])
         ),
     )
-    environment.tests["known"] = _is_known
     environment.globals.update(unknown=_UNKNOWN, kinds=STATUS_OF, most_listed=200)
     try:
         return environment.get_template("page.html").render(evidence)
@@ -434,16 +416,10 @@ def _page(evidence: dict[str, Any]) -> str:
         raise ValueError(f"The evidence is incomplete or damaged: {error!r}.") from error
 
 
-def _as_text(value: Any) -> Any:
-    """Return what stands for a value on the page, in a writing direction of its own."""
+def _visible(value: Any) -> Any:
+    """Spell out what may reorder or hide the text around it."""
     if isinstance(value, Markup):  # a piece of the template
         return value
-    shown = _visible(value)
-    return shown if shown.isascii() else Markup("<bdi>{}</bdi>").format(shown)
-
-
-def _visible(value: Any) -> str:
-    """Spell out what may reorder or hide the text around it."""
     return "".join(
         f"\\u{{{ord(letter):x}}}"
         if unicodedata.category(letter) in ("Cc", "Cf", "Cs") and letter not in _HARMLESS
@@ -452,10 +428,5 @@ def _visible(value: Any) -> str:
     )
 
 
-def _is_known(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
-
-
 def _shown(value: Any, form: str) -> str:
-    return format(value, form) if _is_known(value) else _UNKNOWN
+    return _UNKNOWN if value is None else format(value, form)

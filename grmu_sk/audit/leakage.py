@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
-from tabulate import tabulate
 
 from ..base import BaseUnlearner
 from ..metrics.inputs import check_option
@@ -20,7 +19,7 @@ from ..pipelines import inputs_of_unlearner, unlearner_of
 from ..randomness import RandomState, derive_seed, resolve_seed
 from .attacks import Comparison, lira_scores, log_odds_of, rmia_scores
 from .reference_models import AuditRows, Candidates, ReferenceModels
-from .scores import Interval
+from .scores import Interval, as_json, numbers_of
 
 #: With fewer rows than this on either side a bootstrap says too little about its own error.
 FEWEST_ROWS = 10
@@ -191,21 +190,12 @@ def audit_unlearning(
         for compared in _comparisons(candidates, confidence, n_bootstrap, seed)
         for finding in _findings(*compared, attack_scores, tolerance)
     ]
-    notes = []
-    if candidates.left_out:
-        notes.append(
-            "Remaining rows of these groups were not attacked, for want of non-members: "
-            f"{', '.join(map(str, candidates.left_out))}."
-        )
-    return LeakageAudit(
-        findings,
-        n_models=models.n_models,
-        reweight=models.reweight,
-        tolerance=tolerance,
-        confidence=confidence,
-        n_bootstrap=n_bootstrap,
-        notes=notes,
-    )
+    notes = [
+        f"Remaining rows of {pair} were not attacked, for want of non-members."
+        for pair in candidates.left_out
+    ]
+    counts = models.n_models, models.reweight
+    return LeakageAudit(findings, *counts, tolerance, confidence, n_bootstrap, notes)
 
 
 # the models --------------------------------------------------------------------------------------
@@ -356,10 +346,7 @@ class AttackResult:
         dict
             By field name.
         """
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
+        return as_json(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -374,20 +361,8 @@ class AttackResult:
         -------
         AttackResult
             The result.
-
-        Raises
-        ------
-        ValueError
-            If a field is missing, unknown or not a number where one is needed.
         """
-        try:
-            numbers = {
-                name: math.nan if fields[name] is None else float(fields[name])
-                for name in ("value", "low", "high", "power")
-            }
-            return cls(**{**fields, **numbers})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"This is no result that to_dict returned: {error!r}.") from error
+        return cls(**numbers_of(fields))
 
 
 @dataclass(frozen=True)
@@ -624,20 +599,10 @@ class LeakageAudit:
         kind = "with REWEIGHT" if self.reweight else "without REWEIGHT"
         title = (
             f"Leakage audit: {self.verdict}. {self.n_models} reference models {kind}; AUC with "
-            f"{100 * self.confidence:g}% intervals; tolerance {self.tolerance:g}"
+            f"{100 * self.confidence:g}% intervals; tolerance {self.tolerance:g}. Power is the "
+            "AUC on the original model"
         )
-        header = ("attack", "rows", "group", "n", "power (original)", "unlearned", "verdict")
-        lines = [
-            (
-                f.attack,
-                f.rows,
-                f.group,
-                f.n_rows,
-                str(f.power),
-                str(f.auc),
-                f"{f.verdict}: {f.reason}",
-            )
-            for f in self.findings
-        ]
-        table = tabulate(lines, header, "plain", disable_numparse=True)
-        return "\n".join([title, table, *(f"Note: {note}" for note in self.notes)])
+        shown = ["attack", "rows", "group", "n_rows", "power", "auc", "verdict", "reason"]
+        table = pd.DataFrame([vars(found) for found in self.findings], columns=shown)
+        notes = (f"Note: {note}" for note in self.notes)
+        return "\n".join([title, table.to_string(index=False), *notes])

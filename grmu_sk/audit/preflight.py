@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from ..base import BaseUnlearner
@@ -25,8 +24,8 @@ from ..validation import check_forget_rows
 
 # A cost is printed as the range from the prediction over this to the prediction times this.
 _UNCERTAINTY = 1.5
-# Beyond this a request counts as spread unevenly.
-_SKEWED = 1.5
+# A group is at risk beyond this skew, if fewer rows are left, or a smaller share of its rows.
+_SKEWED, _FEW_ROWS, _LARGE_PART = 1.5, 30, 0.5
 # Retraining is exact: an approximation has to save at least this much to be worth its risk.
 _WORTH_IT = 0.5
 
@@ -43,7 +42,9 @@ class PreflightReport:
         A row for each group (y, a): rows of ``fit`` (``trained``), still there (``present``), of
         the request, and ``remaining`` after it; ``share_before`` and ``share_after`` of all rows,
         ``share_of_request``, ``skew`` (its share of the request over its share of the rows, 1 for
-        a request that is spread evenly) and ``risk``.
+        a request that is spread evenly) and ``risk``: the worst of "more than its share of the
+        request" (a skew above 1.5), "half of it or more goes", "fewer than 30 rows are left" and
+        "vanishes".
     costs : DataFrame
         A row for each method: predicted ``seconds`` (printed as a range), the ``ratio`` to
         retraining, and a ``note`` where it could not be timed.
@@ -83,17 +84,15 @@ class PreflightReport:
         return vars(self) | {k: json.loads(v.to_json(**as_json)) for k, v in tables.items()}
 
     def __str__(self) -> str:
-        share = self.n_requested / max(1, self.n_present)
         shown: Any = dict.fromkeys(("share_before", "share_after"), "{:.1%}".format)
         shown |= {"skew": "{:.2f}".format, "seconds": _range, "ratio": "{:.0%}".format}
         groups = self.groups.drop(columns=["trained", "share_of_request"])
-        lines = [f"Request: {self.n_requested} of {self.n_present} rows ({share:.1%})"]
-        lines += ["", groups.to_string(index=False, formatters=shown)]
-        if len(self.costs):
-            lines += ["", "Predicted cost, and its ratio to that of retraining"]
-            lines += [self.costs.to_string(index=False, formatters=shown)]
-        lines += ["", f"Recommended: {self.recommendation or 'none'}"]
-        return "\n".join(lines + [f"  - {reason}" for reason in self.reasons])
+        parts = [f"Request: {self.n_requested} of {self.n_present} rows"]
+        parts += [
+            t.to_string(index=False, formatters=shown) for t in (groups, self.costs) if len(t)
+        ]
+        recommended = [f"Recommended: {self.recommendation or 'none'}"]
+        return "\n\n".join([*parts, "\n  - ".join(recommended + self.reasons)])
 
 
 def preflight(
@@ -104,8 +103,6 @@ def preflight(
     y: ArrayLike | None = None,
     groups: Any = None,
     methods: Iterable[str] | None = None,
-    min_rows: int = 30,
-    min_share: float = 0.5,
     short_enough: float = 60.0,
     budget: float = 60.0,
 ) -> PreflightReport:
@@ -135,10 +132,6 @@ def preflight(
         The attributes given to ``fit``, together with y.
     methods : iterable of str, default=None
         Short names of the methods to time. Default: all, the unlearner's own and retraining first.
-    min_rows : int, default=30
-        A group with fewer rows left is at risk.
-    min_share : float, default=0.5
-        So is a group of which a smaller share of its rows is left.
     short_enough : float, default=60
         Seconds that retraining may take and still be recommended for being exact.
     budget : float, default=60
@@ -202,14 +195,20 @@ def preflight(
     table = group_mix(model, forget, y, groups)
     if table is None:
         raise ValueError("The rows are not stored: pass y (and groups) as given to fit.")
-    _add_risks(table, min_rows, min_share)
-    can_reweight = model._has_groups and bool((table["remaining"] > 0).all())
-    name, obstacle = "", _obstacle(table, forget)
+    _add_risks(table)
+    obstacle = _obstacle(table)
+    reweight = model._has_groups and bool((table["remaining"] > 0).all())
     timed = {} if obstacle else {name: registered[name] for name in chosen}
-    costs, reasons = _costs(model, data, forget, timed, budget, can_reweight), [obstacle]
-    if not obstacle:
-        name, reason = _recommend(model, own, costs, short_enough, can_reweight)
-        reasons = [*_reasons_of_groups(model, table), reason]
+    costs = _costs(model, data, forget, timed, budget, reweight)
+    name, reason = ("", obstacle) if obstacle else _recommend(model, own, costs, short_enough)
+    reasons = [reason]
+    if not model._has_groups:
+        reasons.append("fit was given no groups: what the request does to them cannot be said.")
+    elif not obstacle and not reweight:
+        reasons.append("A group vanishes, and REWEIGHT refuses: collect new rows of it first.")
+    elif not obstacle and not model._keeps_unaffected_weights:
+        name += " + reweight"
+        reasons.append("REWEIGHT keeps each group's share of what is trained on as it was.")
     return PreflightReport(len(forget), len(model.remaining_idx_), table, costs, name, reasons)
 
 
@@ -271,75 +270,46 @@ def group_mix(
     return mix[mix["trained"] > 0].reset_index(drop=True)
 
 
-def _add_risks(table: pd.DataFrame, min_rows: int, min_share: float) -> None:
+def _add_risks(table: pd.DataFrame) -> None:
     columns = {"before": "present", "after": "remaining", "of_request": "requested"}
     for name, column in columns.items():
         table[f"share_{name}"] = table[column] / max(1, table[column].sum())
     table["skew"] = (table["share_of_request"] / table["share_before"]).fillna(0.0)
     table["risk"] = ""
-    for at, row in table[table["requested"] > 0].iterrows():
-        few = [f"fewer than {min_rows} rows left"] * (row["remaining"] < min_rows)
-        much = [f"{row['requested'] / row['present']:.0%} of it goes"]
-        much *= row["remaining"] < min_share * row["present"]
-        table.loc[at, "risk"] = ", ".join(few + much) if row["remaining"] else "vanishes"
+    for risk, is_met in {
+        "more than its share of the request": table["skew"] > _SKEWED,
+        "half of it or more goes": table["requested"] >= _LARGE_PART * table["present"],
+        f"fewer than {_FEW_ROWS} rows are left": table["remaining"] < _FEW_ROWS,
+        "vanishes": table["remaining"] == 0,
+    }.items():
+        table.loc[is_met & (table["requested"] > 0), "risk"] = risk
 
 
-def _obstacle(table: pd.DataFrame, forget: NDArray[np.int64]) -> str:
-    if len(forget) == 0:
+def _obstacle(table: pd.DataFrame) -> str:
+    if not table["requested"].any():
         return "All rows of the request are forgotten already, or it names none."
     left = table.groupby("label", sort=False)["remaining"].sum()
-    if left.sum() == 0:
-        return "Nothing would remain to train on. To drop the model altogether, delete it."
     if lost := left[left == 0].index.tolist():
         return f"Every row of the class(es) {lost} would go: fit a new model without them instead."
     return ""
 
 
-def _reasons_of_groups(unlearner: BaseUnlearner, table: pd.DataFrame) -> list[str]:
-    if not unlearner._has_groups:
-        return ["fit was given no groups: what the request does to them cannot be said."]
-    reasons = []
-    for row in table.itertuples():
-        pair = f"({row.label}, {row.attribute})"
-        if row.risk == "vanishes":
-            reasons.append(
-                f"The group {pair} vanishes, and REWEIGHT refuses: collect new rows first."
-            )
-        elif row.risk:
-            reasons.append(f"The group {pair} is at risk: {row.risk}, {row.remaining} remain.")
-        elif row.skew > _SKEWED:
-            share = f"{row.share_of_request:.0%} of the request"
-            reasons.append(f"{pair} is {share}, and {row.share_before:.0%} of the rows.")
-    if not reasons:
-        return ["The request is spread over the groups about as the training rows are."]
-    if (table["remaining"] > 0).all():
-        reasons.append("REWEIGHT keeps each group's share of what is trained on as it was.")
-    return reasons
-
-
 def _recommend(
-    unlearner: BaseUnlearner, own: str, costs: pd.DataFrame, short_enough: float, can_reweight: bool
+    unlearner: BaseUnlearner, own: str, costs: pd.DataFrame, short_enough: float
 ) -> tuple[str, str]:
     """Return a method, and why."""
-    seconds = costs.set_index("method")["seconds"].dropna()
-    reweight = " + reweight" if can_reweight else ""
-    candidate = "as_unseen" if "as_unseen" in seconds else own
-    cost, retraining = (float(seconds.get(name, np.inf)) for name in (candidate, "retrain"))
-    exact = f"Retraining takes about {_range(retraining)} s and is exact: "
     if unlearner._keeps_unaffected_weights:
         return own, f"{own} is exact: it retrains only the parts that saw these rows."
-    if np.isinf(retraining):
-        exact = "Retraining was not timed. It is exact: the choice unless it takes too long."
-    elif retraining <= short_enough:
-        exact += "an approximation would save little."
-    elif candidate == "retrain" or cost > _WORTH_IT * retraining:
-        exact += f"{candidate} would not save half of that."
-    else:
-        return candidate + reweight, (
-            f"{candidate} takes about {_range(cost)} s, retraining {_range(retraining)} s. It is "
+    seconds = costs.set_index("method")["seconds"].dropna()
+    name = "as_unseen" if "as_unseen" in seconds else own
+    cost, retraining = (float(seconds.get(each, np.inf)) for each in (name, "retrain"))
+    if short_enough < retraining < np.inf and cost <= _WORTH_IT * retraining:
+        return name, (
+            f"{name} takes about {_range(cost)} s, retraining {_range(retraining)} s. It is "
             "approximate: attack the result and let AcceptanceGate decide."
         )
-    return f"retrain{reweight}", exact
+    takes = f"takes about {_range(retraining)} s" if np.isfinite(retraining) else "was not timed"
+    return "retrain", f"Retraining {takes} and is exact: an approximation would save too little."
 
 
 # costs -------------------------------------------------------------------------------------------
@@ -347,10 +317,8 @@ def _recommend(
 
 def _range(seconds: float) -> str:
     """Return a predicted cost as the range that it stands for."""
-    if np.isnan(seconds):
-        return "-"
-    low, high = (float(f"{s:.2g}") for s in (seconds / _UNCERTAINTY, seconds * _UNCERTAINTY))
-    return f"{low:g} to {high:g}"
+    ends = (float(f"{s:.2g}") for s in (seconds / _UNCERTAINTY, seconds * _UNCERTAINTY))
+    return "-" if np.isnan(seconds) else "{:g} to {:g}".format(*ends)
 
 
 def _costs(
@@ -367,33 +335,26 @@ def _costs(
             note = "not timed: it has to be fitted anew"
         else:
             try:
-                params = _params(unlearner, method, reweight)
-                seconds = _predicted_seconds(unlearner, data, method, params, forget)
+                seconds = _predicted_seconds(unlearner, data, method, forget, reweight)
             except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
                 note = f"not possible here: {error}"
-        costs.append((name, seconds, np.nan, note))
-    table = pd.DataFrame(costs, columns=["method", "seconds", "ratio", "note"])
+        costs.append((name, seconds, note))
+    table = pd.DataFrame(costs, columns=["method", "seconds", "note"])
     retraining = table.loc[table["method"] == "retrain", "seconds"].sum(min_count=1)
-    return table.assign(ratio=table["seconds"] / retraining)
-
-
-def _params(
-    unlearner: BaseUnlearner, method: type[BaseUnlearner], can_reweight: bool
-) -> dict[str, Any]:
-    """Return the parameters to time a method with: the unlearner's own, if it is that method."""
-    names = method._get_param_names()
-    own = clone(unlearner).get_params(deep=False)
-    kept = names if type(unlearner) is method else {"feature_layer"} & set(names) & set(own)
-    params = {name: own[name] for name in kept if name != "estimator"}
-    if "reweight" in names and not can_reweight:
-        params["reweight"] = False
-    return {**params, "random_state": 0}
+    table.insert(2, "ratio", table["seconds"] / retraining)
+    return table
 
 
 def _predicted_seconds(
-    unlearner: BaseUnlearner, data: TrainingRows, method: Any, params: dict[str, Any], forget: Any
+    unlearner: BaseUnlearner, data: TrainingRows, method: Any, forget: Any, can_reweight: bool
 ) -> float:
     """Return about how long a method would take for a request, from short runs on copies."""
+    names = set(method._get_param_names())
+    own = unlearner.get_params(deep=False)
+    kept = names if type(unlearner) is method else names & {"feature_layer"}
+    params = {name: own[name] for name in kept & own.keys() - {"estimator"}} | {"random_state": 0}
+    if "reweight" in names and not can_reweight:
+        params["reweight"] = False
     present, rest = unlearner.remaining_idx_, np.setdiff1d(unlearner.remaining_idx_, forget)
     batch = unlearner.net_.batch_size
     _, one_a_group = np.unique(data.g[data.positions(rest)].numpy(), return_index=True)
@@ -404,7 +365,9 @@ def _predicted_seconds(
         wanted = len(present) if batch == -1 else min(len(present), n_batches * batch)
         evenly = present[np.linspace(0, len(present) - 1, wanted).astype(np.int64)]
         rows = np.union1d(evenly, needed)
-        return (*_run(unlearner, data, method, params, rows, forget, epochs), len(rows))
+        counts = dict.fromkeys({"max_epochs", "forget_epochs"} & names, epochs)
+        probe = by_method(unlearner, method, **{**params, **counts})
+        return (*_run(probe, data.keep(rows), forget, epochs), len(rows))
 
     run(2, 1)  # the first run of anything pays for what is set up once
     # other work on the machine only ever adds time
@@ -417,28 +380,16 @@ def _predicted_seconds(
     return max(0.0, t_small - per_row * small) + epochs * per_row * len(present)
 
 
-def _run(
-    unlearner: BaseUnlearner,
-    data: Any,
-    method: Any,
-    params: Any,
-    rows: Any,
-    forget: Any,
-    epochs: int,
-) -> tuple[float, int]:
-    """Return what a run takes, and of how many epochs its history tells."""
-    counts = {"max_epochs", "forget_epochs"} & set(method._get_param_names())
-    probe = by_method(unlearner, method, **{**params, **dict.fromkeys(counts, epochs)})
-    probe._check_parameters()
-    with isolated_rng(0, unlearner.net_.device), warnings.catch_warnings():
+def _run(probe: BaseUnlearner, data: TrainingRows, forget: Any, epochs: int) -> tuple[float, int]:
+    """Return what a run on these rows takes, and of how many epochs its history tells."""
+    with isolated_rng(0, probe.net_.device), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # callbacks may write files; what they cost is not counted
         quiet: dict[str, Any] = {"callbacks": "disable", "verbose": 0, "train_split": None}
-        probe.net_ = fresh_net(unlearner.net_, **quiet, max_epochs=epochs)
+        probe.net_ = fresh_net(probe.net_, **quiet, max_epochs=epochs)
         probe.estimator = FrozenEstimator(probe.net_)
-        probe.remaining_idx_, probe.forget_idx_ = rows, rows[:0]
-        numbers = data.g[data.positions(rows)].numpy()
-        probe._group_counts = np.bincount(numbers, minlength=len(unlearner._group_counts))
-        part, before, start = data.keep(rows), len(probe.history_), perf_counter()
-        probe._forget_rows(np.intersect1d(rows, forget), part)
+        probe.remaining_idx_, probe.forget_idx_ = data.rows, data.rows[:0]
+        probe._group_counts = np.bincount(data.g.numpy(), minlength=len(probe._group_counts))
+        before, start = len(probe.history_), perf_counter()
+        probe._forget_rows(np.intersect1d(data.rows, forget), data)
         return perf_counter() - start, len(probe.history_) - before

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import joblib
@@ -222,7 +223,13 @@ class ReferenceModels:
     def _key(self, pool: AuditRows, digests: dict[str, str], seed: int) -> str:
         """Return all that the models' answers depend on."""
         net = default_net(pool.X, len(np.unique(pool.y))) if self.net is None else self.net
-        described = json.dumps(describe([type(net), net.get_params(deep=False)], _shown))
+        # objects without parameters are told apart by what they hold
+        described = json.dumps(
+            describe(
+                [type(net), net.get_params(deep=False)],
+                lambda value: getattr(value, "__dict__", {"shown": repr(value)}),
+            )
+        )
         with isolated_rng(derive_seed(seed, 2, 0), net.device):
             of_net = digest([("", described.encode()), *weights(copy_net(net).initialize())])
         settings = seed, self.reweight, self.remaining_per_group
@@ -234,15 +241,6 @@ def _answer(
 ) -> NDArray[np.float64]:
     """Return what a model answers; the cache knows it by all arguments but ``train``."""
     return train(number)
-
-
-def _shown(value: Any) -> dict[str, Any]:
-    if " at 0x" in repr(value):
-        raise ValueError(
-            f"The net's {value!r} cannot be told from another one in the next process, so that a "
-            "cache might hold answers of other nets. Leave cache out, or give it a __repr__."
-        )
-    return {"shown": repr(value)}
 
 
 def _untrained(estimator: Any) -> NeuralNet | None:
@@ -260,23 +258,16 @@ def _warn_of_duplicates(rows: AuditRows) -> None:
     """Warn of rows that are not what they are given as, since an equal row is something else."""
     if isinstance(rows.X, Dataset):  # which is not read for that
         return
-    X = rows.X
-    if isinstance(X, pd.DataFrame):
-        X = pd.util.hash_pandas_object(X, index=False).to_numpy()
-    table = np.ascontiguousarray(to_array(X, "X").reshape(len(rows.y), -1))
-    keys = [(row.tobytes(), label) for row, label in zip(table, rows.y.tolist(), strict=True)]
-    forgotten, remaining, unseen = (
-        [keys[row] for row in np.flatnonzero(rows.kind == kind)] for kind in range(3)
-    )
+    table = rows.X
+    if not isinstance(table, pd.DataFrame):
+        table = pd.DataFrame(to_array(table, "X").reshape(len(rows.y), -1))
+    keys = pd.util.hash_pandas_object(table.assign(label=rows.y), index=False).to_numpy()
     rightly = "forgotten rows equal a remaining row, label included: it may rightly be known."
     weaker = "nonmembers equal a training row, label included: attacks look weaker than they are."
-    for own, others, what in (
-        (forgotten, remaining, rightly),
-        (unseen, [*remaining, *forgotten], weaker),
-    ):
-        known = set(others)
-        if n_equal := sum(key in known for key in own):
-            warnings.warn(f"{n_equal} of {len(own)} {what}", UserWarning, stacklevel=4)
+    for own, others, what in ((0, [1], rightly), (2, [0, 1], weaker)):
+        is_known = np.isin(keys[rows.kind == own], keys[np.isin(rows.kind, others)])
+        if n_equal := is_known.sum():
+            warnings.warn(f"{n_equal} of {len(is_known)} {what}", UserWarning, stacklevel=4)
 
 
 # who trains on whom ------------------------------------------------------------------------------
@@ -465,20 +456,19 @@ def _checked(given: Any, name: str) -> tuple[Any, NDArray[Any], NDArray[Any] | N
     return X, y, attribute
 
 
+_JOINS: dict[type, Any] = {
+    Dataset: ConcatDataset,
+    pd.DataFrame: partial(pd.concat, ignore_index=True),
+    torch.Tensor: torch.cat,
+    np.ndarray: np.concatenate,
+}
+
+
 def _joined(inputs: tuple[Any, ...]) -> Any:
-    kinds = {
-        next((k for k in (Dataset, pd.DataFrame, torch.Tensor) if isinstance(X, k)), np.ndarray)
-        for X in inputs
-    }
-    if len(kinds) > 1:
-        raise ValueError(f"Inputs are of several kinds: {[kind.__name__ for kind in kinds]}.")
-    (kind,) = kinds
-    if kind is pd.DataFrame:
-        if len({tuple(X.columns) for X in inputs}) > 1:
-            raise ValueError("The tables of inputs differ in their columns.")
-        return pd.concat(inputs, ignore_index=True)
-    joins: dict[Any, Any] = {Dataset: ConcatDataset, torch.Tensor: torch.cat}
-    return joins.get(kind, np.concatenate)(inputs)
+    for kind, join in _JOINS.items():
+        if all(isinstance(X, kind) for X in inputs):
+            return join(inputs)
+    raise ValueError(f"Inputs are of several kinds: {[type(X).__name__ for X in inputs]}.")
 
 
 def _plain(X: Any) -> Any:

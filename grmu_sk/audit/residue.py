@@ -8,7 +8,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,19 +20,12 @@ from tqdm import tqdm
 
 from ..base import BaseUnlearner
 from ..validation import to_array
-from .residue_needles import (
-    Needle,
-    Needles,
-    SamplerWeights,
-    row_needles,
-    weight_needles,
-)
+from .residue_needles import Kind, Needle, Needles, row_needles, weight_needles
 from .residue_places import PART_MARKS, Piece, Places
 
 #: So much of a file is in memory at once, in bytes.
 CHUNK = 1 << 23
 _PARTS = re.compile("|".join(map(re.escape, PART_MARKS)))
-Kind = Literal["forgotten row", "original weights", "sampler weights"]
 
 
 @dataclass(frozen=True)
@@ -42,14 +34,14 @@ class Finding:
 
     Attributes
     ----------
-    kind : {"forgotten row", "original weights", "sampler weights"}
+    kind : {"forgotten row", "original weights"}
         What it is.
     place : str
         Where: a file, with ``!`` before what is inside of an archive, or the path of attributes
         and items that leads to it.
     encoding : str
         How it is written there: ``"float32"``, ``"normalised float32, by column"``,
-        ``"float64, as text"``.
+        ``"float64, as text"``. If in several ways, one of them.
     rows : tuple of int
         Which rows, as numbers of ``fit`` if those were given to the scan, else as positions in
         ``rows``. Empty for weights.
@@ -62,7 +54,7 @@ class Finding:
     --------
     >>> from grmu_sk.audit import Finding
     >>> print(Finding("forgotten row", "cache.npz!X.npy", "float32", rows=(3, 7)))
-    cache.npz!X.npy: 2 forgotten rows as float32 (3, 7)
+    cache.npz!X.npy: 2 forgotten row(s) as float32 (3, 7)
     """
 
     kind: Kind
@@ -77,12 +69,8 @@ class Finding:
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def __str__(self) -> str:
-        names = self.rows or self.tensors
-        listed = ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
-        what: str = self.kind
-        if self.rows:
-            what = f"{len(self.rows)} forgotten row{'s' if len(self.rows) > 1 else ''}"
-        return f"{self.place}: {what} as {self.encoding}" + (f" ({listed})" if listed else "")
+        what = f"{len(self.rows)} forgotten row(s)" if self.rows else self.kind
+        return f"{self.place}: {what} as {self.encoding} ({_listed(self.rows or self.tensors)})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values.
@@ -132,9 +120,7 @@ class ResidueScan(list[Finding]):
         n_bytes: int = 0,
     ) -> None:
         super().__init__(findings)
-        self.not_searched = list(not_searched)
-        self.n_places = n_places
-        self.n_bytes = n_bytes
+        self.not_searched, self.n_places, self.n_bytes = list(not_searched), n_places, n_bytes
 
     @property
     def verdict(self) -> Literal["residue", "clean", "inconclusive"]:
@@ -184,10 +170,8 @@ def scan_residue(
     std: ArrayLike | None = None,
     remaining: Any = None,
     forget_idx: ArrayLike | None = None,
-    n_rows: int | None = None,
-    chunk_size: int = CHUNK,
 ) -> ResidueScan:
-    r"""Look for forgotten rows, original weights and telling sampler weights.
+    r"""Look for forgotten rows and original weights.
 
     Every byte of a file, or all that an object leads to in memory, is compared with the forgotten
     rows as they may be stored: as whole or floating point numbers, row by row or column by column,
@@ -210,12 +194,7 @@ def scan_residue(
     remaining : array-like, DataFrame or tensor of shape (n_remaining, ...), default=None
         Rows that may be there: a forgotten row equal to one of them cannot be told from it.
     forget_idx : array-like of shape (n_forgotten,), default=None
-        The rows' numbers in ``fit``, for the findings and for sampler weights. Default: those of
-        an unlearner in memory, if there are as many.
-    n_rows : int, default=None
-        How many rows ``fit`` was given, for sampler weights. Default: known of an unlearner.
-    chunk_size : int, default=8388608
-        Bytes of a file that are in memory at once.
+        The rows' numbers in ``fit``, by which findings then name them.
 
     Returns
     -------
@@ -253,9 +232,6 @@ def scan_residue(
     values do not count, since other nets have them too. A method that keeps some weights by its own
     definition (the first layers of CF-k) will have them found.
 
-    Sampler weights are reported if they are weights of all rows of ``fit``, zero for the forgotten
-    ones and for no other.
-
     In arrays and ``.npy`` files, columns are read as such. Elsewhere rows in columns are found if
     three of their floating point values occur in no other of the rows, and the first and the last
     lie within one chunk. In text (CSV, JSON, logs) numbers are found that were written with all
@@ -273,61 +249,52 @@ def scan_residue(
     >>> cache = {"batch": rows.astype("float32")[::-1]}
     >>> for finding in scan_residue(cache, rows):
     ...     print(finding)
-    dict['batch']: 2 forgotten rows as float32 (0, 1)
+    dict['batch']: 2 forgotten row(s) as float32 (0, 1)
     >>> scan_residue({"batch": rows + 1}, rows)
     []
     """
-    unlearner = path_or_object if isinstance(path_or_object, BaseUnlearner) else None
-    n_given = 0 if rows is None else len(rows)
-    forgotten = getattr(unlearner, "forget_idx_", None)
-    if forget_idx is not None:
-        forgotten = np.asarray(forget_idx, dtype=np.int64)
-        if forgotten.shape != (n_given,):
-            raise ValueError(f"forget_idx names {forgotten.size} rows, but rows has {n_given}.")
-    if n_rows is None and unlearner is not None and hasattr(unlearner, "forget_idx_"):
-        n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
-    sampler = None if forgotten is None or n_rows is None else SamplerWeights(forgotten, n_rows)
     needles: list[Needle] = []
     notes: list[str] = []
     width = 1
-    if n_given:
-        numbers = np.arange(n_given)
-        if forgotten is not None and len(forgotten) == n_given:
-            numbers = forgotten
+    if rows is not None and len(rows):
         rows = _numeric(rows, "rows")
+        numbers = np.arange(len(rows)) if forget_idx is None else to_array(forget_idx, "forget_idx")
+        if len(numbers) != len(rows):
+            raise ValueError(f"forget_idx names {len(numbers)} rows, but rows has {len(rows)}.")
         width, remains = min(256, rows[0].size), _is_among(rows, remaining)
-        notes = _unsearched(numbers[remains], "equal rows remain, and may be there")
-        rows, numbers = rows[~remains], numbers[~remains]
-        needles = row_needles(rows, numbers.tolist(), mean, std) if len(rows) else []
+        needles = row_needles(rows[~remains], numbers[~remains].tolist(), mean, std)
         told = [owner for needle in needles for owner in needle.owners]
+        notes += _unsearched(numbers[remains], "equal rows remain, and may be there")
         reason = "they hold too little information to tell a match from chance"
-        notes += _unsearched(numbers[~np.isin(numbers, told)], reason)
+        notes += _unsearched(np.setdiff1d(numbers[~remains], told), reason)
     if original is not None:
         needles += weight_needles(_weights_of(original))
     if not needles:
         warnings.warn("There is nothing to look for that is no chance.", UserWarning, stacklevel=2)
-    search = _Search(needles, sampler, chunk_size)
-    places = Places(chunk_size, search.overlap, width)
+    search = _Search(Needles(needles))
+    places = Places(CHUNK, search.needles.overlap, width)
     if isinstance(path_or_object, str | os.PathLike):
-        path = Path(os.path.realpath(path_or_object, strict=True))
-        search.all(places, places.of_path(path))
+        pieces = places.of_path(Path(os.path.realpath(path_or_object, strict=True)))
     else:
-        search.all(places, places.of_object(path_or_object, type(path_or_object).__name__))
+        pieces = places.of_object(path_or_object, type(path_or_object).__name__)
+    search.all(places, pieces)
     gave_up = np.array(sorted(search.needles.gave_up), dtype=np.int64)
-    notes += _unsearched(gave_up, "stored by column their values occur too often")
-    return ResidueScan(
-        search.findings(),
-        not_searched=[*notes, *places.notes],
-        n_places=places.n_places,
-        n_bytes=places.n_bytes,
-    )
+    notes += [
+        *_unsearched(gave_up, "stored by column their values occur too often"),
+        *places.notes,
+    ]
+    counts = {"n_places": places.n_places, "n_bytes": places.n_bytes}
+    return ResidueScan(search.findings(), not_searched=notes, **counts)
 
 
 def _unsearched(rows: NDArray[np.int64], reason: str) -> list[str]:
     if not len(rows):
         return []
-    listed = ", ".join(map(str, rows[:5].tolist())) + (", ..." if len(rows) > 5 else "")
-    return [f"{len(rows)} rows ({listed}): not searched for, since {reason}"]
+    return [f"{len(rows)} rows ({_listed(rows.tolist())}): not searched for, since {reason}"]
+
+
+def _listed(names: Sequence[Any]) -> str:
+    return ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
 
 
 def _numeric(rows: Any, name: str) -> NDArray[Any]:
@@ -374,20 +341,14 @@ class _Search:
 
     Parameters
     ----------
-    needles : list of Needle
+    needles : Needles
         Rows and weights.
-    sampler : SamplerWeights or None
-        How forgotten rows are told in sampling weights.
-    chunk_size : int
-        How many bytes are compared at once.
     """
 
-    def __init__(
-        self, needles: list[Needle], sampler: SamplerWeights | None, chunk_size: int
-    ) -> None:
-        self.needles, self.sampler, self.chunk_size = Needles(needles), sampler, chunk_size
-        self.overlap = max(self.needles.overlap, 0 if sampler is None else sampler.overlap)
-        self.found: dict[tuple[Any, str, str], tuple[set[Any], int]] = {}
+    def __init__(self, needles: Needles) -> None:
+        self.needles = needles
+        #: How the row or tensor of a kind is written in a place, and where in it.
+        self.found: dict[tuple[Kind, str, Any], tuple[str, int]] = {}
         self.parts: dict[Any, dict[int, tuple[float, float]]] = defaultdict(dict)
 
     def all(self, places: Places, pieces: Iterable[Piece]) -> None:
@@ -397,7 +358,7 @@ class _Search:
             for piece in pieces:
                 waiting.append(piece)
                 n_waiting += len(piece.raw)
-                if n_waiting >= self.chunk_size:
+                if n_waiting >= CHUNK:
                     self._compare(waiting)
                     waiting, n_waiting = [], 0
                     bar.update(places.n_bytes - bar.n)
@@ -414,39 +375,21 @@ class _Search:
             seen[stretch] = relation
             if needle.n_parts == 1 or _is_copy(needle, seen):
                 encoding = needle.name + how + (piece.how if piece.how != how else "")
-                self._add(needle.kind, piece.place, encoding, {owner}, origin)
-        for piece in pieces:
-            where = None if self.sampler is None else self.sampler.find(piece.raw)
-            if where is not None:
-                place = piece.offset + where
-                self._add("sampler weights", piece.place, "floating point", set(), place)
-
-    def _add(self, kind: str, place: str, encoding: str, owner: set[Any], offset: int) -> None:
-        """Remember a finding; those of a kind, place and encoding become one."""
-        owners, first = self.found.get((kind, place, encoding), (set(), offset))
-        self.found[kind, place, encoding] = (owners | owner, min(first, offset))
+                self.found.setdefault((needle.kind, piece.place, owner), (encoding, origin))
 
     def findings(self) -> list[Finding]:
-        """Return what was found, each thing once."""
-        return [
-            Finding(
-                kind,
-                place,
-                encoding,
-                offset=offset,
-                **{"tensors" if kind == "original weights" else "rows": tuple(sorted(owners))},
-            )
-            for (kind, place, encoding), (owners, offset) in self.found.items()
-            if not self._is_told_elsewhere(kind, place, encoding, owners)
-        ]
-
-    def _is_told_elsewhere(self, kind: Any, place: str, encoding: str, owners: set[Any]) -> bool:
-        """Tell whether another finding says the same of a larger place, or in plainer words."""
-        larger = [place, *(place[: at.start()] for at in _PARTS.finditer(place))]
-        plainer = [encoding, *(encoding[: at.start()] for at in re.finditer(", ", encoding))]
-        others = (self.found.get((kind, *other)) for other in product(larger, plainer))
-        next(others)  # the finding itself
-        return any(other and owners <= other[0] for other in others)
+        """Return what was found; what lies in a place and in a part of it too is told once."""
+        together: dict[tuple[Kind, str, str], list[tuple[Any, int]]] = defaultdict(list)
+        for (kind, place, owner), (encoding, offset) in self.found.items():
+            larger = (place[: at.start()] for at in _PARTS.finditer(place))
+            if not any((kind, other, owner) in self.found for other in larger):
+                together[kind, place, encoding].append((owner, offset))
+        findings = []
+        for (kind, place, encoding), told in together.items():
+            owners, offsets = zip(*sorted(told), strict=True)
+            of_whom = {"rows" if kind == "forgotten row" else "tensors": owners}
+            findings.append(Finding(kind, place, encoding, offset=min(offsets), **of_whom))
+        return findings
 
 
 def _is_copy(needle: Needle, parts: Mapping[int, tuple[float, float]]) -> bool:

@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+Kind = Literal["forgotten row", "original weights"]
 #: Below so many bits of information a match may be chance.
 MIN_BITS = 40.0
 BY_COLUMN, SCALED = ", by column", ", scaled or shifted"
@@ -55,7 +56,7 @@ class Needle:
         ``SCALED``, a linear function of the values.
     """
 
-    kind: str
+    kind: Kind
     name: str
     numbers: NDArray[np.float64]
     raw: NDArray[np.uint8]
@@ -118,7 +119,7 @@ def row_needles(
         If ``mean`` or ``std`` does not fit a row.
     """
     needles, known = [], set()
-    for form, given, is_first in _forms(rows, mean, std):
+    for form, given, is_first in _forms(rows, mean, std) if len(rows) else ():
         for encoding, dtype in {**_SINGLE, **_DOUBLE, **_PYTHON, **_HALVES, **_WHOLE}.items():
             values, raw = _written(given, dtype)
             if encoding in _WHOLE and not np.array_equal(values, given):
@@ -130,9 +131,10 @@ def row_needles(
                 known.add(content)
                 name, owners = f"{form} {encoding}".strip(), [numbers[int(row)] for row in told]
                 in_columns = is_first and encoding in {**_SINGLE, **_DOUBLE, **_PYTHON}
-                shown = ("forgotten row", name, values[told], raw[told], owners)
+                shown = name, values[told], raw[told], owners
                 forms = (BY_COLUMN,) if in_columns else ()
-                needles.append(Needle(*shown, np.zeros(len(told), np.int64), forms=forms))
+                starts = np.zeros(len(told), np.int64)
+                needles.append(Needle("forgotten row", *shown, starts, forms=forms))
     return needles
 
 
@@ -222,8 +224,8 @@ def weight_needles(weights: Mapping[str, NDArray[Any]]) -> list[Needle]:
             differ = min(len(np.unique(step)) for step in np.diff(kept[told], axis=1))
             forms = (SCALED,) * (dtype not in _HALF_BITS and differ >= _STRETCH // 2)
             where, owners = starts[told] * (raw.shape[1] // width), [name] * int(told.sum())
-            shown = ("original weights", f"{encoding}{order}", kept[told], raw[told], owners)
-            needles.append(Needle(*shown, where, len(where), forms))
+            shown = f"{encoding}{order}", kept[told], raw[told], owners
+            needles.append(Needle("original weights", *shown, where, len(where), forms))
     return needles
 
 
@@ -385,40 +387,3 @@ def _relation(found: NDArray[Any], wanted: NDArray[np.float64]) -> tuple[float, 
     if np.abs(off - near * scale).max() > 1e-6 * size or off.std() < 1e-4 * size:
         return None
     return scale, float(found.mean() - scale * wanted.mean())
-
-
-class SamplerWeights:
-    """Finds weights of all rows of ``fit`` that are zero for the forgotten ones alone.
-
-    Parameters
-    ----------
-    forgotten : ndarray
-        Row numbers of ``fit``.
-    n_rows : int
-        How many rows ``fit`` was given.
-    """
-
-    def __init__(self, forgotten: NDArray[np.int64], n_rows: int) -> None:
-        self.n_rows, self.is_gone = n_rows, np.isin(np.arange(n_rows), forgotten)
-        n_gone = int(self.is_gone.sum())
-        # in fewer rows the pattern may be chance; a longer one is not kept in memory
-        self.is_possible = n_rows >= 8 and 0 < n_gone < n_rows <= 1 << 19
-        self.overlap = 8 * n_rows if self.is_possible else 0
-        # that independent zeros, as frequent as they would have to be, fall on just these rows
-        share = n_gone / max(n_rows, 1)
-        self.chance = share**n_gone * (1 - share) ** (n_rows - n_gone)
-
-    def find(self, raw: NDArray[np.uint8]) -> int | None:
-        """Return where they begin, if they are there."""
-        for size, phase in product((4, 8), range(8)) if self.is_possible else ():
-            n_values = (len(raw) - phase) // size
-            n_begins = n_values - self.n_rows + 1
-            if phase >= size or n_begins < 1 or (n_begins > 1 and n_begins * self.chance > 1e-3):
-                continue
-            values = np.frombuffer(raw, f"<f{size}", n_values, phase)
-            zeros, begin = (values == 0).tobytes(), -1
-            while (begin := zeros.find(self.is_gone.tobytes(), begin + 1)) >= 0:
-                rest = values[begin : begin + self.n_rows][~self.is_gone]
-                if np.all((rest > 1e-12) & (rest < 1e12)):
-                    return phase + begin * size
-        return None

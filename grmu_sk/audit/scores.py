@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
-from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_consistent_length, check_random_state
 
 from ..groups import GroupEncoder, Pair, attribute_column, codes_of, count_unknown
@@ -27,8 +26,24 @@ from ..metrics import (
 from ..metrics.inputs import is_in, label_column
 
 
-class Interval(NamedTuple):
-    """A value and its confidence interval; NaN where it is not known."""
+def as_json(record: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass as JSON values; NaN becomes None."""
+
+    def known(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {n: None if isinstance(v, float) and math.isnan(v) else v for n, v in fields}
+
+    return asdict(record, dict_factory=known)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its confidence interval; NaN where it is not known.
+
+    Attributes
+    ----------
+    value, low, high : float
+        The value and the ends.
+    """
 
     value: float
     low: float = math.nan
@@ -43,33 +58,10 @@ class Interval(NamedTuple):
         ends = f"[{self.low:.3f}, {self.high:.3f}]" if self.is_known else "[-, -]"
         return f"{self.value:.3f} {ends}"
 
-    def to_dict(self) -> dict[str, float | None]:
-        """Return the fields as JSON values; NaN becomes None.
 
-        Returns
-        -------
-        dict
-            By name.
-        """
-        fields = self._asdict().items()
-        return {name: float(value) if math.isfinite(value) else None for name, value in fields}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` returned.
-
-        Parameters
-        ----------
-        fields : mapping
-            By name.
-
-        Returns
-        -------
-        Interval
-            The interval.
-        """
-        values = (fields[name] for name in cls._fields)
-        return cls(*(math.nan if value is None else float(value) for value in values))
+def numbers_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what :func:`as_json` made of a record of numbers and text; None becomes NaN."""
+    return {name: math.nan if value is None else value for name, value in fields.items()}
 
 
 @dataclass(frozen=True)
@@ -131,9 +123,7 @@ class ModelScores:
         dict
             By field name.
         """
-        metrics = {name: score.to_dict() for name, score in self.metrics.items()}
-        groups = [{**vars(group), "accuracy": group.accuracy.to_dict()} for group in self.groups]
-        return {**vars(self), "metrics": metrics, "groups": groups}
+        return as_json(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -148,21 +138,13 @@ class ModelScores:
         -------
         ModelScores
             The scores.
-
-        Raises
-        ------
-        ValueError
-            If a field is missing or of another kind.
         """
-        try:
-            metrics = {n: Interval.from_dict(score) for n, score in fields["metrics"].items()}
-            groups = [
-                GroupScore(**{**group, "accuracy": Interval.from_dict(group["accuracy"])})
-                for group in fields["groups"]
-            ]
-            return cls(**{**fields, "metrics": metrics, "groups": groups})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"These are not scores of ModelScores.to_dict: {error!r}.") from error
+        metrics = {name: Interval(**numbers_of(score)) for name, score in fields["metrics"].items()}
+        groups = [
+            GroupScore(**{**group, "accuracy": Interval(**numbers_of(group["accuracy"]))})
+            for group in fields["groups"]
+        ]
+        return cls(**{**fields, "metrics": metrics, "groups": groups})
 
 
 def measure(
@@ -266,9 +248,21 @@ def measure(
     drawn = rng.multinomial(len(labels), n_equal / len(labels), size=n_bootstrap)
     weights = np.vstack([n_equal, drawn]).astype(np.float64)
     cells = labels[first], predicted[first], attribute[first]
+    of_forgotten: dict[str, Any] = {"forget_groups": forget_groups}
+    functions: dict[str, Callable[..., float]] = {
+        "TA": lambda y, predicted, groups, sample_weight: float(
+            np.average(y == predicted, weights=sample_weight)
+        ),
+        "WG": worst_group_accuracy_score,
+        "EO": partial(equalized_odds_gap, **of_forgotten),
+        "DP": partial(demographic_parity_gap, **of_forgotten),
+        "EP": partial(equal_opportunity_gap, **of_forgotten),
+    }
+    if forget_groups is not None:
+        functions["GA"] = partial(group_accuracy_score, **of_forgotten)
     metrics = {
         name: _bootstrapped(function, cells, weights, confidence)
-        for name, function in _metrics_of(forget_groups).items()
+        for name, function in functions.items()
     }
     for name, split in (("RA", remaining), ("UA", forgotten)):
         if split is not None:
@@ -294,22 +288,6 @@ def _answers(estimator: Any, X: Any, y: ArrayLike, name: str) -> tuple[NDArray[A
     return labels, predicted
 
 
-def _metrics_of(forget_groups: Any) -> dict[str, Callable[..., float]]:
-    of_forgotten: dict[str, Any] = {"forget_groups": forget_groups}
-    metrics: dict[str, Callable[..., float]] = {
-        "TA": lambda y, predicted, groups, sample_weight: float(
-            np.average(y == predicted, weights=sample_weight)
-        ),
-        "WG": worst_group_accuracy_score,
-        "EO": partial(equalized_odds_gap, **of_forgotten),
-        "DP": partial(demographic_parity_gap, **of_forgotten),
-        "EP": partial(equal_opportunity_gap, **of_forgotten),
-    }
-    if forget_groups is not None:
-        metrics["GA"] = partial(group_accuracy_score, **of_forgotten)
-    return metrics
-
-
 def _bootstrapped(
     function: Callable[..., float], cells: Any, weights: NDArray[np.float64], confidence: float
 ) -> Interval:
@@ -324,16 +302,10 @@ def _bootstrapped(
             return math.nan
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UndefinedMetricWarning)
-        value = score(weights[0])
-        if math.isnan(value):
-            return Interval(value)
-        resampled = np.array([score(weight) for weight in weights[1:]])
-    resampled = resampled[~np.isnan(resampled)]
-    if not len(resampled):
-        return Interval(value)
-    ends = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value, *ends.tolist())
+        warnings.simplefilter("ignore")  # an undefined metric is NaN, and so may all samples be
+        value, *resampled = (score(weight) for weight in weights)
+        ends = np.nanquantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value) if math.isnan(value) else Interval(value, *ends.tolist())
 
 
 def _proportion(right: NDArray[np.bool_], confidence: float) -> Interval:

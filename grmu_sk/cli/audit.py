@@ -152,8 +152,8 @@ def report(
             found["forgotten"] = known.some(gone)[:2]
         if scan is not None and len(gone):
             original = None if isinstance(found["before"], ModelScores) else found["before"]
-            about: Any = {"remaining": found["remaining"][0], "n_rows": len(known.y)}
-            found["residue"] = scan_residue(scan, known.X[gone], original, forget_idx=gone, **about)
+            about: Any = {"remaining": found["remaining"][0], "forget_idx": gone}
+            found["residue"] = scan_residue(scan, known.X[gone], original, **about)
     evidence = write_report(unlearner, out, *rows, **found)
     for check in evidence["gate"]["checks"]:
         click.echo(f"{check['status']:13} {check['name']}: {check['detail']}")
@@ -161,14 +161,15 @@ def report(
 
 
 def _reference(path: Path, net: str | None) -> Any:
-    from ..audit import ModelScores, read_evidence
+    from ..audit import read_evidence
+    from ..audit.evidence import findings_of
 
     if path.suffix != ".json":
         return load_model(path, net)
-    scores = read_evidence(path)["scores"]["after"]
+    scores = findings_of(read_evidence(path))["after"]
     if scores is None:
         raise ValueError(f"{path} has no scores: that report was written without test rows.")
-    return ModelScores.from_dict(scores)
+    return scores
 
 
 def _read_attacks(path: Path) -> list[Any]:
@@ -176,7 +177,7 @@ def _read_attacks(path: Path) -> list[Any]:
 
     try:
         return [AttackResult.from_dict(item) for item in json.loads(path.read_text("utf-8"))]
-    except (TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no list of attacks that was written here: {error}") from error
 
 

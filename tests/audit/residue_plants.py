@@ -24,14 +24,14 @@ class Slotted:
 
 
 def generator(X):
-    def rows():
-        held = X
-        yield None
-        yield held
+    held = X
+    yield
+    yield held
 
-    started = rows()
-    next(started)
-    return started
+
+def started(rows):
+    next(rows)
+    return rows
 
 
 def with_gradient(X):
@@ -52,7 +52,7 @@ OBJECTS = {
     "object array": lambda X: np.array([*X[3].tolist(), None], dtype=object),
     "text": lambda X: f"row: {X[3].tolist()}",
     "slot": Slotted,
-    "generator": generator,
+    "generator": lambda X: started(generator(X)),
 }
 
 
@@ -89,14 +89,10 @@ def database(X):
 FILES = {
     "raw bytes": lambda X: b"x" + X.tobytes(),
     "csv": lambda X: pd.DataFrame(X).to_csv().encode(),
-    "log": lambda X: f"12:00 INFO batch {X[3].tolist()} loss=0.31".encode(),
     "pickled DataFrame": lambda X: pickle.dumps(pd.DataFrame(X).assign(label="a")),
     "pickled lists": lambda X: pickle.dumps(X.tolist()),
-    "pickled dict": lambda X: pickle.dumps(dict(enumerate(X[3].tolist()))),
     "joblib by column": lambda X: written(joblib.dump, {"x": np.asfortranarray(X)}),
     "compressed joblib": lambda X: written(joblib.dump, X, compress=3),
-    "npy by column": lambda X: written(np.save, np.asfortranarray(X)),
-    "compressed npz": lambda X: written(np.savez_compressed, X=X),
     "halves by column in an npz": lambda X: written(np.savez_compressed, X=X.astype("f2").T),
     "torch checkpoint": lambda X: written(torch.save, {"batch": torch.tensor(X)}),
     "gzip": lambda X: gzip.compress(X.tobytes()),

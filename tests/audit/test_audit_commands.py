@@ -129,7 +129,7 @@ def test_own_net(tmp_path, monkeypatch):
 
 
 def test_bad_files(folder, tmp_path):
-    evidence = '{"format": "grmu_sk evidence", "format_version": 1, "scores": {"after": {}}}'
+    evidence = '{"format": "grmu_sk evidence 1", "scores": {"after": {}}}'
     texts = {"bad.json": evidence, "rows.txt": "1 two", "attacks.json": "[1]"}
     for name, text in {**texts, "junk.npz": "PK\3\4junk"}.items():
         (tmp_path / name).write_text(text)
@@ -140,7 +140,7 @@ def test_bad_files(folder, tmp_path):
     np.savez(tmp_path / "lengths", X=np.zeros((3, 4)), y=np.zeros(2))
     np.savez(tmp_path / "no_groups", X=np.zeros((3, 4)), y=np.zeros(3))
     for command, code, message in (
-        (gate, 1, "not scores"),
+        (gate, 1, "incomplete or damaged"),
         ((*preflight, *training, "--forget", tmp_path / "rows.txt"), 1, "does not hold row num"),
         ((*model, "--attacks", tmp_path / "attacks.json"), 1, "no list of attacks"),
         ((*model, "--scan", folder), 2, "--scan needs --training"),

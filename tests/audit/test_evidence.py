@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from dataclasses import astuple
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
@@ -145,8 +146,8 @@ def test_request_and_method(model, evidence, tmp_path):
         assert (row["trained"], row["forgotten"]) == expected
         assert row["remaining"] == row["trained"] - row["forgotten"]
     assert (method["name"], method["seed"], method["parameters"]["max_epochs"]) == ("miu", 0, "1")
-    phases = [run["phase"] for run in method["history"]]
-    assert phases[0] == "fit" and len(phases) > 1
+    phases = {run["phase"]: run["n_epochs"] for run in method["history"]}
+    assert phases["fit"] == 3 and len(phases) > 1
     save(model, tmp_path / "model")
     loaded = load(tmp_path / "model", make_net())
     assert build_evidence(loaded)["group_mix"] is None
@@ -193,8 +194,7 @@ def test_scores_against_plain_computation(model, evidence):
     scores = measure(model, *TEST, **splits, n_bootstrap=5)
     for name, split in (("RA", "remaining"), ("UA", "forgotten")):
         assert scores.metrics[name].value == pytest.approx(model.score(*splits[split]))
-    again = ModelScores.from_dict(json.loads(json.dumps(scores.to_dict())))
-    assert again.metrics["RA"] == scores.metrics["RA"]
+    assert ModelScores.from_dict(json.loads(json.dumps(scores.to_dict()))) == scores
     one = build_evidence(model, X[y == 1], y[y == 1], a[y == 1], n_bootstrap=5)
     assert one["scores"]["after"]["metrics"]["EO"]["value"] is None, "undefined"
 
@@ -218,7 +218,7 @@ def test_interval_of_the_test_accuracy_is_that_of_a_proportion():
     scores = measure(Known(right), y[:, None], y, a, n_bootstrap=300, random_state=1)
     score, share = scores.metrics["TA"], right.mean()
     half = 1.96 * np.sqrt(share * (1 - share) / 400)
-    assert score == pytest.approx((share, share - half, share + half), abs=0.01)
+    assert astuple(score) == pytest.approx((share, share - half, share + half), abs=0.01)
     perfect = measure(Known(np.ones(400, bool)), y[:, None], y, a, n_bootstrap=20)
     assert all(group.accuracy.value == 1 > group.accuracy.low for group in perfect.groups)
 
@@ -317,10 +317,9 @@ def test_files(model, tmp_path, monkeypatch):
 
 
 def test_foreign_json(tmp_path):
-    newer = json.dumps({"format": "grmu_sk evidence", "format_version": 99})
-    for content, message in (("{" * 20000, "is not evidence"), (newer, "update grmu_sk")):
+    for content in ("{" * 20000, json.dumps({"format": "grmu_sk evidence 99"})):
         (tmp_path / "a.json").write_text(content)
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match="is not evidence"):
             read_evidence(tmp_path / "a.json")
 
 
@@ -332,17 +331,11 @@ def test_gate_and_bad_input(model):
         build_evidence(model, X, y)
     with pytest.raises(ValueError, match="confidence"):
         measure(model, X, y, a, confidence=95)
-    with pytest.raises(ValueError, match=r"not scores of ModelScores\.to_dict"):
-        ModelScores.from_dict({"metrics": []})
 
 
 def test_attack_result():
     nan = float("nan")
     fields = AttackResult("a", "all", 0.5, 0.4, nan, nan, "inconclusive").to_dict()
     assert fields["high"] is None and np.isnan(AttackResult.from_dict(fields).power)
-    for changed, message in (
-        ({"verdict": "no leak found"}, "power was not measured"),
-        ({"more": 1}, "no result that to_dict"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            AttackResult.from_dict({**fields, **changed})
+    with pytest.raises(ValueError, match="power was not measured"):
+        AttackResult.from_dict({**fields, "verdict": "no leak found"})
