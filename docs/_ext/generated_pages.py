@@ -133,12 +133,6 @@ GROUPS = [
         "A built-in data set that needs no download, readers of others, and small nets.",
         [
             Part("Data sets", "grmu_sk.datasets"),
-            Part(
-                "Text",
-                "grmu_sk.datasets.pretrained",
-                ("load_tokenizer",),
-                "Needs the extra ``text``.",
-            ),
             Part("Nets", "grmu_sk.nets"),
         ],
     ),

@@ -13,7 +13,6 @@ from torch import nn
 from torchvision.models import ResNet18_Weights
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from ..datasets.pretrained import from_pretrained, import_transformers
 from ..nets import SmallCNN
 
 __all__ = ["BertClassifier", "ChannelsLastCNN", "ResNet18"]
@@ -183,11 +182,22 @@ class BertClassifier(nn.Module):
 
 
 def _bert(weights: str | os.PathLike[str] | None, settings: dict[str, Any]) -> Any:
+    try:
+        from transformers import BertConfig, BertModel
+    except ImportError as error:
+        raise ImportError("transformers is missing: pip install 'grmu_sk[text]'.") from error
     if weights is None:
-        transformers = import_transformers()
-        return transformers.BertModel(transformers.BertConfig(**settings))
-    files = "config.json and model.safetensors"
-    body, info = from_pretrained("BertModel", weights, files, output_loading_info=True, **settings)
+        return BertModel(BertConfig(**settings))
+    place = os.path.expanduser(weights)
+    found: Any
+    try:
+        found = BertModel.from_pretrained(place, output_loading_info=True, **settings)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"{weights} is no folder with config.json and model.safetensors, nor to be had from "
+            f"https://huggingface.co: {error}"
+        ) from error
+    body, info = found
     if info["missing_keys"]:
         raise ValueError(f"{weights} does not hold these weights of BERT: {info['missing_keys']}.")
     return body

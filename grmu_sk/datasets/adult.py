@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from sklearn.utils import Bunch
 
 from ..metrics.inputs import check_option
 from ..randomness import RandomState
+from ..validation import about
 from . import labels
 from .sources import Source, find_source
 
@@ -34,15 +34,12 @@ NAMES = {
     "sex": ("Female", "Male"),
     "race": ("Amer-Indian-Eskimo", "Asian-Pac-Islander", "Black", "Other", "White"),
 }
-Attribute = Literal["sex", "race"]
 
 
 def load_adult(
     root: str | os.PathLike[str],
     *,
-    attribute: Attribute | Sequence[Attribute] = "sex",
-    missing: Literal["category", "drop"] = "category",
-    drop_columns: Sequence[str] = (),
+    attribute: Literal["sex", "race"] = "sex",
     validation_size: float = 0.1,
     random_state: RandomState = 0,
 ) -> Bunch:
@@ -52,12 +49,8 @@ def load_adult(
     ----------
     root : str or Path
         Folder or zip file with ``adult.data`` and ``adult.test``.
-    attribute : {"sex", "race"} or a sequence of both, default="sex"
-        Protected attribute; of both, the intersection.
-    missing : {"category", "drop"}, default="category"
-        Whether a missing value ("?") is a category of its own, or its row is left out.
-    drop_columns : sequence of str, default=()
-        Columns that are not to be features, the protected attribute for instance.
+    attribute : {"sex", "race"}, default="sex"
+        Protected attribute. For the intersection give ``bunch.frame[["sex", "race"]]`` as groups.
     validation_size : float, default=0.1
         Share of ``adult.data`` that becomes validation rows.
     random_state : int, RandomState instance or None, default=0
@@ -70,8 +63,8 @@ def load_adult(
         ``adult.data``, then ``adult.test``.
 
         data : ndarray of shape (n_rows, n_features), float32
-            Standardised numbers and one-hot categories, fitted on the training rows. A category
-            they do not have is a row of zeros.
+            Numbers, standardised by the training rows, and a column of zeros and ones for each
+            category of the files, of which a missing value ("?") is one.
         target : ndarray of shape (n_rows,), int64
             0 for at most 50,000 dollars a year, 1 for more.
         target_names : list of str
@@ -79,7 +72,7 @@ def load_adult(
         groups : ndarray of shape (n_rows,), int64
             Codes of the protected attribute.
         group_names : list of str
-            Their names; of an intersection, "Female, Black".
+            Their names.
         train, validation, test : ndarray, int64
             Row numbers of the splits, ascending.
         smallest_group : tuple of int
@@ -99,21 +92,16 @@ def load_adult(
     OSError
         If a file or folder cannot be read.
     ValueError
-        If a line has too few or too many fields or an unknown value, or a column to drop is
-        unknown.
+        If a line has too few or too many fields, or a value is unknown.
 
     References
     ----------
     .. [1] B. Becker and R. Kohavi. "Adult". UCI Machine Learning Repository, 1996.
        https://doi.org/10.24432/C5XW20
     """
-    attributes = (attribute,) if isinstance(attribute, str) else tuple(attribute)
-    for name in attributes:
-        check_option(name, ("sex", "race"), name="attribute")
-    check_option(missing, ("category", "drop"), name="missing")
-    labels.require_columns(COLUMNS[:-1], drop_columns, "Adult")
+    check_option(attribute, ("sex", "race"), name="attribute")
     source = find_source(root, FILES, HOW_TO_GET, ("adult", "Adult"))
-    tables = [_read(source, name, missing) for name in FILES]
+    tables = [_read(source, name) for name in FILES]
     frame = pd.concat(tables, ignore_index=True)
     rows = labels.rows_of_splits(
         np.repeat([0, 2], [len(table) for table in tables]),
@@ -121,26 +109,20 @@ def load_adult(
         cut={"validation": validation_size},
         random_state=random_state,
     )
-    data, feature_names = _features(frame, rows["train"], drop_columns)
+    data, feature_names = _features(frame.drop(columns="income"), rows["train"])
     codes = {column: labels.encode(frame[column], NAMES[column], str(source)) for column in NAMES}
-    groups, group_names = np.zeros(len(frame), dtype=np.int64), [""]
-    for name in attributes:
-        groups, group_names = labels.combine(groups, group_names, codes[name], NAMES[name])
     return labels.make_bunch(
         data,
         (codes["income"], NAMES["income"]),
-        (groups, group_names),
+        (codes[attribute], NAMES[attribute]),
         rows,
-        DESCR.format(
-            attribute=" x ".join(attributes),
-            missing="a category of their own" if missing == "category" else "left out",
-        ),
+        DESCR.format(attribute=attribute),
         frame=frame,
         feature_names=feature_names,
     )
 
 
-def _read(source: Source, name: str, missing: str) -> pd.DataFrame:
+def _read(source: Source, name: str) -> pd.DataFrame:
     """Read one file: no header, a comment at the top of the test file, blanks after commas."""
     lines = enumerate(labels.read_text(source, name).splitlines(), start=1)
     records = [
@@ -149,25 +131,23 @@ def _read(source: Source, name: str, missing: str) -> pd.DataFrame:
         if line.strip() and not line.startswith("|")
     ]
     table, where = labels.table_of(records, COLUMNS, source, name), source.where(name)
-    if missing == "drop":
-        table = table[~(table == "?").any(axis=1)].copy()
     table["income"] = table["income"].str.removesuffix(".")
     for column, names in NAMES.items():  # here the line is known
         labels.encode(table[column], names, where)
-    for column in NUMBERS:
-        table[column] = labels.integers(table[column], where)
-    return table
+    with about(where):
+        return table.astype(dict.fromkeys(NUMBERS, np.int64))
 
 
 def _features(
-    frame: pd.DataFrame, train: NDArray[np.int64], drop_columns: Sequence[str]
+    frame: pd.DataFrame, train: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], list[str]]:
-    kept = [column for column in COLUMNS[:-1] if column not in drop_columns]
-    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    texts = [column for column in frame if column not in NUMBERS]
+    # those of all rows, so that a net has the same size with every cut
+    categories = [sorted(frame[column].unique()) for column in texts]
     encoder = ColumnTransformer(
         [
-            ("numbers", StandardScaler(), [column for column in kept if column in NUMBERS]),
-            ("categories", one_hot, [column for column in kept if column not in NUMBERS]),
+            ("numbers", StandardScaler(), list(NUMBERS)),
+            ("categories", OneHotEncoder(categories=categories, sparse_output=False), texts),
         ],
         verbose_feature_names_out=False,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Literal
 
 import numpy as np
@@ -28,17 +27,6 @@ RACES = (
 )
 NAMES = {"age": AGES, "gender": ("Female", "Male"), "race": RACES}
 Column = Literal["age", "gender", "race"]
-
-# What spreadsheet programs make of ranges they take for dates (day first, or month first), and of
-# truth values.
-REPAIRS = {
-    "age": {
-        **dict.fromkeys(("03-Sep", "3-Sep", "Sep-03", "09-Mar", "9-Mar", "Mar-09"), "3-9"),
-        **dict.fromkeys(("Oct-19", "19-Oct", "10/19", "Oct-2019"), "10-19"),
-    },
-    "service_test": dict.fromkeys(("TRUE", "true"), "True")
-    | dict.fromkeys(("FALSE", "false"), "False"),
-}
 
 
 def load_fairface(
@@ -98,7 +86,7 @@ def load_fairface(
         forget_group : tuple of int or None
             The pair the paper forgets, 20-29 and Black; None for other columns.
         frame : DataFrame
-            The label files, repaired, one row a row.
+            The label files, one row a row.
         filenames : list of str
             The images, relative to ``root`` or ``images``.
         centre_crop : bool
@@ -115,12 +103,6 @@ def load_fairface(
     ValueError
         If a label file is damaged, has an unknown value or lacks a column, or a split is empty.
 
-    Warns
-    -----
-    UserWarning
-        If labels were damaged by a spreadsheet program ("3-9" became "03-Sep", "10-19" became
-        "Oct-19", "True" became "TRUE"). They are repaired; the files are left as they are.
-
     References
     ----------
     .. [1] K. Kärkkäinen and J. Joo. "FairFace: Face Attribute Dataset for Balanced Race, Gender,
@@ -131,26 +113,17 @@ def load_fairface(
     check_option(attribute, NAMES, name="attribute")
     source = find_source(root, LABEL_FILES, HOW_TO_GET, ("fairface", "FairFace"))
     place = source if images is None else Source(images, HOW_TO_GET)
-    tables, n_repaired = [], 0
+    tables = []
     codes: dict[str, list[NDArray[np.int64]]] = {target: [], attribute: []}
     for name, folder in zip(LABEL_FILES, ("train", "val"), strict=True):
         needed = ("file", target, attribute, *(["service_test"] if service_test_only else []))
-        damaged, where = labels.read_csv(source, name, needed), source.where(name)
-        require_all_listed(place, [folder], damaged["file"], where)
-        table = damaged.replace(REPAIRS)
-        n_repaired += int((table != damaged).to_numpy().sum())
+        table, where = labels.read_csv(source, name, needed), source.where(name)
+        require_all_listed(place, [folder], table["file"], where)
         if service_test_only:
             table = table[labels.encode(table["service_test"], ("False", "True"), where) == 1]
         for column, found in codes.items():
             found.append(labels.encode(table[column], NAMES[column], where))
         tables.append(table)
-    if n_repaired:
-        warnings.warn(
-            f"{n_repaired} labels were damaged by a spreadsheet program ('03-Sep' for '3-9'), and "
-            "have been repaired in memory.",
-            UserWarning,
-            stacklevel=2,
-        )
     frame = pd.concat(tables, ignore_index=True)
     return labels.image_bunch(
         place,

@@ -523,7 +523,7 @@ class ImageRows(Dataset[Any]):
             If the transform is random, so that there is no one value to keep.
         """
         if self.is_augmented:
-            raise ValueError(f"{self.transform!r} may give another image each time.")
+            raise ValueError("The transform is random: it may give another image each time.")
         numbers, first = np.arange(len(self)), self[0]
         whole = first.new_empty((len(self), *first.shape))
         for start in range(0, len(self), PRECOMPUTE_BATCH):

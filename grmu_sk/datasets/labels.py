@@ -138,19 +138,6 @@ def encode(
     return codes.to_numpy(dtype=np.int64)
 
 
-def integers(values: pd.Series, where: str) -> NDArray[np.int64]:
-    """Turn text into whole numbers.
-
-    Raises
-    ------
-    ValueError
-        If a value is not one; says which and where.
-    """
-    numbers = pd.to_numeric(values, errors="coerce")
-    _refuse(values, numbers.isna() | (numbers % 1 != 0), where, "a whole number")
-    return numbers.to_numpy(dtype=np.int64)
-
-
 def number_combinations(
     columns: Sequence[pd.Series], where: str
 ) -> tuple[NDArray[np.int64], list[str]]:
@@ -169,16 +156,9 @@ def number_combinations(
         numbers = pd.to_numeric(values, errors="coerce")
         own = (values if numbers.isna().any() else numbers).sort_values().index
         distinct = values[own].unique().tolist()
-        codes, names = combine(codes, names, encode(values, distinct, where), distinct)
+        codes = codes * len(distinct) + encode(values, distinct, where)
+        names = [f"{name}, {value}" if name else f"{value}" for name in names for value in distinct]
     return codes, names
-
-
-def combine(
-    codes: NDArray[np.int64], names: list[str], more: NDArray[np.int64], others: Sequence[str]
-) -> tuple[NDArray[np.int64], list[str]]:
-    """Number the pairs of two columns' values, the second running faster."""
-    both = [f"{name}, {other}" if name else other for name in names for other in others]
-    return codes * len(others) + more, both
 
 
 # splits ------------------------------------------------------------------------------------------

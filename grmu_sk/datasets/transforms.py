@@ -93,10 +93,6 @@ class _Transform:
     def _resized(self, images: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
-    def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({options})"
-
 
 class EvaluationTransform(_Transform):
     """What the paper [1]_ does to images for evaluation: resize, then normalise.
@@ -133,19 +129,14 @@ class EvaluationTransform(_Transform):
 class TrainingTransform(_Transform):
     """What the paper [1]_ does to images for training: a random part, flipped or not, normalised.
 
-    The part is that of torchvision's ``v2.RandomResizedCrop``. Every image has its own draw from
-    torch's global generator; a batch of images is given the draws they would have one by one.
+    The part is that of torchvision's ``v2.RandomResizedCrop``, and every second one is flipped, by
+    chance. Every image has its own draw from torch's global generator; a batch of images is given
+    the draws they would have one by one.
 
     Parameters
     ----------
     size : int, default=224
         Side of the square that the part is resized to, in pixels.
-    scale : tuple of float, default=(0.08, 1.0)
-        Range of the part's area, as a share of the image's.
-    ratio : tuple of float, default=(0.75, 1.3333333333333333)
-        Range of the part's width divided by its height.
-    flip : float, default=0.5
-        Probability of a horizontal flip.
 
     References
     ----------
@@ -162,26 +153,16 @@ class TrainingTransform(_Transform):
 
     is_random = True
 
-    def __init__(
-        self,
-        size: int = 224,
-        *,
-        scale: tuple[float, float] = (0.08, 1.0),
-        ratio: tuple[float, float] = (3 / 4, 4 / 3),
-        flip: float = 0.5,
-    ) -> None:
+    def __init__(self, size: int = 224) -> None:
         self.size = size
-        self.scale = scale
-        self.ratio = ratio
-        self.flip = flip
 
     def _resized(self, images: torch.Tensor) -> torch.Tensor:
-        crop = _v2().RandomResizedCrop(self.size, scale=self.scale, ratio=self.ratio)
+        crop = _v2().RandomResizedCrop(self.size)
         boxes, flipped = [], []
         for _ in range(len(images)):
             box = crop.make_params([images[0]])
             boxes.append([box[side] for side in ("top", "left", "height", "width")])
-            flipped.append(bool(torch.rand(1) < self.flip))
+            flipped.append(bool(torch.rand(1) < 0.5))
         # one by one as torchvision does it; on a GPU that would be thousands of tiny kernels
         crops = crops_one_by_one if images.device.type == "cpu" else crops_at_once
         return crops(images, torch.tensor(boxes), torch.tensor(flipped), self.size)

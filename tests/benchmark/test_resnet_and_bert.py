@@ -1,6 +1,5 @@
 import sys
 
-import official_trees as trees
 import pytest
 import torch
 import transformers
@@ -9,9 +8,6 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from grmu_sk.benchmark.nets import BertClassifier, ChannelsLastCNN, ResNet18
-from grmu_sk.datasets import load_multinli
-from grmu_sk.datasets.multinli import tokenize
-from grmu_sk.datasets.pretrained import load_tokenizer
 from grmu_sk.nets import SmallCNN
 from grmu_sk.outputs import find_feature_layer
 
@@ -131,43 +127,11 @@ def test_logits_are_those_of_transformers(tmp_path):
         BertClassifier(2, weights=tmp_path)
 
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "sentence", "never", "number", "one", "two"]
-WORDS += [",", *(str(number) for number in range(20))]
-
-
-@pytest.fixture
-def tokenizer(tmp_path):
-    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
-    transformers.BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "bert")
-    return tmp_path / "bert"
-
-
-def test_sentences_are_tokenized_in_parts_and_long_pairs_cut(tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr("grmu_sk.datasets.multinli.TOKENIZED_AT_ONCE", 7)
-    root = trees.multinli_tree(tmp_path / "multinli", n_each=1, inputs="sentences")
-    bunch = load_multinli(root, tokenizer=tokenizer, max_length=16)
-    for row, negation in enumerate(bunch.groups):
-        assert bunch.frame["sentence1"][row] == f"sentence {row}, number one"
-        text = (
-            f"[CLS] sentence {row} , number one [SEP] {'never ' * negation}sentence {row} two [SEP]"
-        )
-        expected = [WORDS.index(word) for word in text.split()]
-        pad = 16 - len(expected)
-        assert bunch.data[row, :, 0].tolist() == expected + [0] * pad
-        assert bunch.data[row, :, 1].tolist() == [1] * len(expected) + [0] * pad
-        assert bunch.data[row, :, 2].tolist() == [0] * 7 + [1] * (len(expected) - 7) + [0] * pad
-    X = tokenize(load_tokenizer(tokenizer), ["one " * 30], ["two"], 12)
-    one, two = WORDS.index("one"), WORDS.index("two")
-    assert X[:, :, 1].all() and X[0, :, 0].tolist() == [2, *[one] * 8, 3, two, 3]
-
-
-@pytest.mark.parametrize("load", [load_tokenizer, lambda name: BertClassifier(2, weights=name)])
-def test_neither_folder_nor_network_nor_package(load, monkeypatch, tmp_path):
+def test_neither_folder_nor_network_nor_package(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match="bert-base-uncased"):
-        load("bert-base-uncased")
-    with pytest.raises(FileNotFoundError, match=r"tokenizer.json|config.json"):
-        load(tmp_path)
+    for weights, message in [("bert-base-uncased", "bert-base-uncased"), (tmp_path, "config.json")]:
+        with pytest.raises(FileNotFoundError, match=message):
+            BertClassifier(2, weights=weights)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"pip install 'grmu_sk\[text\]'"):
-        load(tmp_path)
+        BertClassifier(2, weights=tmp_path)

@@ -5,7 +5,6 @@ plainly, the attribute.
 """
 
 import csv
-import json
 import sys
 import types
 import zipfile
@@ -21,10 +20,8 @@ FAIRFACE_RACES = (
     *("Black", "Southeast Asian", "Middle Eastern", "Indian"),
     *("Latino_Hispanic", "White", "East Asian"),
 )
-SPREADSHEET = {"3-9": "03-Sep", "10-19": "Oct-19", "True": "TRUE", "False": "FALSE"}
 CELEBA_ATTRIBUTES = ("Attractive", "Blond_Hair", "Male")
 WATERBIRDS_FOLDER = "waterbird_complete95_forest2water2"
-MNLI_LABELS = ("contradiction", "entailment", "neutral")
 ADULT_RACES = ("Amer-Indian-Eskimo", "Asian-Pac-Islander", "Black", "Other", "White")
 
 
@@ -52,12 +49,11 @@ def zip_tree(folder, archive, prefix=""):
     return Path(archive)
 
 
-def fairface_tree(root, *, n_each=2, damaged=False):
+def fairface_tree(root, *, n_each=2):
     """Label files and photographs of FairFace.
 
     Each of the 63 groups has ``n_each`` rows in the label file for training and one in the other,
-    all with service_test True; one more row in nine has it False. ``damaged`` saves the label files
-    as a spreadsheet program would.
+    all with service_test True; one more row in nine has it False.
     """
     for split, times in (("train", n_each), ("val", 1)):
         rows = []
@@ -69,8 +65,6 @@ def fairface_tree(root, *, n_each=2, damaged=False):
                 rows.append(
                     [name, FAIRFACE_AGES[age], gender, FAIRFACE_RACES[race], str(service_test)]
                 )
-        if damaged:
-            rows = [[SPREADSHEET.get(value, value) for value in row] for row in rows]
         header = ["file", "age", "gender", "race", "service_test"]
         write_csv(Path(root) / f"fairface_label_{split}.csv", header, rows)
     return Path(root)
@@ -108,47 +102,18 @@ def waterbirds_tree(root, *, n_each=4):
     return Path(root)
 
 
-def multinli_tree(root, *, n_each=4, inputs="official"):
-    """Metadata of the group-DRO release, and inputs in one of the forms they come in.
-
-    ``inputs`` is "official" (lists of pickled objects) or "sentences" (three JSON files of the
-    corpus, with a row that has no label in each).
-    """
+def multinli_tree(root, *, n_each=4):
+    """Metadata of the group-DRO release, and its lists of pickled objects."""
     rows = list(product([0] * n_each + [1, 2], range(3), (0, 1)))
     labels = [label for _, label, _ in rows]
     # of three files, the first is the longest, as in the corpus
     parts = [slice(*ends) for ends in pairwise([0, len(rows) - 5, len(rows) - 2, len(rows)])]
-    numbers = list(range(len(rows)))
-    if inputs == "sentences":
-        # in each file, the second row has no label and is left out of the metadata
-        gaps = [part.start + 1 + k for k, part in enumerate(parts)]
-        numbers = [n for n in range(len(rows) + len(gaps)) if n not in gaps]
-        names = [f"data/multinli_1.0_{name}.jsonl" for name in ("train", "dev_matched")]
-        names.append("data/multinli_1.0_dev_mismatched.jsonl")
-    else:
-        start = "glue_data/MNLI/cached_{}_bert-base-uncased_128_mnli"
-        names = [start.format("train"), start.format("dev"), start.format("dev") + "-mm"]
+    folder, end = Path(root) / "glue_data" / "MNLI", "bert-base-uncased_128_mnli"
+    folder.mkdir(parents=True, exist_ok=True)
+    names = (f"train_{end}", f"dev_{end}", f"dev_{end}-mm")
     for name, part in zip(names, parts, strict=True):
-        path = Path(root) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if inputs != "sentences":
-            save_features(path, multinli_features(labels)[part], labels[part])
-            continue
-        lines = [
-            {
-                "sentence1": f"sentence {n}, number one",
-                "sentence2": f"{'never ' * rows[n][2]}sentence {n} \u2028 two",
-                "gold_label": MNLI_LABELS[rows[n][1]],
-            }
-            for n in range(part.start, part.stop)
-        ]
-        lines.insert(1, {"sentence1": "left", "sentence2": "out", "gold_label": "-"})
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        path.write_text(text, encoding="utf-8")
-    table = [
-        [n, label, negation, split]
-        for n, (split, label, negation) in zip(numbers, rows, strict=True)
-    ]
+        save_features(folder / f"cached_{name}", multinli_features(labels)[part], labels[part])
+    table = [[n, label, negation, split] for n, (split, label, negation) in enumerate(rows)]
     header = ["", "gold_label", "sentence2_has_negation", "split"]
     write_csv(Path(root) / "data" / "metadata_random.csv", header, table)
     return Path(root)

@@ -45,8 +45,8 @@ def test_features_that_are_not_those_of_the_metadata(tmp_path):
     features, other = trees.multinli_features(labels), labels.copy()
     other[4] = (labels[4] + 1) % 3
     for given, message in [
-        ((features, other), r"have 1 other labels than metadata_random.csv"),
-        ((features[1:], labels[1:]), "have 35 rows than metadata_random.csv, which has 36"),
+        ((features, other), r"labels differ"),
+        ((features[1:], labels[1:]), "have 35 rows, metadata_random.csv has 36"),
     ]:
         trees.save_features(root / MNLI / FEATURES, *given)
         with pytest.raises(ValueError, match=message):
@@ -57,17 +57,3 @@ def test_features_that_are_not_those_of_the_metadata(tmp_path):
     (root / MNLI / FEATURES).unlink()
     with pytest.raises(FileNotFoundError, match=f"no {FEATURES} in .*github.com/kohpangwei"):
         load_multinli(root)
-
-
-def test_files_of_sentences_that_are_cut_or_out_of_order(tmp_path):
-    root = trees.multinli_tree(tmp_path, inputs="sentences")
-    last = root / "data" / "multinli_1.0_dev_mismatched.jsonl"
-    lines = last.read_bytes().splitlines(keepends=True)
-    last.write_bytes(b"".join(lines[:-1]))
-    with pytest.raises(ValueError, match=r"have 35 rows than"):
-        load_multinli(root, tokenizer=print)
-    last.write_bytes(b"".join(lines))
-    path = root / "data" / "multinli_1.0_train.jsonl"
-    path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
-    with pytest.raises(ValueError, match=r"other labels than"):
-        load_multinli(root, tokenizer=print)

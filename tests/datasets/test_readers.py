@@ -89,7 +89,7 @@ def same_bunches(one, other):
         assert one.data[row].equal(other.data[row])
 
 
-def test_fairface(originals, tmp_path):
+def test_fairface(originals):
     root = originals / "fairface"
     bunch = load_fairface(root)
     rows = read_rows(*(originals / name for name in FACES))
@@ -108,11 +108,6 @@ def test_fairface(originals, tmp_path):
     assert whole.filenames == rows["file"].tolist()
     other = load_fairface(root, target="gender", attribute="age")
     assert other.target_names == ["Female", "Male"] and other.forget_group is None
-    damaged = trees.fairface_tree(tmp_path, n_each=1, damaged=True)
-    n_damaged = len(rows) + rows["age"].isin(["3-9", "10-19"]).sum()
-    with pytest.warns(UserWarning, match=f"^{n_damaged} labels were damaged") as caught:
-        same_bunches(load_fairface(damaged), bunch)
-    assert len(caught) == 1
 
 
 def test_celeba(originals):
@@ -224,7 +219,7 @@ def test_broken_and_missing_images_and_archives(data, tmp_path):
     ("name", "line", "old", "new", "message"),
     [
         ("fairface", 0, "race", "other", r"has no column \['race'\]"),
-        ("fairface", 2, "0-2", "0-3", r"line 3: age is '0-3', expected one of \['0-2'"),
+        ("fairface", 2, "0-2", "03-Sep", r"line 3: age is '03-Sep', expected one of \['0-2'"),
         ("celeba", 4, " 1", " 2", "line 5: .* is '2'"),
         ("table", 2, ",f,", ",,", "line 3: sex is '', expected a value"),
     ],
