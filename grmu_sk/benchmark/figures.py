@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -35,12 +35,12 @@ from .tables import (
     missing_notes,
     require_gold,
     runs_of,
-    with_deltas,
+    with_gaps,
 )
 
 GROUP_FIGURES = (2, 7)
 PAPER_RATIOS = (0.1, 0.5, 0.9)
-PAIR_SETS = ("pairs-2", "pairs-4")
+GROUP_SETS = ["pairs-2", "pairs-4", "group"]  # of figures 2 and 7, the first that has run
 RATIO = 0.5  # where a figure is not about it
 MAX_GROUPS = 12
 #: Average gap by weight, for data sets of which the paper states it.
@@ -140,7 +140,6 @@ def make_figure(
     dataset: str,
     selection: str = "best",
     methods: Sequence[str] | None = None,
-    forget: str | None = None,
 ) -> PaperFigure:
     """Build one of the paper's figures from results, beside the paper's numbers.
 
@@ -173,8 +172,6 @@ def make_figure(
         Gold standard of the best validation epoch, as the paper's, or of the last epoch.
     methods : sequence of str or None, default=None
         Approximate methods to show; None for those of the paper.
-    forget : str or None, default=None
-        Forget set of Figures 2 and 7; None for the exact pairs (``"pairs-2"`` or ``"pairs-4"``).
 
     Returns
     -------
@@ -208,7 +205,7 @@ def make_figure(
     if methods is None:
         methods = [name for name in METHODS if is_approximate(name)]
     if number in GROUP_FIGURES:
-        return _group_figure(number, runs, dataset, methods, forget)
+        return _group_figure(number, runs, dataset, methods)
     return _curve_figure(number, runs, dataset, methods)
 
 
@@ -225,9 +222,9 @@ def _curve_figure(
     if runs is not None:
         used = runs[np.any([place.of(runs) for place in places], axis=0)]
         require_gold(used, runs, f"Figure {number}", places[0].forget, places[0].ratio)
-        means = summarize(with_deltas(used), ["forget", "ratio", *MODEL, "metric"])
+        means = summarize(with_gaps(used), ["forget", "ratio", *MODEL, "metric"])
         sources["results"] = _points(means.reset_index(), rows, metrics, places)
-        notes = list(_missing(used, rows, places, dataset))
+        notes = _missing(used, rows, places, dataset)
         caption += " Mean and standard deviation over seeds."
     caption += f" {_OURS}" if number in (3, 4, 5) else ""
     printed = _points(_printed(number, dataset), rows, metrics, places)
@@ -364,11 +361,10 @@ def _group_figure(
     runs: pd.DataFrame | None,
     dataset: str,
     methods: Sequence[str],
-    forget: str | None,
 ) -> PaperFigure:
     if runs is None:
         raise ValueError(f"Figure {number} needs results: the paper states none of its numbers.")
-    place = _pair_place(runs, forget)
+    place = _group_place(runs)
     used = runs[place.of(runs)]
     require_gold(used, runs, f"Figure {number}", place.forget, place.ratio)
     rows = [PRETRAIN, RETRAIN, GOLD]
@@ -401,12 +397,9 @@ def _group_figure(
     return PaperFigure(number, dataset, display.figure_, caption, notes, data)
 
 
-def _pair_place(runs: pd.DataFrame, forget: str | None) -> _Place:
-    names = PAIR_SETS if forget is None else (forget,)
-    there = runs[runs["forget"].isin(names)]
-    found = names[0] if there.empty else there["forget"].iloc[0]
-    ratios = [*there.loc[there["forget"] == found, "ratio"], RATIO]
-    return _Place(0, found, found, RATIO if RATIO in ratios[:-1] else float(ratios[0]))
+def _group_place(runs: pd.DataFrame) -> _Place:
+    forget = next((name for name in GROUP_SETS if name in set(runs["forget"])), GROUP_SETS[0])
+    return _Place(0, forget, forget, RATIO)
 
 
 def _group_cells(runs: pd.DataFrame, rows: list[Row]) -> pd.DataFrame:
@@ -430,16 +423,14 @@ def _notable_groups(accuracy: pd.DataFrame, marked: list[str]) -> list[str]:
 # what all figures share -------------------------------------------------------------------------
 
 
-def _missing(
-    runs: pd.DataFrame, rows: list[Row], places: list[_Place], dataset: str
-) -> Iterator[str]:
-    """Yield which runs of the figure are not there, and the commands that make them."""
-    seeds = sorted(runs["seed"].unique())
+def _missing(runs: pd.DataFrame, rows: list[Row], places: list[_Place], dataset: str) -> list[str]:
+    """Return which runs of the figure are not there, and the commands that make them."""
+    notes, seeds = [], sorted(runs["seed"].unique())
     for place in places:
         of_place = runs[place.of(runs)]
-        wanted = [_at(row, place) for row in (*rows, GOLD)]
-        needed = [row for row in wanted if not row.of(of_place).any()]
-        cell = (dataset, place.forget, place.ratio)
-        selection = runs["selection"].iloc[0]
-        for note in missing_notes(of_place.iloc[:0], needed, cell, seeds, selection):
-            yield note.replace("Missing: ", f"Missing: {place.forget}, ratio {place.ratio:g}: ", 1)
+        needed = [
+            row for row in (_at(row, place) for row in (*rows, GOLD)) if not row.of(of_place).any()
+        ]
+        cell, selection = (dataset, place.forget, place.ratio), runs["selection"].iloc[0]
+        notes += missing_notes(of_place, needed, cell, seeds, selection)
+    return notes

@@ -17,12 +17,6 @@ _SHOWN = tomllib.loads((DATA / "paper.toml").read_text(encoding="utf-8"))
 #: The method with parts switched off, and with other weights of its calibration.
 ABLATION, WEIGHT = _SHOWN["ablation"], _SHOWN["weight"]
 _RENAMED = {"retrain_gdro": "group_dro"}
-DATASETS = {
-    "celeba": "CelebA",
-    "waterbirds": "Waterbirds",
-    "fairface": "FairFace",
-    "multinli": "MultiNLI",
-}
 
 
 @dataclass(frozen=True)
@@ -45,8 +39,6 @@ class Layout:
         Its rows.
     is_ablation : bool
         Whether the rows are one method with parts switched off.
-    has_std, has_delta : bool
-        Whether standard deviations or deltas are printed.
     """
 
     number: int
@@ -56,8 +48,6 @@ class Layout:
     metrics: tuple[str, ...]
     rows: tuple[Row, ...]
     is_ablation: bool
-    has_std: bool
-    has_delta: bool
 
     @property
     def is_fairness(self) -> bool:
@@ -66,7 +56,7 @@ class Layout:
 
     def caption(self, datasets: tuple[str, ...]) -> str:
         """Return a title of our own wording, for the data sets shown."""
-        names = ", ".join(DATASETS.get(name, name) for name in datasets)
+        names = ", ".join(datasets)
         what = "Fairness after unlearning" if self.is_fairness else "Unlearning"
         if self.is_ablation:
             what = f"Ablation of {ABLATION['method'].upper()}"
@@ -175,6 +165,4 @@ def table_layout(number: int) -> Layout:
         metrics=tuple(metrics),
         rows=tuple(rows_there(values)),
         is_ablation=bool((values["variant"] != "").any()),
-        has_std=bool(values["std"].notna().any()),
-        has_delta=bool(values[["delta_vs_gold", "delta_vs_pretrain"]].notna().any(axis=None)),
     )
