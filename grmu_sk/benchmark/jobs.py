@@ -13,13 +13,12 @@ import os
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter, sleep
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +32,7 @@ from ..fingerprints import versions
 from ..metrics.evaluate import SPLITS_OF
 from ..persistence import load, save
 from ..results import MODEL, PRETRAIN
+from ..validation import about
 from .plan import SELECTIONS, Job, digest_of_rows, draw_forget_set
 from .problems import Problem
 from .recipes import BestEpoch
@@ -42,7 +42,7 @@ __all__ = ["BenchmarkError", "Report", "run_jobs"]
 RESULT_COLUMNS = ["dataset", "forget", "ratio", "seed", "selection", *MODEL, "metric", "value"]
 #: What every model is measured by, in percent.
 MEASURED = list(SPLITS_OF)
-DONE, FAILED, BUSY = "done", "failed", "busy"
+DONE, FAILED = "done", "failed"
 SECONDS_FOR_WORKERS = 60
 SECONDS_BETWEEN_LOOKS = 0.5
 # on a GPU small batches are slow to predict; on a CPU large ones are
@@ -64,7 +64,7 @@ class Report:
     n_done : int
         Jobs done now.
     failed : dict of str to str
-        Reasons, by the label of the job; those of earlier runs included.
+        Reasons, by the label of the job.
     """
 
     n_found: int = 0
@@ -76,20 +76,15 @@ class Report:
 
 
 def read_record(folder: Path, name: str) -> dict[str, Any] | None:
-    """Return the record of a job; None if it is not done, or, with a warning, if it is damaged."""
+    """Return the record of a job, None if there is none."""
     path = folder / "jobs" / f"{name}.json"
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        warnings.warn(f"{path} is damaged; its job is done again.", stacklevel=2)
-        return None
+    with about(str(path)):
+        return json.loads(path.read_bytes()) if path.exists() else None
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """Return all records that are whole."""
-    found = [read_record(folder, path.stem) for path in sorted((folder / "jobs").glob("*.json"))]
+    """Return all records."""
+    found = (read_record(folder, path.stem) for path in sorted((folder / "jobs").glob("*.json")))
     return [record for record in found if record is not None]
 
 
@@ -148,12 +143,11 @@ def _refuse_other_settings(folder: Path, jobs: Sequence[Job]) -> None:
         own = json.loads(json.dumps(job.settings()))
         known = there.get((job.kind, *job.columns().values()), own)
         if known != own:
-            before, now = (pd.json_normalize(given).iloc[0] for given in (known, own))
-            compared = pd.DataFrame({"before": before, "now": now}).astype(str)
-            differences = compared[compared["before"] != compared["now"]]
+            both = pd.json_normalize([known, own]).astype(str)
+            changed = both.loc[:, both.iloc[0] != both.iloc[1]].to_dict("list")
             raise BenchmarkError(
                 f"{folder} holds a result of {job.label} that was made in another way; use another "
-                f"folder, or the settings of before: {differences.to_dict('index')}."
+                f"folder, or the settings of before (before, now): {changed}."
             )
 
 
@@ -178,13 +172,11 @@ def run_jobs(
     scheduler: str | None = None,
     threads: int = 1,
     devices: Sequence[str] | None = None,
-    retry_failed: bool = False,
-    file: TextIO | None = None,
 ) -> Report:
-    """Do the jobs that are not done yet.
+    """Do the jobs that are not done yet, and those that failed.
 
     Whatever ends the run, finished jobs stay finished, and the same call goes on where it
-    stopped. Two runs may work in one folder at the same time, and share the jobs.
+    stopped. Progress is shown on standard error.
 
     Parameters
     ----------
@@ -205,10 +197,6 @@ def run_jobs(
     devices : sequence of str or None, default=None
         torch's names of what may be used, once for each job that may use it at a time; None takes
         all GPUs, or the CPU if there is none.
-    retry_failed : bool, default=False
-        Whether jobs that failed in an earlier run are tried again.
-    file : file or None, default=None
-        Where progress is shown; None takes standard error.
 
     Returns
     -------
@@ -220,73 +208,51 @@ def run_jobs(
     ValueError
         If there is no such backend.
     BenchmarkError
-        If the folder holds results that were made in another way, or steps of the comparison
-        speak of different rows.
+        If the folder holds results that were made in another way, another run is at work in it,
+        or steps of the comparison speak of different rows.
     ImportError
         If Dask is asked for and not installed.
     """
     folder = Path(folder).absolute()
     for name in ("jobs", "models", "locks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    _refuse_other_settings(folder, jobs)
-    report = Report()
-    to_do = _to_do(folder, jobs, report, retry_failed)
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     place = _Workplace(folder, tuple(devices or gpus or ["cpu"]), threads)
     places = (os.cpu_count() or 1) if "cpu" in place.devices else len(place.devices)
-    n_shown = 0
-    try:
-        with _parallel(backend, n_jobs or places, scheduler) as parallel:
-            for is_training in (True, False):  # which all others may wait for
-                wave = [job for job in to_do if (job.kind == "training") == is_training]
-                for text in _do(parallel, place, wave, report):
-                    n_shown += 1
-                    print(
-                        f"{n_shown}/{len(to_do)} jobs, {text}", file=file or sys.stderr, flush=True
-                    )
-    finally:
-        write_results(folder)
+    with _held(folder / "locks" / "run.lock") as is_ours:
+        if not is_ours:
+            raise BenchmarkError(f"Another run is at work in {folder}: wait for it to end.")
+        _refuse_other_settings(folder, jobs)
+        try:
+            with _parallel(backend, n_jobs or places, scheduler) as parallel:
+                return _do(parallel, place, jobs)
+        finally:
+            write_results(folder)
+
+
+def _do(parallel: Parallel, place: _Workplace, jobs: Sequence[Job]) -> Report:
+    to_do = [job for job in jobs if not _is_done(place.folder, job)]
+    report, n_shown = Report(n_found=len(jobs) - len(to_do)), 0
+    for is_training in (True, False):  # which all others may wait for
+        wave = [job for job in to_do if (job.kind == "training") == is_training]
+        for record in parallel(delayed(perform)(place, job) for job in wave):
+            n_shown += 1
+            label, status, reason = (record.get(key, "") for key in ("label", "status", "reason"))
+            if status == FAILED:
+                report.failed[label] = reason
+            else:
+                report.n_done += 1
+            how = f"{status}: {reason}" if reason else status
+            sys.stderr.write(f"{n_shown}/{len(to_do)} jobs, {label}: {how}\n")
     return report
 
 
-def _do(parallel: Parallel, place: _Workplace, jobs: list[Job], report: Report) -> Iterator[str]:
-    """Do jobs, and yield what happened to each."""
-    while jobs:
-        busy = []
-        for job, status, reason, seconds in parallel(delayed(perform)(place, job) for job in jobs):
-            if status == BUSY:  # somebody else works on it
-                busy.append(job)
-                continue
-            if status == FAILED:
-                report.failed[job.label] = reason
-            elif seconds:
-                report.n_done += 1
-            else:
-                report.n_found += 1
-            yield f"{job.label}: {status}{reason and f': {reason}'}, {seconds:.1f} s"
-        if len(busy) == len(jobs):
-            sleep(1)
-        jobs = busy
-
-
-def _to_do(folder: Path, jobs: Sequence[Job], report: Report, retry_failed: bool) -> list[Job]:
-    """Return the jobs that are not done, and drop what has to be done again."""
-    records = {job.name: read_record(folder, job.name) for job in jobs}
-    wanted = {job.needs for job in jobs if records[job.name] is None}
-    to_do = []
-    for job in jobs:
-        record = records[job.name]
-        paths = (model_path(folder, job.name, selection) for selection in SELECTIONS)
-        has_models = job.name not in wanted or all(path.is_file() for path in paths)
-        if record is not None and record["status"] == FAILED and not retry_failed:
-            report.failed[job.label] = record["reason"]
-        elif record is not None and record["status"] == DONE and has_models:
-            report.n_found += 1
-        else:
-            if record is not None:  # else another runner may have written it meanwhile
-                (folder / "jobs" / f"{job.name}.json").unlink(missing_ok=True)
-            to_do.append(job)
-    return to_do
+def _is_done(folder: Path, job: Job) -> bool:
+    """Tell whether a job is done, and a training's nets are still there."""
+    record = read_record(folder, job.name)
+    selections = SELECTIONS if job.kind == "training" else ()
+    has_models = all(model_path(folder, job.name, name).is_file() for name in selections)
+    return record is not None and record["status"] == DONE and has_models
 
 
 @contextmanager
@@ -313,30 +279,16 @@ _loaded: dict[tuple[Problem, int], Splits] = {}
 _is_warm = threading.Event()
 
 
-def perform(place: _Workplace, job: Job) -> tuple[Job, str, str, float]:
-    """Do a job, unless it is done or somebody else does it.
-
-    Returns
-    -------
-    tuple of (Job, str, str, float)
-        The job, its status (done, failed or busy), why it failed, and the seconds it took; 0 if it
-        was there already.
-    """
-    with _one_job, _held(place.folder / "locks" / f"{job.name}.lock") as is_ours:
-        if not is_ours:
-            return job, BUSY, "", 0.0
-        record = read_record(place.folder, job.name)  # another runner may have been quicker
-        if record is not None:
-            return job, record["status"], record.get("reason", ""), 0.0
+def perform(place: _Workplace, job: Job) -> dict[str, Any]:
+    """Do a job, and return its record."""
+    with _one_job:
         start = perf_counter()
-        record = _attempt(place, job)
-        seconds = perf_counter() - start
-        if "needs" not in record:
-            whole: dict[str, Any] = {"kind": job.kind, "label": job.label, "columns": job.columns()}
-            whole |= {"settings": job.settings(), **record, "wall_seconds": seconds}
-            text = json.dumps(whole, indent=1) + "\n"
-            write_atomically(place.folder / "jobs" / f"{job.name}.json", text.encode())
-    return job, record["status"], record.get("reason", ""), seconds
+        outcome = _attempt(place, job)
+        record: dict[str, Any] = {"kind": job.kind, "label": job.label, "columns": job.columns()}
+        record |= {"settings": job.settings(), **outcome, "wall_seconds": perf_counter() - start}
+        text = json.dumps(record, indent=1) + "\n"
+        write_atomically(place.folder / "jobs" / f"{job.name}.json", text.encode())
+    return record
 
 
 @contextmanager
@@ -377,7 +329,7 @@ def _attempt(place: _Workplace, job: Job) -> dict[str, Any]:
     training = read_record(place.folder, job.needs) if job.needs else None
     if job.needs and (training is None or training["status"] != DONE):
         reason = f"the training it needs failed: {training['label'] if training else job.needs}"
-        return {"status": FAILED, "reason": reason, "needs": job.needs}
+        return {"status": FAILED, "reason": reason}
     with _device(place) as device:
         about = {"status": FAILED, "environment": _environment(device)}
         try:
@@ -477,8 +429,5 @@ def load_once(problem: Problem, seed: int) -> Splits:
 
 
 def _environment(device: str) -> dict[str, Any]:
-    return {
-        "process": os.getpid(),
-        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
-        "versions": versions(),
-    }
+    name = device if device == "cpu" else torch.cuda.get_device_name(device)
+    return {"device": name, "versions": versions()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.utils import Bunch
 from skorch import NeuralNet, NeuralNetClassifier
@@ -65,14 +63,8 @@ class Problem:
         Side of the square images in pixels.
     weights : str, default="none"
         Where the network starts from.
-    augment : bool, default=True
-        Whether training transforms are offered.
     cache_dir : Path or None, default=None
         Folder for decoded images.
-    device : str, default="cpu"
-        Where the network runs.
-    num_workers : int, default=0
-        Processes that read batches.
     """
 
     name: str
@@ -80,10 +72,7 @@ class Problem:
     net_name: str
     image_size: int = 0
     weights: str = NO_WEIGHTS
-    augment: bool = True
     cache_dir: Path | None = None
-    device: str = "cpu"
-    num_workers: int = 0
 
     @property
     def _definition(self) -> dict[str, Any]:
@@ -132,7 +121,7 @@ class Problem:
         weights, path = self.weights, Path(self.weights)
         if path.is_file():  # which may lie elsewhere next time
             weights = hashlib.sha256(path.read_bytes()).hexdigest()
-        names = ("name", "net_name", "image_size", "augment")
+        names = ("name", "net_name", "image_size")
         return {**{name: getattr(self, name) for name in names}, "weights": weights}
 
     def load(self, seed: int) -> Splits:
@@ -168,44 +157,28 @@ class Problem:
 
     def _inputs(self, bunch: Bunch) -> tuple[Any, Any]:
         """Return how the inputs of some rows are taken, and those of training under transforms."""
-        if self.image_size:
-            return self._evaluated(bunch), self._augmented(bunch) if self.augment else None
-        data = bunch.data
-        if self.net_name == "mlp":
-            # a category that no training row of a seed has would otherwise have no column, and
-            # the network another size
-            table = pd.DataFrame(data, columns=bunch.feature_names)
-            data = table.reindex(columns=list(_columns(self)), fill_value=0).to_numpy(np.float32)
-        return data.__getitem__, None
-
-    def _evaluated(self, bunch: Bunch) -> Callable[[Any], Any]:
-        """Return what takes photographs, cut and resized as in the paper."""
+        if not self.image_size:
+            return bunch.data.__getitem__, None
         size, crop, images = self.image_size, bunch.centre_crop, bunch.data
-        n_bytes = len(images) * 3 * size**2
         transform: Any = datasets.EvaluationTransform(size, centre_crop=crop)
-        if self.cache_dir is not None or n_bytes <= MOST_BYTES_IN_MEMORY:
+        whole = resized = images
+        if self.cache_dir is not None:
             # decoded images have been through the transform, save for the scaling of pixels
             cache, transform = self._cached(f"{size}"), None
-            images = datasets.decode_images(images, cache, size=size, centre_crop=crop)
+            resized = datasets.decode_images(images, cache, size=size, centre_crop=crop)
+            if self._definition.get("has_equal_sizes"):  # one array holds all, undistorted
+                whole = datasets.decode_images(images, self._cached("full"))
 
         def take(rows: Any) -> Any:
-            chosen = datasets.ImageRows(images, transform, rows)
-            return chosen if 4 * n_bytes > MOST_BYTES_IN_MEMORY else chosen.precompute()
+            chosen = datasets.ImageRows(resized, transform, rows)
+            is_small = len(images) * 12 * size**2 <= MOST_BYTES_IN_MEMORY
+            return chosen.precompute() if is_small else chosen
 
-        return take
+        return take, datasets.ImageRows(whole, datasets.TrainingTransform(size), bunch.train)
 
-    def _augmented(self, bunch: Bunch) -> datasets.ImageRows:
-        """Return the photographs of training, of which random parts are taken."""
-        images = bunch.data
-        if self._definition.get("has_equal_sizes"):  # one array holds all, undistorted
-            n_bytes = len(images) * int(np.prod(images.pixels(0).shape))
-            if self.cache_dir is not None or n_bytes <= MOST_BYTES_IN_MEMORY:
-                images = datasets.decode_images(images, self._cached("full"))
-        return datasets.ImageRows(images, datasets.TrainingTransform(self.image_size), bunch.train)
-
-    def _cached(self, size: str) -> Path | None:
-        data_set = self._definition["reader"].removeprefix("load_")
-        return None if self.cache_dir is None else self.cache_dir / f"{data_set}-{size}.npy"
+    def _cached(self, size: str) -> Path:
+        assert self.cache_dir is not None
+        return self.cache_dir / f"{self._definition['reader'].removeprefix('load_')}-{size}.npy"
 
     def net(self) -> NeuralNet:
         """Return the uninitialised net; a setting says how it is trained."""
@@ -215,7 +188,7 @@ class Problem:
         if default != NO_WEIGHTS:
             parameters["weights"] = None if self.weights == NO_WEIGHTS else self.weights
         if self.net_name == "mlp":
-            parameters["n_features"] = len(_columns(self))
+            parameters["n_features"] = _n_features(self)
         return NeuralNetClassifier(
             module,
             **{f"module__{name}": value for name, value in parameters.items()},
@@ -223,19 +196,13 @@ class Problem:
             optimizer=torch.optim.SGD,
             train_split=None,
             verbose=0,
-            device=self.device,
-            iterator_train__num_workers=self.num_workers,
-            iterator_valid__num_workers=self.num_workers,
         )
 
 
 @cache
-def _columns(problem: Problem) -> tuple[str, ...]:
-    """Return a column for each number and each category that occurs in the files."""
-    frame = problem._read().frame.drop(columns="income")
-    texts = [name for name in frame if frame[name].dtype.kind not in "iuf"]
-    numbers = [name for name in frame if name not in texts]
-    return (*numbers, *(f"{n}_{value}" for n in texts for value in sorted(frame[n].unique())))
+def _n_features(problem: Problem) -> int:
+    """Return the number of columns of a table, which is the same with every seed."""
+    return problem._read().data.shape[1]
 
 
 def problem_names() -> list[str]:
@@ -256,10 +223,7 @@ def get_problem(
     net: str | None = None,
     image_size: int | None = None,
     weights: str | os.PathLike[str] | None = None,
-    augment: bool = True,
     cache_dir: str | os.PathLike[str] | None = None,
-    device: str | None = None,
-    num_workers: int = 0,
 ) -> Problem:
     """Return a problem of the benchmark.
 
@@ -280,16 +244,9 @@ def get_problem(
     weights : str or Path or None, default=None
         Where ``"resnet18"`` and ``"bert"`` start from: ``"imagenet"`` or a name of the Hugging
         Face hub (downloaded once), a local file or folder, or ``"none"`` for random ones.
-    augment : bool, default=True
-        Whether random crops and flips of the training images are offered to settings that ask for
-        them.
     cache_dir : str or Path or None, default=None
         Folder for decoded images, which are then memory-mapped by all processes; without one,
-        each call of ``load`` decodes them anew.
-    device : str or None, default=None
-        Where the network runs; None for ``"cuda"`` if there is one, else ``"cpu"``.
-    num_workers : int, default=0
-        Processes that read batches.
+        images are decoded whenever they are needed.
 
     Returns
     -------
@@ -325,10 +282,7 @@ def get_problem(
         net_name,
         (image_size or IMAGE_SIZES[net_name]) if has_images else 0,
         _checked_weights(weights, net_name),
-        augment,
         None if cache_dir is None else Path(cache_dir).absolute(),
-        device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        num_workers,
     )
 
 

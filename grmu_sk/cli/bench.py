@@ -9,20 +9,8 @@ import click
 
 EXIT_INTERRUPTED = 130
 PLACE, AT_LEAST_ONE = click.Path(path_type=Path), click.IntRange(1)
+EPOCH = click.Choice(["best", "last"])
 SHOWN: dict[str, Any] = {"context_settings": {"show_default": True}}
-RESULTS = click.option(
-    "--results",
-    type=click.Path(exists=True, path_type=Path),
-    help="A CSV file of results, or the folder 'grmu bench' wrote results.csv into. Without it, "
-    "the paper's own numbers are shown, as far as it states them.",
-)
-BEST = click.Choice(["best", "last"])
-SELECTION = click.option(
-    "--selection",
-    type=BEST,
-    default="best",
-    help="Gold standard of its best validation epoch, as the paper's, or of its last epoch.",
-)
 
 
 class Several(click.ParamType):
@@ -39,6 +27,17 @@ class Several(click.ParamType):
         return [self.of(part.strip(), param, ctx) for part in parts]
 
 
+RESULTS = click.option(
+    "--results",
+    type=click.Path(exists=True, path_type=Path),
+    help="A CSV file of results, or the folder that 'grmu bench' wrote them into. Without it, the "
+    "paper's own numbers are shown, as far as it states them.",
+)
+SELECTION = click.option(
+    "--selection", type=EPOCH, default="best", help="Epoch kept of the gold standard."
+)
+
+
 @click.command(**SHOWN)
 @click.option(
     "--dataset",
@@ -52,7 +51,7 @@ class Several(click.ParamType):
     default="group",
     type=Several(),
     help="Where the rows to forget are drawn from: group, groups-9, groups-25, pairs-2, pairs-4 or "
-    "random, as far as the data set has them; several with commas.",
+    "random, as far as the data set has them.",
 )
 @click.option(
     "--ratios",
@@ -60,24 +59,13 @@ class Several(click.ParamType):
     type=Several(click.FloatRange(0, 1, min_open=True)),
     help="Shares of those rows: --ratios 0.1,0.5,0.9.",
 )
-@click.option(
-    "--methods",
-    default="paper",
-    type=Several(),
-    help="'all', 'paper', or names: miu,scrub. Retraining, the gold standard and its second seed "
-    "always take part.",
-)
+@click.option("--methods", default="paper", type=Several(), help="'all', 'paper', or miu,scrub...")
 @click.option("--seeds", default=3, type=AT_LEAST_ONE, help="How many, from 0.")
-@click.option(
-    "--preset",
-    default="shared",
-    help="Settings: 'shared' (one for all methods), 'reference' (the reference code's), or a TOML "
-    "file.",
-)
+@click.option("--preset", default="shared", help="Settings: shared, reference, or a TOML file.")
 @click.option(
     "--selection",
     default="best",
-    type=Several(BEST),
+    type=Several(EPOCH),
     help="Epoch kept of what is trained from scratch: the best on validation rows, as in the "
     "paper, or the last. best,last: both come from one training.",
 )
@@ -90,7 +78,6 @@ class Several(click.ParamType):
 @click.option("--net", help="resnet18, small_cnn, mlp or bert.  [default: the data set's]")
 @click.option("--image-size", type=click.IntRange(8), help="Side of the images in pixels.")
 @click.option("--weights", help="What to start from: 'imagenet', 'none', or a local file.")
-@click.option("--augment/--no-augment", default=True, help="Allow random crops and flips.")
 @click.option("--cache-dir", type=PLACE, help="For decoded images.  [default: 'cache' in --out]")
 @click.option("--jobs", type=AT_LEAST_ONE, help="At the same time.  [default: one a GPU or core]")
 @click.option("--threads", default=1, type=AT_LEAST_ONE, help="Of a job.")
@@ -101,10 +88,7 @@ class Several(click.ParamType):
     help="Processes of this machine, a Dask cluster, or this process alone.",
 )
 @click.option("--scheduler", help="Address of the Dask scheduler: tcp://host:8786.")
-@click.option(
-    "--devices", type=Several(), help="GPUs, once for each job at a time: cuda:0,cuda:2; or cpu."
-)
-@click.option("--retry-failed", is_flag=True, help="Try again what failed in an earlier run.")
+@click.option("--devices", type=Several(), help="GPUs, once for each job at a time, or cpu.")
 @click.option("--dry-run", is_flag=True, help="Only list the jobs and what is done of them.")
 @click.option("--out", required=True, type=PLACE, help="Folder for results.csv and its sources.")
 @click.pass_context
@@ -112,8 +96,8 @@ def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
     """Run the paper's protocol: pretrain, retrain, unlearn and measure.
 
     The jobs of a run are kept one by one in --out. Interrupt it, or lose the machine, and the same
-    command goes on where it stopped; what was trained is not trained again. Other commands may use
-    the same folder, for other ratios or methods, at the same time if you like.
+    command goes on where it stopped: what was trained is not trained again, what failed is. Other
+    commands may use the same folder afterwards, for other ratios or methods.
 
     Tables and figures are made from the results by 'grmu table' and 'grmu figure'.
 
@@ -126,14 +110,12 @@ def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
     try:
         jobs = _jobs(out, options)
         if dry_run:
-            records = [read_record(out, job.name) for job in jobs]
-            for job, record in zip(jobs, records, strict=True):
-                click.echo(f"{'to do' if record is None else record['status']:8}{job.label}")
-            n_done = sum(record is not None for record in records)
-            click.echo(f"{len(jobs)} jobs, {n_done} of them done.")
+            states = [(read_record(out, job.name) or {}).get("status", "to do") for job in jobs]
+            for job, state in zip(jobs, states, strict=True):
+                click.echo(f"{state:8}{job.label}")
+            click.echo(f"{len(jobs)} jobs, {states.count('done')} of them done.")
             return
-        names = ("backend", "scheduler", "threads", "devices", "retry_failed")
-        how = {name: options[name] for name in names}
+        how = {name: options[name] for name in ("backend", "scheduler", "threads", "devices")}
         report = run_jobs(jobs, out, n_jobs=options["jobs"], **how)
     except KeyboardInterrupt:
         click.echo("Interrupted. The same command goes on where this one stopped.", err=True)
@@ -146,9 +128,7 @@ def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
     )
     for label, reason in report.failed.items():
         click.echo(f"Failed: {label}: {reason}", err=True)
-    if report.failed:
-        click.echo("To try them again, add --retry-failed.", err=True)
-        ctx.exit(1)
+    ctx.exit(1 if report.failed else 0)
 
 
 def _jobs(out: Path, options: dict[str, Any]) -> list[Any]:
@@ -156,7 +136,7 @@ def _jobs(out: Path, options: dict[str, Any]) -> list[Any]:
     from ..benchmark.problems import get_problem
     from ..benchmark.settings import get_preset
 
-    how = {name: options[name] for name in ("net", "image_size", "weights", "augment")}
+    how = {name: options[name] for name in ("net", "image_size", "weights")}
     # images are decoded once, into a folder that all processes map
     how["cache_dir"] = options["cache_dir"] or out / "cache"
     weights = options["lambdas"] or ()
@@ -209,13 +189,8 @@ def table(
 @RESULTS
 @click.option("--dataset", required=True, help="The data set to show.")
 @SELECTION
-@click.option(
-    "--methods", type=Several(), help="Approximate methods to show.  [default: those of the paper]"
-)
-@click.option("--forget", help="Forget set of Figures 2 and 7.  [default: the exact pairs]")
-@click.option(
-    "--out", default=Path("."), type=PLACE, help="Folder for figure_NUMBER_DATASET.png and .svg."
-)
+@click.option("--methods", type=Several(), help="To show.  [default: those of the paper]")
+@click.option("--out", default=Path("."), type=PLACE, help="Folder for the two files.")
 def figure(number: int, results: Path | None, out: Path, **options: Any) -> None:
     """Build Figure NUMBER (2 to 8) of the paper from results, as PNG and SVG.
 

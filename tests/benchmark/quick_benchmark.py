@@ -19,14 +19,13 @@ def preset(training=TRAINING, unlearning=UNLEARNING):
 
 def quick_jobs(methods=("fine_tune",), settings=None, **options):
     options = {"seeds": [0], "selections": ("best", "last"), **options}
-    problem = get_problem("digits", device="cpu")
+    problem = get_problem("digits")
     return make_jobs(problem, settings or preset(), make_rows(methods), **options)
 
 
 def run_quickly(folder, jobs=None, **options):
-    with open(Path(folder) / "progress.txt", "a", encoding="utf-8") as file:
-        options = {"backend": "sequential", "devices": ["cpu"], "file": file, **options}
-        return run_jobs(quick_jobs() if jobs is None else jobs, folder, **options)
+    options = {"backend": "sequential", "devices": ["cpu"], **options}
+    return run_jobs(quick_jobs() if jobs is None else jobs, folder, **options)
 
 
 def run_and_log(folder):

@@ -56,7 +56,7 @@ def test_interrupted_with_worker_processes_and_resumed(tmp_path):
     expected = [line for line in repeatable_lines(uninterrupted_run()) if ",best," not in line]
     assert repeatable_lines(out) == expected
     made = table(1, "--dataset", "digits", "--results", out, "--selection", "last")
-    assert made.exit_code == 0 and "gold_reseeded" in made.output, made.output
+    assert made.exit_code == 0 and "gold standard, other seed" in made.output, made.output
     more = bench(*quick_arguments(tmp_path, out, "--methods", "no_op,fine_tune", "--dry-run"))
     assert "11 jobs, 10 of them done." in more.output
     listed = [line for line in more.output.splitlines() if line.startswith("to do")]
@@ -82,7 +82,6 @@ def test_bad_usage_exits_with_2_and_failed_jobs_with_1(tmp_path, monkeypatch):
     result = bench(*quick_arguments(tmp_path, tmp_path / "out"))
     assert result.exit_code == 1
     assert "Failed: pretrain (seed 0, training): MemoryError" in result.output
-    assert "--retry-failed" in result.output
 
 
 # tables and figures --------------------------------------------------------------------------
@@ -100,13 +99,12 @@ def folder(tmp_path_factory):
 def test_tables_from_results_and_without(folder):
     from_folder, from_file = (table(1, "--results", p) for p in (folder, folder / "results.csv"))
     assert from_folder.stdout == from_file.stdout
-    assert "gold_reseeded (ceiling)" in from_folder.stdout and "  paper" in from_folder.stdout
+    assert "gold standard, other seed" in from_folder.stdout and "(paper)" in from_folder.stdout
     other = table(6, "--results", folder, "--dataset", "adult_sex").stdout
-    assert "Table 6. Unlearning: adult_sex" in other and "  paper" not in other
+    assert "Table 6. Unlearning: adult_sex" in other and "(paper)" not in other
     assert "Table 7." in table(7).stdout
     done = table(1, "--results", folder, "--format", "csv")
     assert "Gold standard" in done.stderr and "Gold standard" not in done.stdout
-    assert len({line.count(",") for line in done.stdout.splitlines()}) == 1
 
 
 def test_figures_are_files_for_each_data_set(folder, tmp_path):
@@ -114,7 +112,7 @@ def test_figures_are_files_for_each_data_set(folder, tmp_path):
     assert done.exit_code == 0, done.output
     names = sorted(file.name for file in (tmp_path / "new").iterdir())
     assert names == ["figure_6_fairface.png", "figure_6_fairface.svg"]
-    assert "Missing: groups-9, ratio 0.5:" in done.stdout
+    assert "Missing, fairface, groups-9, ratio 0.5:" in done.stdout
     options = ("--dataset", "fairface", "--methods", "miu, ssd")
     done = figure(4, "--results", folder, "--out", tmp_path, *options)
     text = (tmp_path / "figure_4_fairface.svg").read_text(encoding="utf-8")
@@ -140,7 +138,6 @@ def test_failures_of_tables_and_figures(folder, tmp_path):
 
 def test_commands_for_missing_runs_are_understood(tmp_path):
     for wanted in (
-        [],
         [GOLD, RESEEDED_GOLD],
         [Row("miu", True), Row("scrub", False), Row("miu", False, "no_retaining")],
         [Row("miu", True, "lam=0.1"), Row("miu", True, "lam=10")],

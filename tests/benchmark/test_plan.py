@@ -49,7 +49,7 @@ def test_pretraining_is_shared_and_retraining_is_not():
 def test_settings_reach_the_jobs():
     settings = preset(unlearning={**UNLEARNING, "lam": 3.0, "forget_epochs": 1})
     rows = make_rows(["miu", "sisa"], ablations=True, weights=[7])
-    problem = get_problem("digits", device="cpu")
+    problem = get_problem("digits")
     jobs = make_jobs(problem, settings, rows, seeds=[0])
     of = {job.row: job for job in jobs if job.kind != "evaluation"}
     miu = of[Row("miu", True)].setting
@@ -62,7 +62,7 @@ def test_settings_reach_the_jobs():
 
 
 def test_every_method_has_a_shared_setting_and_others_are_refused():
-    problem = get_problem("digits", device="cpu")
+    problem = get_problem("digits")
     jobs = make_jobs(problem, get_preset("shared"), make_rows("all"), seeds=[0])
     assert len({job.name for job in jobs}) == len(jobs)
     for options, message in [
@@ -86,12 +86,12 @@ def test_everything_that_decides_the_outcome_and_nothing_else_is_in_the_name():
     others += [{"setting": replace(setting, **change)} for change in changes]
     names = {replace(job, **change).name for change in others}
     assert len({job.name, *names}) == 1 + len(others)
-    elsewhere = replace(job.problem, root=Path("x"), device="cuda", num_workers=3)
+    elsewhere = replace(job.problem, root=Path("x"), cache_dir=Path("y"))
     assert replace(job, problem=elsewhere).name == job.name, "where it runs decides nothing"
 
 
 def test_forget_sets_are_drawn_from_the_pool_of_their_groups():
-    problem = get_problem("digits", device="cpu")
+    problem = get_problem("digits")
     splits = problem.load(0)
     y, a = splits.train.y, splits.train.groups
     again = sample_forget_set(y, a, forget_groups=[("even", "orange")], ratio=0.5, random_state=3)
