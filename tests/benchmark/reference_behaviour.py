@@ -177,30 +177,7 @@ def miu(problem, tape, recipe, estimators, *, lam=1.0, forget_epochs=2):
     return net, log
 
 
-# the other methods -------------------------------------------------------------------------------
-
-
-def passes(problem, tape, recipe, losses, *, mask=None, forget_epochs=None, batch_size=None):
-    """Train in passes over the forget and the retain set; return the net and the losses.
-
-    ``losses`` gives the loss of each phase, from logits, rows, parameters and epoch.
-    """
-    net = copy.deepcopy(problem.net).train()
-    optimizer, rate = recipe.optimizer(net)
-    values = {phase: [] for phase in losses}
-    for epoch in range(recipe.epochs):
-        for phase, loss in losses.items():
-            is_forget = phase == "forget"
-            if is_forget and forget_epochs is not None and epoch >= forget_epochs:
-                continue
-            rows = problem.forget if is_forget else problem.retain
-            size = recipe.batch_size if is_forget else batch_size or recipe.batch_size
-            is_drawn = not is_forget and (recipe.reweight or phase == "retrain")
-            for batch in tape.one_pass(phase, rows, size, is_drawn):
-                value = loss(net(problem.X[batch]), batch, net, epoch)
-                values[phase].append(step(optimizer, value, mask))
-        rate.step()
-    return net, values
+# SalUn -------------------------------------------------------------------------------------------
 
 
 def saliency_mask(problem, batch_size, share=0.5):
@@ -220,62 +197,19 @@ def saliency_mask(problem, batch_size, share=0.5):
 
 
 def salun(problem, tape, recipe):
-    losses = {
-        "forget": lambda logits, rows, *_: F.cross_entropy(logits, tape.draw(len(rows))),
-        "retain": lambda logits, rows, *_: F.cross_entropy(logits, problem.y[rows]),
-    }
-    mask = saliency_mask(problem, recipe.batch_size)
-    return passes(problem, tape, recipe, losses, mask=mask)
-
-
-def scrub(problem, tape, recipe, *, temperature=4.0):
-    teacher = copy.deepcopy(problem.net).eval()
-
-    def distance(logits, rows):
-        with torch.no_grad():
-            target = torch.softmax(teacher(problem.X[rows]) / temperature, dim=1)
-        terms = target * (target.log() - torch.log_softmax(logits / temperature, dim=1))
-        return terms.sum() * temperature**2 / len(rows)
-
-    def retain(logits, rows, *_):
-        return 0.001 * distance(logits, rows) + 0.99 * F.cross_entropy(logits, problem.y[rows])
-
-    losses = {"forget": lambda logits, rows, *_: -distance(logits, rows), "retain": retain}
-    return passes(problem, tape, recipe, losses, forget_epochs=2, batch_size=128)
-
-
-def l1_sparse(problem, tape, recipe, gamma=5e-4):
-    def retain(logits, rows, net, epoch):
-        norm = sum(parameter.abs().sum() for parameter in net.parameters())
-        cross_entropy = F.cross_entropy(logits, problem.y[rows])
-        return cross_entropy + gamma * (1 - epoch / recipe.epochs) * norm
-
-    return passes(problem, tape, recipe, {"retain": retain})
-
-
-def group_dro(problem, tape, recipe, eta):
-    """Train ``problem.net``, whose weights are new, on what remains."""
-    q = torch.full((problem.n_groups,), 1 / problem.n_groups, dtype=problem.X.dtype)
-
-    def retrain(logits, rows, *_):
-        each = F.cross_entropy(logits, problem.y[rows], reduction="none")
-        of_group = [each[problem.g[rows] == group] for group in range(problem.n_groups)]
-        means = torch.stack([part.mean() if len(part) else each.sum() * 0 for part in of_group])
-        q.mul_(torch.exp(eta * means.detach()))
-        q.div_(q.sum())
-        return (q.clone() * means).sum()
-
-    return passes(problem, tape, recipe, {"retrain": retrain})
-
-
-def reweight_weights(train_groups, retain_groups):
-    """Return the weight of each remaining row, to be drawn with replacement."""
-    return np.array([np.sum(train_groups == g) / np.sum(retain_groups == g) for g in retain_groups])
-
-
-def balanced_weights(retain_groups):
-    """Return the weight of each remaining row for group DRO."""
-    return np.array([len(retain_groups) / np.sum(retain_groups == g) for g in retain_groups])
+    """Unlearn; return the net and the losses of each phase."""
+    mask, net = saliency_mask(problem, recipe.batch_size), copy.deepcopy(problem.net).train()
+    optimizer, rate = recipe.optimizer(net)
+    log = {"forget": [], "retain": []}
+    for _ in range(recipe.epochs):
+        for rows in tape.one_pass("forget", problem.forget, recipe.batch_size):
+            loss = F.cross_entropy(net(problem.X[rows]), tape.draw(len(rows)))
+            log["forget"].append(step(optimizer, loss, mask))
+        for rows in tape.one_pass("retain", problem.retain, recipe.batch_size, recipe.reweight):
+            loss = F.cross_entropy(net(problem.X[rows]), problem.y[rows])
+            log["retain"].append(step(optimizer, loss, mask))
+        rate.step()
+    return net, log
 
 
 # metrics, in percent -----------------------------------------------------------------------------
