@@ -42,7 +42,6 @@ from .net_copies import (
     input_dtype,
     is_trained_in_place,
     named_weights,
-    outputs_of,
     readable,
     refuse_hidden_weights,
     same_weights,
@@ -711,8 +710,10 @@ class BaseUnlearner(ForgettingClassifier):
         """Return a net that has forgotten; ``request.net`` may be changed and returned."""
 
     def _train(self, net: NeuralNet, data: TrainingRows) -> None:
-        """Train the net in ``fit``; for a net that is made of several, each by itself."""
-        _train_on_all(net, data)
+        """Train the net in ``fit``, as skorch does; one that is made of several, each by itself."""
+        rows, validation = split_for_validation(net, data, data.rows)
+        phase = Phase("fit", rows, own_order=True)
+        train(net, data, [phase], epochs=net.max_epochs, validation=validation)
 
     def _net_parameters(self) -> dict[str, Any]:
         """Return the net's parameters that an unlearning run sets (a learning rate, say)."""
@@ -766,7 +767,7 @@ class BaseUnlearner(ForgettingClassifier):
             return
         if self._is_frozen and run_of(net) is None:  # or batches would be shared out
             inputs = data.fetch(torch.arange(min(4, len(data))))
-            taken, original = (outputs_of(one, inputs) for one in (net, source))
+            taken, original = (_outputs(one, inputs) for one in (net, source))
             if not torch.allclose(taken, original, rtol=1e-2, atol=1e-4, equal_nan=True):
                 raise ValueError("A copy of the trained net does not predict what it does itself.")
         if self._needs_fresh_weights:
@@ -789,7 +790,7 @@ class BaseUnlearner(ForgettingClassifier):
     def _check_net(self, net: NeuralNet, data: TrainingRows) -> None:
         """Check, before any training, that the net fits the data and has the features we need."""
         inputs = data.fetch(torch.arange(min(2, len(data))))
-        scores = first_output(net.evaluation_step((inputs, None)))
+        scores = _outputs(net, inputs)
         n_outputs = 2 if is_single_logit(scores) else scores.shape[1]
         if n_outputs != len(self.classes_):
             raise ValueError(f"The net has {n_outputs} outputs, y the classes {self.classes_}.")
@@ -867,7 +868,7 @@ class BaseUnlearner(ForgettingClassifier):
                 _set_learnable(unlearned, learnable)
                 self._adopt(unlearned)
                 # a module that remembers its last batch remembers rows that stay
-                outputs_of(self.net_, data.fetch_rows(retain[:2]))
+                _outputs(self.net_, data.fetch_rows(retain[:2]))
         self._warn_if_nothing_changed(original, before, self._answers(data, new))
 
     def _adopt(self, net: NeuralNet) -> None:
@@ -948,6 +949,10 @@ class BaseUnlearner(ForgettingClassifier):
         return decision_threshold(self.net_)
 
 
+def _outputs(net: NeuralNet, inputs: Any) -> torch.Tensor:
+    return first_output(readable(net).evaluation_step((inputs, None))).cpu()
+
+
 def _read_for(net: NeuralNet, data: TrainingRows) -> None:
     """Let rows be read as a net needs them."""
     data.read_as(*input_dtype(net))
@@ -985,10 +990,3 @@ def _set_learnable(net: NeuralNet, learnable: dict[str, bool]) -> None:
     """Undo what callbacks or a method froze for as long as a run took."""
     for name, weight in named_weights(net).items():
         weight.requires_grad_(learnable.get(name, weight.requires_grad))
-
-
-def _train_on_all(net: NeuralNet, data: TrainingRows, weights: Any = None) -> None:
-    """Train as skorch's ``fit`` does, with the net's own validation split."""
-    rows, validation = split_for_validation(net, data, data.rows)
-    phase = Phase("fit", rows, weights=weights, own_order=weights is None)
-    train(net, data, [phase], epochs=net.max_epochs, validation=validation)

@@ -21,7 +21,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .distributed import parallel_class
-from .outputs import first_output
 from .randomness import isolated_rng
 
 LOST = "Weights as they were given are needed, and they are gone: pass a net that is not trained."
@@ -232,17 +231,6 @@ def readable(net: NeuralNet) -> NeuralNet:
     vars(plain).update(vars(net))
     vars(plain).update({f"{name}_": part for name, part in parts_of(net).items()})
     return plain
-
-
-def outputs_of(net: NeuralNet, inputs: Any) -> torch.Tensor:
-    """Return what a net says of some inputs; nothing of the net changes."""
-    layers = [layer for part in parts_of(net).values() for layer in part.modules()]
-    modes = [layer.training for layer in layers]
-    with isolated_rng(0, net.device):
-        outputs = first_output(readable(net).evaluation_step((inputs, None)))
-    for layer, mode in zip(layers, modes, strict=True):
-        layer.training = mode
-    return outputs.detach().cpu()
 
 
 def input_dtype(net: NeuralNet) -> tuple[torch.dtype, bool]:

@@ -19,18 +19,7 @@ from typing import Any, dataclass_transform
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-__all__ = [
-    "COUNT",
-    "LEARNING_RATE",
-    "NOT_NEGATIVE",
-    "POSITIVE",
-    "SHARE",
-    "Interval",
-    "Options",
-    "WithParameters",
-    "one_of",
-    "parameter",
-]
+__all__ = ["Interval", "Options", "WithParameters", "one_of", "parameter"]
 
 # optimizers compute in single precision
 LEARNING_RATE = Interval(Real, 0, float(np.finfo(np.float32).max), closed="both")

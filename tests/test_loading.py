@@ -141,22 +141,6 @@ def test_batches_are_made_the_loaders_way(table, options, kind):
     np.testing.assert_allclose(made.predict_proba(data), plain.predict_proba(3 * table.X), 1e-4)
 
 
-class Pooled(MLP):
-    def forward(self, X):
-        return super().forward(torch.stack([X.sum(1), X.amax(1)], 1))
-
-
-def padded(pairs):
-    rows, labels = zip(*pairs, strict=True)
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.as_tensor(labels)
-
-
-def test_rows_of_any_length(table):
-    rows = Items(table.X, lambda x, i: (x[: 1 + i % 4].abs(), 0))
-    net = make_net(Pooled, module__n_features=2, **both(collate_fn=padded))
-    assert np.isfinite(requests(table, rows, net).predict_proba(rows)).all()
-
-
 def sorted_by_value(pairs):
     return default_collate(sorted(pairs, key=lambda pair: pair[0][0].item()))
 
@@ -192,7 +176,6 @@ class EveryFifth(SequentialSampler):
 
 
 ORDERS = {
-    "shuffle": ({"shuffle": False}, [32] * 5, 1),
     "drop_last": ({"drop_last": True, "batch_size": 100}, [100], None),
     "batch_sampler": ({"batch_sampler": BatchSampler(EveryFifth([]), 5, True)}, [5] * 6, 5),
 }
@@ -208,10 +191,8 @@ def test_fit_trains_in_the_order_of_the_users_loader(table, name):
     made = FineTuneUnlearner(net, random_state=0).fit(X, table.y, table.a)
     assert [len(batch) for batch in Notes.seen] == sizes * 2
     first = np.concatenate(Notes.seen[: len(sizes)])
-    if every is None:  # rows are shuffled all the same
-        assert not np.array_equal(first, np.sort(first))
-    else:
-        np.testing.assert_array_equal(first, np.arange(160)[::every][: len(first)])
+    in_order = np.arange(160)[::every][: len(first)]  # rows are shuffled unless a sampler says
+    assert np.array_equal(first, in_order) == (every is not None)
     with pytest.warns(UserWarning, match=f"iterator_train__{name} cannot be kept here"):
         made.unlearn(FORGET)
 
@@ -266,13 +247,12 @@ def test_labels_of_a_validation_set_are_those_of_fit(table, values, kind):
 # inputs on their way to a GPU, whose part the processor plays here --------------------------------
 
 
-@pytest.mark.parametrize("what", ["fits", "tensor", "too large", "map", "workers", "no GPU"])
+@pytest.mark.parametrize("what", ["fits", "too large", "map", "workers", "no GPU"])
 def test_inputs_that_fit_are_read_from_their_copy(table, monkeypatch, tmp_path, what):
-    np.save(tmp_path / "X.npy", table.X)
-    X = {
-        "map": np.load(tmp_path / "X.npy", mmap_mode="r"),
-        "tensor": torch.from_numpy(table.X),
-    }.get(what, np.asfortranarray(table.X.astype(">f8")))
+    X = table.X.astype(">f8")
+    if what == "map":
+        np.save(tmp_path / "X.npy", X)
+        X = np.load(tmp_path / "X.npy", mmap_mode="r")
     net = make_net(**(both(num_workers=1) if what == "workers" else {}))
     plain = requests(table, X, net)
     free = 0 if what == "too large" else 2**30
@@ -289,4 +269,4 @@ def test_inputs_that_fit_are_read_from_their_copy(table, monkeypatch, tmp_path, 
     assert same_weights(plain, there)
     assert there._data.on_device is None
     # what is looked at to check nets, rows and results comes before and after
-    assert any(near) == (what in ("fits", "tensor"))
+    assert any(near) == (what == "fits")

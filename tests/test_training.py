@@ -195,13 +195,3 @@ def test_forward_draws_no_random_number(table):
     state = torch.get_rng_state()
     forward(net, data, lambda output: output, np.array([5, 3]))
     assert torch.equal(state, torch.get_rng_state())
-
-
-def test_fresh_net_has_weights_and_no_state(table):
-    net, data = initialized(), training_rows(table)
-    train(net, data, [Phase("fit", data.rows)], epochs=1)
-    copy = fresh_net(net, lr=0.5)
-    assert all(map(torch.equal, copy.module_.parameters(), net.module_.parameters()))
-    assert not copy.optimizer_.state
-    assert copy.optimizer_.param_groups[0]["lr"] == 0.5
-    assert len(copy.history) == 0

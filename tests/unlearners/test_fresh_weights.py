@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import fitted, make_net
 from sklearn.frozen import FrozenEstimator
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from grmu_sk import (
@@ -141,7 +141,8 @@ class Collects(Callback):
 
 @pytest.mark.parametrize("method", [RetrainUnlearner, FineTuneUnlearner])
 def test_callbacks_start_as_given_and_keep_nothing(table, method):
-    unlearner = fitted(method, table, make_net(callbacks=[("c", Collects)]))
+    kept = [("c", Collects), ("stop", EarlyStopping("train_loss", load_best=True))]
+    unlearner = fitted(method, table, make_net(callbacks=kept))
     weights = unlearner.net_.module_.features[1].weight.detach().numpy().copy()
     unlearner.unlearn(FORGET)
     assert holds(unlearner, [*table.X[FORGET], weights]) == [None] * 4
