@@ -102,7 +102,6 @@ GROUPS = [
                     "ReferenceModels",
                     "LeakageAudit",
                     "LeakageFinding",
-                    "AttackResult",
                     "lira_scores",
                     "rmia_scores",
                 ),

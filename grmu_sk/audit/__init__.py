@@ -3,7 +3,7 @@
 from .attacks import lira_scores, rmia_scores
 from .evidence import build_evidence, evidence_schema, read_evidence, write_report
 from .gate import AcceptanceGate, GateCheck, GateError, GateResult
-from .leakage import AttackResult, LeakageAudit, LeakageFinding, audit_unlearning
+from .leakage import LeakageAudit, LeakageFinding, audit_unlearning
 from .ledger import DeletionLedger, DeletionRequest, model_hash
 from .ledger_file import (
     LedgerBusyError,
@@ -20,7 +20,6 @@ from .scores import Interval, ModelScores, measure
 
 __all__ = [
     "AcceptanceGate",
-    "AttackResult",
     "DeletionLedger",
     "DeletionRequest",
     "Finding",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,8 +126,6 @@ def rmia_scores(
     reference_log_odds: ArrayLike,
     is_in: ArrayLike,
     population: ArrayLike,
-    *,
-    gamma: float = 1.0,
 ) -> NDArray[np.float64]:
     r"""Score each row by pairwise likelihood ratios against rows of the population.
 
@@ -138,7 +135,7 @@ def rmia_scores(
 
     .. math::
 
-        s(x) = \Pr_z\left[ \frac{p(x|\theta) / p(x)}{p(z|\theta) / p(z)} \ge \gamma \right],
+        s(x) = \Pr_z\left[ \frac{p(x|\theta) / p(x)}{p(z|\theta) / p(z)} \ge 1 \right],
         \qquad p(x) = \tfrac{1}{2} \left( \bar p_{in}(x) + \bar p_{out}(x) \right)
 
     with the means over reference models that were trained on the row, and that were not. The higher
@@ -155,8 +152,6 @@ def rmia_scores(
     population : array-like of int
         Which of the rows the attacked model was never trained on; at least two. A row of the
         population is not compared with itself.
-    gamma : float, default=1.0
-        By how much a row has to beat another. The larger, the more rows tie at 0.
 
     Returns
     -------
@@ -165,11 +160,8 @@ def rmia_scores(
 
     Raises
     ------
-    TypeError
-        If an argument is of another kind.
     ValueError
-        If shapes do not fit, numbers are not finite, a parameter is out of range, or a row has too
-        few reference models.
+        If shapes do not fit, numbers are not finite, or a row has too few reference models.
 
     See Also
     --------
@@ -189,16 +181,14 @@ def rmia_scores(
     [1.0, 1.0, 0.0]
     """
     target, references, inside = _check_signals(log_odds, reference_log_odds, is_in)
-    if not (math.isfinite(gamma) and gamma > 0):
-        raise ValueError(f"gamma must be a positive number, got {gamma!r}.")
     others = _population(population, len(target))
     probability = np.exp(_log_sigmoid(references))
     general = (np.average(probability, 0, inside) + np.average(probability, 0, ~inside)) / 2
     log_ratio = _log_sigmoid(target) - np.log(general)
     ordered = np.sort(log_ratio[others])
-    n_beaten = np.searchsorted(ordered, log_ratio - math.log(gamma), side="right")
+    n_beaten = np.searchsorted(ordered, log_ratio, side="right")
     n_compared = np.full(len(target), len(others))
-    n_beaten[others] -= int(gamma <= 1)  # that was the row itself
+    n_beaten[others] -= 1  # that was the row itself
     n_compared[others] -= 1
     return n_beaten / n_compared
 

@@ -22,13 +22,15 @@ from ..fingerprints import versions
 from ..pipelines import unlearner_of
 from ..validation import about
 from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
-from .leakage import AttackResult
+from .leakage import LeakageFinding
 from .ledger import model_hash
 from .preflight import group_mix
 from .residue import ResidueScan
-from .scores import ModelScores, measure
+from .scores import ModelScores, measure_models
 
 FORMAT = "grmu_sk evidence 1"
+#: What is told of a net, beside the number of its weights.
+_OF_NET = ("module", "criterion", "optimizer", "lr", "batch_size", "max_epochs")
 STATEMENT = (
     "This is empirical evidence and not a certificate: it reports what was measured on the rows "
     "and with the attacks named here. It does not prove that nothing about the forgotten rows can "
@@ -65,7 +67,7 @@ def build_evidence(
     remaining: tuple[Any, ArrayLike] | None = None,
     forgotten: tuple[Any, ArrayLike] | None = None,
     training: tuple[ArrayLike, Any] | None = None,
-    attacks: Iterable[AttackResult] = (),
+    attacks: Iterable[LeakageFinding] = (),
     residue: ResidueScan | None = None,
     gate: AcceptanceGate | GateResult | None = None,
     title: str = "Unlearning report",
@@ -92,12 +94,12 @@ def build_evidence(
         Protected attribute of the test rows.
     before, gold : estimator, ModelScores or None, default=None
         The model before the request, and RETRAIN + REWEIGHT: the models themselves, or what
-        :func:`measure` said of them.
+        :func:`~grmu_sk.audit.measure` said of them.
     remaining, forgotten : tuple of (X, y), default=None
         Training rows of each kind, for RA and UA.
     training : tuple of (y, groups), default=None
         Labels and attributes given to ``fit``, for the group mix, if the rows are not stored.
-    attacks : iterable of AttackResult, default=()
+    attacks : iterable of LeakageFinding, default=()
         What attacks found, such as the result of :func:`audit_unlearning`.
     residue : ResidueScan or None, default=None
         What a scan found.
@@ -142,19 +144,11 @@ def build_evidence(
     if len({value is None for value in (X, y, groups)}) > 1:
         raise ValueError("Test rows need all of X, y and groups; some are missing.")
     inside, attacks = unlearner_of(unlearner), list(attacks)
-    drawn: Any = {
-        "n_bootstrap": n_bootstrap,
-        "confidence": confidence,
-        "random_state": random_state,
-    }
-    rows: Any = {"remaining": remaining, "forgotten": forgotten, "fitted": inside}
-    rows["forget_groups"] = inside.forget_groups_ or None
-    found: dict[str, Any] = {"after": unlearner, "before": before, "gold": gold}
-    for name, model in found.items():
-        if X is None or y is None:
-            found[name] = model if isinstance(model, ModelScores) else None
-        elif not isinstance(model, ModelScores | None):
-            found[name] = measure(model, X, y, groups, **rows, **drawn)
+    drawn: Any = {"n_bootstrap": n_bootstrap, "confidence": confidence}
+    drawn["random_state"] = random_state
+    models = {"after": unlearner, "before": before, "gold": gold}
+    rows: Any = {"remaining": remaining, "forgotten": forgotten}
+    found = measure_models(unlearner, models, X, y, groups, **rows, **drawn)
     if not isinstance(gate, GateResult):
         gate = (gate or AcceptanceGate()).decide(**found, attacks=attacks, residue=residue)
     moment = (created or datetime.now(UTC)).astimezone(UTC)
@@ -200,21 +194,14 @@ def _method(unlearner: Any) -> dict[str, Any]:
     net = unlearner.net_
     parameters = unlearner.get_params(deep=False)
     del parameters["estimator"]
-    module = getattr(net.module_, "_orig_mod", net.module_)
+    of_net = {name: getattr(net, name) for name in _OF_NET}
+    n_weights = sum(value.numel() for value in net.module_.parameters())
     return {
         "name": str(getattr(type(unlearner), "method_name", type(unlearner).__name__)),
         "class": type(unlearner).__name__,
         "parameters": {name: _short(value) for name, value in parameters.items()},
         "seed": int(unlearner.seed_),
-        "net": {
-            "class": type(net).__name__,
-            "module": type(module).__name__,
-            "n_parameters": int(sum(value.numel() for value in module.parameters())),
-            "optimizer": getattr(net.optimizer, "__name__", type(net.optimizer).__name__),
-            "lr": _short(net.lr),
-            "batch_size": _short(net.batch_size),
-            "max_epochs": _short(net.max_epochs),
-        },
+        "net": {name: _short(value) for name, value in of_net.items()} | {"n_weights": n_weights},
         "history": _history(unlearner),
     }
 
@@ -232,8 +219,7 @@ def _history(unlearner: Any) -> list[dict[str, Any]]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 400 else text[:400] + "..."
+    return str(getattr(value, "__name__", repr(value)))[:400]
 
 
 def write_report(
@@ -378,7 +364,7 @@ def findings_of(evidence: Mapping[str, Any]) -> dict[str, Any]:
             name: scores and ModelScores.from_dict(scores)
             for name, scores in evidence["scores"].items()
         }
-        attacks = [AttackResult.from_dict(attack) for attack in evidence["attacks"]]
+        attacks = [LeakageFinding.from_dict(attack) for attack in evidence["attacks"]]
         residue = evidence["residue"] and ResidueScan.from_dict(evidence["residue"])
         models = {name: scores[name] for name in ("after", "before", "gold")}
         return models | {"attacks": attacks, "residue": residue}

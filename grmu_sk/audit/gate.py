@@ -15,9 +15,9 @@ from ..metrics.inputs import check_option
 from ..net_copies import check_fresh_weights
 from ..pipelines import by_method, inputs_of_unlearner, unlearner_of, with_unlearner
 from ..unlearners import RetrainUnlearner
-from .leakage import AttackResult
+from .leakage import LeakageFinding
 from .residue import ResidueScan
-from .scores import Interval, ModelScores, measure
+from .scores import Interval, ModelScores, measure_models
 
 Status = Literal["failed", "inconclusive", "passed"]
 ORDER: tuple[Status, ...] = ("failed", "inconclusive", "passed")
@@ -29,7 +29,7 @@ STATUS_OF: dict[str, Status] = {
     "clean": "passed",
     **{status: status for status in ORDER},
 }
-Attacks = Iterable[AttackResult] | Callable[[Any], Iterable[AttackResult]]
+Attacks = Iterable[LeakageFinding] | Callable[[Any], Iterable[LeakageFinding]]
 
 # name, attribute of the gate, metric, whether more is better
 _TOLERANCES = (
@@ -224,7 +224,7 @@ class AcceptanceGate:
         *,
         before: ModelScores | None = None,
         gold: ModelScores | None = None,
-        attacks: Iterable[AttackResult] = (),
+        attacks: Iterable[LeakageFinding] = (),
         residue: ResidueScan | None = None,
     ) -> GateResult:
         """Compare scores that were measured already.
@@ -235,7 +235,7 @@ class AcceptanceGate:
             Of the unlearned model.
         before, gold : ModelScores or None, default=None
             Of the references.
-        attacks : iterable of AttackResult, default=()
+        attacks : iterable of LeakageFinding, default=()
             What attacks on the unlearned model found.
         residue : ResidueScan or None, default=None
             What a scan found.
@@ -274,12 +274,9 @@ class AcceptanceGate:
         rise = value - base
         if math.isnan(rise):
             return "inconclusive", f"{metric} is undefined on these test rows"
-        moved = "did not change"
-        if abs(rise) >= 5e-4:
-            moved = f"{'rose' if rise > 0 else 'fell'} by {abs(100 * rise):.1f} points"
         detail = (
-            f"{metric} {moved} ({100 * base:.1f}% {self.compare_to}, {100 * value:.1f}% now); "
-            f"to {'fall' if is_better_high else 'rise'} by {100 * tolerance:.1f} is allowed"
+            f"{metric} is {value:.1%}, and was {base:.1%} ({self.compare_to}); to "
+            f"{'fall' if is_better_high else 'rise'} by {100 * tolerance:.1f} points is allowed"
         )
         if after.left_out:
             detail += f"; without the rows of attributes that fit has not seen ({after.left_out})"
@@ -315,7 +312,7 @@ class AcceptanceGate:
         before, gold : estimator, ModelScores or None, default=None
             The model before the request, and retraining with REWEIGHT: the models themselves, or
             what :func:`measure` said of them.
-        attacks : iterable of AttackResult, or callable, default=()
+        attacks : iterable of LeakageFinding, or callable, default=()
             What attacks found, or a function of the unlearner that attacks it.
         residue : ResidueScan or None, default=None
             What :func:`scan_residue` found.
@@ -327,17 +324,11 @@ class AcceptanceGate:
         GateResult
             The decision.
         """
-        inside = unlearner_of(unlearner)
-        measuring = {"forget_groups": inside.forget_groups_ or None, "fitted": inside} | measuring
-        references = {"before": before} if self.compare_to == "before" else {"gold": gold}
-        scores = {
-            name: model
-            if model is None or isinstance(model, ModelScores)
-            else measure(model, X, y, groups, **measuring)
-            for name, model in {"unlearner": unlearner, **references}.items()
-        }
+        reference = {"before": before} if self.compare_to == "before" else {"gold": gold}
+        models = {"after": unlearner, **reference}
+        scores = measure_models(unlearner, models, X, y, groups, **measuring)
         found = attacks(unlearner) if callable(attacks) else attacks
-        return self.decide(scores.pop("unlearner"), **scores, attacks=found, residue=residue)
+        return self.decide(**scores, attacks=found, residue=residue)
 
     def enforce(
         self,
@@ -368,7 +359,7 @@ class AcceptanceGate:
               serving, with the request still open.
             - "retrain" falls back to RETRAIN with REWEIGHT on what remains, and lets that stand,
               being exact; the result says whether it met the conditions.
-        attacks : iterable of AttackResult, or callable, default=()
+        attacks : iterable of LeakageFinding, or callable, default=()
             A function of the new model that attacks it; results made before do not tell about it.
         residue : callable, ResidueScan or None, default=None
             A function of the new model that scans it.
@@ -422,25 +413,21 @@ class AcceptanceGate:
         return GateResult(second.checks, second.passed, "retrained", result.checks)
 
 
-def _attack_check(attack: AttackResult) -> GateCheck:
-    power = "not measured" if math.isnan(attack.power) else f"{attack.power:.3f}"
-    return GateCheck(
-        f"Leakage: {attack.name}, group {attack.group}",
-        STATUS_OF[attack.verdict],
-        f"{attack.verdict}; {attack.value:.3f} [{attack.low:.3f}, {attack.high:.3f}], on the "
-        f"original model {power}",
-    )
+def _attack_check(attack: LeakageFinding) -> GateCheck:
+    name = f"Leakage: {attack.attack} on {attack.rows} rows, group {attack.group}"
+    detail = f"{attack.verdict}; AUC {attack.auc}, on the original model {attack.power}"
+    return GateCheck(name, STATUS_OF[attack.verdict], detail)
 
 
 def _residue_check(residue: ResidueScan | None) -> GateCheck:
     name = "Residue in the object and its files"
     if residue is None:
         return GateCheck(name, "inconclusive", "no scan was run")
-    detail = f"nothing found; {residue.n_places} places, {residue.n_bytes} bytes searched"
-    if residue:
-        detail = f"found {len(residue)}, the first: {residue[0]}"
-    elif residue.not_searched:
-        detail += f"; {len(residue.not_searched)} things could not be looked into"
+    first = f", the first: {residue[0]}" if residue else ""
+    detail = (
+        f"{len(residue)} found in {residue.n_places} places, {residue.n_bytes} bytes{first}; "
+        f"{len(residue.not_searched)} could not be looked into"
+    )
     return GateCheck(name, STATUS_OF[residue.verdict], detail)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -186,7 +186,7 @@ def audit_unlearning(
         name: (_ATTACKS[name](before, models), _ATTACKS[name](after, models)) for name in attacks
     }
     findings = [
-        finding
+        replace(finding, n_models=models.n_models)
         for compared in _comparisons(candidates, confidence, n_bootstrap, seed)
         for finding in _findings(*compared, attack_scores, tolerance)
     ]
@@ -294,78 +294,6 @@ def _findings(
 
 
 @dataclass(frozen=True)
-class AttackResult:
-    """The result of one attack on one group.
-
-    Attributes
-    ----------
-    name : str
-        What the attack is called, with its statistic: ``"RMIA AUC"``.
-    group : str
-        Whose rows were attacked: ``"all"``, or a group (y, a) as text.
-    value : float
-        The attack's statistic on the unlearned model.
-    low, high : float
-        Ends of its confidence interval; NaN if there is none.
-    power : float
-        The same statistic on the original model, which did train on the rows. An attack that
-        finds nothing there proves nothing here. NaN if it was not measured.
-    verdict : {"leak", "no leak found", "inconclusive"}
-        What follows from it. An attack without power is inconclusive.
-
-    Raises
-    ------
-    ValueError
-        If the verdict is none of the three, or says "no leak found" without a measured power.
-
-    Examples
-    --------
-    >>> from grmu_sk.audit import AttackResult
-    >>> AttackResult("RMIA AUC", "all", 0.51, 0.46, 0.56, 0.83, "no leak found").power
-    0.83
-    """
-
-    name: str
-    group: str
-    value: float
-    low: float
-    high: float
-    power: float
-    verdict: Verdict
-
-    def __post_init__(self) -> None:
-        check_option(self.verdict, get_args(Verdict), name="verdict")
-        if self.verdict == "no leak found" and math.isnan(self.power):
-            raise ValueError(f"{self.name!r} found no leak, but its power was not measured.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; NaN becomes None.
-
-        Returns
-        -------
-        dict
-            By field name.
-        """
-        return as_json(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` returned.
-
-        Parameters
-        ----------
-        fields : mapping
-            By field name.
-
-        Returns
-        -------
-        AttackResult
-            The result.
-        """
-        return cls(**numbers_of(fields))
-
-
-@dataclass(frozen=True)
 class LeakageFinding:
     """One attack on the rows of one group.
 
@@ -391,9 +319,16 @@ class LeakageFinding:
     confidence : float
         Level of the intervals; that of groups is corrected for their number.
     verdict : {"leak", "no leak found", "inconclusive"}
-        What follows.
+        What follows. An attack without power is inconclusive.
     reason : str
         Why.
+    n_models : int
+        How many reference models the attack had.
+
+    Raises
+    ------
+    ValueError
+        If the verdict is none of the three, or says "no leak found" without a measured power.
     """
 
     attack: str
@@ -407,22 +342,39 @@ class LeakageFinding:
     confidence: float
     verdict: Verdict
     reason: str
+    n_models: int = 0
 
-    def to_row(self) -> dict[str, Any]:
-        """Return everything as columns of a table.
+    def __post_init__(self) -> None:
+        check_option(self.verdict, get_args(Verdict), name="verdict")
+        if self.verdict == "no leak found" and math.isnan(self.power.value):
+            raise ValueError(f"{self.attack!r} found no leak, but its power was not measured.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values; NaN becomes None.
 
         Returns
         -------
         dict
-            By name; an interval becomes three columns.
+            By field name.
         """
-        row: dict[str, Any] = {}
-        for name, value in vars(self).items():
-            if isinstance(value, Interval):
-                row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
-            else:
-                row[name] = value
-        return row
+        return as_json(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` returned.
+
+        Parameters
+        ----------
+        fields : mapping
+            By field name.
+
+        Returns
+        -------
+        LeakageFinding
+            The result.
+        """
+        intervals = {n: Interval(**numbers_of(fields[n])) for n in ("auc", "power", "change")}
+        return cls(**{**numbers_of(fields), **intervals})
 
 
 def judge_forgotten(auc: Interval, power: Interval, tolerance: float) -> tuple[Verdict, str]:
@@ -492,7 +444,7 @@ def judge_remaining(change: Interval, power: Interval, tolerance: float) -> tupl
 class LeakageAudit:
     """What attacks found, with their power and the budget they had.
 
-    Iterating over it gives its :attr:`attacks`, so that it can be passed on as it is:
+    Iterating over it gives its findings, so that it can be passed on as it is:
     ``build_evidence(..., attacks=audit)``, ``AcceptanceGate().decide(..., attacks=audit)``.
 
     Attributes
@@ -533,12 +485,7 @@ class LeakageAudit:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def attacks(self) -> list[AttackResult]:
-        """All findings as an evidence report and an acceptance gate read them."""
-        return [self._result(finding) for finding in self.findings]
-
-    @property
-    def decisive(self) -> list[AttackResult]:
+    def decisive(self) -> list[LeakageFinding]:
         """The findings that decide: for each kind of rows and group the most powerful attack.
 
         A weak attack that finds nothing beside it is no reason to doubt. Power is measured on the
@@ -550,11 +497,10 @@ class LeakageAudit:
             best = strongest.setdefault((finding.rows, finding.group), finding)
             if finding.power.value > best.power.value:
                 strongest[finding.rows, finding.group] = finding
-        chosen = {id(finding) for finding in strongest.values()}
         return [
-            self._result(finding)
+            finding
             for finding in self.findings
-            if finding.verdict == "leak" or id(finding) in chosen
+            if finding.verdict == "leak" or strongest[finding.rows, finding.group] is finding
         ]
 
     @property
@@ -565,17 +511,6 @@ class LeakageAudit:
             return "leak"
         return "no leak found" if verdicts == {"no leak found"} else "inconclusive"
 
-    def _result(self, finding: LeakageFinding) -> AttackResult:
-        return AttackResult(
-            name=f"{finding.attack} AUC of {finding.rows} rows ({self.n_models} reference models)",
-            group=finding.group,
-            value=finding.auc.value,
-            low=finding.auc.low,
-            high=finding.auc.high,
-            power=finding.power.value,
-            verdict=finding.verdict,
-        )
-
     def to_frame(self) -> pd.DataFrame:
         """Return all findings as a table.
 
@@ -583,14 +518,13 @@ class LeakageAudit:
         -------
         DataFrame
             One row a finding; the columns are the fields of :class:`LeakageFinding`, an interval
-            being three of them, and ``n_models``.
+            being three of them: ``auc``, ``auc_low`` and ``auc_high``.
         """
-        return pd.DataFrame([finding.to_row() for finding in self.findings]).assign(
-            n_models=self.n_models
-        )
+        table = pd.json_normalize([finding.to_dict() for finding in self.findings], sep="_")
+        return table.rename(columns=lambda name: name.removesuffix("_value"))
 
-    def __iter__(self) -> Iterator[AttackResult]:
-        return iter(self.attacks)
+    def __iter__(self) -> Iterator[LeakageFinding]:
+        return iter(self.findings)
 
     def __len__(self) -> int:
         return len(self.findings)

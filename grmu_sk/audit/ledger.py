@@ -166,17 +166,6 @@ class _State:
         """Return all that requests in a state name."""
         return {text for number in self.numbers(state) for text in self.ids[number]}
 
-    def waiting(self) -> list[list[int]]:
-        """Return what waits: first the requests of each run that was cut short, then the rest."""
-        batches: dict[int | None, list[int]] = {}
-        for number in self.numbers("received"):
-            run = self.requests[number].run
-            was_cut_short = run is not None and self.runs[run].end == "abandoned"
-            batches.setdefault(run if was_cut_short else None, []).append(number)
-        rest = batches.pop(None, None)
-        # each by itself, so that its checkpoint fits
-        return [*(batches[run] for run in sorted(filter(None, batches))), *([rest] if rest else [])]
-
 
 class DeletionLedger:
     """Deletion requests for one model, in a file that survives what kills the process.
@@ -184,7 +173,7 @@ class DeletionLedger:
     A request names training rows by stable ids: those given to ``fit`` as ``sample_id``, or row
     numbers. It is written down before anything is done about it, and every step is a transaction
     of SQLite. Whenever the process is killed, the request is afterwards waiting, and is carried
-    out from the start by the next run with the same result; or it is done. There is no server.
+    out by the next run from the start, with what came meanwhile; or it is done. There is no server.
 
     Requests are idempotent (naming an id again adds nothing) and cumulative: a run forgets what
     waits, and again what earlier requests named if the model it is given still has it, because it
@@ -309,8 +298,7 @@ class DeletionLedger:
         -------
         int or None
             Number of the new request, which is done when all that it names is forgotten; None if
-            requests that have not failed name all of the ids already. One that had failed waits
-            again if everything it names is asked for again.
+            requests that have not failed name all of the ids already.
 
         Raises
         ------
@@ -326,11 +314,7 @@ class DeletionLedger:
             raise ValueError("ids is empty: a request names at least one row.")
         with self._transaction(write=True) as connection:
             state = self._state
-            failed = state.numbers("failed")
-            again = [number for number in failed if set(tokens).issuperset(state.ids[number])]
-            if again:
-                self._file.append(connection, "asked again", requests=again)
-            holding = state.requests.keys() - (set(failed) - set(again))
+            holding = state.requests.keys() - set(state.numbers("failed"))
             if all(holding & set(state.named.get(token, ())) for token in tokens):
                 return None
             number = len(state.requests) + 1
@@ -631,10 +615,7 @@ class DeletionLedger:
             As in :meth:`run`, and if the request, or the one that had named an id, failed: when an
             id is no row's, for example.
         """
-        fitted = unlearner_of(unlearner)
-        fitted._check_parameters()
-        refuse_several_processes(fitted.net_, "requests of a ledger")
-        checkpoint = _for_requests(checkpoint, ledger=self.path)
+        refuse_several_processes(unlearner_of(unlearner).net_, "requests of a ledger")
         texts = [] if ids is None else id_texts(ids)
         if texts:
             self.add(texts, reason=reason)
@@ -696,12 +677,9 @@ class _Turn:
         failed = [request.number for request in ledger.requests("failed")]
         if self.retry_failed and failed:
             ledger._record("asked again", requests=failed)
-        with ledger._transaction():
-            waiting = ledger._state.waiting()
-        for batch in waiting:
-            if feasible := self._feasible(batch):
-                self._forget(feasible)
-                done += feasible
+        if feasible := self._feasible():
+            self._forget(feasible)
+            done += feasible
         if len(ledger._returned(unlearner, self.rows)):
             self._forget([])
         self._discard_checkpoint()  # of a run that was settled, or that nobody will take up
@@ -720,19 +698,22 @@ class _Turn:
                 done += run.requests
         return done
 
-    def _feasible(self, batch: list[int]) -> list[int]:
-        """Return the requests every id of which is a row's; mark the others as failed."""
+    def _feasible(self) -> list[int]:
+        """Return what waits if every id is a row's; mark the other requests as failed."""
         with self.ledger._transaction():
+            state = self.ledger._state
             # what an earlier request has forgotten the model may not know any more
-            known = self.rows.keys() | self.ledger._state.ids_of("done")
-            ids = {number: self.ledger._state.ids[number] for number in batch}
-        unknown = {number: [text for text in ids[number] if text not in known] for number in batch}
-        for number in filter(unknown.get, batch):
+            known = self.rows.keys() | state.ids_of("done")
+            unknown = {
+                number: [text for text in state.ids[number] if text not in known]
+                for number in state.numbers("received")
+            }
+        for number in filter(unknown.get, unknown):
             why = self.unlearner._sample_ids.why_unknown()
             error = f"{naming(unknown[number])}: {why}"
             self.ledger._record("refused", request=number, error=error)
             warnings.warn(f"Request {number} failed: {error}", UserWarning, stacklevel=2)
-        return [number for number in batch if not unknown[number]]
+        return [number for number in unknown if not unknown[number]]
 
     def _forget(self, numbers: list[int]) -> None:
         """Let the model forget what these requests name, and rows that have returned."""

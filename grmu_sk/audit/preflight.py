@@ -148,9 +148,10 @@ def preflight(
         If the unlearner is not fitted.
     IndexError
         If a row number is out of range.
+    KeyError
+        If there is no method of a name.
     ValueError
-        If rows are duplicated or negative, a method is unknown, or the rows are neither stored nor
-        given.
+        If rows are duplicated or negative, or the rows are neither stored nor given.
 
     See Also
     --------
@@ -187,8 +188,7 @@ def preflight(
         first = own, "retrain", "as_unseen"
         names = sorted(registered, key=lambda name: [name != n for n in first])
         methods = [name for name in names if registered[name]._changes_net]
-    if unknown := sorted(set(chosen := list(methods)) - set(registered)):
-        raise ValueError(f"Unknown methods {unknown}; there are {list(registered)}.")
+    timed = {name: registered[name] for name in methods}
     data = model._data
     if X is not None:
         data = model._data_for_request(inputs_of_unlearner(unlearner, X), y, groups, None)
@@ -198,7 +198,8 @@ def preflight(
     _add_risks(table)
     obstacle = _obstacle(table)
     reweight = model._has_groups and bool((table["remaining"] > 0).all())
-    timed = {} if obstacle else {name: registered[name] for name in chosen}
+    if obstacle or data is None:
+        timed = {}
     costs = _costs(model, data, forget, timed, budget, reweight)
     name, reason = ("", obstacle) if obstacle else _recommend(model, own, costs, short_enough)
     reasons = [reason]
@@ -327,9 +328,7 @@ def _costs(
     costs, start = [], perf_counter()
     for name, method in methods.items():
         seconds, note = np.nan, ""
-        if data is None:
-            note = "not timed: the training rows are not stored"
-        elif perf_counter() - start > budget:
+        if perf_counter() - start > budget:
             note = "not timed: the budget is used up"
         elif method is not type(unlearner) and not method._accepts_trained_net:
             note = "not timed: it has to be fitted anew"

@@ -17,16 +17,16 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_consistent_length
 from skorch import NeuralNet
 from torch.utils.data import ConcatDataset, Dataset
 from tqdm import tqdm
 
 from ..base import BaseUnlearner
-from ..fingerprints import describe, digest, tensor_bytes, versions, weights
+from ..fingerprints import describe, tensor_bytes, versions
 from ..groups import GroupEncoder, Pair, attribute_column
 from ..net_copies import copy_net
-from ..nets import default_net
-from ..randomness import RandomState, derive_seed, isolated_rng, resolve_seed
+from ..randomness import RandomState, derive_seed, resolve_seed
 from ..rows import split_item, take_rows
 from ..unlearners import RetrainUnlearner
 from ..validation import to_array
@@ -68,7 +68,7 @@ class ReferenceModels:
     cache : str, path-like or None, default=None
         Folder that keeps the answers of each model, so that an interrupted or repeated run trains
         what is missing. They are found again by a digest of the rows, the net with its code and
-        initial weights, the seed, and versions; a damaged file is made anew. Joblib reads it with
+        parameters, the seed, and versions; a damaged file is made anew. Joblib reads it with
         pickle: take a folder in which nobody else can write, and delete it after the audit.
     random_state : int, RandomState instance or None, default=0
         Seed of the choice of rows and of the models. The caller's random state is never touched.
@@ -190,7 +190,7 @@ class ReferenceModels:
             model = self._train(pool, training, derive_seed(seed, 2, number))
             return log_odds_of(model, questions.X, questions.y)
 
-        key = "" if self.cache is None else self._key(pool, rows.digests, seed)
+        key = "" if self.cache is None else self._key(rows.digests, seed)
         # compressed, since the checksum of that shows a damaged file
         memory = joblib.Memory(self.cache, verbose=0, compress=1)
         answer = memory.cache(_answer, ignore=["train"], verbose=0)
@@ -220,20 +220,13 @@ class ReferenceModels:
             warnings.simplefilter("ignore", UserWarning)  # about groups, said before
             return model.fit(pool.X, pool.y, pool.groups, forget=~training)
 
-    def _key(self, pool: AuditRows, digests: dict[str, str], seed: int) -> str:
+    def _key(self, digests: dict[str, str], seed: int) -> str:
         """Return all that the models' answers depend on."""
-        net = default_net(pool.X, len(np.unique(pool.y))) if self.net is None else self.net
+        of_net = None if self.net is None else [type(self.net), self.net.get_params(deep=False)]
         # objects without parameters are told apart by what they hold
-        described = json.dumps(
-            describe(
-                [type(net), net.get_params(deep=False)],
-                lambda value: getattr(value, "__dict__", {"shown": repr(value)}),
-            )
-        )
-        with isolated_rng(derive_seed(seed, 2, 0), net.device):
-            of_net = digest([("", described.encode()), *weights(copy_net(net).initialize())])
+        shown = describe(of_net, lambda value: getattr(value, "__dict__", {"shown": repr(value)}))
         settings = seed, self.reweight, self.remaining_per_group
-        return repr((settings, versions(), sorted(digests.items()), of_net))
+        return json.dumps([shown, settings, versions(), sorted(digests.items())])
 
 
 def _answer(
@@ -448,9 +441,7 @@ def _checked(given: Any, name: str) -> tuple[Any, NDArray[Any], NDArray[Any] | N
         X = to_array(X, f"X of {name}")
     y = attribute_column(labels, name=f"y of {name}")
     attribute = None if groups is None else attribute_column(groups, name=f"groups of {name}")
-    lengths = {len(X), len(y), len(y if attribute is None else attribute)}
-    if len(lengths) > 1:
-        raise ValueError(f"The parts of {name} differ in length: {sorted(lengths)}.")
+    check_consistent_length(X, y, attribute)
     if len(X) == 0:
         raise ValueError(f"{name} holds no row.")
     return X, y, attribute

@@ -110,23 +110,20 @@ class Places:
             for found in (path, *temporaries(path)):  # what a save that was killed left beside it
                 yield from self._of_regular(found, found.name)
             return
-
-        def unreadable(error: OSError) -> None:
-            self.note(f"{error.filename}: cannot be listed ({error.strerror})")
-
-        for folder, folders, files in os.walk(path, onerror=unreadable):
-            folders.sort()
-            for name in sorted([*files, *folders]):
-                found = Path(folder, name)
+        unlisted: list[OSError] = []
+        for folder, _, _ in os.walk(path, onerror=unlisted.append):
+            for found in sorted(Path(folder).iterdir()):
                 place = found.relative_to(path).as_posix()
                 try:
                     if found.is_symlink():
                         if not Path(os.path.realpath(found)).is_relative_to(path):
                             self.note(f"{place}: a symbolic link out of the folder, not followed")
-                    elif name in files:
+                    elif not found.is_dir():
                         yield from self._of_regular(found, place)
                 except OSError as error:
                     self.note(f"{place}: cannot be read ({error.strerror or error})")
+        for problem in unlisted:
+            self.note(f"{problem.filename}: cannot be listed ({problem.strerror})")
 
     def _of_regular(self, path: Path, place: str) -> Iterator[Piece]:
         if not path.is_file():

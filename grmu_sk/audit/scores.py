@@ -15,15 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 from sklearn.utils import check_consistent_length, check_random_state
 
-from ..groups import GroupEncoder, Pair, attribute_column, codes_of, count_unknown
+from ..groups import Pair, attribute_column, codes_of, count_unknown
 from ..metrics import (
-    demographic_parity_gap,
-    equal_opportunity_gap,
     equalized_odds_gap,
     group_accuracy_score,
     worst_group_accuracy_score,
 )
 from ..metrics.inputs import is_in, label_column
+from ..pipelines import unlearner_of
 
 
 def as_json(record: Any) -> dict[str, Any]:
@@ -91,7 +90,7 @@ class ModelScores:
     Attributes
     ----------
     metrics : dict of str to Interval
-        TA, WG, EO, GA, DP, EP on the test rows, and RA, UA if those rows were given; fractions.
+        TA, WG, EO and GA on the test rows, and RA, UA if those rows were given; fractions.
     groups : list of GroupScore
         The accuracy of each group that has test rows.
     n_rows : int
@@ -231,23 +230,14 @@ def measure(
     check_consistent_length(labels, attribute)
     known = getattr(estimator if fitted is None else fitted, "attributes_", None)
     unknown = count_unknown(attribute, known)
-    counted = ~is_in(attribute, unknown)
-    labels, predicted, attribute = labels[counted], predicted[counted], attribute[counted]
-    encoder = GroupEncoder()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # said when fitting
-        encoder.fit(labels, attribute)
-    numbers = encoder.transform(labels, attribute)
+    columns = {"label": labels, "attribute": attribute, "answer": predicted}
+    rows = pd.DataFrame(columns)[~is_in(attribute, unknown)]
     if forget_groups is None:
         forget_groups = getattr(estimator, "forget_groups_", None) or None
     # rows that agree in label, attribute and prediction count as one, with a weight
-    codes, _ = pd.factorize(pd.Series(predicted))
-    _, first, n_equal = np.unique(
-        np.stack([numbers, codes]), axis=1, return_index=True, return_counts=True
-    )
-    drawn = rng.multinomial(len(labels), n_equal / len(labels), size=n_bootstrap)
-    weights = np.vstack([n_equal, drawn]).astype(np.float64)
-    cells = labels[first], predicted[first], attribute[first]
+    cells = rows.groupby(list(columns), dropna=False).size().reset_index(name="n")
+    drawn = rng.multinomial(len(rows), cells["n"] / len(rows), size=n_bootstrap)
+    weights = np.vstack([cells["n"], drawn]).astype(np.float64)
     of_forgotten: dict[str, Any] = {"forget_groups": forget_groups}
     functions: dict[str, Callable[..., float]] = {
         "TA": lambda y, predicted, groups, sample_weight: float(
@@ -255,8 +245,6 @@ def measure(
         ),
         "WG": worst_group_accuracy_score,
         "EO": partial(equalized_odds_gap, **of_forgotten),
-        "DP": partial(demographic_parity_gap, **of_forgotten),
-        "EP": partial(equal_opportunity_gap, **of_forgotten),
     }
     if forget_groups is not None:
         functions["GA"] = partial(group_accuracy_score, **of_forgotten)
@@ -268,14 +256,27 @@ def measure(
         if split is not None:
             split_labels, split_predicted = _answers(estimator, *split, f"y of {name}")
             metrics[name] = _proportion(split_labels == split_predicted, confidence)
+    is_right = rows["label"] == rows["answer"]
     of_groups = [
-        GroupScore(str(label), str(value), int(inside.sum()), accuracy)
-        for number, (label, value) in enumerate(encoder.pairs_)
-        if (inside := numbers == number).any()
-        for accuracy in [_proportion((labels == predicted)[inside], confidence)]
+        GroupScore(str(label), str(value), len(right), _proportion(right, confidence))
+        for (label, value), right in is_right.groupby([rows["label"], rows["attribute"]])
     ]
     left_out = {str(value): n_rows for value, n_rows in unknown.items()}
-    return ModelScores(metrics, of_groups, len(labels), confidence, left_out)
+    return ModelScores(metrics, of_groups, len(rows), confidence, left_out)
+
+
+def measure_models(
+    unlearner: Any, models: Mapping[str, Any], X: Any, y: Any, groups: Any, **measuring: Any
+) -> dict[str, ModelScores | None]:
+    """Score models that are compared; without test rows, those that were scored already."""
+    inside = unlearner_of(unlearner)
+    options = {"forget_groups": inside.forget_groups_ or None, "fitted": inside, **measuring}
+    scores: dict[str, ModelScores | None] = {}
+    for name, model in models.items():
+        scores[name] = model if isinstance(model, ModelScores) else None
+        if scores[name] is None and model is not None and X is not None:
+            scores[name] = measure(model, X, y, groups, **options)
+    return scores
 
 
 def _answers(estimator: Any, X: Any, y: ArrayLike, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -295,7 +296,7 @@ def _bootstrapped(
 
     def score(weight: NDArray[np.float64]) -> float:
         used = weight > 0
-        y, predicted, groups = (column[used] for column in cells)
+        y, groups, predicted, _ = (cells[column][used].to_numpy() for column in cells)
         try:
             return function(y, predicted, groups=groups, sample_weight=weight[used])
         except ValueError:  # not defined for these labels and attributes
@@ -308,7 +309,7 @@ def _bootstrapped(
     return Interval(value) if math.isnan(value) else Interval(value, *ends.tolist())
 
 
-def _proportion(right: NDArray[np.bool_], confidence: float) -> Interval:
+def _proportion(right: Any, confidence: float) -> Interval:
     if not len(right):
         return Interval(math.nan)
     n_right = int(right.sum())

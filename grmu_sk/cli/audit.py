@@ -70,7 +70,7 @@ def audit(
     )
     click.echo(str(found))
     if out is not None:
-        results = [result.to_dict() for result in (found.decisive if decisive else found.attacks)]
+        results = [result.to_dict() for result in (found.decisive if decisive else found)]
         out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         click.echo(f"Written: {out}", err=True)
 
@@ -173,11 +173,11 @@ def _reference(path: Path, net: str | None) -> Any:
 
 
 def _read_attacks(path: Path) -> list[Any]:
-    from ..audit import AttackResult
+    from ..audit import LeakageFinding
 
     try:
-        return [AttackResult.from_dict(item) for item in json.loads(path.read_text("utf-8"))]
-    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        return [LeakageFinding.from_dict(item) for item in json.loads(path.read_text("utf-8"))]
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no list of attacks that was written here: {error}") from error
 
 

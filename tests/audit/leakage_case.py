@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 from conftest import make_net
 
-from grmu_sk.audit import ReferenceModels
+from grmu_sk.audit import Interval, LeakageFinding, ReferenceModels
 
 N_MODELS = 8
 
@@ -22,27 +22,28 @@ def memorised_rows(seed=0, n_training=160, n_unseen=240):
     wanted = np.flatnonzero((y[training] == 1) & (a[training] == 0))
     others = np.flatnonzero((y[training] == 0) & (a[training] == 1))
     forget = np.sort(np.concatenate([wanted[: len(wanted) // 2 + 8], others[:12]]))
+    kinds = {
+        "forgotten": forget,
+        "remaining": np.setdiff1d(training, forget),
+        "nonmembers": np.arange(n_training, n_rows),
+    }
+    given = {kind: (X[rows], y[rows], a[rows]) for kind, rows in kinds.items()}
+    return SimpleNamespace(X=X, y=y, a=a, training=training, forget=forget, **given)
 
-    def rows(which):
-        return X[which], y[which], a[which]
 
-    return SimpleNamespace(
-        rows=rows,
-        X=X,
-        y=y,
-        a=a,
-        training=training,
-        forget=forget,
-        forgotten=rows(forget),
-        remaining=rows(np.setdiff1d(training, forget)),
-        nonmembers=rows(np.arange(n_training, n_rows)),
-    )
+def finding(verdict, power=0.8, auc=(0.5, 0.4, 0.6), attack="RMIA", rows="forgotten", group="all"):
+    values = Interval(*auc), Interval(power), Interval(auc[0] - power)
+    return LeakageFinding(attack, rows, group, 50, 50.0, *values, 0.95, verdict, "because", 8)
+
+
+NO_LEAK = finding("no leak found")
+LEAK = finding("leak", auc=(0.8, 0.7, 0.9), group="(1, 0)")
+UNSURE = finding("inconclusive", power=0.51, group="(0, 0)")
 
 
 def memorising_net():
-    return make_net(
-        module__n_features=12, module__hidden=(48,), max_epochs=30, lr=0.1, batch_size=16
-    )
+    shape = {"module__n_features": 12, "module__hidden": (48,)}
+    return make_net(**shape, max_epochs=30, lr=0.1, batch_size=16)
 
 
 def fitted_references(case, **kwargs):
@@ -54,6 +55,6 @@ def fitted_references(case, **kwargs):
 def before_and_after(case, method, seed=0, **kwargs):
     """Return the original model and the one that has forgotten."""
     unlearner = method(memorising_net(), random_state=seed, **kwargs)
-    unlearner.fit(*case.rows(case.training))
+    unlearner.fit(case.X[case.training], case.y[case.training], case.a[case.training])
     original = copy.deepcopy(unlearner)
     return original, unlearner.unlearn(case.forget)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import make_net, make_table
+from leakage_case import NO_LEAK
 
 from grmu_sk import MIUUnlearner
-from grmu_sk.audit import AttackResult
+from grmu_sk.audit import LeakageFinding
 from grmu_sk.cli import main
 from grmu_sk.persistence import save
 
-NO_LEAK = AttackResult("RMIA AUC", "all", 0.5, 0.4, 0.6, 0.8, "no leak found")
 OPTIONS = ("--test-accuracy", "--worst-group", "--forgotten-groups", "--eo")
 LOOSE = [word for name in OPTIONS for word in (name, "1")]
 
@@ -160,13 +160,11 @@ def test_audit_writes_what_report_reads(folder, tmp_path):
     assert "4 reference models without REWEIGHT" in output
     written = json.loads((tmp_path / "attacks.json").read_text())
     # six rows of one group, and those that stay; of three attacks the strongest, and leaks
-    weak = [fields for fields in written if fields["verdict"] != "leak"]
-    groups = [(fields["name"].split()[3], fields["group"]) for fields in weak]
+    found = [LeakageFinding.from_dict(fields) for fields in written]
+    groups = [(one.rows, one.group) for one in found if one.verdict != "leak"]
     assert ("forgotten", "all") in groups and ("remaining", "(1, 0)") in groups
     assert len(groups) == len(set(groups))
-    few = [fields for fields in written if "forgotten" in fields["name"]]
-    assert {fields["verdict"] for fields in few} == {"inconclusive"}
-    assert all(AttackResult.from_dict(fields).power > 0 for fields in written)
+    assert {one.verdict for one in found if one.rows == "forgotten"} == {"inconclusive"}
     report(folder, tmp_path / "r.html", "--attacks", tmp_path / "attacks.json")
     assert json.loads((tmp_path / "r.json").read_text())["attacks"] == written
     none = "audit", folder / "before.model", "--original", folder / "before.model"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_net, make_table
+from leakage_case import LEAK, NO_LEAK, UNSURE
 from sklearn import config_context
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -18,8 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from grmu_sk import FineTuneUnlearner, MIUUnlearner
 from grmu_sk.audit import (
     AcceptanceGate,
-    AttackResult,
     Finding,
+    LeakageFinding,
     ModelScores,
     ResidueScan,
     build_evidence,
@@ -32,11 +33,7 @@ from grmu_sk.audit import (
 from grmu_sk.persistence import load, save
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\u202e</style><script>alert(2)</script>{{ 711*11 }}"
-ATTACKS = [
-    AttackResult("RMIA AUC", "all", 0.5, 0.4, 0.6, 0.8, "no leak found"),
-    AttackResult("LiRA", "(1, 0)", 0.7, 0.6, 0.8, 0.9, "leak"),
-    AttackResult("LiRA", "(0, 0)", 0.5, 0.4, 0.6, 0.51, "inconclusive"),
-]
+ATTACKS = [NO_LEAK, LEAK, UNSURE]
 TABLE = make_table(320)
 TRAIN = TABLE.X[:200], TABLE.y[:200], TABLE.a[:200]
 TEST = TABLE.X[200:], TABLE.y[200:], TABLE.a[200:]
@@ -232,7 +229,7 @@ def test_page_shows_what_failed_first_and_the_figures(model, tmp_path):
     statuses = [check["status"] for check in evidence["gate"]["checks"]]
     assert list(dict.fromkeys(statuses)) == ["failed", "inconclusive", "passed"]
     evidence["gate"]["checks"].reverse()
-    evidence["attacks"].sort(key=lambda attack: attack["power"])
+    evidence["attacks"].sort(key=lambda attack: attack["power"]["value"])
     page = page_of(evidence, tmp_path)
     order = "Not accepted", "✕ Failed", "? Not", "✓ Passed", "What was asked"
     places = [page.text.index(word) for word in order]
@@ -333,9 +330,9 @@ def test_gate_and_bad_input(model):
         measure(model, X, y, a, confidence=95)
 
 
-def test_attack_result():
-    nan = float("nan")
-    fields = AttackResult("a", "all", 0.5, 0.4, nan, nan, "inconclusive").to_dict()
-    assert fields["high"] is None and np.isnan(AttackResult.from_dict(fields).power)
+def test_findings_of_attacks_are_read_again():
+    fields = json.loads(json.dumps(UNSURE.to_dict()))
+    assert fields["power"]["high"] is None and LeakageFinding.from_dict(fields) == UNSURE
+    fields["power"]["value"] = None
     with pytest.raises(ValueError, match="power was not measured"):
-        AttackResult.from_dict({**fields, "verdict": "no leak found"})
+        LeakageFinding.from_dict({**fields, "verdict": "no leak found"})

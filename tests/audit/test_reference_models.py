@@ -120,8 +120,9 @@ def test_reweight_and_the_net_of_an_unlearner(case):
     assert not np.array_equal(quick(case, random_state=1).is_in_, plain.is_in_)
     assert torch.equal(torch.get_rng_state(), state[0])
     assert np.array_equal(np.random.get_state()[1], state[1])
-    made = NoOpUnlearner(quick_net(), random_state=0).fit(*case.rows(case.training))
-    frozen = NoOpUnlearner(FrozenEstimator(made), random_state=0).fit(*case.rows(case.training))
+    rows = case.X[case.training], case.y[case.training], case.a[case.training]
+    made = NoOpUnlearner(quick_net(), random_state=0).fit(*rows)
+    frozen = NoOpUnlearner(FrozenEstimator(made), random_state=0).fit(*rows)
     frozen.unlearn(case.forget)
     assert np.array_equal(quick(case, frozen).log_odds_, plain.log_odds_)
 
