@@ -7,9 +7,8 @@ import pytest
 from quick_benchmark import UNLEARNING, job_of, preset, quick_jobs
 
 from grmu_sk.benchmark import get_preset, get_problem, make_jobs, make_rows
-from grmu_sk.benchmark.plan import digest_of_rows, draw_forget_set
+from grmu_sk.benchmark.plan import digest_of_rows
 from grmu_sk.comparison import Split, Splits, unlearner_class
-from grmu_sk.groups import sample_forget_set
 from grmu_sk.results import GOLD, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
 from grmu_sk.unlearners import all_unlearners
 
@@ -46,11 +45,10 @@ def test_pretraining_is_shared_and_retraining_is_not():
         done.add(job.name)
 
 
-def test_settings_reach_the_jobs():
+def test_settings_reach_the_jobs_or_are_refused():
     settings = preset(unlearning={**UNLEARNING, "lam": 3.0, "forget_epochs": 1})
     rows = make_rows(["miu", "sisa"], ablations=True, weights=[7])
-    problem = get_problem("digits")
-    jobs = make_jobs(problem, settings, rows, seeds=[0])
+    jobs = make_jobs(get_problem("digits"), settings, rows, seeds=[0])
     of = {job.row: job for job in jobs if job.kind != "evaluation"}
     miu = of[Row("miu", True)].setting
     assert (miu.lr, miu.parameters["lam"], miu.parameters["reweight"]) == (0.01, 3.0, True)
@@ -59,12 +57,7 @@ def test_settings_reach_the_jobs():
     assert (off["retaining"], off["lam"], off["reweight"]) == (False, 3.0, False)
     sisa = of[Row("sisa", False)]
     assert (sisa.setting.lr, sisa.needs) == (0.05, ""), "it trains its nets by itself"
-
-
-def test_every_method_has_a_shared_setting_and_others_are_refused():
-    problem = get_problem("digits")
-    jobs = make_jobs(problem, get_preset("shared"), make_rows("all"), seeds=[0])
-    assert len({job.name for job in jobs}) == len(jobs)
+    assert quick_jobs("all", get_preset("shared")), "every method has one"
     for options, message in [
         ({"settings": get_preset("reference")}, "no setting of"),
         ({"selections": ["first"]}, "selections must be"),
@@ -88,16 +81,6 @@ def test_everything_that_decides_the_outcome_and_nothing_else_is_in_the_name():
     assert len({job.name, *names}) == 1 + len(others)
     elsewhere = replace(job.problem, root=Path("x"), cache_dir=Path("y"))
     assert replace(job, problem=elsewhere).name == job.name, "where it runs decides nothing"
-
-
-def test_forget_sets_are_drawn_from_the_pool_of_their_groups():
-    problem = get_problem("digits")
-    splits = problem.load(0)
-    y, a = splits.train.y, splits.train.groups
-    again = sample_forget_set(y, a, forget_groups=[("even", "orange")], ratio=0.5, random_state=3)
-    assert draw_forget_set(problem, splits, "group", 0.5, 3).tolist() == again.tolist()
-    every = draw_forget_set(problem, splits, "random", 0.4, 0)
-    assert len(every) == int(0.4 * len(y)) and (np.diff(every) > 0).all()
 
 
 def test_other_rows_have_another_digest():

@@ -39,24 +39,17 @@ def rates_of_training(n_rows, schedule, **kwargs):
     return np.array(rates).reshape(net.max_epochs, math.ceil(n_rows / 32), -1)
 
 
-def test_the_rate_of_every_step_is_the_papers():
-    rates = rates_of_training(100, WarmUpSchedule(), max_epochs=30)[
-        :, :, 0
-    ]  # four batches, the last one short
-    expected = np.empty((30, 4))
-    expected[:2] = (0.2 * np.arange(8) / 8).reshape(2, 4)
-    expected[2:] = (0.1 * (1 + np.cos(np.pi * np.arange(28) / 28)))[:, None]
-    np.testing.assert_allclose(rates, expected, rtol=1e-12)
-    np.testing.assert_allclose(rates[-1] / 0.2, 0.0031, atol=5e-5)
-
-
-def test_constant_after_warm_up_and_base_rates_by_parameter_group():
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_rate_of_every_step_is_the_papers(schedule):
     groups = [("head*", {"lr": 0.02})]
-    schedule = WarmUpSchedule(2, "constant")
-    rates = rates_of_training(64, schedule, max_epochs=5, optimizer__param_groups=groups)
-    np.testing.assert_allclose(rates[:2, :, 1].ravel(), 0.2 * np.arange(4) / 4)
-    np.testing.assert_allclose(rates[2:, :, 1], 0.2)
-    np.testing.assert_allclose(rates[:, :, 0], 0.1 * rates[:, :, 1], rtol=1e-12)
+    options = {"max_epochs": 30, "optimizer__param_groups": groups}
+    rates = rates_of_training(100, WarmUpSchedule(2, schedule), **options)
+    expected = np.full((30, 4), 0.2)  # four batches, the last one short
+    expected[:2] = (0.2 * np.arange(8) / 8).reshape(2, 4)
+    if schedule == "cosine":
+        expected[2:] = (0.1 * (1 + np.cos(np.pi * np.arange(28) / 28)))[:, None]
+    np.testing.assert_allclose(rates[:, :, 1], expected, rtol=1e-12)
+    np.testing.assert_allclose(rates[:, :, 0], 0.1 * expected, rtol=1e-12)
 
 
 def test_a_second_run_starts_from_the_base_rate_and_phases_of_an_epoch_count_once(table):
@@ -101,13 +94,10 @@ def test_the_best_epoch_is_kept_and_training_does_not_notice(table, validation):
     assert same_weights(last, stopped[-1]) and not same_weights(model, last)
     assert model.score(validation.X, validation.y) == pytest.approx(max(best.curve))
     assert model.history_[:, "validation_accuracy"] == best.curve
-
-
-def test_of_equal_epochs_the_first_is_kept(table, validation):
     validation.X, validation.y = validation.X[:5], validation.y[:5]
     best, _ = run(table, validation)
-    assert best.curve.count(max(best.curve)) > 1, "otherwise the test shows nothing"
-    assert best.kept_epoch == 1 + int(np.argmax(best.curve))
+    assert best.curve.count(max(best.curve)) > 1, "otherwise it shows nothing"
+    assert best.kept_epoch == 1 + int(np.argmax(best.curve)), "of equal ones the first"
 
 
 def test_a_second_run_begins_a_new_record_and_phases_are_measured_once(table, validation):

