@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from sklearn.ensemble import RandomForestClassifier
 from torch.nn import functional as F
 
 
@@ -210,47 +209,3 @@ def salun(problem, tape, recipe):
             log["retain"].append(step(optimizer, loss, mask))
         rate.step()
     return net, log
-
-
-# metrics, in percent -----------------------------------------------------------------------------
-
-
-def accuracy(logits, y):
-    return 100.0 * np.mean(np.argmax(logits, axis=1) == y)
-
-
-def cross_entropies(logits, y):
-    """Return the loss of each row, in the precision of the logits."""
-    losses = F.cross_entropy(torch.as_tensor(logits), torch.as_tensor(y), reduction="none")
-    return losses.float().numpy()
-
-
-def membership_inference(retain_losses, validation_losses, forget_losses):
-    """Return the largest of six forests' shares of forgotten rows taken for non-members."""
-    losses = np.concatenate([retain_losses, validation_losses])[:, None]
-    member = np.r_[np.ones(len(retain_losses)), np.zeros(len(validation_losses))]
-    shares = []
-    for trees in (20, 50, 100):
-        for criterion in ("gini", "entropy"):
-            forest = RandomForestClassifier(trees, criterion=criterion, random_state=0)
-            forest.fit(losses, member)
-            shares.append(100.0 * np.mean(forest.predict(forget_losses[:, None]) == 0))
-    return max(shares)
-
-
-def equalized_odds(y, y_pred, a, labels, attributes, n_classes, n_attributes):
-    """Return EO: y and a reduced to the forget lists if they are not binary, correctness not."""
-    correct = y == y_pred
-    if n_classes > 2 or n_attributes > 2:
-        y, a = np.isin(y, labels).astype(int), np.isin(a, attributes).astype(int)
-    gaps = [
-        abs(correct[(y == value) & (a == 0)].mean() - correct[(y == value) & (a == 1)].mean())
-        for value in (0, 1)
-    ]
-    return 100.0 * np.mean(gaps)
-
-
-def group_accuracy(y, y_pred, a, labels, attributes):
-    """Return GA over the product of the two lists."""
-    inside = np.isin(y, labels) & np.isin(a, attributes)
-    return 100.0 * np.mean((y == y_pred)[inside])

@@ -38,16 +38,14 @@ def check_body(net, imagenet, n_classes):
     assert not torch.equal(net.fc.weight, imagenet.fc.weight[:n_classes])
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "nested"])
-def test_weights_from_a_file(imagenet, tmp_path, kind):
-    state, n_classes = dict(imagenet.state_dict()), 1000 if kind == "nested" else 9
-    path = tmp_path / ("weights.safetensors" if kind == "safetensors" else "weights.pth")
-    if kind == "safetensors":
-        save_file({name: v for name, v in state.items() if not name.startswith("fc.")}, path)
-    else:  # without counters, as files of old versions of torch
-        state = {name: value for name, value in state.items() if "num_batches" not in name}
-        torch.save({"state_dict": state, "epoch": 90}, path)
-    check_body(ResNet18(n_classes, weights=path), imagenet, n_classes)
+def test_weights_from_a_file(imagenet, tmp_path):
+    body = {name: v for name, v in imagenet.state_dict().items() if not name.startswith("fc.")}
+    save_file(body, path := tmp_path / "weights.safetensors")
+    check_body(ResNet18(9, weights=path), imagenet, 9)
+    # without counters, as files of old versions of torch
+    state = {name: v for name, v in imagenet.state_dict().items() if "num_batches" not in name}
+    torch.save({"state_dict": state, "epoch": 90}, path := tmp_path / "weights.pth")
+    check_body(ResNet18(1000, weights=path), imagenet, 1000)
     net = make_net(ResNet18, module__n_classes=3, module__weights=path).initialize()
     assert find_feature_layer(net, torch.zeros(2, 3, 32, 32)) == ("fc", "input")
 

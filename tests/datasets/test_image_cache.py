@@ -89,55 +89,42 @@ def test_resized_images_are_what_evaluation_normalises(tmp_path, centre_crop):
     assert not (tmp_path / "d.npy").exists()
 
 
-def touch(files, monkeypatch):
-    path = files._source.path / "3.png"
-    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
-    return {"files": files}
-
-
-def other_decoder(files, monkeypatch):
-    monkeypatch.setattr(PIL, "__version__", "0.0")
-    return {"files": files}
-
-
-STALE = {
-    "time of change": touch,
-    "decoder": other_decoder,
-    "size": lambda files, _: {"files": files, "size": 9},
-    "crop": lambda files, _: {"files": files, "centre_crop": False},
-    "other order": lambda files, _: {"files": files.take(range(12)[::-1])},
-}
-
-
-@pytest.mark.parametrize("what", STALE)
-def test_a_stale_cache_is_made_anew(files, tmp_path, monkeypatch, spy, what):
+def test_a_stale_cache_is_made_anew(files, tmp_path, monkeypatch, spy):
     path, decoded = tmp_path / "cache.npy", spy(ImageFiles, "pixels")
-    for _ in range(2):
-        decode_images(files, path, size=8)
-        assert len(decoded) == len(files), "nothing is decoded again"
-    changed = {"size": 8, **STALE[what](files, monkeypatch)}
-    anew = decode_images(cache_path=path, **changed)
-    assert len(decoded) == len(files) + len(changed["files"])
-    np.testing.assert_array_equal(anew, decode_images(**changed))
 
+    def n_decoded(given=files, **options):
+        decoded.clear()
+        found = decode_images(given, path, **{"size": 8, **options})
+        n_images = len(decoded)
+        np.testing.assert_array_equal(found, decode_images(given, **{"size": 8, **options}))
+        return n_images
 
-def test_a_member_of_a_zip_file_that_changed_and_a_cut_cache(tmp_path, spy):
-    names, decoded = make_folder(tmp_path / "images", n_images=5), spy(ImageFiles, "pixels")
-    archive = trees.zip_tree(tmp_path / "images", tmp_path / "images.zip")
-    path = tmp_path / "cache.npy"
-    decode_images(ImageFiles(archive, names), path)
-    os.utime(archive, (1, 1))  # the members' checksums count, not the archive's time
-    decode_images(ImageFiles(archive, names), path)
-    assert len(decoded) == 5 + 2  # two calls look at the first image for its size
-    trees.write_image(tmp_path / "images" / "3.png", seed=99, size=(20, 16))
-    trees.zip_tree(tmp_path / "images", archive)
-    files = ImageFiles(archive, names)
-    expected = decode_images(files)
-    np.testing.assert_array_equal(decode_images(files, path), expected)
+    assert [n_decoded(), n_decoded()] == [12, 0]
+    for options in ({"size": 9}, {"centre_crop": False}, {"given": files.take(range(12)[::-1])}):
+        assert [n_decoded(**options), n_decoded(**options)] == [12, 0]
+    n_decoded()
+    image = files._source.path / "3.png"
+    os.utime(image, ns=(1, image.stat().st_mtime_ns + 1))
+    assert n_decoded() == 12
+    monkeypatch.setattr(PIL, "__version__", "0.0")
+    assert n_decoded() == 12
     whole = path.read_bytes()
     for n_bytes in (0, 5, 1000, -1):
         path.write_bytes(whole[:n_bytes])
-        np.testing.assert_array_equal(decode_images(files, path), expected)
+        assert n_decoded() == 12
+
+
+def test_a_member_of_a_zip_file_that_changed(tmp_path, spy):
+    names, decoded = make_folder(tmp_path / "images", n_images=5), spy(ImageFiles, "pixels")
+    archive = trees.zip_tree(tmp_path / "images", tmp_path / "images.zip")
+    decode_images(ImageFiles(archive, names), tmp_path / "cache.npy")
+    os.utime(archive, (1, 1))  # the members' checksums count, not the archive's time
+    decode_images(ImageFiles(archive, names), tmp_path / "cache.npy")
+    assert len(decoded) == 5 + 2  # two calls look at the first image for its size
+    trees.write_image(tmp_path / "images" / "3.png", seed=99, size=(20, 16))
+    trees.zip_tree(tmp_path / "images", archive)
+    found = decode_images(ImageFiles(archive, names), tmp_path / "cache.npy")
+    np.testing.assert_array_equal(found, decode_images(ImageFiles(archive, names)))
 
 
 def test_a_cached_array_is_not_sent_with_its_rows_and_others_are(files, tmp_path):

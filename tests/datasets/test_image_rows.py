@@ -1,12 +1,10 @@
 import numpy as np
-import official_trees as trees
 import pytest
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from grmu_sk.datasets import EvaluationTransform, ImageFiles, ImageRows, TrainingTransform
+from grmu_sk.datasets import EvaluationTransform, ImageRows, TrainingTransform
 from grmu_sk.datasets.transforms import crops_at_once, crops_one_by_one
 
 SCALED = [v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
@@ -88,18 +86,6 @@ def test_precomputed_values_are_the_lazy_ones_and_rows_are_numbers_or_a_mask(ima
             ImageRows(images, rows=wrong)
     with pytest.raises(ValueError, match="images must be uint8"):
         ImageRows(images / 255)
-
-
-@pytest.mark.parametrize("sizes", [((20, 16),), ((20, 16), (18, 25))])
-def test_files_of_any_size_can_be_rows(tmp_path, sizes):
-    names = [f"{n}.png" for n in range(6)]
-    for n, name in enumerate(names):
-        trees.write_image(tmp_path / name, n, 0, sizes[n % len(sizes)], seed=n)
-    rows = ImageRows(ImageFiles(tmp_path, names), EvaluationTransform(16), rows=[4, 1])
-    batch = rows.batch([0, 1])
-    for row, name in zip(batch, ("4.png", "1.png"), strict=True):
-        image = torch.from_numpy(np.array(Image.open(tmp_path / name))).permute(2, 0, 1)
-        assert torch.equal(row, EvaluationTransform(16)(image))
 
 
 @pytest.mark.parametrize("transform", [TrainingTransform(24), EvaluationTransform(24), None])
