@@ -23,12 +23,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier
-from skorch.hf import AccelerateMixin
 from skorch.history import History
 from torch.utils.data import Dataset
 
 from .checkpoint import UnlearningCheckpoint, resumable
-from .distributed import all_processes, forget_prepared, refuse_several_processes
+from .distributed import all_processes, refuse_several_processes
 from .files import unchanged_on_error
 from .fingerprints import columns_digests, describe, digest, rows_digests, versions, weights
 from .groups import GroupEncoder, Pair
@@ -36,7 +35,6 @@ from .loading import inputs_near, own_collate, split_for_validation
 from .net_copies import (
     check_fresh_weights,
     copy_net,
-    device_of,
     fresh_net,
     initialized,
     input_dtype,
@@ -216,8 +214,8 @@ class ForgettingClassifier(
             Mask of rows to unlearn right after training.
         sample_id : array-like of shape (n_samples,), default=None
             A name of each row that no other has, for requests that come later: whole numbers,
-            text, UUIDs or tuples of these. It is kept, and saved with the model. None means that
-            rows are known by their numbers.
+            text or UUIDs. It is kept, and saved with the model. None means that rows are known by
+            their numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row's loss.
 
@@ -322,7 +320,7 @@ class ForgettingClassifier(
         checkpoint : UnlearningCheckpoint or path-like, default=None
             A file in which the state of training is kept after epochs. If the process is
             killed, the same call with the same model goes on from there, with the same result;
-            after success the file is deleted. A path means a checkpoint every 60 seconds.
+            after success the file is deleted. A path means a checkpoint there.
         X : array-like, tensor or Dataset of length n_samples, default=None
             The inputs given to ``fit``, if they were not stored: the same values in the same order.
             That is checked, but for a Dataset whose rows may come out differently each time. Rows
@@ -726,8 +724,7 @@ class BaseUnlearner(ForgettingClassifier):
         return isinstance(self.estimator, FrozenEstimator)
 
     def _working_together(self, is_fitted: bool) -> AbstractContextManager[None]:
-        net = self.net_ if is_fitted else self._source_net()
-        return all_processes(net) if isinstance(net, AccelerateMixin) else nullcontext()
+        return all_processes(self.net_ if is_fitted else self._source_net())
 
     def _order_of_classes(self, labels: NDArray[Any]) -> NDArray[Any]:
         return _in_order_of(self.estimator.estimator, labels) if self._is_frozen else labels
@@ -736,7 +733,7 @@ class BaseUnlearner(ForgettingClassifier):
         net = self._new_net(data.X)
         if (run := run_of(net)) is not None:
             self.seed_ = run.from_main(self.seed_)
-        with isolated_rng(derive_seed(self.seed_, 0), device_of(net)):
+        with isolated_rng(derive_seed(self.seed_, 0), net.device):
             net = self._initialized(net)
             learnable = _learnable(net)
             _read_for(net, data)
@@ -881,8 +878,6 @@ class BaseUnlearner(ForgettingClassifier):
         left = [name for name in net._criteria if same_weights(net, self.net_, [name])]
         self.net_ = fresh_net(self.net_, weights_from=net, anew=left)
         self.net_.history = self.history_ = history
-        if isinstance(self.net_, AccelerateMixin):
-            forget_prepared(self.net_)
         if self._is_frozen:
             # the net that was brought in carries the original weights
             self.estimator = FrozenEstimator(self.net_)

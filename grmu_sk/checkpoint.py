@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import io
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,21 +19,19 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback
 from skorch.history import History
 from torch.utils._pytree import tree_map_only
 
 from .distributed import is_logger
 from .files import flush_folder, sweep, write_atomically
 from .fingerprints import digest
-from .net_copies import parts_of
 from .randomness import random_states, set_random_states
 from .training import Phase, Progress
 
 __all__ = ["CheckpointError", "UnlearningCheckpoint", "resumable"]
 
 # The file: this line, the SHA-256 of what follows, and what torch.save makes of the state.
-FORMAT = b"grmu_sk checkpoint 4\n"
+FORMAT = b"grmu_sk checkpoint 5\n"
 # What unpickles arrays and numbers of NumPy, with all types that have no Python objects in them.
 OF_NUMPY: list[Any] = [
     np.ndarray,
@@ -63,25 +60,17 @@ class UnlearningCheckpoint:
     ----------
     path : str or path-like
         The file, in a folder that exists. It is replaced in one step.
-    every_seconds : float, default=60.0
-        Store the state at the end of an epoch if so many seconds have passed; 0 stores it at the
-        end of each.
     keep : bool, default=False
         Whether to leave the file when ``unlearn`` has succeeded, for those who call
         :meth:`delete` once the model is saved: being killed in between then costs little.
-    unusable : {"raise", "restart"}, default="raise"
-        What to do with a file that is damaged, or of another request, model or version: raise, or
-        warn, delete it and start from the beginning.
+    restart : bool, default=False
+        Whether a file that is damaged, or of another request, model or version, is deleted with a
+        warning, and the request begun anew. It is an error otherwise.
 
     Attributes
     ----------
     path : Path
         The file.
-
-    Raises
-    ------
-    ValueError
-        If ``every_seconds`` is negative, or ``unusable`` is something else.
 
     See Also
     --------
@@ -103,13 +92,14 @@ class UnlearningCheckpoint:
     Deleting is not shredding: what a file system or a backup keeps is beyond it.
 
     **What it costs.** Nothing where none is asked for. With one, the training rows in memory are
-    read once to recognise them (of others a sample of 256 rows), and the state is copied in memory
-    at the end of each epoch. The set-up of the method, and the epoch that was cut short, are done
-    again; methods of one pass (``SSDUnlearner``, ``InfluenceUnlearner``) begin anew.
+    read once to recognise them (of others a sample of 256 rows), and the file is written at the end
+    of each epoch. The set-up of the method, and the epoch that was cut short, are done again;
+    methods of one pass (``SSDUnlearner``, ``InfluenceUnlearner``) begin anew.
 
-    **What cannot be seen.** Random numbers that a Dataset draws from a generator of its own; use
-    those of torch, NumPy or Python. What a callback changes of what its constructor was given. A
-    disk that is full does not end the training: a warning is given, and the file before stays.
+    **What cannot be seen.** Random numbers that a Dataset or loader draws from a generator of its
+    own; use those of torch, NumPy or Python. What a callback changes of what its constructor was
+    given. Buffers that a module keeps out of its ``state_dict``. A disk that is full does not end
+    the training: a warning is given, and the file before stays.
 
     Examples
     --------
@@ -123,36 +113,16 @@ class UnlearningCheckpoint:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     checkpoint = UnlearningCheckpoint(Path(folder) / "request.checkpoint")
     ...     _ = unlearner.unlearn([3, 7], checkpoint=checkpoint)
-    ...     checkpoint.exists()
+    ...     checkpoint.path.exists()
     False
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        every_seconds: float = 60.0,
-        keep: bool = False,
-        unusable: str = "raise",
+        self, path: str | os.PathLike[str], *, keep: bool = False, restart: bool = False
     ) -> None:
-        if not every_seconds >= 0:
-            raise ValueError(f"every_seconds must not be negative, got {every_seconds!r}.")
-        if unusable not in ("raise", "restart"):
-            raise ValueError(f"unusable must be 'raise' or 'restart', got {unusable!r}.")
         self.path = Path(os.path.realpath(path))
-        self.every_seconds = every_seconds
         self.keep = keep
-        self.unusable = unusable
-
-    def exists(self) -> bool:
-        """Tell whether there is a state to go on from.
-
-        Returns
-        -------
-        bool
-            Whether there is a file, whole or not.
-        """
-        return self.path.exists()
+        self.restart = restart
 
     def delete(self) -> None:
         """Delete the file and all that was written beside it.
@@ -172,19 +142,15 @@ class UnlearningCheckpoint:
         try:
             self.delete()
         except OSError as error:
-            warnings.warn(
-                f"The checkpoint {self.path} could not be deleted ({error}). Its weights know the "
-                "rows of the request: delete it.",
-                UserWarning,
-                stacklevel=3,
-            )
+            what = f"The checkpoint {self.path} could not be deleted ({error}). Its weights know"
+            warnings.warn(f"{what} the rows of the request: delete it.", stacklevel=3)
 
-    def _read(self, identity: dict[str, Any]) -> list[torch.Tensor]:
+    def _read(self, identity: dict[str, Any]) -> list[dict[str, Any]]:
         """Return what is stored of this run: for each net that is trained the last state."""
         if not self.path.parent.is_dir() or self.path.is_dir():
             raise CheckpointError(f"{self.path} must be a file in a folder that exists.")
         sweep(self.path)
-        if not self.exists():
+        if not self.path.exists():
             return []
         raw = self.path.read_bytes()
         head, body = raw[: len(FORMAT) + 64], raw[len(FORMAT) + 64 :]
@@ -192,15 +158,14 @@ class UnlearningCheckpoint:
             why = "is damaged, or is no checkpoint of this version"
         else:
             content = _loaded(body)
-            stored = dict(content["identity"])
-            known = {**stored, **identity}
-            differ = [name for name in known if stored.get(name) != identity.get(name)]
+            stored = content["identity"]
+            differ = [name for name in identity if stored.get(name) != identity[name]]
             if not differ:
                 return list(content["runs"])
             why = f"belongs to another run: {' and '.join(differ)} differ"
-        if self.unusable == "raise":
+        if not self.restart:
             raise CheckpointError(f"{self.path} {why}. Delete it to start from the beginning.")
-        warnings.warn(f"{self.path} {why}. Starting from the beginning.", UserWarning, stacklevel=4)
+        warnings.warn(f"{self.path} {why}. Starting from the beginning.", stacklevel=4)
         self._discard()
         return []
 
@@ -210,11 +175,8 @@ class UnlearningCheckpoint:
         try:
             write_atomically(self.path, [_head(body), body], private=True)
         except OSError as error:
-            warnings.warn(
-                f"The checkpoint {self.path} could not be written ({error}). Training goes on.",
-                UserWarning,
-                stacklevel=2,
-            )
+            what = f"The checkpoint {self.path} could not be written ({error})."
+            warnings.warn(f"{what} Training goes on.", stacklevel=2)
 
 
 def _head(body: bytes) -> bytes:
@@ -222,9 +184,8 @@ def _head(body: bytes) -> bytes:
 
 
 def _stored(content: Any) -> bytes:
-    """Return what ``torch.save`` makes of it, which of a view would store the whole."""
     buffer = io.BytesIO()
-    torch.save(tree_map_only(torch.Tensor, lambda tensor: tensor.detach().clone(), content), buffer)
+    torch.save(content, buffer)
     return buffer.getvalue()
 
 
@@ -255,105 +216,64 @@ def resumable(
     if checkpoint is None:
         yield None
         return
-    known = identity()
-    request = _Request(checkpoint, known, checkpoint._read(known))
-    try:
-        yield request
-    except FloatingPointError:
-        checkpoint._discard()  # it would only lead there again
-        raise
-    if not checkpoint.keep:
-        checkpoint._discard()
+    known, number = identity(), -1
+    runs = checkpoint._read(known)
 
-
-class _Request:
-    """What has been done of a request, in this process and in earlier ones."""
-
-    def __init__(
-        self, checkpoint: UnlearningCheckpoint, identity: dict[str, Any], runs: list[torch.Tensor]
-    ) -> None:
-        self.checkpoint = checkpoint
-        self.identity = identity
-        self.runs = runs
-        self.number = -1  # of the net that is being trained
-        self._written_at = time.monotonic()
-
-    def __call__(self, net: NeuralNet, phases: Sequence[Phase], epoch: int) -> int:
+    def progress(net: NeuralNet, phases: Sequence[Phase], epoch: int) -> int:
         """Put back what is stored before the first epoch (0), and store the state after others."""
+        nonlocal number  # of the net that is being trained
         state = _state(net, phases, epoch)
         if epoch == 0:
-            self.number += 1
+            number += 1
             _check_can_be_kept(state)
-            if self.number == len(self.runs):
-                return 0
-            stored = _loaded(self.runs[self.number].numpy().tobytes())
-            return _put_back(stored, net, phases)
-        raw = bytearray(_stored(state))
-        self.runs[self.number :] = [torch.frombuffer(raw, dtype=torch.uint8)]
-        if time.monotonic() - self._written_at >= self.checkpoint.every_seconds:
-            self.checkpoint._write({"identity": self.identity, "runs": self.runs})
-            self._written_at = time.monotonic()
+            return _put_back(runs[number], net, phases) if runs[number:] else 0
+        runs[number:] = [state]
+        checkpoint._write({"identity": known, "runs": runs})
         return epoch
+
+    yield progress
+    if not checkpoint.keep:
+        checkpoint._discard()
 
 
 # the state of a net in training ------------------------------------------------------------------
 
 
 def _state(net: NeuralNet, phases: Sequence[Phase], epoch: int) -> dict[str, Any]:
-    return {
+    state = {
         "epoch": epoch,
-        "parts": {name: part.state_dict() for name, part in _trained(net, phases).items()},
-        "modules": {
-            name: {
-                "buffers": dict(part.named_buffers()),  # also those not in the state_dict
-                "trains": {name: w.requires_grad for name, w in part.named_parameters()},
-            }
-            for name, part in parts_of(net).items()
-        },
+        "learnable": [weight.requires_grad for _, weight in net.get_all_learnable_params()],
+        "parts": {name: part.state_dict() for name, part in _parts(net, phases).items()},
         "history": net.history.to_list(),
         "random": random_states(net.device),
-        "loaders": [generator.get_state() for generator in _loader_generators(net)],
-        "callbacks": {name: _state_of(callback) for name, callback in net.callbacks_},
+        **{f"callback {name!r}": _state_of(callback) for name, callback in net.callbacks_},
     }
+    # copies, since training goes on; of a view the file would hold the whole
+    return dict(tree_map_only(torch.Tensor, lambda tensor: tensor.detach().clone(), state))
 
 
 def _put_back(state: dict[str, Any], net: NeuralNet, phases: Sequence[Phase]) -> int:
-    for name, trained in _trained(net, phases).items():
-        trained.load_state_dict(state["parts"][name])
-    for name, part in parts_of(net).items():
-        stored = state["modules"][name]
-        with torch.no_grad():
-            for where, buffer in part.named_buffers():
-                buffer.copy_(stored["buffers"][where])
-        for where, weight in part.named_parameters():
-            weight.requires_grad_(stored["trains"][where])
+    for (_, weight), learns in zip(net.get_all_learnable_params(), state["learnable"], strict=True):
+        weight.requires_grad_(learns)
+    for name, part in _parts(net, phases).items():
+        part.load_state_dict(state["parts"][name])
     for name, callback in net.callbacks_:
-        _set_state(callback, state["callbacks"][name])
+        _set_state(callback, state[f"callback {name!r}"])
     net.history = History(state["history"])
-    for generator, drawn in zip(_loader_generators(net), state["loaders"], strict=True):
-        generator.set_state(drawn)
     set_random_states(state["random"])
     return int(state["epoch"])
 
 
-def _trained(net: NeuralNet, phases: Sequence[Phase]) -> dict[str, Any]:
-    """Return what training changes and has a ``state_dict``: of the net, and of the phases."""
-    held = {name: getattr(net, name + "_") for name in net._optimizers}
-    scalers = {k: v for k, v in vars(net).items() if isinstance(v, torch.amp.GradScaler)}
+def _parts(net: NeuralNet, phases: Sequence[Phase]) -> dict[str, Any]:
+    """Return what training changes and has a ``state_dict``: of the net, and of phases."""
+    held = {name: value for name, value in vars(net).items() if _has_state(value)}
     learned = {id(part): part for phase in phases for part in phase.state}.values()
-    beside = {f"of phase {number}": part for number, part in enumerate(learned)}
-    return {**parts_of(net), **held, **scalers, **beside}
-
-
-def _loader_generators(net: NeuralNet) -> list[torch.Generator]:
-    given = (net.get_params_for(name) for name in ("iterator_train", "iterator_valid"))
-    return [options["generator"] for options in given if options.get("generator") is not None]
+    return held | {f"of phase {number}": part for number, part in enumerate(learned)}
 
 
 def _check_can_be_kept(state: dict[str, Any]) -> None:
     """Raise CheckpointError, before anything is trained, if there is a state that is not plain."""
-    callbacks = {f"callback {name!r}": held for name, held in state["callbacks"].items()}
-    for what, part in {**callbacks, **state}.items():
+    for what, part in state.items():
         try:
             _loaded(_stored(part))
         except Exception as error:  # what cannot be pickled raises anything
@@ -364,41 +284,39 @@ def _check_can_be_kept(state: dict[str, Any]) -> None:
 
 
 def _has_state(value: Any) -> bool:
-    if isinstance(value, type):
-        return False
-    return isinstance(value, Callback) or hasattr(value, "load_state_dict")
+    return hasattr(value, "load_state_dict") and not isinstance(value, type)
 
 
-def _state_of(value: Any) -> dict[str, Any]:
-    """Return the state of a callback or of a part of it: its ``state_dict``, or its attributes.
+def _state_of(callback: Any) -> dict[str, Any]:
+    """Return the state of a callback: its ``state_dict``, or its attributes.
 
     Functions are there again in the next process, and so is what the constructor was given: a file
     must not say where, for example, a callback writes. Who only tells others what happens goes on
     telling.
     """
-    if hasattr(value, "load_state_dict"):
-        return {name: held for name, held in value.state_dict().items() if not callable(held)}
-    if is_logger(value):
+    if _has_state(callback):
+        return dict(callback.state_dict())
+    if is_logger(callback):
         return {}
     return {
-        name: _state_of(held) if _has_state(held) else held
-        for name, held in vars(value).items()
-        if _has_state(held) or not (name in _arguments(value) or callable(held))
+        name: held.state_dict() if _has_state(held) else held
+        for name, held in vars(callback).items()
+        if _has_state(held) or not (name in _arguments(callback) or callable(held))
         if name not in FORGOTTEN_WITH_THE_EPOCH
     }
 
 
-def _set_state(value: Any, state: dict[str, Any]) -> None:
-    if hasattr(value, "load_state_dict"):
-        value.load_state_dict(state)
+def _set_state(callback: Any, state: dict[str, Any]) -> None:
+    if _has_state(callback):
+        callback.load_state_dict(state)
         return
     for name, stored in state.items():
-        held = vars(value).get(name)
+        held = vars(callback).get(name)
         if _has_state(held):
-            _set_state(held, stored)
-        elif name not in _arguments(value):
-            vars(value)[name] = stored
+            held.load_state_dict(stored)
+        elif name not in _arguments(callback):
+            vars(callback)[name] = stored
 
 
-def _arguments(value: Any) -> Sequence[str]:
-    return list(inspect.signature(type(value)).parameters)
+def _arguments(callback: Any) -> Sequence[str]:
+    return list(inspect.signature(type(callback)).parameters)

@@ -6,7 +6,6 @@ import glob
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -17,15 +16,6 @@ try:
     from fcntl import LOCK_EX, LOCK_NB, flock
 except ImportError:  # Windows, which does not delete files that are open
     flock = None  # type: ignore[assignment]
-
-__all__ = [
-    "flush_folder",
-    "require_replaceable",
-    "sweep",
-    "temporaries",
-    "unchanged_on_error",
-    "write_atomically",
-]
 
 _SUFFIX = ".tmp"
 
@@ -46,14 +36,8 @@ def require_replaceable(path: Path) -> None:
     OSError
         If a folder, a device, a pipe or a socket is there.
     """
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(f"{path} is a folder: give the name of a file.")
-    if not stat.S_ISREG(mode):
-        raise OSError(f"{path} is a device or a pipe, and must not be replaced by a file.")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is a folder, a device or a pipe: give the name of a file.")
 
 
 def write_atomically(path: Path, raw: bytes | Iterable[Any], *, private: bool = False) -> None:

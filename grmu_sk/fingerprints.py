@@ -158,23 +158,20 @@ def describe(
         return {type(value).__name__: str(value)}
     if isinstance(value, np.ndarray) and value.dtype == object:
         return again(value.tolist())
-    if isinstance(value, np.ndarray):
-        kind = f"{value.dtype} {value.shape}"
-        return {kind: hashlib.sha256(value.tobytes()).hexdigest()}
-    if isinstance(value, torch.Tensor):
-        return {"tensor": digest([("", value)])}
+    if isinstance(value, np.ndarray | torch.Tensor):
+        kind = f"{value.dtype} {tuple(value.shape)}"
+        raw = value.tobytes() if isinstance(value, np.ndarray) else value
+        return {kind: digest([("", raw)])}
     if isinstance(value, Mapping):
-        if all(isinstance(name, str) for name in value):
-            return {name: again(entry) for name, entry in value.items()}
-        return {"mapping": [[again(name), again(entry)] for name, entry in value.items()]}
+        names = {k: k if isinstance(k, str) else f"({again(k)!r})" for k in value}
+        return {names[name]: again(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple | range | set | frozenset):
         entries = [again(entry) for entry in value]
         if isinstance(value, set | frozenset):  # whose order differs from process to process
             entries.sort(key=repr)
         return entries if isinstance(value, list) else {type(value).__name__: entries}
     if isinstance(value, partial):
-        parts = {"partial": value.func, "args": value.args, "keywords": value.keywords}
-        return {name: again(part) for name, part in parts.items()}
+        return {"partial": again([value.func, value.args, value.keywords])}
     if hasattr(value, "__qualname__"):
         # what a method does depends on whose it is
         owner = [again(value.__self__)] if isinstance(value, MethodType) else []

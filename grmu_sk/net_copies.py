@@ -18,9 +18,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, LoadInitState, ParamMapper
 from skorch.hf import AccelerateMixin
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from .distributed import parallel_class
 from .randomness import isolated_rng
 
 LOST = "Weights as they were given are needed, and they are gone: pass a net that is not trained."
@@ -79,9 +77,7 @@ def fresh_net(
 
 
 def _bare(module: nn.Module) -> None:
-    """Take off what training puts on a module: accelerate's wrapper, hooks of this package."""
-    if vars(module).pop("_original_forward", None) is not None:
-        vars(module).pop("forward", None)
+    """Take off the hooks that training puts on a module."""
     ours = __name__.partition(".")[0]
     for layer in module.modules():
         for hooks in (layer._forward_hooks, layer._forward_pre_hooks):
@@ -183,9 +179,8 @@ def parts_of(net: NeuralNet) -> dict[str, nn.Module]:
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    """Return the module itself; ``torch.compile`` and accelerate prefix the names of weights."""
-    module = getattr(module, "_orig_mod", module)
-    return module.module if isinstance(module, DistributedDataParallel) else module
+    """Return the module itself; ``torch.compile`` prefixes the names of weights."""
+    return getattr(module, "_orig_mod", module)
 
 
 def _weights(parts: Iterable[nn.Module]) -> list[nn.Parameter]:
@@ -253,8 +248,7 @@ def copy_net(net: NeuralNet, **changes: Any) -> NeuralNet:
     """Return a copy of a net that is not initialised.
 
     Two parameters that share something go on sharing it. What nothing can copy is shared with the
-    original: a TensorBoard ``SummaryWriter``, for example, has a thread and an open file. So is an
-    accelerator, with which the copy may take part in training on several processes.
+    original: a TensorBoard ``SummaryWriter``, for example, has a thread and an open file.
 
     What a net was given as an object and trained itself is gone, and what is there instead may know
     rows that are to be forgotten; the copy has NaN in its place, which :func:`initialized` refuses
@@ -271,7 +265,14 @@ def copy_net(net: NeuralNet, **changes: Any) -> NeuralNet:
     -------
     NeuralNet
         The copy.
+
+    Raises
+    ------
+    TypeError
+        If the net has skorch's ``AccelerateMixin``.
     """
+    if isinstance(net, AccelerateMixin):  # which wraps modules, and holds on to them
+        raise TypeError("In place of AccelerateMixin use grmu_sk.distributed.ParallelMixin.")
     memo: dict[int, Any] = {}
     given = net.callbacks if isinstance(net.callbacks, list | tuple) else ()
     given = [item[1] if isinstance(item, list | tuple) else item for item in given]
@@ -282,12 +283,7 @@ def copy_net(net: NeuralNet, **changes: Any) -> NeuralNet:
     for tensor in _trained_in_place(net, memo):
         blank = memo[id(tensor)]
         blank.data = torch.full((), torch.nan, dtype=blank.dtype).expand(blank.shape)
-    kind = type(net)
-    if isinstance(net, AccelerateMixin):
-        kind = parallel_class(kind)
-        if net.accelerator.device_placement:
-            params["device"] = None  # the accelerator says, when it is initialised
-    return kind(**{**params, **changes})
+    return type(net)(**{**params, **changes})
 
 
 def _constructor_arguments(callback: Callback) -> dict[str, Any]:
@@ -296,11 +292,6 @@ def _constructor_arguments(callback: Callback) -> dict[str, Any]:
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in expected.values())
     held = callback.get_params(deep=False).items()
     return {name: value for name, value in held if takes_all or name in expected}
-
-
-def device_of(net: NeuralNet) -> Any:
-    """Return where a net is or will be; one with an accelerator does not say so itself."""
-    return getattr(net, "placed_on", net.device)
 
 
 def is_trained_in_place(net: NeuralNet) -> bool:
@@ -406,7 +397,7 @@ def check_fresh_weights(net: NeuralNet) -> None:
     ValueError
         If the weights it was given are gone, or other layers, or other frozen weights, come out.
     """
-    with isolated_rng(0, device_of(net)):
+    with isolated_rng(0, net.device):
         new = fresh_net(net, weights_from=None)
     is_mapped = any(isinstance(callback, ParamMapper) for _, callback in new.callbacks_)
 
@@ -437,7 +428,7 @@ def refuse_hidden_weights(net: NeuralNet) -> None:
         If a function remembers what was trained: original weights would outlive unlearning.
     """
     probe = copy_net(net, compile=False)
-    with isolated_rng(0, device_of(probe)):
+    with isolated_rng(0, probe.device):
         probe._initialize_virtual_params()
         probe._initialize_module()
         probe._initialize_criterion()

@@ -12,13 +12,10 @@ inside the file, whatever types are listed as trusted.
 
 Layout
 ------
-The header's metadata has one entry, ``grmu_sk``: 64 digits of SHA-256, of all that follows and of
-every tensor, and one JSON document with the format, versions, method, labels, attributes,
-history, and what else the object holds that is not an array of numbers: parameters and flags.
-
-The tensors are called ``state/<attribute>`` (row numbers, counts),
-``weights/<component>/<name>`` (entries of the component's ``state_dict``) and, if ``fit`` was given
-ids, ``sample_ids`` (bytes of one JSON document).
+The header's metadata has one entry, ``grmu_sk``: SHA-256 of all tensors. These are called
+``weights/<component>/<name>`` (entries of the component's ``state_dict``) and ``content``: a JSON
+document with the format, versions, method, labels, attributes, sample ids, history, and what else
+the object holds, such as parameters, row numbers, counts and flags.
 """
 
 from __future__ import annotations
@@ -37,7 +34,6 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from sklearn import config_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
@@ -58,18 +54,15 @@ from .validation import to_array
 __all__ = ["PersistenceError", "load", "save"]
 
 FORMAT = "grmu_sk"
-FORMAT_VERSION = 2
-#: What safetensors accepts at most, in bytes.
-LARGEST_HEADER = 100_000_000
+FORMAT_VERSION = 3
+#: Characters that an array of text may take, which may be far more than the text itself.
+LARGEST_TEXT = 100_000_000
 
-# arrays of these, in the machine's byte order, are saved as tensors
-_TENSOR_DTYPES = [np.dtype(name) for name in ("bool", "int32", "int64", "float32", "float64")]
 # saved in a form of their own, or not at all
 _NOT_PLAIN_STATE = {
     *("estimator", "_data", "_encoder", "_metadata_request", "_sample_ids"),
     *("classes_", "forget_groups_", "history_", "net_"),
 }
-_ROUTED_METHODS = ("fit", "score")
 # NumPy's codes of what JSON can hold: truth values, whole numbers, doubles and text
 _SIMPLE = "?bBhHiIlLqQefdU"
 
@@ -130,10 +123,10 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     Notes
     -----
     A ``random_state`` that is a RandomState instance is saved as the seed drawn from it in
-    ``fit``. Tensors in the history come back as arrays, NumPy's numbers there and among parameters
-    as Python's. Tensors that share memory (tied weights) are written once for each name. Of the
-    attributes, those that scikit-learn's convention marks as fitted or private are saved
-    (``name_``, ``_name``).
+    ``fit``. Requests for metadata (``set_fit_request``) are not in the file. Tensors in the history
+    come back as arrays, NumPy's numbers there and among parameters as Python's. Tensors that share
+    memory (tied weights) are written once for each name. Of the attributes, those that
+    scikit-learn's convention marks as fitted or private are saved (``name_``, ``_name``).
 
     Examples
     --------
@@ -210,17 +203,31 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
     See :func:`save`.
     """
     content, tensors = _read(path)
-    n_saved = sum(tensor.numel() for tensor in tensors.values())
     with _malformed(path):
-        unlearner = _without_net(content, tensors)
+        unlearner = _without_net(content)
         unlearner.history_ = History(map(dict, _decode(content["history"])))
-        described, inferred = content["net"], _decode(content["net"]["classes_inferred"])
-    net = _net_for(unlearner, described, n_saved, estimator, path)
+        is_frozen, row_shape, is_double = content["net"]
+    if (row_shape is None) != (estimator is not None):
+        how = "leave estimator out" if row_shape else "pass the unfitted net it was made with"
+        raise PersistenceError(f"{path} needs another estimator: {how}.")
+    if isinstance(estimator, FrozenEstimator):
+        raise TypeError("estimator must be the bare skorch net: the file holds its weights.")
+    if getattr(estimator, "initialized_", False):  # it may know rows that were to be forgotten
+        # a frozen one for its layers: the file has the weights
+        estimator = FrozenEstimator(estimator) if is_frozen else copy_net(estimator)
+    unlearner.estimator = estimator
+    dtype = torch.float64 if is_double else torch.float32
+    rows = torch.empty((_n_rows(unlearner), *(row_shape or [1])), dtype=dtype, device="meta")
+    net = unlearner._new_net(rows)
+    n_saved = sum(tensor.numel() for tensor in tensors.values())
+    seed = derive_seed(unlearner.seed_, 0)
+    with _no_more_weights(8 * n_saved, path), isolated_rng(seed, net.device):
+        net = unlearner._initialized(net)
     _fill_in_weights(net, tensors, path)
-    if inferred is not None:
-        net.classes_inferred_ = inferred
+    net.classes_inferred_ = np.arange(len(unlearner.classes_))
     net.history, unlearner.net_ = unlearner.history_, net
-    if described["is_frozen"]:
+    if is_frozen:
+        net.classes_inferred_ = unlearner.classes_
         unlearner.estimator = FrozenEstimator(net)
     return unlearner
 
@@ -229,38 +236,28 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
 
 
 def _to_bytes(unlearner: BaseUnlearner) -> bytes:
-    plain, arrays = _plain_state(unlearner)
+    plain = _plain_state(unlearner)
     plain["_digests"] = _encode(unlearner._known_digests(), "_digests")
     pairs = unlearner._encoder.pairs_
     content = {
         "format": FORMAT_VERSION,
         "versions": versions(),
         "method": _registered_name(type(unlearner)),
-        "routing": _routing(unlearner),
         "classes": _encode(unlearner.classes_, "classes_"),
         "attributes": _encode(unlearner._encoder.attributes_, "the attribute values"),
         "forget_groups": [pairs.index(pair) for pair in unlearner.forget_groups_],
+        "sample_ids": unlearner._sample_ids.to_plain(),
         "state": plain,
         "history": _encode(list(unlearner.history_), "history_"),
         "net": _describe_net(unlearner),
     }
-    tensors = {f"state/{name}": torch.from_numpy(array) for name, array in arrays.items()}
-    tensors |= _weights(unlearner.net_)
-    ids = unlearner._sample_ids.to_json()
-    if ids is not None:  # too long for the header
-        tensors["sample_ids"] = torch.frombuffer(bytearray(ids.encode()), dtype=torch.uint8)
-    text = json.dumps(content)
-    metadata = {FORMAT: _digest_of(text, tensors) + text}
-    if len(json.dumps(metadata)) > LARGEST_HEADER:
-        raise PersistenceError(
-            "The history is too long. Drop the batches from it: for row in unlearner.history_: "
-            "row['batches'].clear()."
-        )
-    return safetensors.torch.save(tensors, metadata)
+    raw = bytearray(json.dumps(content).encode())
+    tensors = _weights(unlearner.net_) | {"content": torch.frombuffer(raw, dtype=torch.uint8)}
+    return safetensors.torch.save(tensors, {FORMAT: _digest_of(tensors)})
 
 
-def _digest_of(text: str, tensors: dict[str, torch.Tensor]) -> str:
-    return digest([("content", text.encode()), *sorted(tensors.items())])
+def _digest_of(tensors: dict[str, torch.Tensor]) -> str:
+    return digest(sorted(tensors.items()))
 
 
 def _registered_name(cls: type[BaseUnlearner]) -> str:
@@ -270,42 +267,22 @@ def _registered_name(cls: type[BaseUnlearner]) -> str:
     return str(name)
 
 
-def _routing(unlearner: BaseUnlearner) -> dict[str, Any]:
-    """Return what ``set_fit_request`` and its like have set."""
-    if "_metadata_request" not in vars(unlearner):
-        return {}
-    routing = unlearner.get_metadata_routing()
-    return {method: dict(getattr(routing, method).requests) for method in _ROUTED_METHODS}
+def _plain_state(unlearner: BaseUnlearner) -> dict[str, Any]:
+    """Return parameters and fitted attributes as JSON values."""
+    held, params = dict(vars(unlearner)), unlearner._get_param_names()
+    if isinstance(unlearner.random_state, np.random.RandomState):
+        held["random_state"] = unlearner.seed_
+    names = [name for name in held if name in params or "_" in (name[0], name[-1])]
+    return {name: _encode(held[name], name) for name in names if name not in _NOT_PLAIN_STATE}
 
 
-def _plain_state(unlearner: BaseUnlearner) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return parameters and fitted attributes as JSON values and as numeric arrays."""
-    plain, arrays = {}, {}
-    for name, value in vars(unlearner).items():
-        is_state = name.startswith("_") or name.endswith("_")
-        if name in _NOT_PLAIN_STATE or not (is_state or name in unlearner._get_param_names()):
-            continue
-        if isinstance(value, np.random.RandomState):
-            value = unlearner.seed_
-        if isinstance(value, np.ndarray) and value.dtype in _TENSOR_DTYPES:
-            arrays[name] = np.array(value, order="C")
-        else:
-            plain[name] = _encode(value, name)
-    return plain, arrays
-
-
-def _describe_net(unlearner: BaseUnlearner) -> dict[str, Any]:
-    """Return what there is to know of the net before it is built."""
-    estimator, net = unlearner.estimator, unlearner.net_
-    sizes = net.get_params_for("module") if estimator is None else {"n_features": None}
-    return {
-        "is_frozen": isinstance(estimator, FrozenEstimator),
-        # of a row, for the default net; a net of the caller's needs none
-        "row_shape": [sizes[name] for name in ("n_channels", "n_features") if name in sizes]
-        + [1, 1] * ("n_channels" in sizes),
-        "is_double": estimator is None and sizes.get("dtype") is not None,
-        "classes_inferred": _encode(getattr(net, "classes_inferred_", None), "classes_inferred_"),
-    }
+def _describe_net(unlearner: BaseUnlearner) -> list[Any]:
+    """Return if the net is frozen and, of the default one, the shape of a row and if in double."""
+    if unlearner.estimator is not None:
+        return [isinstance(unlearner.estimator, FrozenEstimator), None, False]
+    sizes = unlearner.net_.get_params_for("module")
+    shape = [sizes["n_channels"], 1, 1] if "n_channels" in sizes else [sizes["n_features"]]
+    return [False, shape, sizes.get("dtype") is not None]
 
 
 def _weights(net: NeuralNet) -> dict[str, torch.Tensor]:
@@ -341,7 +318,9 @@ def _encode(value: Any, what: str) -> Any:
     if isinstance(value, np.generic) and value.dtype.char in _SIMPLE:
         return value.item()
     if isinstance(value, np.ndarray) and value.dtype.char in _SIMPLE + "O":
-        return {"array": [value.dtype.str, value.shape, _encode(value.ravel().tolist(), what)]}
+        items = value.ravel().tolist()
+        items = _encode(items, what) if value.dtype == object else items
+        return {"array": [value.dtype.str, value.shape, items]}
     if isinstance(value, pd.Interval):
         return {"interval": _encode([value.left, value.right, value.closed], what)}
     raise PersistenceError(
@@ -368,7 +347,7 @@ def _array(name: str, shape: list[int], items: list[Any]) -> NDArray[Any]:
         raise ValueError(f"values of type {name!r} are not expected here")
     if kind.kind == "U":  # as wide as the longest text, whatever it says of itself
         longest = max(map(len, items), default=1)
-        if longest * len(items) > LARGEST_HEADER:
+        if longest * len(items) > LARGEST_TEXT:
             raise ValueError("the array takes far more memory than its text")
         kind = np.dtype(f"<U{longest}")
     return np.array(items, dtype=kind).reshape(shape)
@@ -389,17 +368,16 @@ def _read(path: str | os.PathLike[str]) -> tuple[Any, dict[str, torch.Tensor]]:
     """Return content and tensors of a file of ours that is whole and not too new."""
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
-            text = (file.metadata() or {})[FORMAT]
+            stored = (file.metadata() or {})[FORMAT]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, LookupError, RuntimeError) as error:
         raise PersistenceError(
             f"{path} was not written by grmu_sk.persistence.save, or is damaged ({error})."
         ) from error
-    stored, text = text[:64], text[64:]
-    if stored != _digest_of(text, tensors):
+    if stored != _digest_of(tensors):
         raise PersistenceError(f"{path} is damaged: its content does not match its SHA-256.")
     with _malformed(path):
-        content = json.loads(text)
+        content = json.loads(tensors.pop("content").numpy().tobytes())
         if int(content["format"]) > FORMAT_VERSION:
             raise PersistenceError(f"format {content['format']} is newer than this grmu_sk.")
     return content, tensors
@@ -414,24 +392,15 @@ def _malformed(path: Any) -> Iterator[None]:
         raise PersistenceError(f"{path} does not hold what is expected: {error!r}") from error
 
 
-def _without_net(content: Any, tensors: dict[str, torch.Tensor]) -> BaseUnlearner:
+def _without_net(content: Any) -> BaseUnlearner:
     """Return the unlearner with all of its state but the net."""
     unlearner: BaseUnlearner = dict(all_unlearners())[content["method"]]()
-    with config_context(enable_metadata_routing=True):
-        for method in set(_ROUTED_METHODS) & set(content["routing"]):
-            getattr(unlearner, f"set_{method}_request")(**content["routing"][method])
     encoder = unlearner._encoder = GroupEncoder()
     encoder.classes_ = unlearner.classes_ = _decode(content["classes"])
     encoder.attributes_ = _decode(content["attributes"])
-    state = {name: _decode(value) for name, value in content["state"].items()}
-    for key, tensor in tensors.items():
-        if key.startswith("state/"):
-            state[key.removeprefix("state/")] = tensor.clone().numpy()
-    unlearner.__dict__.update(state)
+    unlearner.__dict__.update({name: _decode(value) for name, value in content["state"].items()})
     unlearner._check_parameters()
-    ids = tensors.get("sample_ids")
-    document = None if ids is None else ids.numpy().tobytes()
-    unlearner._sample_ids = SampleIds.from_json(document, _n_rows(unlearner))
+    unlearner._sample_ids = SampleIds.from_plain(content["sample_ids"], _n_rows(unlearner))
     pairs = dict(enumerate(encoder.pairs_))
     unlearner.forget_groups_ = [pairs[number] for number in content["forget_groups"]]
     unlearner._data = None
@@ -440,28 +409,6 @@ def _without_net(content: Any, tensors: dict[str, torch.Tensor]) -> BaseUnlearne
 
 def _n_rows(unlearner: BaseUnlearner) -> int:
     return len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
-
-
-def _net_for(
-    unlearner: BaseUnlearner, described: dict[str, Any], n_saved: int, estimator: Any, path: Any
-) -> NeuralNet:
-    """Return an initialised net, ready to take the weights."""
-    row_shape, is_default = described["row_shape"], described["row_shape"] != [None]
-    if is_default != (estimator is None):
-        how = "leave estimator out" if is_default else "pass the unfitted net it was made with"
-        raise PersistenceError(f"{path} needs another estimator: {how}.")
-    if isinstance(estimator, FrozenEstimator):
-        raise TypeError("estimator must be the bare skorch net: the file holds its weights.")
-    if getattr(estimator, "initialized_", False):  # it may know rows that were to be forgotten
-        # a frozen one for its layers: the file has the weights
-        estimator = FrozenEstimator(estimator) if described["is_frozen"] else copy_net(estimator)
-    unlearner.estimator = estimator
-    shape = (_n_rows(unlearner), *(row_shape if is_default else [1]))
-    dtype = torch.float64 if described["is_double"] else torch.float32
-    net = unlearner._new_net(torch.empty(shape, dtype=dtype, device="meta"))
-    seed = derive_seed(unlearner.seed_, 0)
-    with _no_more_weights(8 * n_saved, path), isolated_rng(seed, net.device):
-        return unlearner._initialized(net)
 
 
 @contextmanager
@@ -486,17 +433,16 @@ def _no_more_weights(limit: int, path: Any) -> Iterator[None]:
 def _fill_in_weights(net: NeuralNet, tensors: dict[str, torch.Tensor], path: Any) -> None:
     parts = parts_of(net)
     saved: dict[str, dict[str, torch.Tensor]] = {component: {} for component in parts}
-    for place, value in tensors.items():
-        if place.startswith("weights/"):
+    try:
+        for place, value in tensors.items():
             _, component, name = place.split("/", 2)
             saved.setdefault(component, {})[name] = value
-    try:
         for component, weights in saved.items():
             parts[component].load_state_dict(weights)
             for name, ours in parts[component].state_dict().items():
                 if ours.dtype != weights[name].dtype:  # which torch would convert
                     raise TypeError(f"{name} is {weights[name].dtype}, and {ours.dtype} in the net")
-    except (LookupError, RuntimeError, TypeError) as error:
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
         raise PersistenceError(
             f"{path} holds other weights than the net. Pass the one it was made with. {error}"
         ) from error

@@ -6,19 +6,15 @@ arrives as a number, as text or from a file; so two ids are the same if they are
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from sklearn.utils import check_consistent_length
 
 from .rows import Rows
-from .validation import to_array
 
 __all__ = ["SampleIds", "id_texts"]
 
@@ -31,8 +27,8 @@ def id_texts(ids: Any, name: str = "ids") -> list[str]:
 
     Parameters
     ----------
-    ids : iterable of int, str, UUID or tuple
-        The ids; a tuple is made of numbers and text.
+    ids : iterable of int, str or UUID
+        The ids.
     name : str, default="ids"
         What messages call them.
 
@@ -51,32 +47,19 @@ def id_texts(ids: Any, name: str = "ids") -> list[str]:
     Examples
     --------
     >>> from grmu_sk.sample_ids import id_texts
-    >>> id_texts([7, "b-12", ("clinic 1", 7)])
-    ['7', 'b-12', '["clinic 1", 7]']
+    >>> id_texts([7, "b-12"])
+    ['7', 'b-12']
     """
-    if (
-        isinstance(ids, str | bytes)
-        or not isinstance(ids, Iterable)
-        or getattr(ids, "ndim", 1) != 1
-    ):
+    is_list = isinstance(ids, Iterable) and getattr(ids, "ndim", 1) == 1
+    if isinstance(ids, str | bytes) or not is_list:
         raise TypeError(f"{name} must be a list of ids, one for each row, got {ids!r}.")
-    if isinstance(ids, torch.Tensor):
-        ids = to_array(ids, name)
-    values = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    values = ids.tolist() if hasattr(ids, "tolist") else ids
     return [_text(value, f"{name}[{place}]") for place, value in enumerate(values)]
 
 
 def _text(value: Any, name: str) -> str:
-    if isinstance(value, tuple) and value:
-        return json.dumps([_part(part, name) for part in value], ensure_ascii=False)
-    return str(_part(value, name))
-
-
-def _part(value: Any, name: str) -> str | int:
     value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int(value)
-    if not isinstance(value, str | UUID):
+    if isinstance(value, bool) or not isinstance(value, int | str | UUID):
         raise TypeError(
             f"{name} is {value!r}, a {type(value).__name__}, and no whole number, text or UUID."
         )
@@ -151,7 +134,7 @@ class SampleIds:
         if repeated := [text for text, count in Counter(texts).items() if count > 1]:
             raise ValueError(
                 f"sample_id has the same id more than once: {naming(repeated)}. Where a person has "
-                "several rows, use tuples (person, number) and name them all in a request."
+                "several rows, number them (ann/1, ann/2) and name them all in a request."
             )
         return cls(n_rows, texts)
 
@@ -218,38 +201,16 @@ class SampleIds:
         """
         if self._texts is None:
             return self
-        stays: NDArray[np.bool_] = ~np.isin(self.rows, rows)
-        kept = [text for text, stay in zip(self._texts, stays.tolist(), strict=True) if stay]
-        return SampleIds(self.n_rows, kept, self.rows[stays])
+        stays = np.flatnonzero(~np.isin(self.rows, rows))
+        return SampleIds(self.n_rows, [self._texts[place] for place in stays], self.rows[stays])
 
-    def to_json(self) -> str | None:
-        """Return the ids as JSON; None if they are the row numbers."""
-        if self._texts is None:
-            return None
-        return json.dumps({"rows": self.rows.tolist(), "ids": self._texts})
+    def to_plain(self) -> dict[str, Any] | None:
+        """Return the ids as JSON can hold them; None if they are the row numbers."""
+        return None if self._texts is None else {"rows": self.rows.tolist(), "texts": self._texts}
 
     @classmethod
-    def from_json(cls, document: str | bytes | None, n_rows: int) -> SampleIds:
-        """Return what :meth:`to_json` wrote.
-
-        Parameters
-        ----------
-        document : str, bytes or None
-            JSON, or None for the row numbers.
-        n_rows : int
-            Rows given to ``fit``.
-
-        Returns
-        -------
-        SampleIds
-            The ids.
-
-        Raises
-        ------
-        ValueError
-            If it is something else.
-        """
-        if document is None:
+    def from_plain(cls, held: dict[str, Any] | None, n_rows: int) -> SampleIds:
+        """Return what :meth:`to_plain` returned, of so many rows of ``fit``."""
+        if held is None:
             return cls(n_rows)
-        content = json.loads(document)
-        return cls(n_rows, content["ids"], np.array(content["rows"], dtype=np.int64))
+        return cls(n_rows, held["texts"], np.array(held["rows"], dtype=np.int64))

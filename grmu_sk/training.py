@@ -263,7 +263,7 @@ def _run_phase(
             _record_work(net, phase, epoch)
         run = run_of(net)
         if run is not None:
-            run.take_over_buffers(net)
+            run.take_over(net)
         if validation is not None:
             run_epoch(net, validation_batches(net, data, validation), net.validation_step, False)
         asks = _epoch_end_asks_to_stop(net, datasets)
@@ -436,10 +436,8 @@ def _rest_step(net: NeuralNet) -> Iterator[None]:
     """
     optimizers = [getattr(net, name + "_") for name in net._optimizers]
     steps: deque[int] = deque([0], maxlen=1)
-    hooks = [  # accelerate wraps optimizers
-        getattr(optimizer, "optimizer", optimizer).register_step_post_hook(
-            lambda *_: steps.append(len(net.history[-1, "batches"]))
-        )
+    hooks = [
+        optimizer.register_step_post_hook(lambda *_: steps.append(len(net.history[-1, "batches"])))
         for optimizer in optimizers
     ]
     yield

@@ -1,13 +1,11 @@
 """Several processes give what one gives, and fail together."""
 
-import gc
 import os
 import pickle
 import re
 import socket
 import subprocess
 import sys
-import weakref
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,14 +14,13 @@ import numpy as np
 import parallel_cases
 import pytest
 import torch
-from accelerate import Accelerator
-from conftest import make_table, weights_of
-from parallel_cases import FORGET, N_ROWS, SHORT, AcceleratedNet, initialised_net, net_for
-from sklearn.frozen import FrozenEstimator
+from skorch import NeuralNetClassifier
+from skorch.hf import AccelerateMixin
 
 from grmu_sk import MIUUnlearner
-from grmu_sk.distributed import Share, all_processes, parallel_class
+from grmu_sk.distributed import Share
 from grmu_sk.mutual_information import InformationCritic
+from grmu_sk.nets import MLP
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-5
@@ -87,7 +84,6 @@ def test_all_processes_learn_of_a_failure_and_go_on(both):
     different = "DistributedError.*not doing the same.*process 0: was to.*process 1: was to"
     in_second = "DistributedError.*process 1: "
     expected = {
-        "batches are normalised": ["ValueError: BatchNorm cannot"] * 2,
         **dict.fromkeys(["other labels", "other inputs", "fewer rows"], [different] * 2),
         "other rows to forget": [different] * 2,
         "a bad request in one": [in_second + "IndexError", "IndexError.*101"],
@@ -108,68 +104,23 @@ def test_all_processes_learn_of_a_failure_and_go_on(both):
 # in one process ----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def accelerator():
-    return Accelerator(cpu=True)
-
-
-def test_accelerator_of_one_process_changes_nothing(accelerator):
+def test_in_one_process_nothing_changes():
     case = partial(parallel_cases.forgetful, MIUUnlearner)
-    assert distance(parallel_cases.outcome(case, accelerator), parallel_cases.outcome(case)) == 0
-    net = parallel_class(AcceleratedNet)(**net_for(accelerator).get_params(deep=False))
-    copy = pickle.loads(pickle.dumps(net.initialize()))
-    assert type(copy) is type(net) is parallel_class(type(net))
+    assert distance(parallel_cases.outcome(case, True), parallel_cases.outcome(case)) == 0
 
 
-def test_nothing_of_the_original_is_left(accelerator):
-    net = initialised_net(accelerator)
-    accelerator._models.append(net.module_)  # as if it had been trained with accelerate before
-    module, needle = weakref.ref(net.module_), weights_of(SimpleNamespace(net_=net))[0].tobytes()
-    table = make_table(N_ROWS)
-    unlearner = MIUUnlearner(FrozenEstimator(net), random_state=0, **SHORT)
-    unlearner.fit(table.X, table.y, table.a)
-    del net
-    for is_there in (True, False):
-        gc.collect()
-        assert (needle in pickle.dumps(unlearner), module() is not None) == (is_there, is_there)
-        unlearner.unlearn(FORGET)
-    assert not accelerator._models + accelerator._optimizers + accelerator._dataloaders
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"distributed_type": "DEEPSPEED"}, "distributed type DEEPSPEED"),
-        ({"gradient_accumulation_steps": 4}, "gradient_accumulation_steps=1"),
-        ({"scaler": object(), "mixed_precision": "fp16"}, "'fp16' needs losses to be scaled"),
-    ],
-)
-def test_refused_accelerators(accelerator, changes, message):
-    plain = {"distributed_type": "NO", "gradient_accumulation_steps": 1, "scaler": None}
-    net = net_for(accelerator)
-    net.accelerator = SimpleNamespace(**plain, num_processes=1)
-    with all_processes(net):
-        pass
-    net.accelerator = SimpleNamespace(**{**plain, **changes})
-    with pytest.raises(ValueError, match=message), all_processes(net):
+def test_accelerate_wraps_modules_and_is_refused(table):
+    class AcceleratedNet(AccelerateMixin, NeuralNetClassifier):
         pass
 
-
-@pytest.mark.parametrize("n_rows", [3, 4, 5])
-def test_shares_follow_each_other(n_rows):
-    shares = [Share(n_rows, SimpleNamespace(rank=rank, count=2)) for rank in (0, 1)]
-    rows = torch.arange(n_rows)
-    taken = [share.take(rows) for share in shares]
-    if n_rows < 4:  # one row alone cannot be normalised
-        assert all(torch.equal(part, rows) for part in taken)
-    else:
-        assert torch.equal(torch.cat(taken), rows)
-        assert [len(part) for part in taken] == shares[0].sizes == [-(-n_rows // 2), n_rows // 2]
+    net = AcceleratedNet(MLP, module__n_features=4, accelerator=SimpleNamespace(print=print))
+    with pytest.raises(TypeError, match=r"use grmu_sk\.distributed\.ParallelMixin"):
+        MIUUnlearner(net).fit(table.X, table.y, table.a)
 
 
 def test_module_has_to_return_rows():
     share = Share(8, SimpleNamespace(rank=0, count=2, gather=lambda part: [part, part]))
     assert share.join((torch.zeros(4, 2), None))[0].shape == (8, 2)
     for returned in (torch.zeros(()), (torch.zeros(4, 2), torch.zeros(3)), {"a": torch.zeros(4)}):
-        with pytest.raises(TypeError, match="first axis are the 4 rows"):
+        with pytest.raises(TypeError, match="first axis is the 4 rows"):
             share.join(returned)

@@ -12,7 +12,6 @@ import zlib
 from contextlib import nullcontext
 
 import numpy as np
-import official_trees as trees
 import pytest
 import torch
 from conftest import make_net
@@ -21,7 +20,6 @@ from PIL import Image
 from grmu_sk.audit import (
     DeletionLedger,
     read_evidence,
-    scan_residue,
 )
 from grmu_sk.benchmark import get_preset, read_results
 from grmu_sk.benchmark.nets import ResNet18
@@ -43,36 +41,19 @@ class Payload:
         return os.mkdir, (self.trace,)
 
 
-def as_pickle(payload, file):
-    pickle.dump(payload, file)
-
-
-def as_torch(payload, file):
-    torch.save({"weights": payload}, file)
-
-
-def as_array(payload, file):
-    np.save(file, np.array([payload] * 3, dtype=object), allow_pickle=True)
-
-
-def as_archive(payload, file):
-    objects = np.array([payload] * 3, dtype=object)
-    np.savez(file, X=objects, y=objects, groups=objects)
-
-
 #: What writes a payload, and reads it as nobody should.
 WAYS = {
-    as_pickle: lambda path: pickle.loads(path.read_bytes()),
-    as_torch: lambda path: torch.load(path, weights_only=False),
-    as_array: lambda path: np.load(path, allow_pickle=True),
-    as_archive: lambda path: np.load(path, allow_pickle=True)["X"],
+    "pickle": (pickle.dump, lambda path: pickle.loads(path.read_bytes())),
+    "torch": (torch.save, lambda path: torch.load(path, weights_only=False)),
+    "array": (
+        lambda payload, file: np.save(file, np.array([payload], dtype=object)),
+        lambda path: np.load(path, allow_pickle=True),
+    ),
+    "archive": (
+        lambda payload, file: np.savez(file, X=[payload], y=[payload], groups=[payload]),
+        lambda path: np.load(path, allow_pickle=True)["X"],
+    ),
 }
-
-
-def load_data_source(path):
-    return training_data(None, str(path), None, [], None)
-
-
 LOADERS = {
     "persistence.load": (lambda path: load(path, make_net()), "model"),
     "read_evidence": (read_evidence, "evidence.json"),
@@ -84,7 +65,7 @@ LOADERS = {
     "load_rows": (load_rows, "rows.npz"),
     "load_row_numbers": (load_row_numbers, "rows.npy"),
     "row numbers as text": (load_row_numbers, "rows.txt"),
-    "DataSource": (load_data_source, "data.npz"),
+    "data": (lambda path: training_data(None, str(path), None, [], None), "data.npz"),
     "ImageFiles": (lambda path: ImageFiles(path.parent, [path.name]).pixels(0), "image.png"),
     "zip file": (load_waterbirds, "data.zip"),
 }
@@ -94,14 +75,15 @@ LOADERS = {
 @pytest.mark.parametrize("loader", LOADERS)
 def test_nothing_is_executed(loader, how, tmp_path):
     function, name = LOADERS[loader]
+    write, unpickle = WAYS[how]
     path, trace = tmp_path / name, tmp_path / "executed"
     with open(path, "wb") as file:
-        how(Payload(trace), file)
+        write(Payload(trace), file)
     path.chmod(0o600)
     with nullcontext() if loader == "key file" else pytest.raises((OSError, ValueError)):
         function(path)  # any bytes can be a key
     assert not trace.exists()
-    WAYS[how](path)
+    unpickle(path)
     assert trace.exists(), "the control: the payload is a real one"
 
 
@@ -118,18 +100,6 @@ def test_names_that_lead_out_of_the_folder(tmp_path, name):
     assert (folder / name).exists()
     with pytest.raises(ValueError, match="leads out of"):
         ImageFiles(folder, ["inside.png", name])
-
-
-def test_zip_members_are_never_unpacked(tmp_path):
-    root = trees.waterbirds_tree(tmp_path / "tree", n_each=1)
-    archive = trees.zip_tree(root, tmp_path / "data.zip")
-    before = sorted(path.name for path in tmp_path.iterdir())
-    with zipfile.ZipFile(archive, "a") as file:
-        file.writestr("../escaped.png", b"x")
-    load_waterbirds(archive)
-    assert scan_residue(archive, np.random.default_rng(0).normal(size=(2, 9))) == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
-    assert not (tmp_path.parent / "escaped.png").exists()
 
 
 # sizes -------------------------------------------------------------------------------------------
@@ -153,28 +123,15 @@ def test_images_that_would_fill_the_memory(tmp_path):
         ImageFiles(tmp_path, ["a.png"]).pixels(0)
 
 
-def forged_array(shape):
-    """Return an array file whose header promises more than there is."""
-    file = io.BytesIO()
-    header = {"descr": "<i8", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    return file.getvalue()
-
-
 def test_arrays_with_a_forged_shape(tmp_path):
-    shape = (10**14,)
-    (tmp_path / "rows.npy").write_bytes(forged_array(shape))
+    file = io.BytesIO()
+    header = {"descr": "<i8", "fortran_order": False, "shape": (10**14,)}
+    np.lib.format.write_array_header_1_0(file, header)
+    (tmp_path / "rows.npy").write_bytes(file.getvalue())
     with pytest.raises(ValueError, match=r"rows\.npy does not hold row numbers"):
         load_row_numbers(tmp_path / "rows.npy")
-    for name in ("X", "y"):
-        with zipfile.ZipFile(tmp_path / "rows.npz", "a") as file:
-            file.writestr(f"{name}.npy", forged_array(shape))
+    with zipfile.ZipFile(tmp_path / "rows.npz", "w") as archive:
+        for name in ("X", "y"):
+            archive.writestr(f"{name}.npy", file.getvalue())
     with pytest.raises(ValueError, match=r"is not a \.npz file of plain arrays"):
         load_rows(tmp_path / "rows.npz")
-
-
-def test_presets_name_no_code(tmp_path):
-    preset = tmp_path / "preset.toml"
-    preset.write_text('["digits/small_cnn".retrain]\noptimizer = "__import__(\'os\').mkdir"\n')
-    with pytest.raises(ValueError, match=r"preset\.toml"):
-        get_preset(preset).training("digits/small_cnn")

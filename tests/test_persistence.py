@@ -1,6 +1,5 @@
 import fcntl
 import json
-import os
 import pickle
 import tracemalloc
 from pathlib import Path
@@ -11,8 +10,6 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import make_net, make_table, same_weights
-from safetensors import safe_open
-from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -83,6 +80,7 @@ def assert_lives_on(again, never_saved, table):
 def test_a_method_comes_back_as_it_was(method, table, path):
     unlearner = fitted(table, method).unlearn(FIRST)
     save(unlearner, path)
+    assert not any(row.tobytes() in path.read_bytes() for row in table.X)
     again = load(path, make_net())
     assert_same(again, unlearner, table.X)
     assert_lives_on(again, unlearner, table)
@@ -140,27 +138,17 @@ def test_a_trained_net_that_was_brought_along(table, path):
         load(path, FrozenEstimator(trained))
 
 
-def test_parameters_routing_and_flags_survive(table, path):
-    unlearner = make(
-        FineTuneUnlearner, make_net(), lr=np.float32(0.1), store_data=False, keep_forgotten=True
-    )
-    with config_context(enable_metadata_routing=True):
-        unlearner.set_fit_request(groups="attr", sample_weight=True)
-    unlearner.fit(table.X, table.y, sample_weight=np.linspace(0.5, 1, table.n))
-    save(unlearner, path)
+def test_parameters_and_flags_survive(table, path):
+    flags = {"lr": np.float32(0.1), "store_data": False, "keep_forgotten": True}
+    unlearner = FineTuneUnlearner(make_net(), random_state=np.random.RandomState(3), **flags)
+    given = table.X, table.y
+    weights = {"sample_weight": np.linspace(0.5, 1, table.n)}
+    save(unlearner.fit(*given, **weights), path)
     again = load(path, make_net())
-    assert_same(again, unlearner, table.X)
-    routing = again.get_metadata_routing()
-    assert routing.fit.requests == unlearner.get_metadata_routing().fit.requests
     assert (again._has_groups, again._has_weights) == (False, True)
-
-
-def test_random_state_instance_is_saved_as_its_seed(table, path):
-    unlearner = FineTuneUnlearner(make_net(), random_state=np.random.RandomState(3))
-    save(unlearner.fit(table.X, table.y, table.a), path)
-    again = load(path, make_net())
-    assert again.random_state == again.seed_ == unlearner.seed_
-    assert same_weights(clone(again).fit(table.X, table.y, table.a), unlearner)
+    assert again.random_state == again.seed_ == unlearner.seed_, "of an instance, the seed drawn"
+    assert same_weights(clone(again).fit(*given, **weights), unlearner)
+    assert_same(again, unlearner.set_params(random_state=again.seed_), table.X)
 
 
 class Tied(nn.Module):
@@ -233,31 +221,20 @@ def test_unsavable_things_are_named(saved, path, table, monkeypatch):
         patched.setattr(MLP, "get_extra_state", lambda module: {"a": 1})
         with pytest.raises(PersistenceError, match="module's '_extra_state' is no tensor"):
             save(saved, path)
-    monkeypatch.setattr(persistence, "LARGEST_HEADER", 1000)
-    with pytest.raises(PersistenceError, match="history is too long"):
-        save(saved, path)
     assert path.read_bytes() == before
 
 
 # the file ----------------------------------------------------------------------------------------
 
 
-def test_paths_links_and_permissions(saved, path):
-    link, readable = path.with_name("link"), path.with_name("readable")
+def test_links_and_permissions_stay(saved, path):
+    link = path.with_name("link")
     link.symlink_to(path)
     path.chmod(0o600)
     saved._n_requests += 1
     save(saved, str(link))
     assert link.is_symlink() and path.stat().st_mode & 0o777 == 0o600
     assert load(str(path), make_net())._n_requests == saved._n_requests
-    umask = os.umask(0o027)
-    try:
-        save(saved, readable)
-    finally:
-        os.umask(umask)
-    assert readable.stat().st_mode & 0o777 == 0o640
-    with pytest.raises(FileNotFoundError):
-        load(path.with_name("missing"), make_net())
     with pytest.raises(FileNotFoundError):
         save(saved, path.parent / "missing" / "model")
 
@@ -299,14 +276,14 @@ def test_foreign_files_are_refused(raw, path):
 
 def rewrite(path, *keys, value):
     """Write the file again with another content, as a malicious author would."""
-    with safe_open(path, framework="pt") as file:
-        part = content = json.loads(file.metadata()["grmu_sk"][64:])
+    held = safetensors.torch.load(path.read_bytes())
+    part = content = json.loads(held["content"].numpy().tobytes())
     for key in keys[:-1]:
         part = part[key]
     part[keys[-1]] = value
-    held = safetensors.torch.load(path.read_bytes())
-    text = json.dumps(content)
-    metadata = {"grmu_sk": persistence._digest_of(text, held) + text}
+    raw = bytearray(json.dumps(content).encode())
+    held["content"] = torch.frombuffer(raw, dtype=torch.uint8)
+    metadata = {"grmu_sk": persistence._digest_of(held)}
     path.write_bytes(safetensors.torch.save(held, metadata))
 
 

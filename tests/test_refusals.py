@@ -112,7 +112,6 @@ REFUSED = {
     "infinite input": (lambda: model().predict(X + np.inf), "infinity"),
     "other columns": (lambda: model().predict(X[:, :3]), "features"),
     "dropped rows": (lambda: model().training_rows("forgotten"), "keep_forgotten"),
-    "negative period": (lambda: grmu_sk.UnlearningCheckpoint("x", every_seconds=-1), "every"),
     # audit
     "tolerance below 0": (lambda: audit.AcceptanceGate(test_accuracy=-0.1), "test_accuracy"),
     "confidence of 1": (lambda: audit.measure(model(), X, Y, A, confidence=1.0), "confidence"),

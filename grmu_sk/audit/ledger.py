@@ -289,7 +289,7 @@ class DeletionLedger:
 
         Parameters
         ----------
-        ids : iterable of int, str, UUID or tuple
+        ids : iterable of int, str or UUID
             Ids as ``fit`` was given them; 7 and "7" are the same.
         reason : str, default=""
             Why, or on whose authority. Stored as it is.
@@ -327,7 +327,7 @@ class DeletionLedger:
 
         Parameters
         ----------
-        ids : iterable of int, str, UUID or tuple
+        ids : iterable of int, str or UUID
             Ids.
 
         Returns
@@ -354,7 +354,7 @@ class DeletionLedger:
 
         Parameters
         ----------
-        ids : iterable of int, str, UUID or tuple
+        ids : iterable of int, str or UUID
             Ids.
 
         Returns
@@ -600,7 +600,7 @@ class DeletionLedger:
         ----------
         unlearner : BaseUnlearner or Pipeline
             Fitted.
-        ids : iterable of int, str, UUID or tuple, default=None
+        ids : iterable of int, str or UUID, default=None
             Whom the request names; None to carry out what waits.
         reason : str, default=""
             Of the request.
@@ -781,7 +781,7 @@ def _for_requests(
     if not isinstance(checkpoint, UnlearningCheckpoint):
         checkpoint = UnlearningCheckpoint(checkpoint)
     kept = copy.copy(checkpoint)
-    kept.keep, kept.unusable = True, "restart"
+    kept.keep = kept.restart = True
     for name, path in others.items():
         if Path(os.path.realpath(path)) == kept.path:
             raise ValueError(f"checkpoint is the file of the {name}, and would be deleted.")

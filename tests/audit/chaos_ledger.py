@@ -124,7 +124,7 @@ def acknowledge(folder, number):
 def run(ledger, folder, with_checkpoint):
     state = None
     if with_checkpoint:
-        state = UnlearningCheckpoint(folder / "state", every_seconds=0)
+        state = UnlearningCheckpoint(folder / "state")
         if state.exists() and ledger.counts()["running"]:
             with open(folder / "resumed", "ab", buffering=0) as file:
                 file.write(b".")

@@ -55,11 +55,11 @@ def test_requests_are_numbered_idempotent_and_in_order(ledger, monkeypatch):
     monkeypatch.setattr(ledger_file, "now", lambda: next(times))
     assert ledger.add(np.array([7, 8]), reason="letter") == 1
     assert ledger.add([8, "7", np.int64(7)]) is None
-    assert ledger.add([8, UUID(int=5), ("clinic", 3)]) == 2
+    assert ledger.add([8, UUID(int=5), "clinic/3"]) == 2
     first, second = ledger.requests()
     assert (first.state, first.reason, first.n_ids, second.n_ids) == ("received", "letter", 2, 3)
-    assert ledger.add(["7", ("clinic", np.int64(3))]) is None, "each of them waits"
-    assert ledger.requests_of(["7", "08", str(UUID(int=5)), ("clinic", "3")]) == [1, None, 2, None]
+    assert ledger.add(["7", "clinic/3"]) is None, "each of them waits"
+    assert ledger.requests_of(["7", "08", str(UUID(int=5)), "clinic/4"]) == [1, None, 2, None]
     assert second.received == "2020-01-01" < first.received, "the clock is not corrected"
     assert [entry.sequence for entry in ledger.history()] == [1, 2, 3]
     assert json.loads(json.dumps(ledger.history()[1].details)) == ledger.history()[1].details
