@@ -209,10 +209,7 @@ def draw(folder: Path) -> None:
 def _scores(model: Any, splits: Any, mask: np.ndarray, holdout: Split) -> dict[str, float]:
     return evaluate_model(
         model,
-        train=splits.train,
-        test=splits.test,
-        holdout=holdout,
-        forget=mask,
+        *(splits.train, splits.test, holdout, mask),
         forget_groups=splits.forget_groups,
         metrics=AVERAGE_GAP_METRICS,
     ).scores

@@ -116,7 +116,7 @@ for ax, moment in zip(axes, ["before", "after"], strict=True):
     if moment == "after":
         unlearner.unlearn(forget)
     of_all = [losses(rows) for rows in (remaining, asking, unseen)]
-    LossDistributionDisplay.from_losses(*of_all, ax=ax)
+    LossDistributionDisplay(*of_all).plot(ax=ax)
     ax.set_title(moment)
     large = [f"{100 * np.mean(loss > 0.1):.0f}%" for loss in of_all]
     print(f"{moment}: loss above 0.1 of remaining, forgotten and unseen rows: {', '.join(large)}")

@@ -27,7 +27,7 @@ from .metrics.evaluate import Evaluation, Split, evaluate_model
 from .metrics.fidelity import row_distance_score
 from .metrics.gap import AVERAGE_GAP, average_gaps, damage_to_other_groups
 from .outputs import decision_threshold
-from .results import COLUMNS, GOLD, MODEL, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
+from .results import GOLD, MODEL, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
 from .rows import take_rows
 from .unlearners import RetrainUnlearner, all_unlearners
 
@@ -103,9 +103,7 @@ Load = Callable[[int], Splits]
 # the rows of a table ----------------------------------------------------------------------------
 
 
-def rows_for(
-    names: Iterable[str], parameters: Mapping[str, dict[str, Any]] | None = None
-) -> list[Row]:
+def rows_for(names: Iterable[str]) -> list[Row]:
     """Return the rows of a table: what every comparison needs, and the methods asked for.
 
     Parameters
@@ -113,8 +111,6 @@ def rows_for(
     names : iterable of str
         Names of the registry (``grmu_sk.unlearners.all_unlearners``). Each method takes part
         without and with REWEIGHT if it has that choice.
-    parameters : mapping of str to dict or None, default=None
-        Parameters of methods, by name, where they are not the class's defaults.
 
     Returns
     -------
@@ -127,30 +123,32 @@ def rows_for(
     ValueError
         If a name is unknown.
     """
-    asked = [
-        Row(name, reweight, parameters=(parameters or {}).get(name, {}))
-        for name in names
-        for reweight in ((False, True) if _has_reweight(_registered(name)) else (False,))
-    ]
-    return list(dict.fromkeys([RETRAIN, GOLD, RESEEDED_GOLD, *asked]))
+    rows = [RETRAIN, GOLD, RESEEDED_GOLD]
+    for name in names:
+        plain = Row(name, False)
+        rows += [plain, Row(name, True)] if _has_reweight(plain) else [plain]
+    return list(dict.fromkeys(rows))
 
 
 @cache
-def _registered(name: str) -> type[BaseUnlearner]:
-    registry = dict(all_unlearners())
-    if name not in registry:
-        raise ValueError(f"There is no method {name!r}; there are: {', '.join(registry)}.")
-    return registry[name]
-
-
 def unlearner_class(row: Row) -> type[BaseUnlearner]:
     """Return the class behind a row; the models that are compared with are retrained ones."""
-    is_retrained = row.method in (PRETRAIN.method, RESEEDED_GOLD.method)
-    return RetrainUnlearner if is_retrained else _registered(row.method)
+    if row.method in (PRETRAIN.method, RESEEDED_GOLD.method):
+        return RetrainUnlearner
+    registry = dict(all_unlearners())
+    if row.method not in registry:
+        raise ValueError(f"There is no method {row.method!r}; there are: {', '.join(registry)}.")
+    return registry[row.method]
 
 
-def _has_reweight(unlearner: type[BaseUnlearner]) -> bool:
-    return "reweight" in unlearner._get_param_names()
+def _has_reweight(row: Row) -> bool:
+    return "reweight" in unlearner_class(row)._get_param_names()
+
+
+def _goes_on(row: Row) -> bool:
+    """Tell whether a row starts from the trained model, and need not train one of its own."""
+    unlearner = unlearner_class(row)
+    return unlearner._needs_trained_net and unlearner._accepts_trained_net
 
 
 def make_unlearner(row: Row, net: Any, pretrained: Any, seed: int) -> BaseUnlearner:
@@ -172,41 +170,32 @@ def make_unlearner(row: Row, net: Any, pretrained: Any, seed: int) -> BaseUnlear
     BaseUnlearner
         The unlearner.
     """
-    unlearner = unlearner_class(row)
-    needs_it = unlearner._needs_trained_net and unlearner._accepts_trained_net
-    return unlearner(
-        FrozenEstimator(pretrained) if needs_it else net,
+    return unlearner_class(row)(
+        FrozenEstimator(pretrained) if _goes_on(row) else net,
         random_state=seed + RESEED * (row.method == RESEEDED_GOLD.method),
-        **({"reweight": row.reweight} if _has_reweight(unlearner) else {}) | row.parameters,
+        store_data=row != PRETRAIN,  # others start from it, maybe in another process
+        **({"reweight": row.reweight} if _has_reweight(row) else {}) | row.parameters,
     )
 
 
 # the steps --------------------------------------------------------------------------------------
 
 
-def train_on_all(net: Any, splits: Splits, inputs: Any, seed: int) -> tuple[BaseUnlearner, float]:
-    """Return an unlearner without data, trained on all training rows, and the seconds it took."""
-    unlearner = RetrainUnlearner(net, random_state=seed, store_data=False)
-    start = _clock(net)
-    unlearner.fit(inputs, splits.train.y, splits.train.groups)
-    return unlearner, _clock(net) - start
-
-
 def forget_rows(
-    unlearner: BaseUnlearner, net: Any, splits: Splits, inputs: Any, forget: NDArray[np.bool_]
+    unlearner: BaseUnlearner, net: Any, splits: Splits, inputs: Any, forget: Any
 ) -> float:
     """Fit an unlearner, let it forget rows, and return the seconds of the unlearning alone.
 
-    For a method that trains from scratch these are the seconds of its training.
+    For a method that trains from scratch, also on all rows, these are the seconds of its training.
     """
     train = splits.train
     if not unlearner._needs_trained_net:
         start = _clock(net)
         unlearner.fit(inputs, train.y, train.groups, forget=forget)
-        return _clock(net) - start
-    unlearner.fit(inputs, train.y, train.groups)
-    start = _clock(net)
-    unlearner.unlearn(np.flatnonzero(forget))
+    else:
+        unlearner.fit(inputs, train.y, train.groups)
+        start = _clock(net)
+        unlearner.unlearn(np.flatnonzero(forget))
     return _clock(net) - start
 
 
@@ -238,10 +227,7 @@ def evaluate(
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         found = evaluate_model(
             unlearner,
-            train=splits.train,
-            test=splits.test,
-            holdout=splits.validation,
-            forget=forget,
+            *(splits.train, splits.test, splits.validation, forget),
             forget_groups=forget_groups or splits.forget_groups,
             threshold=decision_threshold(unlearner.net_),
         )
@@ -274,72 +260,158 @@ def _clock(net: Any) -> float:
 # the comparison ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What all rows of one seed share."""
+def run_row(
+    row: Row, net: Any, splits: Splits, forget: NDArray[np.bool_], seed: int, pretrained: Any = None
+) -> tuple[Row, Evaluation | None, BaseUnlearner | None]:
+    """Train a model on all rows, or let one method forget, and measure it.
 
-    seed: int
-    net: Any
-    load: Load
-    ratio: float
+    Parameters
+    ----------
+    row : Row
+        Which.
+    net : NeuralNet
+        What is trained; not modified.
+    splits : Splits
+        The data.
+    forget : ndarray of bool
+        Mask of the training rows to forget.
+    seed : int
+        Of initial weights and batches.
+    pretrained : BaseUnlearner or None, default=None
+        The model trained on all rows, for methods that start from it.
 
-    def data(self) -> tuple[Splits, NDArray[np.bool_]]:
-        torch.set_num_threads(1)  # in worker processes too: small nets gain nothing from more
-        splits = self.load(self.seed)
-        rows = sample_forget_set(
-            splits.train.y,
-            splits.train.groups,
+    Returns
+    -------
+    row : Row
+        The one given: rows are finished in any order.
+    evaluation : Evaluation or None
+        Its scores include the seconds of the run; None stands for a loss that was not finite.
+    unlearner : BaseUnlearner or None
+        The model trained on all rows, if it is that.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss of pretraining or of the gold standard is not finite: nothing can be compared
+        with them.
+    """
+    torch.set_num_threads(1)  # in worker processes too: small nets gain nothing from more
+    warm_up(net, splits)
+    unlearner = make_unlearner(row, net, pretrained, seed)
+    asked = None if row == PRETRAIN else forget
+    try:
+        seconds = forget_rows(unlearner, net, splits, splits.train.X, asked)
+    except FloatingPointError:
+        if row in (PRETRAIN, GOLD):
+            raise
+        return row, None, None
+    found = evaluate(unlearner, splits, forget)
+    found.scores["seconds"] = seconds
+    return row, found, unlearner if row == PRETRAIN else None
+
+
+def run_seed(
+    net: Any,
+    splits: Splits,
+    rows: Sequence[Row],
+    *,
+    ratio: float,
+    seed: int,
+    parallel: Parallel,
+    on_step: Callable[[str], None] = lambda label: None,
+) -> dict[Row, Scores]:
+    """Run all rows of a table with one seed.
+
+    Parameters
+    ----------
+    net : skorch net
+        What is trained; not modified.
+    splits : Splits
+        The data.
+    rows : sequence of Row
+        Who takes part, the gold standard among them.
+    ratio : float
+        Share of the forget group that is to be forgotten.
+    seed : int
+        Of forget set, initial weights and batches.
+    parallel : Parallel
+        Runs them, as a generator.
+    on_step : callable, default does nothing
+        Called with a label after each of them.
+
+    Returns
+    -------
+    dict of Row to dict
+        The scores of ``pretrain`` and of each row, see :func:`compare`; all are NaN where a loss
+        was not finite.
+    """
+    y, a = splits.train.y, splits.train.groups
+    pairs = splits.forget_groups
+    asked = sample_forget_set(y, a, forget_groups=pairs, ratio=ratio, random_state=seed)
+    forget = np.isin(np.arange(len(y)), asked)
+    found: dict[Row, Evaluation | None] = dict.fromkeys([PRETRAIN, *rows])
+    pretrained = None
+    # those that train from scratch need not wait for the pretrained model
+    for wave in (False, True):
+        given = net, splits, forget, seed, pretrained
+        jobs = [delayed(run_row)(row, *given) for row in found if _goes_on(row) == wave]
+        for row, found[row], trained in parallel(jobs):
+            pretrained = pretrained if trained is None else trained
+            on_step(row.label)
+    models = {row: model for row, model in found.items() if model is not None}
+    epoch = models[PRETRAIN].scores["seconds"] / net.max_epochs
+    for row, model in models.items():
+        model.scores["cost"] = model.scores["seconds"] / epoch
+        if row != GOLD:
+            model.scores.update(_against(models[GOLD], model, splits))
+    undefined = {name: np.nan for model in models.values() for name in model.scores}
+    return {row: models[row].scores if row in models else undefined for row in found}
+
+
+def _against(gold: Evaluation, model: Evaluation, splits: Splits) -> Scores:
+    """Return what is measured row by row, or group by group, against the gold standard."""
+    scores = {"row_distance": row_distance_score(model.log_odds, gold.log_odds[None])}
+    with suppress(ValueError):  # no other group has rows enough
+        scores["damage"] = damage_to_other_groups(
+            splits.test.y,
+            model.predicted,
+            gold.predicted,
+            groups=splits.test.groups,
             forget_groups=splits.forget_groups,
-            ratio=self.ratio,
-            random_state=self.seed,
-        )
-        return splits, np.isin(np.arange(len(splits.train.y)), rows)
+        ).loss
+    return scores
 
-    def pretrain(self) -> tuple[int, BaseUnlearner, Evaluation]:
-        splits, mask = self.data()
-        warm_up(self.net, splits)
-        unlearner, seconds = train_on_all(self.net, splits, splits.train.X, self.seed)
-        costs = {"seconds": seconds, "cost": float(self.net.max_epochs)}
-        return self.seed, unlearner, self._evaluate(unlearner, splits, mask, costs)
 
-    def unlearn(
-        self, row: Row, pretrained: BaseUnlearner, seconds_of_epoch: float
-    ) -> tuple[int, Row, Evaluation | None]:
-        """Let one method forget; None stands for a loss that was not finite."""
-        splits, mask = self.data()
-        unlearner = make_unlearner(row, self.net, pretrained, self.seed)
-        try:
-            seconds = forget_rows(unlearner, self.net, splits, splits.train.X, mask)
-        except FloatingPointError:
-            if row == GOLD:  # nothing can be compared with it
-                raise
-            return self.seed, row, None
-        costs = {"seconds": seconds, "cost": seconds / seconds_of_epoch}
-        return self.seed, row, self._evaluate(unlearner, splits, mask, costs)
+def table_of(
+    scores: Mapping[int, Mapping[Row, Scores]], dataset: str, ratio: float
+) -> pd.DataFrame:
+    """Lay the scores of all seeds out as a tidy table, and add the average gaps.
 
-    @staticmethod
-    def _evaluate(
-        unlearner: BaseUnlearner, splits: Splits, mask: NDArray[np.bool_], costs: Scores
-    ) -> Evaluation:
-        found = evaluate(unlearner, splits, mask)
-        return found._replace(scores=found.scores | costs)
+    Parameters
+    ----------
+    scores : mapping of int to mapping
+        What :func:`run_seed` returned, by seed.
+    dataset : str
+        What the table calls the data.
+    ratio : float
+        Share of the forget group that was forgotten.
 
-    def against_gold(self, found: dict[tuple[int, Row], Evaluation | None]) -> None:
-        """Add what is measured row by row, or group by group, against the gold standard."""
-        gold, splits = found[self.seed, GOLD], self.load(self.seed)
-        assert gold is not None
-        for (seed, row), model in found.items():
-            if seed != self.seed or model is None or row == GOLD:
-                continue
-            model.scores["row_distance"] = row_distance_score(model.log_odds, gold.log_odds[None])
-            with suppress(ValueError):  # no other group has rows enough
-                model.scores["damage"] = damage_to_other_groups(
-                    splits.test.y,
-                    model.predicted,
-                    gold.predicted,
-                    groups=splits.test.groups,
-                    forget_groups=splits.forget_groups,
-                ).loss
+    Returns
+    -------
+    DataFrame
+        As :func:`compare` returns it.
+    """
+    lines = [
+        (dataset, ratio, seed, *row.key, name, value if name in NOT_PERCENT else 100 * value)
+        for seed, of_seed in scores.items()
+        for row, of_row in of_seed.items()
+        for name, value in of_row.items()
+    ]
+    run = ["dataset", "ratio", "seed"]
+    table = pd.DataFrame(lines, columns=[*run, *MODEL, "metric", "value"])
+    gaps = average_gaps(table, GOLD.of(table), run, MODEL, whole=100)
+    table = pd.concat([table, gaps], ignore_index=True)
+    return table[[*run, *MODEL, "metric", "value"]]
 
 
 def compare(
@@ -379,11 +451,10 @@ def compare(
     Returns
     -------
     DataFrame
-        Columns dataset, ratio, seed, method, reweight, metric, value, and variant if rows have
-        one. Metrics are in percent;
-        ``seconds`` is the time of the unlearning run, and ``cost`` that time in training epochs
-        of the same seed's pretraining. ``row_distance`` and ``damage`` compare with the gold
-        standard of the same seed (:func:`~grmu_sk.metrics.row_distance_score`, in nats, and
+        Columns dataset, ratio, seed, method, reweight, variant, metric, value. Metrics are in
+        percent; ``seconds`` is the time of the unlearning run, and ``cost`` that time in training
+        epochs of the same seed's pretraining. ``row_distance`` and ``damage`` compare with the
+        gold standard of the same seed (:func:`~grmu_sk.metrics.row_distance_score`, in nats, and
         :func:`~grmu_sk.metrics.damage_to_other_groups`): hold both against those of
         ``gold_reseeded``. ``group_accuracy`` rows carry the group in their metric:
         ``group_accuracy[even, orange]``. A method whose loss was not finite has NaN.
@@ -401,33 +472,12 @@ def compare(
     if len(seeds) == 0 or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must name at least one seed, and none twice; got {seeds!r}.")
     parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    runs = {seed: _Run(seed, net, load, ratio) for seed in seeds}
-    found: dict[tuple[int, Row], Evaluation | None] = {}
-    jobs = []
-    for seed, unlearner, evaluation in parallel(delayed(run.pretrain)() for run in runs.values()):
-        found[seed, PRETRAIN] = evaluation
-        epoch = evaluation.scores["seconds"] / net.max_epochs
-        jobs += [delayed(runs[seed].unlearn)(row, unlearner, epoch) for row in rows]
-        on_step(PRETRAIN.label)
-    for seed, row, result in parallel(jobs):
-        found[seed, row] = result
-        on_step(row.label)
-    for run in runs.values():
-        run.against_gold(found)
-    scores = {key: model.scores if model else None for key, model in found.items()}
-    names = dict.fromkeys(name for of_model in scores.values() for name in of_model or {})
-    lines = [
-        (seed, *row.key, name, value if name in NOT_PERCENT else 100 * value)
-        for seed in seeds
-        for row in (PRETRAIN, *rows)
-        for name, value in (scores[seed, row] or dict.fromkeys(names, np.nan)).items()
-    ]
-    table = pd.DataFrame(lines, columns=["seed", *MODEL, "metric", "value"])
-    gaps = average_gaps(table, GOLD.of(table), ["seed"], MODEL, whole=100)
-    table = pd.concat([table, gaps], ignore_index=True)
-    table = table.assign(dataset=load(seeds[0]).name, ratio=ratio)
-    has_variants = any(row.variant for row in rows)
-    return table[[*COLUMNS, "variant"] if has_variants else list(COLUMNS)]
+    how: dict[str, Any] = {"ratio": ratio, "parallel": parallel, "on_step": on_step}
+    scores = {}
+    for seed in seeds:
+        splits = load(seed)
+        scores[seed] = run_seed(net, splits, rows, seed=seed, **how)
+    return table_of(scores, splits.name, ratio)
 
 
 # tuning -----------------------------------------------------------------------------------------
@@ -500,12 +550,12 @@ def tune(
 
     how: dict[str, Any] = {"seeds": seeds, "ratio": ratio, "n_jobs": n_jobs, "on_step": on_step}
     found = compare(net, on_validation, tried, **how)
-    found = found.assign(variant=found.get("variant", ""))
-    lines = []
-    for row in tried:
-        of_row = found[row.of(found)].groupby("metric")["value"]
-        values = of_row.get_group(AVERAGE_GAP).mean(skipna=False), of_row.get_group("seconds").sum()
-        lines.append((row.method, row.reweight, row.parameters, *values))
+    by_metric = found.groupby([*MODEL, "metric"])["value"]
+    gaps = by_metric.agg(lambda values: values.mean(skipna=False)).xs(AVERAGE_GAP, level="metric")
+    seconds = by_metric.sum().xs("seconds", level="metric")
+    lines = [
+        (row.method, row.reweight, row.parameters, gaps[row.key], seconds[row.key]) for row in tried
+    ]
     report = pd.DataFrame(lines, columns=["method", "reweight", "setting", "avg_gap", "seconds"])
     best = report.fillna({"avg_gap": -1}).groupby(["method", "reweight"])["avg_gap"].idxmax()
     report["chosen"] = report.index.isin(best)

@@ -54,9 +54,8 @@ def attribute_column(groups: Any, *, name: str = "groups") -> NDArray[Any]:
     """
     with about(name):
         frame = _as_frame(groups, name)
-    missing = frame.isna().to_numpy()
-    if missing.any():
-        rows = np.flatnonzero(missing.any(axis=1))
+    rows = np.flatnonzero(frame.isna().any(axis=1))
+    if len(rows):
         raise ValueError(
             f"{name} has a missing value (NaN or None) in {len(rows)} rows, the first at row "
             f"{rows[0]}."

@@ -17,12 +17,12 @@ from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils.validation import _num_samples
 
 from .groups import attribute_of_rows
-from .metrics.evaluate import SPLITS_OF, Split, evaluate_model
+from .metrics.evaluate import SPLITS_OF
 from .metrics.gap import AVERAGE_GAP, AVERAGE_GAP_METRICS, average_gaps
-from .outputs import decision_threshold
-from .pipelines import unlearner_of
+from .pipelines import inputs_of_unlearner, unlearner_of
 from .randomness import RandomState, resolve_seed
 from .rows import Rows, take_rows
+from .scorers import ScoredRows
 from .validation import check_forget_mask, check_targets
 
 __all__ = ["UnlearningStratifiedKFold", "cross_validate_unlearning"]
@@ -46,7 +46,8 @@ class UnlearningStratifiedKFold(StratifiedKFold):
     differ by at most one row in size.
 
     This also is the rule for strata smaller than ``n_splits``: nothing is merged or dropped. Their
-    rows go to different folds, and the group they belong to keeps its proportion all the same.
+    rows go to different folds, and the group they belong to keeps its proportion all the same. A
+    metric that is undefined for want of them says so.
 
     Parameters
     ----------
@@ -127,8 +128,7 @@ class UnlearningStratifiedKFold(StratifiedKFold):
         Warns
         -----
         UserWarning
-            If a group (y, a), or the rows of it to forget, are fewer than the folds; if there is
-            neither ``groups`` nor ``forget``.
+            If there is neither ``groups`` nor ``forget``.
         """
         # what is wrong is said now, and not when the first fold is asked for
         labels = check_targets(y, _num_samples(X))
@@ -142,18 +142,8 @@ class UnlearningStratifiedKFold(StratifiedKFold):
             )
         mask = check_forget_mask(forget, n_rows)
         attribute = np.zeros(n_rows) if groups is None else attribute_of_rows(groups, n_rows, "y")
-        rows = pd.DataFrame({"y": labels, "group": attribute})
-        codes = rows.apply(lambda column: pd.factorize(column)[0])
-        group = codes.groupby(["y", "group"]).ngroup().to_numpy()
-        for which, some in (("group", rows), ("rows to forget of group", rows[mask])):
-            sizes = some.value_counts(sort=False)
-            if len(small := sizes[sizes < self.n_splits]):
-                warnings.warn(
-                    f"Fewer rows than n_splits={self.n_splits}: {which} {small.to_dict()}. Metrics "
-                    "may be undefined in some folds; use fewer, or merge rare attribute values.",
-                    UserWarning,
-                    stacklevel=2,
-                )
+        rows = pd.DataFrame({"y": labels, "group": attribute}).apply(lambda c: pd.factorize(c)[0])
+        group = rows.groupby(["y", "group"]).ngroup().to_numpy()
         return iter(self._folds(2 * group + mask))
 
     def _folds(self, stratum: NDArray[np.int64]) -> list[tuple[Rows, Rows]]:
@@ -161,7 +151,7 @@ class UnlearningStratifiedKFold(StratifiedKFold):
         # their sums are spread evenly too
         order = np.argsort(stratum, kind="stable")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of small strata: their groups are named
+            warnings.simplefilter("ignore", UserWarning)  # of small strata
             folds = list(super().split(order, stratum[order]))
         return [(np.sort(order[train]), np.sort(order[test])) for train, test in folds]
 
@@ -185,8 +175,8 @@ def cross_validate_unlearning(
     r"""Compare unlearners on the same folds against the same gold standard.
 
     In each fold every unlearner is trained on the training rows and forgets those of them that
-    ``forget`` marks. Each model is run once over the training rows and once over the test rows,
-    and all metrics come from these predictions. With :math:`v_{m}` the metrics of an unlearner in
+    ``forget`` marks; it keeps these for the evaluation. Each model is run once over each row, and
+    all metrics come from these predictions. With :math:`v_{m}` the metrics of an unlearner in
     a fold and :math:`v^\star_{m}` those of the gold standard in the same fold,
 
     .. math::
@@ -289,20 +279,18 @@ def cross_validate_unlearning(
     for estimator in named.values():
         unlearner_of(estimator, fitted=False)
     allowed = FOLD_METRICS if gold is None else (*FOLD_METRICS, AVERAGE_GAP)
-    wanted = list(
-        allowed if metrics is None else [metrics] if isinstance(metrics, str) else metrics
-    )
+    wanted = list(allowed if metrics is None else metrics)
     if set(wanted) - set(allowed):
         raise ValueError(f"metrics must be some of {allowed}, got {wanted}; AVG_GAP needs gold.")
     labels = check_targets(y, len(X))
     mask = check_forget_mask(forget, len(X))
-    rows = Split(X, labels, attribute_of_rows(groups, len(labels), "y"))
+    attribute = attribute_of_rows(groups, len(labels), "y")
     seed = None if random_state is None else resolve_seed(random_state)
     needed = [*wanted, *AVERAGE_GAP_METRICS] if AVERAGE_GAP in wanted else wanted
     needed = [name for name in FOLD_METRICS if name in needed]
     if isinstance(cv, int | np.integer):
         cv = UnlearningStratifiedKFold(int(cv), shuffle=True, random_state=seed)
-    extra = (rows.groups, mask) if isinstance(cv, UnlearningStratifiedKFold) else ()
+    extra = (attribute, mask) if isinstance(cv, UnlearningStratifiedKFold) else ()
     folds = list(check_cv(cv).split(labels, labels, *extra))
     for number, (train, _) in enumerate(folds):
         if not mask[train].any():
@@ -310,11 +298,12 @@ def cross_validate_unlearning(
                 f"The training rows of fold {number} hold no row to forget: use "
                 "UnlearningStratifiedKFold, and mark at least two rows."
             )
+    columns = X, labels, attribute, mask
     found = Parallel(n_jobs=n_jobs)(
-        delayed(_evaluate)(
-            name, estimator, _part(rows, train), _part(rows, test), mask[train], needed, seed
+        delayed(_scores)(
+            name, estimator, *([take_rows(c, rows) for c in columns] for rows in fold), needed, seed
         )
-        for train, test in folds
+        for fold in folds
         for name, estimator in named.items()
     )
     places = [(fold, name) for fold in range(len(folds)) for name in named]
@@ -330,40 +319,22 @@ def cross_validate_unlearning(
     return table[table["metric"].isin(wanted)].reset_index(drop=True)
 
 
-def _part(rows: Split, numbers: Rows) -> Split:
-    return Split(take_rows(rows.X, numbers), rows.y[numbers], rows.groups[numbers])
-
-
-def _evaluate(
-    name: str,
-    estimator: Any,
-    train: Split,
-    test: Split,
-    mask: NDArray[np.bool_],
-    metrics: list[str],
-    seed: int | None,
+def _scores(
+    name: str, estimator: Any, train: list[Any], test: list[Any], metrics: list[str], seed: Any
 ) -> dict[str, float]:
     """Train and score one model; all scores are NaN if a loss was not finite."""
     model = clone(estimator)
-    unlearner = unlearner_of(model, fitted=False)
+    unlearner = unlearner_of(model, fitted=False).set_params(keep_forgotten=True)
     if seed is not None and unlearner.random_state is None:
         unlearner.set_params(random_state=seed)
+    X, y, groups, forget = train
     try:
         with config_context(enable_metadata_routing=True):
-            model.fit(train.X, train.y, groups=train.groups, forget=mask)
+            model.fit(X, y, groups=groups, forget=forget)
     except FloatingPointError as error:
         if name == GOLD:
             raise
         warnings.warn(f"{name} has NaN in one fold: {error}", FitFailedWarning, stacklevel=2)
         return dict.fromkeys(metrics, np.nan)
-    forget_groups = set(zip(train.y[mask].tolist(), train.groups[mask].tolist(), strict=True))
-    return evaluate_model(
-        model,
-        train=train,
-        test=test,
-        holdout=test,
-        forget=mask,
-        forget_groups=sorted(forget_groups, key=str),
-        threshold=decision_threshold(unlearner_of(model).net_),
-        metrics=metrics,
-    ).scores
+    X, y, groups, _ = test
+    return ScoredRows(unlearner_of(model), inputs_of_unlearner(model, X), y, groups).scores(metrics)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
@@ -42,21 +42,15 @@ class StatisticsNetwork(nn.Module):
     n_features : int
         Width of the features z.
     n_labels : int
-        Number of labels, or width of a continuous label.
+        Number of labels.
     hidden : int, default=512
         Hidden units.
-    discrete : bool, default=True
-        Whether labels are numbers ``0 .. n_labels - 1`` or real vectors.
     """
 
-    def __init__(
-        self, n_features: int, n_labels: int, hidden: int = 512, discrete: bool = True
-    ) -> None:
+    def __init__(self, n_features: int, n_labels: int, hidden: int = 512) -> None:
         super().__init__()
         self.from_features = nn.Linear(n_features, hidden)
-        self.from_labels: nn.Module = (
-            nn.Embedding(n_labels, hidden) if discrete else nn.Linear(n_labels, hidden, bias=False)
-        )
+        self.from_labels = nn.Embedding(n_labels, hidden)
         self.score = nn.Linear(hidden, 1)
         bound = 1 / math.sqrt(n_features + n_labels)  # as one linear layer over both would draw it
         for weight in (*self.from_features.parameters(), *self.from_labels.parameters()):
@@ -69,8 +63,8 @@ class StatisticsNetwork(nn.Module):
         ----------
         z : tensor of shape (n, n_features)
             Features.
-        labels : tensor of shape (..., n), or (..., n, n_labels) if continuous
-            Labels. Several for each row of z cost one product with z.
+        labels : tensor of shape (..., n)
+            Label numbers. Several for each row of z cost one product with z.
 
         Returns
         -------
@@ -98,8 +92,6 @@ class InformationCritic(nn.Module):
         Number of labels.
     hidden : int, default=512
         Hidden units of the statistics network.
-    discrete : bool, default=True
-        Whether labels are numbers or real vectors.
     moving_average_rate : float, default=0.01
         Weight of the newest batch in the moving average; 1 gives the plain, biased gradient.
 
@@ -115,11 +107,10 @@ class InformationCritic(nn.Module):
         n_features: int,
         n_labels: int,
         hidden: int = 512,
-        discrete: bool = True,
         moving_average_rate: float = 0.01,
     ) -> None:
         super().__init__()
-        self.statistics = StatisticsNetwork(n_features, n_labels, hidden, discrete)
+        self.statistics = StatisticsNetwork(n_features, n_labels, hidden)
         self.moving_average_rate = moving_average_rate
         # in logarithms, since e^T overflows long before T is unreasonable; NaN: no batch yet
         self.register_buffer("log_average", torch.tensor(float("nan")))
@@ -133,7 +124,7 @@ class InformationCritic(nn.Module):
         ----------
         z : tensor of shape (n, n_features)
             Features.
-        labels : tensor of shape (n,) or (n, n_labels)
+        labels : tensor of shape (n,)
             Their labels.
         other_labels : tensor like ``labels``
             Labels drawn from the marginal.
@@ -219,9 +210,6 @@ class MINE(WithParameters, BaseEstimator):
     marginal : {"permute", "train", "uniform"}, default="permute"
         Where labels independent of the features come from: the batch's labels in another order,
         the proportions of the training data, or every label equally often.
-    discrete : bool, default=True
-        Whether labels are categories. With False they are real numbers or vectors, and
-        ``marginal`` must be ``"permute"``.
     hidden : int, default=512
         Hidden units of the statistics network.
     max_updates : int, default=2000
@@ -246,7 +234,7 @@ class MINE(WithParameters, BaseEstimator):
     critic_ : InformationCritic
         The trained network.
     labels_ : ndarray of shape (n_labels,)
-        The distinct labels, when ``discrete``.
+        The distinct labels.
     n_features_in_ : int
         Width of the features.
 
@@ -273,7 +261,6 @@ class MINE(WithParameters, BaseEstimator):
     """
 
     marginal: str = parameter("permute", one_of(*MARGINALS))
-    discrete: bool = parameter(True, "boolean")
     hidden: int = parameter(512, COUNT)
     max_updates: int = parameter(2000, COUNT)
     batch_size: int = parameter(256, COUNT)
@@ -289,8 +276,8 @@ class MINE(WithParameters, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Features Z.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Labels G.
+        y : array-like of shape (n_samples,) or (n_samples, n_attributes)
+            Labels G, any hashable values; several columns are read as their intersection.
 
         Returns
         -------
@@ -304,17 +291,13 @@ class MINE(WithParameters, BaseEstimator):
         FloatingPointError
             If the bound becomes NaN or infinite.
         """
-        self._check_parameters()
+        self._validate_params()
         with unchanged_on_error(self):
             z = self._features(X, reset=True)
-            if self.discrete:
-                self._encoder = GroupEncoder().fit(attribute_column(y, name="y"))
-                self.labels_ = self._encoder.classes_
-            labels = self._labels(y)
-            with about("y"):
-                check_consistent_length(z, labels)
-            self._n_labels = len(self.labels_) if self.discrete else labels.shape[1]
-            self._train_mix = torch.bincount(labels) / len(labels) if self.discrete else None
+            self._encoder = GroupEncoder().fit(attribute_column(y, name="y"))
+            self.labels_ = self._encoder.classes_
+            labels = self._labels(y, z)
+            self._train_mix = torch.bincount(labels) / len(labels)
             with isolated_rng(resolve_seed(self.random_state)):
                 self._train(z, labels)
                 self._seed_of_score = int(torch.randint(2**31, ()))
@@ -331,8 +314,8 @@ class MINE(WithParameters, BaseEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Features Z.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Labels G.
+        y : array-like of shape (n_samples,) or (n_samples, n_attributes)
+            Labels G, any hashable values; several columns are read as their intersection.
 
         Returns
         -------
@@ -340,9 +323,8 @@ class MINE(WithParameters, BaseEstimator):
             The bound in nats.
         """
         check_is_fitted(self, "critic_")
-        z, labels = self._features(X, reset=False), self._labels(y)
-        with about("y"):
-            check_consistent_length(z, labels)
+        z = self._features(X, reset=False)
+        labels = self._labels(y, z)
         with isolated_rng(self._seed_of_score), torch.no_grad():
             # many draws of the marginal a row: the first term is exact, the second nearly so
             draws = [self.critic_(z, labels, self._other(labels)) for _ in range(16)]
@@ -350,7 +332,7 @@ class MINE(WithParameters, BaseEstimator):
 
     def _train(self, z: torch.Tensor, labels: torch.Tensor) -> None:
         critic = InformationCritic(
-            z.shape[1], self._n_labels, self.hidden, self.discrete, self.moving_average_rate
+            z.shape[1], len(self.labels_), self.hidden, self.moving_average_rate
         )
         optimizer = (self.optimizer or torch.optim.Adam)(critic.parameters(), lr=self.lr)
         values = np.empty(self.max_updates)
@@ -368,7 +350,7 @@ class MINE(WithParameters, BaseEstimator):
         self.critic_, self.history_ = critic.eval(), values
 
     def _other(self, labels: torch.Tensor) -> torch.Tensor:
-        return draw_marginal(labels, self.marginal, self._n_labels, self._train_mix)
+        return draw_marginal(labels, self.marginal, len(self.labels_), self._train_mix)
 
     def _features(self, X: ArrayLike, reset: bool) -> torch.Tensor:
         if isinstance(X, torch.Tensor):
@@ -378,15 +360,8 @@ class MINE(WithParameters, BaseEstimator):
             array = validate_data(self, X, reset=reset, dtype=np.float32, force_writeable=True)
         return as_tensor(array)
 
-    def _labels(self, y: ArrayLike) -> torch.Tensor:
-        if not self.discrete:
-            y = to_array(y, "y") if isinstance(y, torch.Tensor) else y
-            with about("y"), np.errstate(over="ignore"):
-                array = check_array(y, dtype=np.float32, ensure_2d=False, force_writeable=True)
-            return as_tensor(array.reshape(len(array), -1))
-        return torch.as_tensor(self._encoder.transform(attribute_column(y, name="y")))
-
-    def _check_parameters(self) -> None:
-        self._validate_params()
-        if not self.discrete and self.marginal != "permute":
-            raise ValueError("With discrete=False the marginal must be 'permute'.")
+    def _labels(self, y: ArrayLike, z: torch.Tensor) -> torch.Tensor:
+        labels = attribute_column(y, name="y")
+        with about("y"):
+            check_consistent_length(z, labels)
+        return torch.as_tensor(self._encoder.transform(labels))

@@ -6,6 +6,7 @@ Whatever takes a fitted unlearner takes a Pipeline that ends in one, by these fu
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 from sklearn.frozen import FrozenEstimator
@@ -37,18 +38,25 @@ def unlearner_of(estimator: Any, *, fitted: bool = True) -> BaseUnlearner:
     NotFittedError
         If a fitted one is asked for and there is none yet.
     """
-    step = estimator
-    while not isinstance(step, BaseUnlearner):
-        inner = step[-1] if isinstance(step, Pipeline) else _wrapped(step, fitted)
-        if inner is None:
-            raise TypeError(
-                "This needs an unlearner, a Pipeline whose last step is one, or a "
-                f"{'fitted ' if fitted else ''}search over either; got {estimator!r}."
-            )
-        step = inner
+    *_, last = _from_outside_in(estimator, fitted)
+    if not isinstance(last, BaseUnlearner):
+        raise TypeError(
+            "This needs an unlearner, a Pipeline whose last step is one, or a "
+            f"{'fitted ' if fitted else ''}search over either; got {estimator!r}."
+        )
     if fitted:
-        check_is_fitted(step)
-    return step
+        check_is_fitted(last)
+    return last
+
+
+def _from_outside_in(estimator: Any, fitted: bool) -> Iterator[Any]:
+    """Yield an estimator, what it wraps or ends in, and so on, down to the unlearner."""
+    while estimator is not None:
+        yield estimator
+        if isinstance(estimator, BaseUnlearner):
+            return
+        is_pipeline = isinstance(estimator, Pipeline)
+        estimator = estimator[-1] if is_pipeline else _wrapped(estimator, fitted)
 
 
 def _wrapped(estimator: Any, fitted: bool) -> Any:
@@ -72,14 +80,9 @@ def inputs_of_unlearner(estimator: Any, X: Any) -> Any:
     array-like
         The inputs, after the steps of pipelines before the unlearner.
     """
-    step = estimator
-    while not isinstance(step, BaseUnlearner):
-        if isinstance(step, Pipeline):
-            if len(step) > 1:
-                X = step[:-1].transform(X)
-            step = step[-1]
-        else:
-            step = _wrapped(step, fitted=True)
+    for step in _from_outside_in(estimator, fitted=True):
+        if isinstance(step, Pipeline) and len(step) > 1:
+            X = step[:-1].transform(X)
     return X
 
 

@@ -6,6 +6,9 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from imblearn.base import BaseSampler
+from imblearn.utils import check_target_type
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags, check_consistent_length, check_random_state
 from sklearn.utils.validation import validate_data
@@ -15,14 +18,6 @@ from .randomness import RandomState
 from .reweight import group_balance_weights
 from .rows import take_rows
 from .validation import check_class_labels, to_numbers
-
-try:
-    from imblearn.base import BaseSampler
-    from imblearn.utils import check_target_type
-except ImportError as error:
-    raise ImportError(
-        "grmu_sk.resampling needs imbalanced-learn: pip install grmu_sk[imblearn]"
-    ) from error
 
 __all__ = ["ReweightResampler"]
 
@@ -202,35 +197,23 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
         if len(encoder.classes_) < 2:
             raise ValueError(f"y has 1 class, {labels.tolist()[0]!r}: at least two are needed.")
         numbers = encoder.transform(labels, groups)
-        names = encoder.classes_.tolist() if groups is None else encoder.pairs_
-        occurs = np.bincount(numbers, minlength=len(names)) > 0
-        reference: NDArray[Any] = occurs.astype(np.int64)
-        if self.group_counts is not None:
-            names, reference = _reference(self.group_counts, names, occurs)
+        names: list[Any] = encoder.classes_.tolist() if groups is None else encoder.pairs_
+        occur = [names[number] for number in np.unique(numbers)]
+        counts = dict.fromkeys(occur, 1) if self.group_counts is None else self.group_counts
+        values = to_numbers(list(counts.values()), "group_counts")
+        if not np.isfinite(values).all() or (values < 0).any() or not values.any():
+            raise ValueError("group_counts must be finite, not negative and not all zero.")
+        if unknown := [name for name in occur if name not in counts]:
+            raise ValueError(
+                f"group_counts has no entry for the group(s) {unknown}, of which there are rows. "
+                "With groups its keys are pairs (y, a), without them labels; a pipeline of "
+                "imbalanced-learn drops groups silently unless metadata routing is switched on."
+            )
+        # groups of the reference that no row is in must be named too, or the mix would be another
+        names += [name for name in counts if name not in names]
+        reference: NDArray[Any] = np.array([float(counts.get(name, 0)) for name in names])
         probabilities = group_balance_weights(reference, numbers, names)
         validate_data(self, X, skip_check_array=True)
-        of_label = numbers // len(encoder.attributes_)
-        expected = np.rint(len(labels) * np.bincount(of_label, weights=probabilities))
-        self.sampling_strategy_ = dict(
-            zip(encoder.classes_.tolist(), expected.astype(int).tolist(), strict=True)
-        )
+        expected = len(labels) * pd.Series(probabilities).groupby(labels, sort=False).sum()
+        self.sampling_strategy_ = expected.round().astype(int).to_dict()
         return probabilities
-
-
-def _reference(
-    counts: Mapping[Any, float], names: list[Any], occurs: NDArray[np.bool_]
-) -> tuple[list[Any], NDArray[np.float64]]:
-    """Return all groups, also those that no row is in, and how often each is to occur."""
-    values = to_numbers(list(counts.values()), "group_counts")
-    if not np.isfinite(values).all() or (values < 0).any() or not values.any():
-        raise ValueError("group_counts must be finite, not negative and not all zero.")
-    unknown = [name for name, here in zip(names, occurs, strict=True) if here > (name in counts)]
-    if unknown:
-        raise ValueError(
-            f"group_counts has no entry for the group(s) {unknown}, of which there are rows. With "
-            "groups its keys are pairs (y, a), without them labels; a pipeline of imbalanced-learn "
-            "drops groups silently unless metadata routing is switched on."
-        )
-    # groups of the reference that no row is in must be named too, or the mix would be another
-    names = [*names, *(name for name in counts if name not in names)]
-    return names, np.array([counts.get(name, 0) for name in names], dtype=np.float64)

@@ -22,6 +22,8 @@ OPTIONAL_COLUMNS = ("forget", "selection", "variant")
 SETTING = ["dataset", "forget", "ratio", "selection"]
 #: What tells models apart.
 MODEL = ["method", "reweight", "variant"]
+#: What tells runs apart in a checked table.
+RUN = [*SETTING, "seed", "model"]
 GOLD_LABEL = "retrain + reweight (gold standard)"
 RESEEDED_LABEL = "gold standard, other seed"
 #: What stands for a metric in words, and its unit.
@@ -222,13 +224,13 @@ def with_average_gap(results: pd.DataFrame) -> pd.DataFrame:
     there = set(results["metric"])
     if AVERAGE_GAP in there or not there.issuperset(AVERAGE_GAP_METRICS):
         return results
-    gaps, run = gaps_of(results), [*SETTING, "seed", "model"]
+    gaps = gaps_of(results)
     # as all of a run that diverged
-    undefined = pd.MultiIndex.from_frame(results.loc[results["value"].isna(), run])
-    lost = gaps[gaps["value"].isna() & ~pd.MultiIndex.from_frame(gaps[run]).isin(undefined)]
+    undefined = pd.MultiIndex.from_frame(results.loc[results["value"].isna(), RUN])
+    lost = gaps[gaps["value"].isna() & ~pd.MultiIndex.from_frame(gaps[RUN]).isin(undefined)]
     if len(lost):
         raise ValueError(
-            f"AVG_GAP cannot be computed for {lost[run].iloc[0].to_dict()}: it needs "
+            f"AVG_GAP cannot be computed for {lost[RUN].iloc[0].to_dict()}: it needs "
             f"{AVERAGE_GAP_METRICS} of the run and of the gold standard of the same seed."
         )
     return pd.concat([results, gaps], ignore_index=True)
@@ -250,8 +252,8 @@ def summarize(
     -------
     DataFrame
         Indexed by the keys, in order of appearance: mean, std (divided by the number of seeds, as
-        in the paper), low and high over seeds, and delta: the mean over seeds of the absolute
-        difference to the gold standard of the same seed. Runs that diverged (NaN) are left out.
+        in the paper), and delta: the mean over seeds of the absolute difference to the gold
+        standard of the same seed. Runs that diverged (NaN) are left out.
 
     Raises
     ------
@@ -263,8 +265,6 @@ def summarize(
     return rows.groupby(list(keys), sort=False).agg(
         mean=("value", "mean"),
         std=("value", lambda values: values.std(ddof=0)),
-        low=("value", "min"),
-        high=("value", "max"),
         delta=("delta", "mean"),
     )
 
@@ -301,14 +301,12 @@ def format_table(
     for (method, reweight), of_row in summarize(results).groupby(level=[0, 1], sort=False):
         cells = of_row.droplevel([0, 1]).reindex([*metrics, AVERAGE_GAP, *more, "cost"])
         text = cells["mean"].map("{:.1f}".format) + cells["std"].map(" ±{:.1f}".format)
-        is_reference = Row(method, reweight) in (PRETRAIN, GOLD)
-        deltas = "" if is_reference else cells["delta"].map(" ({:.1f})".format)
-        is_gold = Row(method, reweight) == GOLD
-        against = ["-" if is_gold else text[name] for name in (AVERAGE_GAP, *more)]
-        cost = f"{cells.loc['cost', 'mean']:.1f}"
-        lines.append(
-            [method, "yes" if reweight else "no", *(text + deltas)[list(metrics)], *against, cost]
-        )
+        if (row := Row(method, reweight)) not in (PRETRAIN, GOLD):
+            text[list(metrics)] += cells["delta"].map(" ({:.1f})".format)
+        if row == GOLD:  # it has no distance to itself
+            text[[AVERAGE_GAP, *more]] = "-"
+        text["cost"] = f"{cells.loc['cost', 'mean']:.1f}"
+        lines.append([method, "yes" if reweight else "no", *text])
     header = ["method", "reweight", *metrics, "avg gap", *(more.values()), "epochs"]
     first, *rest = aligned([header, *lines], n_left=2)
     return "\n".join([first, "-" * len(first), *rest])
@@ -334,15 +332,16 @@ def check_metrics(results: pd.DataFrame, metrics: Iterable[str]) -> None:
         raise ValueError(f"results has no metric {missing}; there are {there}.")
 
 
-def diverged_notes(results: pd.DataFrame) -> dict[str, str]:
-    """Return what labels say about runs that gave no finite loss, for each model."""
+def name_diverged(results: pd.DataFrame) -> pd.DataFrame:
+    """Say in the name of each model how many of its runs gave no finite loss."""
     # a single metric may be undefined; of a run that diverged nothing is known
-    n_known = results.groupby(["model", *SETTING, "seed"], sort=False)["value"].count()
-    diverged = (n_known == 0).groupby("model", sort=False).agg(["sum", "size"])
-    return {
-        str(model): f" ({n_diverged} of {n_runs} runs diverged)" if n_diverged else ""
-        for model, n_diverged, n_runs in diverged.itertuples()
+    is_lost = results.groupby(RUN, sort=False)["value"].count() == 0
+    found = is_lost.groupby("model", sort=False).agg(["sum", "size"])
+    found = found[found["sum"] > 0].drop([GOLD_LABEL, RESEEDED_LABEL], errors="ignore")
+    names = {
+        name: f"{name} ({n} of {n_runs} runs diverged)" for name, n, n_runs in found.itertuples()
     }
+    return results.replace({"model": names})
 
 
 def group_of_metric(metric: str) -> str:

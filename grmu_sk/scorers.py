@@ -35,7 +35,6 @@ from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import UNUSED
@@ -49,8 +48,7 @@ from .metrics.inputs import is_in, label_column
 from .outputs import decision_threshold
 from .pipelines import inputs_of_unlearner, unlearner_of
 from .randomness import resolve_seed
-from .rows import InputRows, map_tensors
-from .validation import about, check_inputs, to_array
+from .validation import about, to_array
 
 __all__ = [
     "UnlearningScorer",
@@ -416,25 +414,7 @@ def _answers(scored: ScoredRows) -> _Answers:
 
 
 def _digest_of_rows(scored: ScoredRows) -> str:
-    unlearner = scored.unlearner
-    data = unlearner.training_rows("all")
-    return joblib.hash(
-        [
-            *(_digest_of_inputs(unlearner, X) for X in (data.X, scored.X)),
-            data.y,
-            data.groups,
-            data.sample_weight,
-            unlearner.forget_idx_,
-            to_array(scored.y, "y"),
-            attribute_column(scored.groups),
-        ]
-    )
-
-
-def _digest_of_inputs(unlearner: BaseUnlearner, X: Any, batch_size: int = 1024) -> str:
-    """Hash inputs of any kind, a batch at a time: they may not fit into memory."""
-    X = check_inputs(unlearner, X, reset=False)
-    inputs = InputRows(X, torch.float64, keep_integers=True)  # loses nothing
-    batches = torch.arange(len(inputs)).split(batch_size)
-    arrays = (map_tensors(partial(to_array, name="X"), inputs.fetch(rows)) for rows in batches)
-    return joblib.hash([joblib.hash(batch) for batch in arrays])
+    unlearner, data = scored.unlearner, scored.unlearner.training_rows("all")
+    of_fit = data.X, data.y, data.groups, data.sample_weight, unlearner.forget_idx_
+    of_call = scored.X, to_array(scored.y, "y"), attribute_column(scored.groups)
+    return joblib.hash([*of_fit, *of_call])

@@ -59,13 +59,11 @@ def test_every_fold_keeps_the_proportions(table, n_splits, shuffle):
         assert np.array_equal(one, two)
 
 
-def test_small_strata_are_spread_and_named():
+def test_small_strata_are_spread():
     y, a, mask = np.repeat([0, 1], 10), np.r_[np.zeros(17, int), 1, 1, 1], np.arange(20) < 2
     a[0] = a[1] = 1
-    with pytest.warns(UserWarning, match=r"Fewer rows than") as told:
-        folds = list(UnlearningStratifiedKFold(4).split(y, y, a, mask))
+    folds = list(UnlearningStratifiedKFold(4).split(y, y, a, mask))
     assert sorted(int(mask[test].sum()) for _, test in folds) == [0, 0, 1, 1]
-    assert ["(0, 1): 2" in str(warning.message) for warning in told] == [True, True]
 
 
 def test_routing_hands_groups_and_mask_to_folds_and_scorers(table):
@@ -146,7 +144,7 @@ def test_a_method_that_diverges_is_nan_and_the_others_go_on(table):
     methods = {"wild": clone(make()).set_params(lr=1e30), "tame": make()}
     args = (methods, table.X, table.y, table.a, forget_mask(table))
     with pytest.warns(FitFailedWarning, match="wild has NaN in one fold"):
-        found = cross_validate_unlearning(*args, metrics="GA", cv=2, random_state=0)
+        found = cross_validate_unlearning(*args, metrics=["GA"], cv=2, random_state=0)
     by_method = found.groupby("method")["value"]
     assert by_method.count().to_dict() == {"tame": 2, "wild": 0}
 

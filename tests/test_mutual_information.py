@@ -95,18 +95,7 @@ def test_marginals():
     assert torch.equal(permuted.sort().values, labels)
 
 
-def test_correlated_gaussians_within_ten_percent():
-    rho = 0.9
-    rng = np.random.default_rng(0)
-    covariance = [[1, rho], [rho, 1]]
-    train, test = (rng.multivariate_normal([0, 0], covariance, size=20_000) for _ in range(2))
-    mine = MINE(discrete=False, hidden=64, max_updates=800, batch_size=512, lr=3e-3)
-    mine.set_params(random_state=0).fit(train[:, :1], train[:, 1])
-    closed_form = -0.5 * np.log(1 - rho**2)
-    assert mine.score(test[:, :1], test[:, 1]) == pytest.approx(closed_form, rel=0.1)
-
-
-@pytest.mark.parametrize("marginal", ["train", "uniform"])
+@pytest.mark.parametrize("marginal", ["permute", "uniform"])
 def test_features_and_labels_against_an_integral(marginal):
     """z ~ N(+-1, 1) given g, P(g = 1) = 0.8: I(Z; G) by numerical integration."""
     rng = np.random.default_rng(0)
@@ -139,7 +128,7 @@ def test_same_seed_same_bits_and_untouched_random_state():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="must be 'permute'"):
-        MINE(discrete=False, marginal="uniform").fit([[0.0], [1.0]], [0, 1])
+    with pytest.raises(ValueError, match="inconsistent"):
+        MINE(max_updates=1).fit([[0.0], [1.0]], [0, 1, 1])
     with pytest.raises(FloatingPointError, match="NaN or infinite at update"):
         MINE(lr=1e38, optimizer=torch.optim.SGD, random_state=0).fit([[0.0], [1e3]] * 9, [0, 1] * 9)

@@ -1,7 +1,5 @@
 """REWEIGHT in pipelines of imbalanced-learn."""
 
-import importlib
-import sys
 from collections import Counter
 
 import numpy as np
@@ -129,11 +127,3 @@ def test_a_reference_that_does_not_fit_is_refused(counts, match):
         ReweightResampler(counts).fit_resample(
             np.zeros((6, 2)), [0, 0, 0, 1, 1, 1], groups=list("fmfmfm")
         )
-
-
-def test_without_imblearn_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "imblearn", None)  # as if it were not installed
-    monkeypatch.setitem(sys.modules, "imblearn.base", None)
-    monkeypatch.delitem(sys.modules, "grmu_sk.resampling")
-    with pytest.raises(ImportError, match=r"pip install grmu_sk\[imblearn\]"):
-        importlib.import_module("grmu_sk.resampling")

@@ -109,7 +109,7 @@ def test_labels_are_those_of_predict_with_its_threshold(table):
     assert correct.mean() != np.mean(most_probable == table.y), "the test can fail"
     rows = (table.X, table.y, table.a, mask)
     everything = [(np.arange(table.n), np.arange(table.n))]
-    folds = cross_validate_unlearning({"m": unlearner}, *rows, cv=everything, metrics="TA")
+    folds = cross_validate_unlearning({"m": unlearner}, *rows, cv=everything, metrics=["TA"])
     assert folds["value"].tolist() == [correct.mean()]
 
 

@@ -341,7 +341,7 @@ def _draw(
         label = words if metric == AVERAGE_GAP else f"{words} ({unit})"
         grid[row, 0].set_ylabel(textwrap.fill(label, 30, break_on_hyphens=False), fontsize="small")
     figure = shown.figure_
-    legend_below(figure, handles_of({n: s for n, s in styles.items() if n in drawn}, None))
+    legend_below(figure, handles_of({n: s for n, s in styles.items() if n in drawn}))
     _put_caption(figure, caption)
     return figure
 

@@ -26,7 +26,7 @@ import torch
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config
 
-from ..comparison import Splits, evaluate, forget_rows, make_unlearner, train_on_all, warm_up
+from ..comparison import Splits, evaluate, forget_rows, make_unlearner, warm_up
 from ..files import write_atomically
 from ..fingerprints import versions
 from ..metrics.evaluate import SPLITS_OF
@@ -379,11 +379,9 @@ class _Work:
         job, splits, net = self.job, self.splits, self.net
         best = BestEpoch(splits.validation.X, splits.validation.y, np.unique(splits.train.y))
         net.set_params(callbacks=[*(net.callbacks or []), ("best_epoch", best.callback)])
-        if job.row == PRETRAIN:
-            last, seconds = train_on_all(net, splits, self.inputs, job.seed)
-        else:
-            last = make_unlearner(self.row, net, None, job.seed).set_params(store_data=False)
-            seconds = forget_rows(last, net, splits, self.inputs, self.mask)
+        last = make_unlearner(self.row, net, None, job.seed).set_params(store_data=False)
+        mask = None if job.row == PRETRAIN else self.mask
+        seconds = forget_rows(last, net, splits, self.inputs, mask)
         for selection, model in (("best", best.best_of(last)), ("last", last)):
             save(model, model_path(self.folder, job.name, selection))
         return {

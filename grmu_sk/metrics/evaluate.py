@@ -232,13 +232,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_model(
-    model: Any,
-    *,
-    train: Split,
-    test: Split,
-    holdout: Split,
-    forget: NDArray[np.bool_],
-    **options: Any,
+    model: Any, train: Split, test: Split, holdout: Split, forget: NDArray[np.bool_], **options: Any
 ) -> Evaluation:
     """Compute metrics of a fitted model, which runs once over each split.
 

@@ -41,14 +41,17 @@ def model_styles(names: Iterable[Any], *, gold: str | None = None) -> dict[str, 
     names = list(names)
     fixed = dict.fromkeys(("pretrain", "original", "before"), ORIGINAL)
     fixed |= {GOLD_LABEL: GOLD, RESEEDED_LABEL: RESEEDED} | ({gold: GOLD} if gold else {})
-    methods = {name: name.replace(WITH_REWEIGHT, "", 1) for name in names if name not in fixed}
+    # without what a name says of runs that diverged
+    plain = {name: name.partition(" (")[0] for name in names if name not in fixed}
+    methods = {name: text.replace(WITH_REWEIGHT, "", 1) for name, text in plain.items()}
     known = dict.fromkeys([*FIRST, *(name for name, _ in all_unlearners())])
     order = list(known | dict.fromkeys(methods.values()))
     styles = dict[str, Style]()
     for name, method in methods.items():
         row, place = divmod(order.index(method), len(COLORS))
         marker = MARKERS[(place + row) % len(MARKERS)]
-        is_open = name == method and (name in known or f"{name}{WITH_REWEIGHT}" in names)
+        has_both = method in known or f"{method}{WITH_REWEIGHT}" in plain.values()
+        is_open = plain[name] == method and has_both
         styles[name] = {"color": COLORS[place], "marker": marker, "markersize": 6}
         styles[name] |= OPEN if is_open else {"linestyle": "-"}
     return {name: fixed.get(name) or styles[name] for name in names}
@@ -84,26 +87,9 @@ class Display:
         return self.axes_
 
 
-def handles_of(styles: Mapping[str, Style], notes: Mapping[str, str] | None) -> list[Any]:
-    """Return what a legend shows of models, with a note behind the name of each."""
-    return [
-        Line2D([], [], label=f"{name}{(notes or {}).get(name, '')}", **style)
-        for name, style in styles.items()
-    ]
-
-
-def beside(ax: Axes, points: float) -> Any:
-    """Return the transform to so far right of the Axes: in points, which layouts do not change."""
-    across = ax.get_yaxis_transform()
-    return offset_copy(across, ax.get_figure(root=True), x=points, units="points")
-
-
-def write_beside(ax: Axes, texts: Iterable[str], places: Iterable[float], points: float) -> None:
-    """Write small texts that end so far to the right of the Axes."""
-    where: Style = {"transform": beside(ax, points), "ha": "right", "va": "center", "fontsize": 8}
-    for text, place in zip(texts, places, strict=True):
-        # a typographic minus is as wide as a plus
-        ax.text(1, place, text.replace("-", "\N{MINUS SIGN}"), **where)
+def handles_of(styles: Mapping[str, Style]) -> list[Any]:
+    """Return what a legend shows of models."""
+    return [Line2D([], [], label=name, **style) for name, style in styles.items()]
 
 
 def legend_below(place: Axes | FigureBase, handles: list[Any] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -37,17 +36,22 @@ class LossDistributionDisplay(_style.Display):
 
     Parameters
     ----------
-    member_losses : ndarray of shape (n_members,)
-        Losses of the remaining training rows, in nats.
-    forget_losses : ndarray of shape (n_forget,)
-        Losses of the forgotten rows, in nats.
-    nonmember_losses : ndarray of shape (n_nonmembers,)
-        Losses of held-out rows, in nats.
-    is_member : callable
-        The attack, fitted on the losses of members and non-members.
+    member_losses : array-like of shape (n_members,)
+        Losses of the remaining training rows in nats, such as those of
+        :func:`grmu_sk.metrics.per_sample_cross_entropy`.
+    forget_losses : array-like of shape (n_forget,)
+        Losses of the forgotten rows.
+    nonmember_losses : array-like of shape (n_nonmembers,)
+        Losses of held-out rows.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the attack's forest.
 
     Attributes
     ----------
+    forgotten_as_nonmembers : float
+        Share of the forgotten rows that the attack takes for non-members: MIA_balanced.
+    is_member : callable
+        The attack, fitted on the losses of members and non-members.
     ax_ : matplotlib Axes
         Where it was drawn.
     figure_ : matplotlib Figure
@@ -63,25 +67,31 @@ class LossDistributionDisplay(_style.Display):
     >>> import matplotlib.pyplot as plt
     >>> import numpy as np
     >>> from grmu_sk.plotting import LossDistributionDisplay
-    >>> display = LossDistributionDisplay.from_losses(
+    >>> display = LossDistributionDisplay(
     ...     member_losses=np.linspace(0.01, 0.2, 50),
     ...     forget_losses=[0.1, 0.4, 0.6, 0.9],
     ...     nonmember_losses=np.linspace(0.3, 2.0, 50),
     ... )
     >>> display.forgotten_as_nonmembers
     0.75
-    >>> plt.close(display.figure_)
+    >>> plt.close(display.plot().figure_)
     """
 
-    member_losses: NDArray[Any]
-    forget_losses: NDArray[Any]
-    nonmember_losses: NDArray[Any]
-    is_member: Callable[[ArrayLike], NDArray[np.bool_]]
+    member_losses: Any
+    forget_losses: Any
+    nonmember_losses: Any
+    random_state: int | np.random.RandomState | None = 0
 
-    @property
-    def forgotten_as_nonmembers(self) -> float:
-        """Share of the forgotten rows that the attack takes for non-members: MIA_balanced."""
-        return self._share_of_nonmembers(self.forget_losses)
+    def __post_init__(self) -> None:
+        for name in ("member_losses", "forget_losses", "nonmember_losses"):
+            losses = to_numbers(getattr(self, name), name)
+            if (losses < 0).any():
+                raise ValueError(f"{name} has a loss below 0: a log-likelihood without its minus?")
+            setattr(self, name, losses)
+        self.is_member = fit_membership_attack(
+            self.member_losses, self.nonmember_losses, random_state=self.random_state
+        )
+        self.forgotten_as_nonmembers = self._share_of_nonmembers(self.forget_losses)
 
     @classmethod
     def from_estimator(
@@ -143,58 +153,8 @@ class LossDistributionDisplay(_style.Display):
                 f"y has {len(of_fit)} rows but fit was given {len(forgotten) + len(remaining)}: "
                 "pass all rows of fit, the forgotten ones too."
             )
-        return cls.from_losses(
-            of_fit[remaining],
-            of_fit[forgotten],
-            losses(X_nonmember, y_nonmember),
-            random_state=random_state,
-            ax=ax,
-        )
-
-    @classmethod
-    def from_losses(
-        cls,
-        member_losses: ArrayLike,
-        forget_losses: ArrayLike,
-        nonmember_losses: ArrayLike,
-        *,
-        random_state: int | np.random.RandomState | None = 0,
-        ax: Axes | None = None,
-    ) -> Self:
-        """Draw losses, such as those of :func:`grmu_sk.metrics.per_sample_cross_entropy`.
-
-        Parameters
-        ----------
-        member_losses : array-like of shape (n_members,)
-            Losses of the remaining training rows, in nats.
-        forget_losses : array-like of shape (n_forget,)
-            Losses of the forgotten rows, in nats.
-        nonmember_losses : array-like of shape (n_nonmembers,)
-            Losses of held-out rows, in nats.
-        random_state : int, RandomState instance or None, default=0
-            Seed of the attack's forest.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
-
-        Returns
-        -------
-        LossDistributionDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        ValueError
-            If losses are empty, not one-dimensional, NaN, infinite or negative.
-        """
-        members, forgotten, nonmembers = (
-            to_numbers(losses, "losses")
-            for losses in (member_losses, forget_losses, nonmember_losses)
-        )
-        if any((losses < 0).any() for losses in (members, forgotten, nonmembers)):
-            raise ValueError("A loss is negative: are these log-likelihoods, without their minus?")
-        is_member = fit_membership_attack(members, nonmembers, random_state=random_state)
-        is_member(forgotten)  # which refuses what the attack cannot read
-        return cls(members, forgotten, nonmembers, is_member).plot(ax=ax)
+        unseen = losses(X_nonmember, y_nonmember)
+        return cls(of_fit[remaining], of_fit[forgotten], unseen, random_state).plot(ax=ax)
 
     def plot(self, *, ax: Axes | None = None) -> Self:
         """Draw three histograms and the losses that the attack takes for those of members.

@@ -19,16 +19,12 @@ from ..metrics.inputs import label_column
 from ..pipelines import unlearner_of
 from . import _style
 
-MAX_COLUMNS = 12  # of numbers beside the groups
-COLUMN = 36  # points
-
 
 @dataclass(eq=False, repr=False)
 class GroupAccuracyDisplay(_style.Display):
-    """Accuracy of each group under several models, and the difference to the gold standard.
+    """Accuracy of each group under several models, and that of the gold standard.
 
-    The models of a group share a line. For up to twelve models the differences stand in columns
-    under the models' markers.
+    The models of a group share a line.
 
     Parameters
     ----------
@@ -40,9 +36,7 @@ class GroupAccuracyDisplay(_style.Display):
         Rows of ``accuracy`` to mark as those that were asked to be forgotten from.
     gold : str or None, default=None
         The column of ``accuracy`` that the others are compared with. Its accuracy is a dotted line
-        in each group, and the differences to it stand to the right.
-    notes : mapping of str to str or None, default=None
-        What the legend adds to the name of a model.
+        in each group.
     n_rows : Series of shape (n_groups,) or None, default=None
         Rows of each group; small groups have uncertain accuracies, so it stands by the name.
 
@@ -77,7 +71,6 @@ class GroupAccuracyDisplay(_style.Display):
     spread: pd.DataFrame | None = None
     forget_groups: Sequence[str] = ()
     gold: str | None = None
-    notes: Mapping[str, str] | None = None
     n_rows: pd.Series | None = None
 
     @classmethod
@@ -160,7 +153,7 @@ class GroupAccuracyDisplay(_style.Display):
         -------
         GroupAccuracyDisplay
             The display, drawn. A model that diverged in some seeds is shown by its other seeds,
-            and the legend says so.
+            and its name says so.
 
         Raises
         ------
@@ -169,6 +162,7 @@ class GroupAccuracyDisplay(_style.Display):
             holds no group accuracies.
         """
         checked = tables.check_results(results, single=("dataset", "forget", "ratio", "selection"))
+        checked = tables.name_diverged(checked)
         rows = checked[checked["metric"].str.startswith("group_accuracy[")]
         rows = rows.assign(group=rows["metric"].map(tables.group_of_metric))
         cells = tables.summarize(rows, ["group", "model"]).reset_index()
@@ -181,7 +175,6 @@ class GroupAccuracyDisplay(_style.Display):
             spread,
             [group_name(pair) for pair in forget_groups],
             gold=tables.GOLD_LABEL if tables.GOLD_LABEL in accuracy else None,
-            notes=tables.diverged_notes(checked),
         ).plot(ax=ax)
 
     @property
@@ -220,26 +213,17 @@ class GroupAccuracyDisplay(_style.Display):
         if not models or unknown:
             raise ValueError(f"There is no model to draw, or no group {unknown} among {groups}.")
         styles = _style.model_styles(models, gold=self.gold)
-        others = {} if self.gold is None else dict(self.differences.drop(columns=self.gold))
-        columns = others if len(others) <= MAX_COLUMNS else {}
         height = 1.4 + len(groups) * max(0.3, 0.07 * len(models)) + 0.08 * len(models)
-        ax = self._start(ax, (8 + COLUMN / 72 * len(columns), height))
+        ax = self._start(ax, (8, height))
         places = np.arange(len(groups))[::-1]
         shifts = np.linspace(0.4, -0.4, len(models) + 2)[1:-1]
         for name, shift in zip(models, shifts, strict=True):
             spread = None if self.spread is None else self.spread[name]
-            label = f"{name}{(self.notes or {}).get(name, '')}"
-            style = styles[name] | {"linestyle": "none", "elinewidth": 1, "label": label}
+            style = styles[name] | {"linestyle": "none", "elinewidth": 1, "label": name}
             ax.errorbar(self.accuracy[name], places + shift, xerr=spread, **style)
         if self.gold is not None:
             lines: _style.Style = {"colors": "0.45", "linestyles": "dotted", "zorder": 1}
             ax.vlines(self.accuracy[self.gold], places - 0.48, places + 0.48, **lines)
-            ax.set_title("difference to gold (points)", loc="right", fontsize="small", pad=18)
-        for number, (name, values) in enumerate(columns.items(), start=1):
-            texts = [f"{value:+.1f}" for value in values]
-            _style.write_beside(ax, texts, places, COLUMN * number)
-            across = _style.beside(ax, COLUMN * number - 10)
-            ax.plot(1, len(groups) - 0.1, transform=across, clip_on=False, **styles[name])
         names = []
         for place, group in zip(places, groups, strict=True):
             facts = [] if self.n_rows is None else [f"{self.n_rows[group]} rows"]

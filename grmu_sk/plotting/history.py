@@ -14,7 +14,6 @@ from matplotlib.ticker import MaxNLocator
 from ..pipelines import unlearner_of
 from . import _style
 
-COLUMNS = ("run", "epoch", "phase", "quantity", "value")
 INFORMATION = "mutual information"
 LOSSES = {"train_loss": "training loss", "valid_loss": "validation loss"}
 #: Phases whose training loss is mutual information if there is a tune phase, and its sign.
@@ -25,7 +24,8 @@ INFORMATION_SIGNS = {"tune": -1.0, "forget": 1.0}
 class UnlearningHistoryDisplay(_style.Display):
     r"""Loss of each phase, and mutual information, over all epochs.
 
-    The epochs of all runs follow one another: first training, then every request. Each phase has
+    The epochs of all runs follow one another: first training, then every request, each after a
+    dotted line. Each phase has
     its own line, since each minimises something else on other rows. A history with a phase
     ``"tune"``, as that of :class:`~grmu_sk.MIUUnlearner`, has a second panel: the estimated mutual
     information M(z; g) of features and group, while MINE is tuned, on the training rows, and in
@@ -97,7 +97,7 @@ class UnlearningHistoryDisplay(_style.Display):
             If its history holds no loss (a frozen net that has not been asked to forget anything).
         """
         unlearner = unlearner_of(estimator)
-        history = pd.DataFrame(_values(unlearner.history_.to_list()), columns=list(COLUMNS))
+        history = _tidy(unlearner.history_.to_list())
         if history.empty:
             raise ValueError("The history holds no loss: was no epoch trained yet?")
         return cls(history, type(unlearner.net_.criterion_).__name__).plot()
@@ -129,19 +129,10 @@ class UnlearningHistoryDisplay(_style.Display):
                 panel.axvline(start + 0.5, color="0.6", linewidth=1, linestyle=":")
             panel.set_ylabel(label)
             _style.clean(panel, grid="y")
-        n_epochs, n_requests = lengths.sum(), 0
-        for run, phase in history.groupby("run")["phase"].first().items():
-            n_requests += phase != "fit"
-            name = "training" if phase == "fit" else f"request {n_requests}"
-            # a short run among long ones has no room for its name; the line remains
-            if lengths[run] / n_epochs * 70 >= len(name):
-                place = (starts[run] + 0.5 + lengths[run] / 2, 1.02)
-                across = self.ax_.get_xaxis_transform()
-                self.ax_.text(*place, name, transform=across, ha="center", fontsize="small")
         bottom = axes[-1]
-        bottom.set(xlim=(0.5, n_epochs + 0.5), xlabel="epoch, counted over all runs")
+        bottom.set(xlim=(0.5, lengths.sum() + 0.5), xlabel="epoch, counted over all runs")
         bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _style.legend_below(self.ax_.figure, _style.handles_of(styles, None))
+        _style.legend_below(self.ax_.figure, _style.handles_of(styles))
         return self
 
 
@@ -159,26 +150,25 @@ def _styles(history: pd.DataFrame) -> dict[str, _style.Style]:
     return styles
 
 
-def _values(rows: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
-    """Yield the values of a history; a run ends where epochs fall or an epoch repeats a phase."""
+def _tidy(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the values of a history, one a line."""
     signs = INFORMATION_SIGNS if any(row["phase"] == "tune" for row in rows) else {}
+    table = pd.DataFrame(rows).reindex(columns=["epoch", "phase", *LOSSES])
+    table = table.assign(run=list(_runs(rows))).rename(columns=LOSSES)
+    long = table.melt(["run", "epoch", "phase"], var_name="quantity").dropna(subset="value")
+    is_information = long["phase"].isin(signs) & (long["quantity"] == LOSSES["train_loss"])
+    long.loc[is_information, "value"] *= long["phase"].map(signs)
+    return long.assign(quantity=long["quantity"].mask(is_information, INFORMATION))
+
+
+def _runs(rows: list[dict[str, Any]]) -> Iterator[int]:
+    """Number the runs of a history; one ends where epochs fall or an epoch repeats a phase."""
     run, epoch, seen = -1, np.inf, set[str]()
     for row in rows:
         phase = row["phase"]
         # fit has one phase, so what follows in the same epoch is the next run
-        is_new = row["epoch"] < epoch or (
-            row["epoch"] == epoch and not seen.isdisjoint({phase, "fit"})
-        )
+        repeats = row["epoch"] == epoch and not seen.isdisjoint({phase, "fit"})
+        is_new = row["epoch"] < epoch or repeats
         seen = {phase} if is_new or row["epoch"] > epoch else seen | {phase}
         run, epoch = run + is_new, row["epoch"]
-        for key, quantity in LOSSES.items():
-            if key in row:
-                is_information = key == "train_loss" and phase in signs
-                sign = signs[phase] if is_information else 1.0
-                yield (
-                    run,
-                    epoch,
-                    phase,
-                    INFORMATION if is_information else quantity,
-                    sign * row[key],
-                )
+        yield run

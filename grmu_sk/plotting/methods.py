@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import Self
@@ -19,12 +19,9 @@ GOLDS = {
     tables.GOLD_LABEL: _style.GOLD | {"linestyle": ":"},
     tables.RESEEDED_LABEL: _style.RESEEDED,
 }
-WIDTHS = {tables.AVERAGE_GAP: 2.0, "cost": 1.7}  # inches
-WIDTH = 1.25  # of any other panel
-DELTA = "\N{GREEK CAPITAL LETTER DELTA}"
+WIDTH = 1.4  # of a panel, in inches
 DOT = {"color": _style.DARK, "marker": "o", "linestyle": "-"}
 LEGEND = {"method alone": DOT | _style.OPEN, "method + reweight": DOT}
-DELTA_LABEL = f"{DELTA}: mean absolute difference to the gold standard (points)"
 
 
 @dataclass(eq=False, repr=False)
@@ -33,21 +30,17 @@ class MethodComparisonDisplay(_style.Display):
 
     One line a model. The first panel has the average gap; then each metric has a panel of its own,
     with a dotted line where the gold standard is. A method should be near it, and neither above
-    nor below; the number beside it is the delta, the mean over seeds of the absolute difference to
-    the gold standard of the same seed. Dots are means over seeds, with a line of one standard
+    nor below. Dots are means over seeds, with a line of one standard
     deviation to each side. Nothing can be expected to come closer to the gold standard than the
     gold standard trained once more from another seed, which has a dashed line and a grey band of
-    one standard deviation. The last panel has the cost in training epochs, with a line from the
-    cheapest to the dearest seed.
+    one standard deviation. The last panel has the cost in training epochs.
 
     Parameters
     ----------
     scores : DataFrame
-        Indexed by (``metric``, ``model``), models in the order of the lines. Columns ``mean``,
-        ``std``, ``low``, ``high`` (over seeds) and ``delta``; in percent, ``cost`` in training
-        epochs. ``"AVG_GAP"`` has the first panel, and ``"cost"``, if there, the last.
-    notes : mapping of str to str or None, default=None
-        What is added to the name of a model.
+        Indexed by (``metric``, ``model``), models in the order of the lines, metrics in that of the
+        panels. Columns ``mean``, ``std`` (over seeds) and ``delta``; in percent, ``cost`` in
+        training epochs.
 
     Attributes
     ----------
@@ -88,7 +81,6 @@ class MethodComparisonDisplay(_style.Display):
     """
 
     scores: pd.DataFrame
-    notes: Mapping[str, str] | None = None
 
     @property
     def models(self) -> list[str]:
@@ -131,12 +123,13 @@ class MethodComparisonDisplay(_style.Display):
             lacks a metric or ``AVG_GAP``.
         """
         checked = tables.check_results(results, single=("dataset", "forget", "ratio", "selection"))
-        checked = tables.with_average_gap(checked)
+        checked = tables.with_average_gap(tables.name_diverged(checked))
         there = set(checked["metric"])
         if metrics is None:
             metrics = [metric for metric in AVERAGE_GAP_METRICS if metric in there]
         chosen = [metrics] if isinstance(metrics, str) else list(metrics)
-        panels_of = [tables.AVERAGE_GAP, *(name for name in chosen if name not in WIDTHS)]
+        ends = (tables.AVERAGE_GAP, "cost")
+        panels_of = [tables.AVERAGE_GAP, *(name for name in chosen if name not in ends)]
         tables.check_metrics(checked, panels_of)
         panels_of += ["cost"] if "cost" in there else []
         scores = tables.summarize(checked[checked["metric"].isin(panels_of)], ["metric", "model"])
@@ -144,7 +137,7 @@ class MethodComparisonDisplay(_style.Display):
         models = [name for name in GOLDS if name in set(checked["model"])]
         models += [name for name in gap.index if name not in GOLDS]
         order = pd.MultiIndex.from_product([panels_of, models], names=["metric", "model"])
-        return cls(scores.reindex(order), tables.diverged_notes(checked)).plot()
+        return cls(scores.reindex(order)).plot()
 
     def plot(self) -> Self:
         """Draw one line a model, and one panel a metric.
@@ -154,70 +147,42 @@ class MethodComparisonDisplay(_style.Display):
         MethodComparisonDisplay
             The display itself.
         """
-        names = [f"{name}{(self.notes or {}).get(name, '')}" for name in self.models]
-        widths = [WIDTHS.get(metric, WIDTH) for metric in self.metrics]
+        names, metrics = self.models, self.metrics
         of_names = 0.075 * max(map(len, names)) + 0.3
-        size = (max(of_names + sum(widths), 7.0), 1.9 + 0.23 * len(names))
-        options = {"sharey": True, "width_ratios": widths, "gridspec_kw": {"wspace": 0.1}}
-        axes = self._start_panels((1, len(widths)), size, **options)
-        styles = _style.model_styles(self.models)
-        for panel, metric in zip(axes, self.metrics, strict=True):
+        size = (max(of_names + WIDTH * len(metrics), 7.0), 1.9 + 0.23 * len(names))
+        axes = self._start_panels((1, len(metrics)), size, sharey=True)
+        styles = _style.model_styles(names)
+        for panel, metric in zip(axes, metrics, strict=True):
             self._draw(panel, metric, styles)
         self.ax_.set_yticks(np.arange(len(names)), names)
         self.ax_.set_ylim(len(names) - 0.4, -0.6)
         golds = {name: style for name, style in GOLDS.items() if name in styles}
-        lines = LEGEND | golds | {DELTA_LABEL: {"linestyle": "none"}}
-        _style.legend_below(self.ax_.figure, _style.handles_of(lines, None))
+        _style.legend_below(self.ax_.figure, _style.handles_of(LEGEND | golds))
         return self
 
     def _draw(self, ax: Axes, metric: str, styles: dict[str, _style.Style]) -> None:
         scores = self.scores.loc[metric]
         mean, std = scores["mean"], scores["std"]
-        is_cost, is_gap = metric == "cost", metric == tables.AVERAGE_GAP
-        low, high = (scores["low"], scores["high"]) if is_cost else (mean - std, mean + std)
         for position, (model, style) in enumerate(styles.items()):
-            ends = [[mean[model] - low[model]], [high[model] - mean[model]]]
             # 100 is a likely value, at the edge
             marker = style | {"linestyle": "none", "clip_on": False, "elinewidth": 1.2}
-            ax.errorbar(mean[model], position, xerr=ends, zorder=3, **marker)
-        if tables.GOLD_LABEL in styles and not is_gap:  # where it is the end of the scale
+            ax.errorbar(mean[model], position, xerr=std[model], zorder=3, **marker)
+        if tables.GOLD_LABEL in styles:
             ax.axvline(mean[tables.GOLD_LABEL], color="black", linestyle=":", zorder=1)
-        if tables.RESEEDED_LABEL in styles and not is_cost:
-            left, right = low[tables.RESEEDED_LABEL], high[tables.RESEEDED_LABEL]
-            ax.axvspan(left, right, color=_style.GREY, alpha=0.25, linewidth=0, zorder=0)
-            ax.axvline(
-                mean[tables.RESEEDED_LABEL], color="0.35", linestyle="--", linewidth=1, zorder=1
-            )
-        if is_cost:
-            label, title = "training epochs,\nmean and range", metric
-            _scale_costs(ax, low.min(), high.max())
-        else:
-            words, unit = tables.METRICS.get(metric, (metric, "%"))
-            label, title = fill(f"{words} ({unit})", 16), metric
-            # deviations may reach beyond what a share can be
+        if tables.RESEEDED_LABEL in styles:
+            middle, half = scores.loc[tables.RESEEDED_LABEL, ["mean", "std"]]
+            band: _style.Style = {"color": _style.GREY, "alpha": 0.25, "linewidth": 0, "zorder": 0}
+            ax.axvspan(middle - half, middle + half, **band)
+            ax.axvline(middle, color="0.35", linestyle="--", linewidth=1, zorder=1)
+        words, unit = tables.METRICS.get(metric, (metric, "%"))
+        if unit == "%":  # deviations may reach beyond what a share can be
             left, right = ax.get_xlim()
             margin = 0.03 * (right - left)
             ax.set_xlim(max(left, -margin), min(right, 100 + margin))
-            ax.locator_params(axis="x", nbins=4 if is_gap else 2, min_n_ticks=2)
-        if is_gap:
-            label, title = "%, 100 = gold standard", "average gap"
-        elif not is_cost and tables.GOLD_LABEL in styles:
-            deltas = {n: delta for n, delta in enumerate(scores["delta"]) if n and delta == delta}
-            texts = [DELTA, *(f"{delta:.1f}" for delta in deltas.values())]
-            _style.write_beside(ax, texts, [-0.9, *deltas], 24)
-        ax.set_xlabel(label, fontsize="small")
-        ax.set_title(title, fontsize="medium")
+        ax.locator_params(axis="x", nbins=3, min_n_ticks=2)
+        ax.set_xlabel(fill(f"{words} ({unit})", 18), fontsize="small")
+        ax.set_title(metric, fontsize="medium")
         _style.clean(ax, grid="both")
-
-
-def _scale_costs(ax: Axes, low: float, high: float) -> None:
-    if 0 < 5 * low < high:
-        ax.set_xscale("log")
-        ax.set_xticks(np.geomspace(low, high, 3))
-        ax.minorticks_off()
-    else:
-        ax.locator_params(axis="x", nbins=3)
-    ax.xaxis.set_major_formatter("{x:.2g}")
 
 
 # over the unlearning ratio ---
@@ -236,8 +201,6 @@ class UnlearningRatioDisplay(_style.Display):
     curves : DataFrame
         Indexed by (``metric``, ``model``, ``ratio``), with columns ``mean`` and ``std``: metrics
         in percent, ``cost`` in training epochs, ``seconds`` in seconds; ratios in (0, 1].
-    notes : mapping of str to str or None, default=None
-        What the legend adds to the name of a model.
 
     Attributes
     ----------
@@ -269,7 +232,6 @@ class UnlearningRatioDisplay(_style.Display):
     """
 
     curves: pd.DataFrame
-    notes: Mapping[str, str] | None = None
 
     @classmethod
     def from_results(
@@ -302,7 +264,7 @@ class UnlearningRatioDisplay(_style.Display):
         """
         metrics = [metrics] if isinstance(metrics, str) else list(metrics)
         checked = tables.check_results(results, single=("dataset", "forget", "selection"))
-        checked = tables.with_average_gap(checked)
+        checked = tables.with_average_gap(tables.name_diverged(checked))
         tables.check_metrics(checked, metrics)
         ratios = checked["ratio"].unique().tolist()
         if len(ratios) < 2:
@@ -312,7 +274,7 @@ class UnlearningRatioDisplay(_style.Display):
         curves = tables.summarize(rows, ["metric", "model", "ratio"])[["mean", "std"]]
         in_order = curves.sort_index(level="ratio", sort_remaining=False, kind="stable")
         curves = in_order.reindex(metrics, level="metric")
-        return cls(curves, tables.diverged_notes(checked)).plot()
+        return cls(curves).plot()
 
     def plot(self) -> Self:
         """Draw one panel a metric.
@@ -337,5 +299,5 @@ class UnlearningRatioDisplay(_style.Display):
             panel.set_title(metric, fontsize="medium")
             panel.set_xlabel("unlearning ratio (%)")
             panel.set_ylabel(f"{words} ({unit})", fontsize="small")
-        _style.legend_below(self.ax_.figure, _style.handles_of(styles, self.notes))
+        _style.legend_below(self.ax_.figure, _style.handles_of(styles))
         return self

@@ -216,18 +216,20 @@ def test_other_rows_are_a_hard_failure(copied, monkeypatch):
 
 def test_failures_are_tried_again_and_block_what_needs_them(tmp_path, monkeypatch):
     wild = preset(unlearning={**UNLEARNING, "lr": 1.0, "weight_decay": 1e5})
-    jobs, train = quick_jobs(settings=wild, selections=["best"]), module.train_on_all
+    jobs, run = quick_jobs(settings=wild, selections=["best"]), module.forget_rows
 
     def out_of_memory(*arguments):
-        raise MemoryError("no more")
+        if arguments[-1] is None:  # nothing to forget: the model before
+            raise MemoryError("no more")
+        return run(*arguments)
 
-    monkeypatch.setattr(module, "train_on_all", out_of_memory)
+    monkeypatch.setattr(module, "forget_rows", out_of_memory)
     report = run_quickly(tmp_path, jobs)
     assert report.failed["pretrain (seed 0, training)"] == "MemoryError: no more"
     diverged = {f"fine_tune{r} (group 0.5, seed 0, best)" for r in ("", " + reweight")}
     assert all(report.failed[name].endswith("pretrain (seed 0, training)") for name in diverged)
     assert values(tmp_path, "retrain", 1)["TA"] > 50
-    monkeypatch.setattr(module, "train_on_all", train)
+    monkeypatch.setattr(module, "forget_rows", run)
     report = run_quickly(tmp_path, jobs)
     assert set(report.failed) == diverged, "tried again"
     assert all("NaN or infinite" in reason for reason in report.failed.values())

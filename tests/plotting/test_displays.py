@@ -56,10 +56,6 @@ def values_of(results, method, reweight, metric):
     return results.set_index(keys).sort_index().loc[(method, reweight, metric), "value"].to_numpy()
 
 
-def number(text):
-    return float(text.get_text().replace("\N{MINUS SIGN}", "-"))
-
-
 # tables of results -------------------------------------------------------------------------------
 
 
@@ -70,8 +66,7 @@ def test_comparison_holds_and_draws_means_deviations_and_deltas():
     for metric in ("AVG_GAP", "UA", "GA", "cost"):
         values, gold = (values_of(results, name, 1, metric) for name in ("miu", "retrain"))
         line = scores.loc[(metric, "miu + reweight")]
-        expected = [values.mean(), values.std(), values.min(), values.max()]
-        assert line[["mean", "std", "low", "high"]].tolist() == pytest.approx(expected)
+        assert line[["mean", "std"]].tolist() == pytest.approx([values.mean(), values.std()])
         assert line["delta"] == pytest.approx(np.abs(values - gold).mean()), "seed by seed"
     assert models[:2] == [GOLD_LABEL, RESEEDED_LABEL] and len(models) == 8
     assert scores.loc["AVG_GAP", "mean"][models[2:]].is_monotonic_decreasing, "the best on top"
@@ -82,26 +77,9 @@ def test_comparison_holds_and_draws_means_deviations_and_deltas():
         assert [line.get_ydata()[0] for line in marked] == list(range(8))
         ends = [bar.get_segments()[0][:, 0] for bar in panel.collections]
         low, high = of_metric["mean"] - of_metric["std"], of_metric["mean"] + of_metric["std"]
-        if metric == "cost":
-            low, high = of_metric["low"], of_metric["high"]
         np.testing.assert_allclose(ends, np.c_[low, high])
-        written = dict(sorted((text.get_position()[1], text) for text in panel.texts))
-        if metric not in ("AVG_GAP", "cost"):
-            found = [number(text) for text in list(written.values())[1:]]
-            np.testing.assert_allclose(found, of_metric["delta"].iloc[1:], atol=0.051)
     chosen = MethodComparisonDisplay.from_results(results, metrics="GA")
     assert chosen.metrics == ["AVG_GAP", "GA", "cost"]
-
-
-@pytest.mark.parametrize("costs", [(18.0, 20.2), (0.01, 300.0)])
-def test_every_cost_stands_within_its_axis(costs):
-    results = make_results()
-    is_cost = results["metric"] == "cost"
-    results.loc[is_cost, "value"] = np.linspace(*costs, is_cost.sum())
-    panel = MethodComparisonDisplay.from_results(results).axes_[-1]
-    low, high = panel.get_xlim()
-    assert low <= costs[0] and costs[1] <= high
-    assert panel.get_xscale() == ("log" if 5 * costs[0] < costs[1] else "linear")
 
 
 def test_runs_that_diverged_are_named():
@@ -112,9 +90,10 @@ def test_runs_that_diverged_are_named():
     results.loc[some | every | undefined, "value"] = np.nan
     display = MethodComparisonDisplay.from_results(results)
     rest = values_of(results, "miu", 1, "AVG_GAP")[1:]
-    assert display.scores.loc[("AVG_GAP", "miu + reweight"), "mean"] == pytest.approx(rest.mean())
+    name = "miu + reweight (1 of 3 runs diverged)"
+    assert display.scores.loc[("AVG_GAP", name), "mean"] == pytest.approx(rest.mean())
     ticks = [label.get_text() for label in display.ax_.get_yticklabels()]
-    assert {"miu + reweight (1 of 3 runs diverged)", "pretrain"} < set(ticks)
+    assert {name, "pretrain"} < set(ticks)
     assert ticks[-1] == "scrub (3 of 3 runs diverged)"
 
 
@@ -149,11 +128,8 @@ def test_groups_and_their_differences_to_gold():
         if name == "miu + reweight":
             mean = values_of(results, "miu", 1, "group_accuracy[0, race 1]").mean()
             assert line.get_xdata()[1] == pytest.approx(mean)
-    texts = iter(display.ax_.texts)
-    for name in [name for name in display.accuracy if name != GOLD_LABEL]:
-        for expected, text in zip(display.differences[name], texts, strict=False):
-            assert number(text) == pytest.approx(expected, abs=0.051)
-    assert not list(texts)
+    difference = display.accuracy["scrub"] - display.accuracy[GOLD_LABEL]
+    pd.testing.assert_series_equal(display.differences["scrub"], difference, check_names=False)
     (tinted,) = display.ax_.patches
     assert tinted.get_y() == pytest.approx(21 - 2.5)
 
@@ -228,7 +204,7 @@ def test_histograms_shares_and_shading_are_those_of_the_attack():
     rng = np.random.default_rng(0)
     losses = [rng.exponential(scale, n) for scale, n in ((0.6, 900), (0.9, 80), (1.0, 300))]
     losses[0][:5] = 0.0
-    display = LossDistributionDisplay.from_losses(*losses, random_state=5)
+    display = LossDistributionDisplay(*losses, random_state=5).plot()
     shares = [
         membership_inference_efficacy(
             losses[0], losses[2], column, attack="balanced", random_state=5
@@ -249,10 +225,10 @@ def test_histograms_shares_and_shading_are_those_of_the_attack():
     grid = np.geomspace(*display.ax_.get_xlim(), 60)[1:-1]
     inside = np.any([(span.min() <= grid) & (grid <= span.max()) for span in spans], axis=0)
     assert np.mean(inside == display.is_member(grid)) > 0.95, "but near its edges"
-    for bad, message in (([1.0, np.nan], "NaN"), ([-0.5], "negative")):
+    for bad, message in (([1.0, np.nan], "NaN"), ([-0.5], "forget_losses has a loss below 0")):
         with pytest.raises(ValueError, match=message):
-            LossDistributionDisplay.from_losses([0.1], bad, [0.2])
-    LossDistributionDisplay.from_losses([0.0, 0.0], [0.0], [0.0])
+            LossDistributionDisplay([0.1], bad, [0.2])
+    LossDistributionDisplay([0.0, 0.0], [0.0], [0.0]).plot()
 
 
 def test_history_of_miu_has_information_and_losses_of_every_run(scene):
@@ -270,7 +246,8 @@ def test_history_of_miu_has_information_and_losses_of_every_run(scene):
         assert set(of_phase["quantity"]) == {quantity}
     losses, _ = display.axes_
     assert {(1, 2, 3), (4, 5, 6), (7, 8, 9)} <= {tuple(li.get_xdata()) for li in losses.lines}
-    assert [text.get_text() for text in losses.texts] == ["training", "request 1", "request 2"]
+    starts = [line.get_xdata()[0] for line in losses.lines if len(set(line.get_xdata())) == 1]
+    assert len(starts) == 2, "a line at the start of each request"
     assert len(UnlearningHistoryDisplay.from_estimator(scene.gold).axes_) == 1
     with pytest.raises(TypeError, match="needs an unlearner"):
         UnlearningHistoryDisplay.from_estimator(LogisticRegression())
