@@ -40,6 +40,7 @@ from .net_copies import (
     input_dtype,
     is_trained_in_place,
     named_weights,
+    parts_of,
     readable,
     refuse_hidden_weights,
     same_weights,
@@ -945,7 +946,13 @@ class BaseUnlearner(ForgettingClassifier):
 
 
 def _outputs(net: NeuralNet, inputs: Any) -> torch.Tensor:
-    return first_output(readable(net).evaluation_step((inputs, None))).cpu()
+    """Return what a net says of some inputs; it may be the user's, whose layers keep their mode."""
+    layers = [layer for part in parts_of(net).values() for layer in part.modules()]
+    modes = [layer.training for layer in layers]
+    scores = first_output(readable(net).evaluation_step((inputs, None)))
+    for layer, mode in zip(layers, modes, strict=True):
+        layer.training = mode
+    return scores.cpu()
 
 
 def _read_for(net: NeuralNet, data: TrainingRows) -> None:

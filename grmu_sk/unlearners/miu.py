@@ -108,13 +108,6 @@ class MIUUnlearner(RetainingUnlearner):
         Do as the authors' code does where it differs from the paper: ``estimators="reference"``,
         ``tune_updates=(101, 11)``, ``tune_mode="train"``, ``original_mode="train"``; with the
         net's batches and calibration on each. These six parameters are then ignored.
-    keep_features : bool or "auto", default="auto"
-        Whether the original net's features of all rows are computed once and kept during a request,
-        in float32. If not, they are computed for each batch anew: a forward pass more in every
-        epoch, and no memory. ``"auto"`` keeps them, unless X is read on demand (a memory map or a
-        Dataset) and they would take more than 128 MiB. Has no effect where they may differ from
-        epoch to epoch (augmented inputs, or ``original_mode="train"``). Results agree up to
-        rounding: a row's features are computed in another batch.
     feature_layer : str or None, default=None
         Dotted name of the layer whose output is z; None takes the input of the last linear layer.
 
@@ -184,7 +177,6 @@ class MIUUnlearner(RetainingUnlearner):
     mine_momentum: float = parameter(0.9, Interval(Real, 0, 1, closed="left"))
     mine_hidden: int = parameter(512, COUNT)
     reference: bool = parameter(False, "boolean")
-    keep_features: bool | str = parameter("auto", "boolean", one_of("auto"))
     feature_layer: str | None = parameter(None, str, None)
 
     def _check_parameters(self) -> None:
@@ -258,8 +250,6 @@ class _Information:
 
     def _are_worth_keeping(self, z: torch.Tensor) -> bool:
         """Tell whether the original's features of all rows shall be held in memory."""
-        if isinstance(self.miu.keep_features, bool):
-            return self.miu.keep_features
         n_bytes = len(self.data) * z[0].numel() * z.element_size()
         return not self.data.is_lazy or n_bytes <= BYTES_OF_FEATURES
 

@@ -18,15 +18,13 @@ from ..base import BaseUnlearner, Request
 from ..loading import split_for_validation
 from ..net_copies import fresh_net, own_copy
 from ..outputs import first_output, is_single_logit, log_probabilities
-from ..parameters import COUNT, one_of, parameter
+from ..parameters import COUNT, parameter
 from ..randomness import isolated_rng
 from ..reweight import group_balance_weights
 from ..rows import Rows, TrainingRows
 from ..training import Phase, Progress, train
 
 __all__ = ["SISAUnlearner"]
-
-AGGREGATIONS = ("mean", "vote")
 
 
 class SISAUnlearner(BaseUnlearner):
@@ -35,9 +33,9 @@ class SISAUnlearner(BaseUnlearner):
     SISA [1]_ deals the training rows at random into S disjoint shards of (almost) equal size
     :math:`D_1, \dots, D_S` and trains one net :math:`f_k` on each. The S nets predict together,
 
-    .. math:: p(y \mid x) = \frac{1}{S} \sum_{k=1}^S p_k(y \mid x),
+    .. math:: p(y \mid x) = \frac{1}{S} \sum_{k=1}^S p_k(y \mid x).
 
-    or by majority vote. On :meth:`unlearn`, each shard that holds a row to forget is retrained
+    On :meth:`unlearn`, each shard that holds a row to forget is retrained
     from scratch, with new random weights, on what remains of it; all other nets have never seen
     the row and stay as they are. Forgetting is exact, as it is by retraining all.
 
@@ -54,10 +52,6 @@ class SISAUnlearner(BaseUnlearner):
         (:class:`sklearn.frozen.FrozenEstimator`) is refused: it has seen the rows of all shards.
     n_shards : int, default=5
         Number S of shards. 1 is plain retraining.
-    aggregation : {"mean", "vote"}, default="mean"
-        Whether the nets' class probabilities are averaged, or each net votes for its most
-        probable class and the probabilities are shares of votes; a tie then goes to the class
-        that comes first in ``classes_``.
     reweight : bool, default=False
         Whether a shard is retrained with REWEIGHT [2]_: its remaining rows are drawn so that its
         groups (y, a) keep the mix that this shard had in ``fit``. A group of which this shard has
@@ -71,8 +65,8 @@ class SISAUnlearner(BaseUnlearner):
     shards_ : ndarray of shape (n_samples,)
         Shard of each row of ``fit``, from 0; -1 for a forgotten row.
     history_ : skorch.history.History
-        A row for each epoch and phase (``"fit"``, ``"retrain"``), over all runs: losses and other
-        scores are means over the rows of all shards trained, durations and counts are sums.
+        A row for each epoch of each shard that was trained, over all runs; the phase names the
+        shard: ``"fit 0"``, ``"fit 1"``, ``"retrain 0"``.
 
     See Also
     --------
@@ -85,8 +79,8 @@ class SISAUnlearner(BaseUnlearner):
 
     A shard of which all rows are forgotten leaves the vote; its net gets new weights, untrained.
 
-    The default aggregation of [1]_ is the vote. The mean of probabilities is its authors' choice
-    for harder tasks, and gives finer probabilities than shares of S votes.
+    The mean of probabilities is what the authors of [1]_ choose for harder tasks; a majority vote
+    would give shares of S votes for probabilities.
 
     Slicing, the second half of [1]_ (each shard is trained on a growing part of its rows, with a
     checkpoint after each step to start retraining from), is left out: it makes the retraining of
@@ -117,7 +111,6 @@ class SISAUnlearner(BaseUnlearner):
     shards_: NDArray[np.int64]
 
     n_shards: int = parameter(5, COUNT)
-    aggregation: str = parameter("mean", one_of("mean", "vote"))
     reweight: bool = parameter(False, "boolean")
 
     def fit(  # type: ignore[override]
@@ -166,11 +159,7 @@ class SISAUnlearner(BaseUnlearner):
         net = super()._new_net(X)
         takes_probabilities = _is_kind_of(net.criterion, nn.NLLLoss)
         build = _BuildEnsemble(
-            net.module,
-            self.n_shards,
-            self.aggregation,
-            net.predict_nonlinearity,
-            takes_probabilities,
+            net.module, self.n_shards, net.predict_nonlinearity, takes_probabilities
         )
         net.set_params(module=build)
         if callable(net.predict_nonlinearity):  # it has been applied to each shard's scores
@@ -213,7 +202,7 @@ class SISAUnlearner(BaseUnlearner):
         """Train the nets of these shards anew, each on its part of the rows."""
         # a seed for each shard, or one shard's draws would depend on how long another trained
         seeds = torch.randint(2**31, (len(self._shard_group_counts),)).tolist()
-        histories = []
+        net.history = History()
         for shard in shards:
             with isolated_rng(seeds[shard], net.device):
                 part = rows[self.shards_[rows] == shard]
@@ -221,8 +210,7 @@ class SISAUnlearner(BaseUnlearner):
             trained = getattr(member.module_, "_orig_mod", member.module_)  # under torch.compile
             net.module_.members[shard].load_state_dict(trained.state_dict())
             net.module_.is_in_use[shard] = len(part) > 0
-            histories.append(member.history)
-        net.history = _merge(histories)
+            net.history.extend(member.history)
 
     def _trained_member(
         self,
@@ -243,7 +231,7 @@ class SISAUnlearner(BaseUnlearner):
         return train(
             member,
             data,
-            [Phase(phase, rows, weights=weights)],
+            [Phase(f"{phase} {shard}", rows, weights=weights)],
             epochs=member.max_epochs,
             validation=validation,
             progress=progress,
@@ -260,7 +248,6 @@ class _BuildEnsemble:
 
     module: Any
     n_shards: int
-    aggregation: str
     predict_nonlinearity: Any
     takes_probabilities: bool
 
@@ -273,7 +260,7 @@ class _BuildEnsemble:
             own_copy(NeuralNet.initialized_instance(None, self.module, kwargs), {})
             for _ in range(self.n_shards)
         ]
-        return ShardEnsemble(members, self.aggregation, reader)
+        return ShardEnsemble(members, reader)
 
     def member_net(self, ensemble: NeuralNet) -> NeuralNet:
         """Return an initialised net for one shard, with new weights."""
@@ -292,8 +279,6 @@ class ShardEnsemble(nn.Module):
     ----------
     members : iterable of Module
         One a shard.
-    aggregation : {"mean", "vote"}
-        How predictions are combined.
     reader : object
         What :func:`~grmu_sk.outputs.log_probabilities` asks of a net: ``predict_nonlinearity``
         and ``criterion_``.
@@ -301,10 +286,9 @@ class ShardEnsemble(nn.Module):
 
     is_in_use: torch.Tensor
 
-    def __init__(self, members: Iterable[nn.Module], aggregation: str, reader: Any) -> None:
+    def __init__(self, members: Iterable[nn.Module], reader: Any) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.aggregation = aggregation
         self.reader = reader
         self.register_buffer("is_in_use", torch.ones(len(self.members), dtype=torch.bool))
 
@@ -332,7 +316,10 @@ class ShardEnsemble(nn.Module):
             if is_in_use[shard]
         ]
         log_p = torch.stack([log_probabilities(self.reader, one) for one in scores])
-        return self._like(scores[0], _combined(log_p, self.aggregation))
+        # in float32 the last digit would depend on where in the batch a row stands
+        wide = log_p if log_p.device.type == "mps" else log_p.double()
+        mean = (wide.logsumexp(0) - np.log(len(log_p))).to(log_p.dtype)
+        return self._like(scores[0], mean)
 
     def _like(self, scores: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
         if isinstance(self.reader.criterion_, nn.NLLLoss):
@@ -340,16 +327,6 @@ class ShardEnsemble(nn.Module):
         if is_single_logit(scores):
             return (log_p[:, 1] - log_p[:, 0]).reshape(scores.shape)
         return log_p
-
-
-def _combined(log_p: torch.Tensor, aggregation: str) -> torch.Tensor:
-    """Return log-probabilities (n, n_classes) from each member's (n_members, n, n_classes)."""
-    if aggregation == "mean":
-        # in float32 the last digit would depend on where in the batch a row stands
-        wide = log_p if log_p.device.type == "mps" else log_p.double()
-        return (wide.logsumexp(0) - np.log(len(log_p))).to(log_p.dtype)
-    votes = nn.functional.one_hot(log_p.argmax(2), log_p.shape[2]).to(log_p.dtype)
-    return votes.mean(0).clamp_min(torch.finfo(log_p.dtype).tiny).log()
 
 
 def _probabilities(scores: torch.Tensor) -> torch.Tensor:
@@ -364,25 +341,3 @@ def _is_kind_of(criterion: Any, kind: type) -> bool:
     if isinstance(criterion, type):
         return issubclass(criterion, kind)
     return isinstance(criterion, kind)
-
-
-def _merge(histories: list[History]) -> History:
-    """Make one history of those of nets that were trained one after another."""
-    merged = History()
-    for epoch in range(max(map(len, histories), default=0)):
-        merged.append(_merge_rows([h[epoch] for h in histories if len(h) > epoch]))
-    return merged
-
-
-def _merge_rows(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    n_trained_on = [sum(b.get("train_batch_size", 0) for b in row["batches"]) for row in rows]
-    merged: dict[str, Any] = {"batches": [batch for row in rows for batch in row["batches"]]}
-    for name, first in rows[0].items():
-        values: list[Any] = [row.get(name) for row in rows]
-        if name in ("epoch", "phase"):
-            merged[name] = first
-        elif name == "dur" or name.endswith("_batch_count"):
-            merged[name] = sum(values)
-        elif all(isinstance(value, float) for value in values):
-            merged[name] = float(np.average(values, weights=n_trained_on))
-    return merged
