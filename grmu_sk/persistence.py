@@ -345,12 +345,10 @@ def _array(name: str, shape: list[int], items: list[Any]) -> NDArray[Any]:
     kind = np.dtype(name)
     if kind.char not in _SIMPLE:
         raise ValueError(f"values of type {name!r} are not expected here")
-    if kind.kind == "U":  # as wide as the longest text, whatever it says of itself
-        longest = max(map(len, items), default=1)
-        if longest * len(items) > LARGEST_TEXT:
-            raise ValueError("the array takes far more memory than its text")
-        kind = np.dtype(f"<U{longest}")
-    return np.array(items, dtype=kind).reshape(shape)
+    if kind.kind == "U" and max(map(len, items), default=0) * len(items) > LARGEST_TEXT:
+        raise ValueError("the array takes far more memory than its text")
+    # text is as wide as the longest, whatever the file says
+    return np.array(items, dtype=str if kind.kind == "U" else kind).reshape(shape)
 
 
 _DECODERS: dict[str, Callable[..., Any]] = {

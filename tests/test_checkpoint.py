@@ -340,19 +340,28 @@ def test_another_run_is_refused_or_started_anew(interrupted, checkpoint, what):
     assert same(interrupted, pickle.loads(before).unlearn(request)) and left(checkpoint) == []
 
 
-def test_a_full_disk_is_told_and_does_not_end_the_training(interrupted, checkpoint, monkeypatch):
+@pytest.mark.parametrize(
+    ("owner", "name", "message"),
+    [
+        (os, "fsync", "could not be written .a full disk"),
+        (UnlearningCheckpoint, "delete", "deleted"),
+    ],
+)
+def test_a_file_that_fails_is_told_and_undoes_no_training(
+    owner, name, message, interrupted, checkpoint, monkeypatch
+):
     undisturbed = pickle.loads(pickle.dumps(interrupted)).unlearn(SECOND)
 
-    def full(handle):
-        raise OSError(28, "No space left on device")
+    def fail(*_):
+        raise OSError("a full disk, or a folder that is read-only")
 
-    monkeypatch.setattr(os, "fsync", full)
-    checkpoint.keep = True
+    monkeypatch.setattr(owner, name, fail)
+    checkpoint.keep = owner is os
     earlier = checkpoint.path.read_bytes()
-    with pytest.warns(UserWarning, match="could not be written .*No space left"):
+    with pytest.warns(UserWarning, match=message):
         interrupted.unlearn(SECOND, checkpoint=checkpoint)
-    assert checkpoint.path.read_bytes() == earlier and left(checkpoint) == ["state"]
-    assert same(interrupted, undisturbed)
+    assert (checkpoint.path.read_bytes() == earlier) == (owner is os)
+    assert same(interrupted, undisturbed) and left(checkpoint) == ["state"]
 
 
 # what becomes of it ------------------------------------------------------------------------------
@@ -413,18 +422,6 @@ def test_a_ledgers_run_goes_on_where_it_was(at, service, checkpoint, killer):
     assert killer.moments[:1] == firsts[at], "it trained again"
     assert same_weights(load(model, full_net()), expected)
     assert left(checkpoint) == [] and serve() == []
-
-
-def test_what_was_done_stays_done_if_its_checkpoint_cannot_be_deleted(
-    interrupted, checkpoint, monkeypatch
-):
-    def refuse(self):
-        raise PermissionError("the folder is read-only")
-
-    monkeypatch.setattr(UnlearningCheckpoint, "delete", refuse)
-    with pytest.warns(UserWarning, match="could not be deleted .the folder is read-only"):
-        interrupted.unlearn(SECOND, checkpoint=checkpoint)
-    assert interrupted.forget_idx_.tolist() == SECOND and left(checkpoint)
 
 
 def test_a_ledgers_checkpoint_is_no_file_that_is_needed(service):

@@ -346,17 +346,6 @@ def test_net_must_match(saved, path):
 # elsewhere ---------------------------------------------------------------------------------------
 
 
-def test_compiled_net_has_the_plain_names(saved, path, table):
-    names = safetensors.torch.load(path.read_bytes())
-    assert "weights/module/head.weight" in names
-    again = load(path, make_net(compile=True, compile__backend="eager"))
-    np.testing.assert_array_equal(again.predict_proba(table.X), saved.predict_proba(table.X))
-    other = path.with_name("compiled")
-    save(again, other)
-    assert safetensors.torch.load(other.read_bytes()).keys() == names.keys()
-    assert_same(load(other, make_net()), saved, table.X)
-
-
 def test_what_a_killed_save_left_is_found_and_goes_with_the_next(table, path):
     unlearner = fitted(table)
     original = {k: v.numpy().copy() for k, v in unlearner.net_.module_.state_dict().items()}
