@@ -3,7 +3,7 @@
 An independent implementation in plain torch and NumPy, made from a description of that code's
 behaviour and from nothing of this package. Where the code departs from the paper, this follows the
 code. Everything drawn at random comes from a :class:`Tape`, so that a run of the package and a run
-of this see the same batches, the same marginal groups and the same labels.
+of this see the same batches and the same marginal groups.
 
 The nets have ``features`` (everything before the last linear layer) and ``head`` (that layer).
 """
@@ -21,7 +21,7 @@ class Tape:
     """What a run drew, to be used up in the same order."""
 
     batches: dict = field(default_factory=dict)  # phase -> list of row numbers
-    drawn: list = field(default_factory=list)  # marginal groups, or random labels
+    drawn: list = field(default_factory=list)  # marginal groups
 
     def one_pass(self, phase, rows, batch_size, replacement=False):
         """Yield the batches of one epoch over these rows; the last may be short."""
@@ -77,12 +77,9 @@ class Recipe:
         return sgd, rate if self.cosine else torch.optim.lr_scheduler.ConstantLR(sgd, factor=1.0)
 
 
-def step(optimizer, loss, mask=None):
+def step(optimizer, loss):
     optimizer.zero_grad()
     loss.backward()
-    if mask is not None:
-        for parameter, trainable in zip(optimizer.param_groups[0]["params"], mask, strict=True):
-            parameter.grad *= trainable  # decay and momentum act all the same
     optimizer.step()
     return loss.item()
 
@@ -172,40 +169,5 @@ def miu(problem, tape, recipe, estimators, *, lam=1.0, forget_epochs=2):
             total = cross_entropy + lam * (now - before) ** 2
             log["retain"].append([v.item() for v in (cross_entropy, now, before, total)])
             step(optimizer, total)
-        rate.step()
-    return net, log
-
-
-# SalUn -------------------------------------------------------------------------------------------
-
-
-def saliency_mask(problem, batch_size, share=0.5):
-    """Return which weights stay trainable, as a list of boolean tensors."""
-    net = copy.deepcopy(problem.net).eval()
-    total = [torch.zeros_like(parameter) for parameter in net.parameters()]
-    for rows in torch.as_tensor(problem.forget).split(batch_size):
-        net.zero_grad()
-        (-F.cross_entropy(net(problem.X[rows]), problem.y[rows])).backward()
-        for so_far, parameter in zip(total, net.parameters(), strict=True):
-            so_far += parameter.grad
-    size = torch.cat([part.abs().flatten() for part in total])
-    mask = torch.zeros(len(size), dtype=torch.bool)
-    mask[torch.topk(size, int(share * len(size))).indices] = True
-    parts = mask.split([part.numel() for part in total])
-    return [flat.view_as(part) for flat, part in zip(parts, total, strict=True)]
-
-
-def salun(problem, tape, recipe):
-    """Unlearn; return the net and the losses of each phase."""
-    mask, net = saliency_mask(problem, recipe.batch_size), copy.deepcopy(problem.net).train()
-    optimizer, rate = recipe.optimizer(net)
-    log = {"forget": [], "retain": []}
-    for _ in range(recipe.epochs):
-        for rows in tape.one_pass("forget", problem.forget, recipe.batch_size):
-            loss = F.cross_entropy(net(problem.X[rows]), tape.draw(len(rows)))
-            log["forget"].append(step(optimizer, loss, mask))
-        for rows in tape.one_pass("retain", problem.retain, recipe.batch_size, recipe.reweight):
-            loss = F.cross_entropy(net(problem.X[rows]), problem.y[rows])
-            log["retain"].append(step(optimizer, loss, mask))
         rate.step()
     return net, log

@@ -134,17 +134,13 @@ def test_accuracy_of_each_group(results):
     assert len(built.figure.axes[0].get_yticklabels()) == 12
 
 
-@pytest.mark.parametrize(
-    ("number", "dataset", "change", "message"),
-    [
-        (1, "celeba", None, "no Figure 1"),
-        (2, "celeba", lambda r: r[r["metric"] == "GA"], r"no metric 'group_accuracy\[y, a\]'"),
-        (8, "celeba", lambda r: r[r["variant"] == ""], "several weights: --lambdas 0.1,1,10"),
-        (7, "celeba", lambda r: None, "Figure 7 needs results"),
-        (4, "digits", lambda r: None, "no numbers of Figure 4 for 'digits'"),
-    ],
-)
-def test_what_cannot_be_drawn(results, number, dataset, change, message):
-    table = results if change is None else change(results)
-    with pytest.raises(ValueError, match=message):
-        make_figure(number, table, dataset=dataset)
+def test_what_cannot_be_drawn(results):
+    for number, dataset, table, message in [
+        (1, "celeba", results, "no Figure 1"),
+        (2, "celeba", results[results["metric"] == "GA"], r"no metric 'group_accuracy\[y, a\]'"),
+        (8, "celeba", results[results["variant"] == ""], "several weights: --lambdas 0.1,1,10"),
+        (7, "celeba", None, "Figure 7 needs results"),
+        (4, "digits", None, "no numbers of Figure 4 for 'digits'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make_figure(number, table, dataset=dataset)

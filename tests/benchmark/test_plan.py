@@ -38,11 +38,10 @@ def test_pretraining_is_shared_and_retraining_is_not():
     jobs = quick_jobs(seeds=[0, 1], ratios=[0.2, 0.5], forget=["group", "random"])
     trainings = Counter(job.row for job in jobs if job.kind == "training")
     assert trainings == {PRETRAIN: 2, RETRAIN: 8, GOLD: 8, RESEEDED_GOLD: 8}
-    assert len({job.name for job in jobs}) == len(jobs)
-    done = set()
-    for job in jobs:  # whatever is needed comes before
-        assert not job.needs or job.needs in done
-        done.add(job.name)
+    names = [job.name for job in jobs]
+    assert len(set(names)) == len(names)
+    # whatever is needed comes before
+    assert all(job.needs in ["", *names[:n]] for n, job in enumerate(jobs))
 
 
 def test_settings_reach_the_jobs_or_are_refused():

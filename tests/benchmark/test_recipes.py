@@ -107,8 +107,7 @@ def test_a_second_run_begins_a_new_record_and_phases_are_measured_once(table, va
     assert len(best.curve) == 3 and best.curve != of_training
     assert best.best_of(unlearner).forget_idx_.tolist() == list(range(40))
     net = make_net(max_epochs=2, callbacks=[("best", best.callback)])
-    unlearner = MIUUnlearner(net, max_epochs=4, random_state=0).fit(table.X, table.y, table.a)
-    unlearner.unlearn(np.arange(10))
+    MIUUnlearner(net, max_epochs=4, random_state=0).fit(table.X, table.y, table.a).unlearn([0, 1])
     assert len(best.curve) == 4
 
 

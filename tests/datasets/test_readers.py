@@ -148,12 +148,12 @@ def test_wherever_the_files_are(data, tmp_path):
 def test_waterbirds(originals):
     bunch = load_waterbirds(originals / "waterbirds")
     rows = read_rows(originals / LABELS["waterbirds"])
-    for column, key in (("y", "target"), ("place", "groups")):
-        np.testing.assert_array_equal(bunch[key], rows[column])
+    for column, found in (("y", bunch.target), ("place", bunch.groups)):
+        np.testing.assert_array_equal(found, rows[column])
     for code, split in enumerate(SPLITS):
         np.testing.assert_array_equal(bunch[split], np.flatnonzero(rows["split"] == code))
-    assert bunch.target_names == ["landbird", "waterbird"]
-    assert (bunch.group_names, bunch.forget_group) == (["land", "water"], (1, 0))
+    names = (bunch.target_names, bunch.group_names, bunch.forget_group)
+    assert names == (["landbird", "waterbird"], ["land", "water"], (1, 0))
 
 
 def test_image_table(originals, tmp_path):
