@@ -93,14 +93,6 @@ def test_threshold_of_two_classes():
     assert evaluate_predictions(**call, threshold=0.5) == most_probable
 
 
-def test_only_what_is_asked_for_in_its_order(splits, scores):
-    shared = {"classes": CLASSES, "forget_groups": ("bee", "x"), **splits}
-    some = evaluate_predictions(metrics=["GA", "RA"], **shared)
-    assert list(some) == ["GA", "RA"] and some.items() <= scores.items()
-    one = evaluate_predictions(metrics="MIA_balanced", **shared)
-    assert one == {"MIA_balanced": scores["MIA_balanced"]}
-
-
 def test_a_model_runs_once_over_each_split(splits, scores):
     """One pass over the training rows serves the remaining and the forgotten ones."""
     passes = []

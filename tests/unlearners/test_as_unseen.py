@@ -3,7 +3,6 @@ import pytest
 import torch
 from conftest import fitted, make_net, make_table
 from scipy.special import log_softmax
-from sklearn.frozen import FrozenEstimator
 from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import predefined_split
 
@@ -107,15 +106,6 @@ def test_rows_are_held_against_their_group_where_it_has_enough(spy, monkeypatch)
     assert (held_out.y[held_out.like[0]] == 0).all()
 
 
-def test_of_a_trained_net_held_out_rows_are_found_again(table):
-    net = make_net(train_split=ValidSplit(0.25, random_state=0))
-    own = fitted(AsUnseenUnlearner, table, net=net)
-    frozen = AsUnseenUnlearner(FrozenEstimator(own.net_), random_state=0)
-    for unlearner in (own, frozen.fit(table.X, table.y, table.a)):
-        unlearner.unlearn(FORGET)
-    np.testing.assert_array_equal(frozen._held_out_idx, own._held_out_idx)
-
-
 def test_a_split_that_changes_is_refused_and_nothing_happens(table):
     class Moody(ValidSplit):
         def __call__(self, dataset, y=None, groups=None):
@@ -127,21 +117,3 @@ def test_a_split_that_changes_is_refused_and_nothing_happens(table):
     with pytest.raises(ValueError, match="random_state"):
         unlearner.unlearn(FORGET)
     assert len(unlearner.forget_idx_) == 0
-
-
-def test_the_learning_rate_falls_from_a_share_of_the_nets_to_zero(table, monkeypatch):
-    rates = []
-    step = torch.optim.SGD.step
-
-    def note(optimizer, *args, **kwargs):
-        rates.append(optimizer.param_groups[0]["lr"])
-        return step(optimizer, *args, **kwargs)
-
-    unlearner = fitted(AsUnseenUnlearner, table, lr_share=0.5, reference_epochs=1)
-    monkeypatch.setattr(torch.optim.SGD, "step", note)
-    unlearner.unlearn(FORGET)
-    n_steps = len(rates) // 3  # one epoch of the reference net, two of the net
-    steps = np.arange(2 * n_steps)
-    expected = 0.5 * unlearner.net_.lr * (1 + np.cos(np.pi * steps / (2 * n_steps))) / 2
-    np.testing.assert_allclose(rates[n_steps:], expected)
-    assert rates[0] == pytest.approx(unlearner.net_.lr)

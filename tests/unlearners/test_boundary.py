@@ -15,14 +15,6 @@ def run(method, table, net=None, **kwargs):
     return fitted(method, table, net, **{"max_epochs": 3, **kwargs}).unlearn(FORGET)
 
 
-@pytest.mark.parametrize("method", [BoundaryShrinkUnlearner, BoundaryExpandUnlearner])
-@pytest.mark.parametrize("switch", ["none", "retaining", "reweight"])
-def test_phases(method, table, switch):
-    history = run(method, table, **({} if switch == "none" else {switch: True})).history_
-    phases = [row["phase"] for row in history if row["phase"] != "fit"]
-    assert phases == (["forget"] if switch == "none" else ["forget", "retain"]) * 3
-
-
 # shrink ------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from grmu_sk import CFkUnlearner, EUkUnlearner
 from grmu_sk.net_copies import fresh_net
-from grmu_sk.nets import MLP, SmallCNN
+from grmu_sk.nets import SmallCNN
 from grmu_sk.unlearners import last_layers as last_layers_module
 from grmu_sk.unlearners.last_layers import last_layers
 
@@ -41,26 +41,6 @@ def test_frozen_part_is_frozen_to_the_last_bit(method, k, first):
     for net in (unlearner.net_, fresh_net(unlearner.net_)):  # the next training is not frozen
         assert all(parameter.requires_grad for parameter in net.module_.parameters())
         assert not any(sub._forward_pre_hooks for sub in net.module_.modules())
-
-
-class Ones(MLP):
-    """Its new head is all ones."""
-
-    def __init__(self):
-        super().__init__(4, hidden=(16,))
-        nn.init.ones_(self.head.weight)
-
-
-@both
-def test_start_of_training(table, method, starts):
-    """CF-k starts from the trained head, EU-k from a new one, whatever was trained before."""
-    unlearner = fitted(method, table, make_net(Ones))
-    for request in (FORGET, [70]):
-        before = state_of(unlearner.net_)
-        unlearner.unlearn(request)
-        drawn = set() if method is CFkUnlearner else {"head.weight", "head.bias"}
-        assert changed(before, starts[-1]) == drawn
-        assert (starts[-1]["head.weight"] == 1).all() == bool(drawn)
 
 
 class OutOfOrder(nn.Module):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import fitted, make_net, make_table, state_of
-from softmax_regression import losses_of
 from torch import nn
 
 from grmu_sk import (
@@ -15,7 +14,6 @@ from grmu_sk import (
     ShrinkPerturbUnlearner,
 )
 from grmu_sk.unlearners import random_label, scrub, shrink_perturb
-from grmu_sk.unlearners.l1_sparse import _l1_norm
 from grmu_sk.unlearners.random_label import draw_labels
 
 FORGET = [40, 41, 50, 60, 61]
@@ -61,16 +59,6 @@ def test_every_batch_of_neg_grad_plus_has_a_partner(table, row_spy, monkeypatch,
     np.testing.assert_allclose(counts, expected, atol=5 * np.sqrt(expected))
 
 
-# L1-sparse ---------------------------------------------------------------------------------------
-
-
-def test_l1_norm_counts_all_parameters_and_no_buffer():
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)).double()
-    module[1].running_mean.fill_(100.0)
-    expected = sum(np.abs(value.detach().numpy()).sum() for value in module.parameters())
-    assert _l1_norm(module).item() == pytest.approx(expected)
-
-
 # random labels -----------------------------------------------------------------------------------
 
 
@@ -101,27 +89,7 @@ def test_labels_are_uniform(exclude_true):
     assert (share[1] == 0) == exclude_true
 
 
-def test_class_weights_of_the_criterion_are_for_true_labels(table):
-    """They weigh the retain phase only; a random label has no class to make up for."""
-    nets = make_net(criterion__weight=torch.tensor([1.0, 9.0]), lr=1e-9), make_net(lr=1e-9)
-    params = {"max_epochs": 1, "batch_size": -1}
-    runs = [fitted(RandomLabelUnlearner, table, net, **params).unlearn(FORGET) for net in nets]
-    for phase, same in (("forget", True), ("retain", False)):
-        one, other = (losses_of(unlearner, phase) for unlearner in runs)
-        assert np.allclose(one, other, rtol=1e-6) == same
-
-
 # SCRUB -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("sizes", "forget", "retain"),
-    [({}, 1, 2), ({"batch_size": 2, "retain_batch_size": None}, 3, 78), ({"batch_size": 2}, 3, 2)],
-)
-def test_batch_sizes_of_scrub(table, sizes, forget, retain):
-    history = fitted(SCRUBUnlearner, table, max_epochs=1, **sizes).unlearn(FORGET).history_
-    batches = {row["phase"]: row["train_batch_count"] for row in history}
-    assert batches == {"fit": 5, "forget": forget, "retain": retain}
 
 
 def test_teacher_is_in_eval_mode_and_stays_as_it_was(image_net, spy, monkeypatch):
