@@ -1,4 +1,4 @@
-"""Which rows come when, and how their inputs get to the net.
+"""How the inputs of rows get to the net.
 
 Batches are whole index tensors, and their rows are fetched at once: that is what keeps the loop as
 fast as one written by hand. The net's own loader is used if it has any work to do: several
@@ -19,7 +19,7 @@ from skorch import NeuralNet
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from .outputs import run_of
-from .randomness import draw_by_weight, is_gpu
+from .randomness import is_gpu
 from .rows import InputRows, Rows, TrainingRows, as_tensor, encoded
 
 # Options of a loader that say which rows come when.
@@ -54,61 +54,13 @@ def orders_of(net: NeuralNet, name: str) -> dict[str, Any]:
     }
 
 
-def training_batches(
-    net: NeuralNet,
-    where: torch.Tensor,
-    weights: np.ndarray | None,
-    batch_size: int | None,
-    own_order: bool,
-) -> Sequence[torch.Tensor]:
-    """Draw the positions of one epoch in the order of visit, batch by batch.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        Whose loader has a say.
-    where : tensor
-        Positions of the rows.
-    weights : ndarray or None
-        Draw so often, with replacement; None means each once, shuffled.
-    batch_size : int or None
-        None means the net's.
-    own_order : bool
-        Whether the options of the net's loader decide.
-
-    Returns
-    -------
-    sequence of tensors
-        The batches.
-
-    Raises
-    ------
-    ValueError
-        If the loader's options leave no batch.
-    """
-    size = batch_size or _batch_size(net, "iterator_train")
-    asked = orders_of(net, "iterator_train") if own_order else {}
-    if asked:
-        asked.setdefault("shuffle", not {"sampler", "batch_sampler"} & asked.keys())
-        size = 1 if "batch_sampler" in asked else len(where) if size in (-1, None) else size
-        order: Any = DataLoader(where, size, **asked).batch_sampler  # type: ignore[arg-type]
-        batches = [where[list(batch)] for batch in order]
-        if not batches:
-            raise ValueError("The options of the net's training loader leave no batch of rows.")
-        return batches
-    if weights is None:
-        where = where[torch.randperm(len(where))]
-    else:
-        drawn = draw_by_weight(torch.as_tensor(weights, dtype=torch.float64), len(where))
-        where = where[drawn]
-    return _cut(where, size)
-
-
-def _batch_size(net: NeuralNet, name: str) -> Any:
+def batch_size_of(net: NeuralNet, name: str) -> Any:
+    """Return the batch size of a net's loader; -1 or None mean all rows."""
     return net.get_params_for(name).get("batch_size", net.batch_size)
 
 
-def _cut(where: torch.Tensor, size: Any) -> Sequence[torch.Tensor]:
+def cut_up(where: torch.Tensor, size: Any) -> Sequence[torch.Tensor]:
+    """Return positions in batches of that size."""
     return where.split(len(where) if size in (-1, None) else size) if len(where) else ()
 
 
@@ -129,7 +81,7 @@ def batches_in_order(net: NeuralNet, data: InputRows, where: torch.Tensor) -> It
     iterable of tuple
         The batches.
     """
-    batches = _cut(where, _batch_size(net, "iterator_valid"))
+    batches = cut_up(where, batch_size_of(net, "iterator_valid"))
     # a loader draws a seed for its workers; its own generator keeps that off the global one
     return fetched(net, "iterator_valid", data, batches, torch.Generator())
 
@@ -205,21 +157,19 @@ def fetched(
     iterable of tuple
         Inputs, targets and positions of each batch.
     """
-    options = _loader_options(net, name)
-    seed = _draw_seed(options.get("generator", generator))
+    seed = _draw_seed(net.get_params_for(name).get("generator", generator))
     is_plain = _does_nothing(net, name)
     if is_plain and data.collate is not None:  # it is of the net's other loader
         data = copy.copy(data)
         data.collate = None
-    if (run := run_of(net)) is not None:
 
-        def load(own: Sequence[torch.Tensor]) -> Iterator[Any]:
-            return _loaded(net, name, data, own, _draw_seed(None))
+    def load(own: Sequence[torch.Tensor], seed: int | None = None) -> Iterator[Any]:
+        if is_plain:
+            return data.batches(own)
+        return _loaded(net, name, data, own, _draw_seed(None) if seed is None else seed)
 
-        return run.batches(net, data, batches, data.batches if is_plain else load)
-    if is_plain:
-        return data.batches(batches)
-    return _loaded(net, name, data, batches, seed)
+    run = run_of(net)
+    return load(batches, seed) if run is None else run.batches(net, data, batches, load)
 
 
 def _draw_seed(generator: torch.Generator | None) -> int:
@@ -228,44 +178,33 @@ def _draw_seed(generator: torch.Generator | None) -> int:
 
 
 def _loader_options(net: NeuralNet, name: str) -> dict[str, Any]:
-    options = net.get_params_for(name)
-    return {key: options[key] for key in options if key not in ("batch_size", *ORDERING)}
+    """Return the options of a net's loader that do not say which rows come when."""
+    options, others = net.get_params_for(name), ("batch_size", "generator", *ORDERING)
+    return {key: options[key] for key in options if key not in others}
 
 
 def _does_nothing(net: NeuralNet, name: str) -> bool:
     """Tell whether a net's loader would only fetch what lies in this process's memory."""
-    options = _loader_options(net, name)
-    options.pop("generator", None)
-    return getattr(net, name) is DataLoader and not any(options.values())
+    return getattr(net, name) is DataLoader and not any(_loader_options(net, name).values())
 
 
 def _loaded(
     net: NeuralNet, name: str, data: InputRows, batches: Sequence[torch.Tensor], seed: int
 ) -> Iterator[Any]:
     """Yield batches as the net's own loader hands them out, with the positions of their rows."""
-    loader = _own_loader(net, name, data, batches)
+    kept = {} if data.loaders is None else data.loaders
+    if name not in kept:
+        rows, order = copy.copy(data), list(batches)
+        rows.loaders = None
+        loader = getattr(net, name)(rows, batch_sampler=order, **_loader_options(net, name))
+        # whole batches are fetched, and made the loader's way, by the rows themselves
+        rows.collate, loader.collate_fn = _collate_of(loader), _inputs_and_labels
+        kept[name] = order, loader
+    order, loader = kept[name]
+    order[:] = batches
     loader.generator = torch.Generator().manual_seed(seed)
     for (X, y), where in zip(loader, batches, strict=True):
         yield X, y, where
-
-
-def _own_loader(
-    net: NeuralNet, name: str, data: InputRows, batches: Sequence[torch.Tensor]
-) -> DataLoader[Any]:
-    kept = {} if data.loaders is None else data.loaders
-    if name in kept:
-        order, loader = kept[name]
-        order[:] = batches
-        return loader
-    options = _loader_options(net, name)
-    options.pop("generator", None)
-    rows, order = copy.copy(data), list(batches)
-    rows.loaders = None
-    loader = getattr(net, name)(rows, batch_sampler=order, **options)
-    # whole batches are fetched, and made the loader's way, by the rows themselves
-    rows.collate, loader.collate_fn = _collate_of(loader), _inputs_and_labels
-    kept[name] = order, loader
-    return loader
 
 
 def _inputs_and_labels(batch: tuple[Any, ...]) -> tuple[Any, ...]:

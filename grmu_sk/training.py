@@ -45,10 +45,11 @@ from skorch.history import History
 from skorch.utils import TeeGenerator, to_device
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 
-from .loading import batches_in_order, fetched, orders_of, training_batches
+from .loading import batch_size_of, batches_in_order, cut_up, fetched, orders_of
 from .outputs import run_of
+from .randomness import draw_by_weight
 from .rows import InputRows, Rows, TrainingRows
 
 # These count epochs, so they are told about an epoch once, at its last phase; all other callbacks
@@ -388,9 +389,7 @@ def _train_on(
 
     def batches() -> Iterator[tuple[Any, torch.Tensor]]:
         nonlocal positions
-        size, own_order = phase.batch_size, phase.own_order
-        drawn = training_batches(net, where, phase.weights, size, own_order)
-        for X, y, visited in fetched(net, "iterator_train", data, drawn):
+        for X, y, visited in fetched(net, "iterator_train", data, _drawn(net, where, phase)):
             positions = visited
             yield X, y
 
@@ -407,6 +406,24 @@ def _train_on(
         if own_step == net.train_step:
             changes.enter_context(_rest_step(net))
         run_epoch(net, batches(), checked_step)
+
+
+def _drawn(net: NeuralNet, where: torch.Tensor, phase: Phase) -> Sequence[torch.Tensor]:
+    """Draw positions of one epoch in the order of visit, batch by batch."""
+    size = phase.batch_size or batch_size_of(net, "iterator_train")
+    asked = orders_of(net, "iterator_train") if phase.own_order else {}
+    if asked:
+        asked.setdefault("shuffle", not {"sampler", "batch_sampler"} & asked.keys())
+        size = 1 if "batch_sampler" in asked else len(where) if size in (-1, None) else size
+        order: Any = DataLoader(where, size, **asked).batch_sampler  # type: ignore[arg-type]
+        batches = [where[list(batch)] for batch in order]
+        if not batches:
+            raise ValueError("The options of the net's training loader leave no batch of rows.")
+        return batches
+    if phase.weights is None:
+        return cut_up(where[torch.randperm(len(where))], size)
+    weights = torch.as_tensor(phase.weights, dtype=torch.float64)
+    return cut_up(where[draw_by_weight(weights, len(where))], size)
 
 
 def _record_work(net: NeuralNet, phase: Phase, epoch: int) -> None:
@@ -493,8 +510,7 @@ def _replaced_loss(
         y = to_device(y_true, net.device)
         own = partial(own_loss, y_pred, y, X=X, training=True)
         if data.sample_weight is not None:
-            weight = data.sample_weight[positions]
-            own = partial(weighted_loss, net, own_loss, y_pred, y, X, weight)
+            own = partial(weighted_loss, net, own, y, data.sample_weight[positions])
         if phase.loss is None:
             return own()
         g = to_device(data.g[positions], net.device)
@@ -509,12 +525,7 @@ def _replaced_loss(
 
 
 def weighted_loss(
-    net: NeuralNet,
-    own_loss: Callable[..., torch.Tensor],
-    y_pred: Any,
-    y: torch.Tensor,
-    X: Any,
-    weight: torch.Tensor,
+    net: NeuralNet, own_loss: Callable[[], torch.Tensor], y: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
     """Return the net's loss with a weight for each row, as if a row of weight 2 were there twice.
 
@@ -523,13 +534,9 @@ def weighted_loss(
     net : NeuralNet
         Whose criterion it is.
     own_loss : callable
-        The net's ``get_loss``.
-    y_pred : tensor or tuple
-        What the module returned.
+        Returns the net's loss.
     y : tensor of shape (n,)
         Class numbers.
-    X : tensor or dict
-        The inputs.
     weight : tensor of shape (n,)
         The weights.
 
@@ -538,7 +545,7 @@ def weighted_loss(
     tensor of shape ()
         The loss; a sum if the criterion is one, and otherwise a mean.
     """
-    losses = row_losses(net, partial(own_loss, y_pred, y, X=X, training=True), y)
+    losses = row_losses(net, own_loss, y)
     weight = weight.to(losses.device, losses.dtype)
     total = (losses * weight).sum()
     if net.criterion_.reduction == "sum":

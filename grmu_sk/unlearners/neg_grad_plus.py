@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from numbers import Real
 
 import torch
@@ -112,8 +113,7 @@ def _forget_loss(request: Request) -> Callable[[int], torch.Tensor]:
         alone = batch_norm_frozen(net) if len(positions) == 1 else nullcontext()
         with alone:
             output, y = net.infer(X), to_device(y, net.device)
-        if data.sample_weight is None:
-            return own_loss(output, y, X=X, training=True)
-        return weighted_loss(net, own_loss, output, y, X, data.sample_weight[positions])
+        own, weight = partial(own_loss, output, y, X=X, training=True), data.sample_weight
+        return own() if weight is None else weighted_loss(net, own, y, weight[positions])
 
     return loss
