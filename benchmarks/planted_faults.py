@@ -272,7 +272,7 @@ FAULTS = [
     Fault(
         "An attack without power clears a model",
         "audit/leakage.py",
-        "if not power.low > 0.5 + tolerance:",
+        "if not power.low > 0.5 + is_forgotten * tolerance:",
         "if not power.low > 0:",
         "audit/test_leakage.py",
     ),

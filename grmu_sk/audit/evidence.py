@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike
 from ..files import require_replaceable, write_atomically
 from ..fingerprints import versions
 from ..pipelines import unlearner_of
-from ..validation import about
 from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
 from .leakage import LeakageFinding
 from .ledger import model_hash
@@ -186,7 +185,8 @@ def _mix(unlearner: Any, training: tuple[Any, Any]) -> list[dict[str, Any]] | No
     mix = group_mix(unlearner, unlearner.forget_idx_, *training)
     if mix is None:
         return None
-    mix = mix.drop(columns="present").rename(columns={"requested": "forgotten"})
+    mix = mix.drop(columns=["present", "requested"])
+    mix["forgotten"] = mix["trained"] - mix["remaining"]
     return mix.astype({"label": str, "attribute": str}).to_dict("records")
 
 
@@ -292,8 +292,7 @@ def write_report(
         raise ValueError("Evidence that was built already takes no further arguments.")
     else:
         content = dict(unlearner)
-    with about("unlearner"):
-        document = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    document = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     html = _page(content)
     for place, text in ((page.with_suffix(".json"), document), (page, html)):
         # a label may hold half of a surrogate pair, which no encoding can write

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike
@@ -29,7 +29,6 @@ STATUS_OF: dict[str, Status] = {
     "clean": "passed",
     **{status: status for status in ORDER},
 }
-Attacks = Iterable[LeakageFinding] | Callable[[Any], Iterable[LeakageFinding]]
 
 # name, attribute of the gate, metric, whether more is better
 _TOLERANCES = (
@@ -80,8 +79,6 @@ class GateResult:
         Whether the model may be used.
     action : {"checked", "accepted", "retrained"}
         What was done about it.
-    first_attempt : list of GateCheck
-        Of the model that was replaced by one trained anew.
 
     Examples
     --------
@@ -93,7 +90,6 @@ class GateResult:
     checks: list[GateCheck]
     passed: bool
     action: Literal["checked", "accepted", "retrained"] = "checked"
-    first_attempt: list[GateCheck] = field(default_factory=list)
 
     def __str__(self) -> str:
         title = f"{'Passed' if self.passed else 'Not passed'} ({self.action})"
@@ -122,18 +118,17 @@ class GateError(ValueError):
     --------
     >>> from grmu_sk.audit import GateCheck, GateError, GateResult
     >>> print(GateError(GateResult([GateCheck("Test accuracy", "failed", "fell")], passed=False)))
-    The unlearned model was refused, and the one before is unchanged. failed: Test accuracy (fell)
+    The unlearned model was refused, and the one before is unchanged. Not passed (checked)
+      failed        Test accuracy: fell
     """
 
     def __init__(self, result: GateResult) -> None:
         self.result = result
-        missed = [check for check in result.checks if check.status != "passed"]
-        reasons = "; ".join(f"{check.status}: {check.name} ({check.detail})" for check in missed)
-        super().__init__(
-            f"The unlearned model was refused, and the one before is unchanged. {reasons}"
-        )
+        refused = "The unlearned model was refused, and the one before is unchanged."
+        super().__init__(f"{refused} {result}")
 
 
+@dataclass(frozen=True, kw_only=True)
 class AcceptanceGate:
     r"""Conditions that an unlearned model has to meet before it is used.
 
@@ -192,31 +187,21 @@ class AcceptanceGate:
     ('accepted', [3, 7])
     """
 
-    def __init__(
-        self,
-        *,
-        test_accuracy: float | None = 0.02,
-        worst_group: float | None = 0.05,
-        forgotten_groups: float | None = 0.05,
-        eo: float | None = 0.05,
-        leakage: bool = True,
-        residue: bool = True,
-        compare_to: Literal["before", "gold"] = "before",
-        allow_inconclusive: bool = False,
-    ) -> None:
-        self.test_accuracy = test_accuracy
-        self.worst_group = worst_group
-        self.forgotten_groups = forgotten_groups
-        self.eo = eo
-        self.leakage = leakage
-        self.residue = residue
-        self.compare_to = compare_to
-        self.allow_inconclusive = allow_inconclusive
+    test_accuracy: float | None = 0.02
+    worst_group: float | None = 0.05
+    forgotten_groups: float | None = 0.05
+    eo: float | None = 0.05
+    leakage: bool = True
+    residue: bool = True
+    compare_to: Literal["before", "gold"] = "before"
+    allow_inconclusive: bool = False
+
+    def __post_init__(self) -> None:
         for _, name, _, _ in _TOLERANCES:
             tolerance = getattr(self, name)
             if tolerance is not None and not 0 <= tolerance < math.inf:
                 raise ValueError(f"{name} must be a fraction of at least 0, got {tolerance!r}.")
-        check_option(compare_to, ("before", "gold"), name="compare_to")
+        check_option(self.compare_to, ("before", "gold"), name="compare_to")
 
     def decide(
         self,
@@ -284,62 +269,20 @@ class AcceptanceGate:
         is_within = (-rise if is_better_high else rise) <= tolerance + 1e-9
         return "passed" if is_within else "failed", detail
 
-    def check(
-        self,
-        unlearner: Any,
-        *,
-        X: Any,
-        y: ArrayLike,
-        groups: Any,
-        before: Any = None,
-        gold: Any = None,
-        attacks: Attacks = (),
-        residue: ResidueScan | None = None,
-        **measuring: Any,
-    ) -> GateResult:
-        """Measure an unlearned model and its reference on test rows, and decide.
-
-        Parameters
-        ----------
-        unlearner : BaseUnlearner or Pipeline
-            Fitted, after the request; a pipeline ends in the unlearner.
-        X : array-like of shape (n_samples, ...)
-            Test inputs.
-        y : array-like of shape (n_samples,)
-            Test labels.
-        groups : array-like of shape (n_samples,) or (n_samples, n_attributes)
-            Protected attribute of the test rows.
-        before, gold : estimator, ModelScores or None, default=None
-            The model before the request, and retraining with REWEIGHT: the models themselves, or
-            what :func:`measure` said of them.
-        attacks : iterable of LeakageFinding, or callable, default=()
-            What attacks found, or a function of the unlearner that attacks it.
-        residue : ResidueScan or None, default=None
-            What :func:`scan_residue` found.
-        **measuring : dict
-            Further arguments of :func:`measure`.
-
-        Returns
-        -------
-        GateResult
-            The decision.
-        """
-        reference = {"before": before} if self.compare_to == "before" else {"gold": gold}
-        models = {"after": unlearner, **reference}
-        scores = measure_models(unlearner, models, X, y, groups, **measuring)
-        found = attacks(unlearner) if callable(attacks) else attacks
-        return self.decide(**scores, attacks=found, residue=residue)
-
     def enforce(
         self,
         unlearner: Any,
         idx: ArrayLike,
         on_failure: Literal["refuse", "retrain"] = "refuse",
         *,
-        attacks: Attacks = (),
-        residue: ResidueScan | Callable[[Any], ResidueScan] | None = None,
+        X: Any,
+        y: ArrayLike,
+        groups: Any,
+        gold: Any = None,
+        attacks: Callable[[Any], Iterable[LeakageFinding]] | None = None,
+        residue: Callable[[Any], ResidueScan] | None = None,
         training: dict[str, Any] | None = None,
-        **checking: Any,
+        **measuring: Any,
     ) -> GateResult:
         """Carry out a request, and let the result stand only if it passes.
 
@@ -359,14 +302,22 @@ class AcceptanceGate:
               serving, with the request still open.
             - "retrain" falls back to RETRAIN with REWEIGHT on what remains, and lets that stand,
               being exact; the result says whether it met the conditions.
-        attacks : iterable of LeakageFinding, or callable, default=()
-            A function of the new model that attacks it; results made before do not tell about it.
-        residue : callable, ResidueScan or None, default=None
+        X : array-like of shape (n_samples, ...)
+            Test inputs.
+        y : array-like of shape (n_samples,)
+            Test labels.
+        groups : array-like of shape (n_samples,) or (n_samples, n_attributes)
+            Protected attribute of the test rows.
+        gold : estimator, ModelScores or None, default=None
+            Retraining with REWEIGHT, if that is compared to, or what :func:`measure` said of it.
+        attacks : callable or None, default=None
+            A function of the new model that attacks it, and returns findings.
+        residue : callable or None, default=None
             A function of the new model that scans it.
         training : dict or None, default=None
             ``X``, ``y``, ``groups``, ``sample_weight`` as given to ``fit``, if they are not stored.
-        **checking : dict
-            Further arguments of :meth:`check`: test rows ``X``, ``y``, ``groups``, and ``gold``.
+        **measuring : dict
+            Further arguments of :func:`measure`.
 
         Returns
         -------
@@ -391,13 +342,12 @@ class AcceptanceGate:
         before, candidate = copy.copy(inside), copy.copy(inside)  # no attribute changes in place
 
         def decide(changed: BaseUnlearner) -> GateResult:
-            model = with_unlearner(unlearner, changed)
-            return self.check(
-                model,
-                before=with_unlearner(unlearner, before),
-                attacks=attacks,
-                residue=residue(model) if callable(residue) else residue,
-                **checking,
+            model, old = (with_unlearner(unlearner, each) for each in (changed, before))
+            models = {"after": model, "before": old, "gold": gold}
+            scores = measure_models(model, models, X, y, groups, **measuring)
+            attacked = attacks(model) if attacks else ()
+            return self.decide(
+                **scores, attacks=attacked, residue=residue(model) if residue else None
             )
 
         candidate.unlearn(idx, **given)
@@ -410,7 +360,7 @@ class AcceptanceGate:
         retrained = _retrained(before, idx, given)
         second = decide(retrained)
         inside.__dict__.update(vars(retrained))
-        return GateResult(second.checks, second.passed, "retrained", result.checks)
+        return GateResult(second.checks, second.passed, "retrained")
 
 
 def _attack_check(attack: LeakageFinding) -> GateCheck:

@@ -158,8 +158,8 @@ def audit_unlearning(
     >>> audit.n_models, audit.verdict != "no leak found"
     (4, True)
     """
-    if set(attacks) - set(_ATTACKS) or not attacks:
-        raise ValueError(f"attacks must be some of {list(_ATTACKS)}, got {list(attacks)}.")
+    for name in attacks:
+        check_option(name, tuple(_ATTACKS), name="attacks")
     if not 0 <= tolerance < 0.5:
         raise ValueError(f"tolerance must lie in [0, 0.5), got {tolerance!r}.")
     if not 0 < confidence < 1:
@@ -194,8 +194,7 @@ def audit_unlearning(
         f"Remaining rows of {pair} were not attacked, for want of non-members."
         for pair in candidates.left_out
     ]
-    counts = models.n_models, models.reweight
-    return LeakageAudit(findings, *counts, tolerance, confidence, n_bootstrap, notes)
+    return LeakageAudit(findings, models.n_models, tolerance, notes)
 
 
 # the models --------------------------------------------------------------------------------------
@@ -246,17 +245,14 @@ def _comparisons(
     nonmembers, group = candidates.of_kind("nonmembers"), candidates.group
     for place, which in enumerate(("forgotten", "remaining")):
         members = candidates.of_kind(which)
-        if len(members):
-            drawn = derive_seed(seed, 1, place)
-            all_of_them = Comparison(members, nonmembers, group, n_bootstrap, drawn)
-            yield which, "all", all_of_them, confidence
         numbers = np.unique(group[members])
-        for number in numbers if len(numbers) > 1 else ():
-            drawn = derive_seed(seed, 2, place, int(number))
-            of_group = members[group[members] == number]
-            compared = Comparison(of_group, nonmembers, group, n_bootstrap, drawn)
-            level = 1 - (1 - confidence) / len(numbers)
-            yield which, str(candidates.pairs[number]), compared, level
+        of_groups = {str(candidates.pairs[n]): members[group[members] == n] for n in numbers}
+        parts = {"all": members, **of_groups} if len(numbers) > 1 else {"all": members}
+        for index, (name, rows) in enumerate(parts.items() if len(members) else ()):
+            drawn = derive_seed(seed, 1 + place, index)
+            compared = Comparison(rows, nonmembers, group, n_bootstrap, drawn)
+            level = confidence if index == 0 else 1 - (1 - confidence) / len(numbers)
+            yield which, name, compared, level
 
 
 def _findings(
@@ -282,8 +278,8 @@ def _findings(
         auc = interval(comparison.auc(after), drawn_after)
         change = interval(auc.value - power.value, drawn_after - drawn_before)
         is_gone = which == "forgotten"
-        judged = judge_forgotten if is_gone else judge_remaining
-        verdict, reason = judged(auc if is_gone else change, power, tolerance)
+        judged = auc if is_gone else change
+        verdict, reason = judge(judged, power, tolerance, is_forgotten=is_gone)
         sizes = len(comparison.members), comparison.effective_nonmembers
         yield LeakageFinding(
             attack, which, group, *sizes, auc, power, change, level, verdict, reason
@@ -377,66 +373,45 @@ class LeakageFinding:
         return cls(**{**numbers_of(fields), **intervals})
 
 
-def judge_forgotten(auc: Interval, power: Interval, tolerance: float) -> tuple[Verdict, str]:
-    """Say whether the model still gives away, or gives away anew, who was forgotten.
+def judge(
+    found: Interval, power: Interval, tolerance: float, *, is_forgotten: bool
+) -> tuple[Verdict, str]:
+    """Say whether the model gives away who was forgotten, or exposes those who stay.
 
     A leak is a leak whatever the attack does elsewhere. That none was found means something only
     if the attack finds the rows in the original model, and so clearly that doing nothing would
-    have been called a leak.
+    have been called a leak. Those who stay are trained on before and after: being recognised is no
+    news, being recognised more easily is, and less is no harm.
 
     Parameters
     ----------
-    auc, power : Interval
-        On the unlearned and on the original model.
-    tolerance : float
-        How far from 0.5 the AUC may be.
-
-    Returns
-    -------
-    verdict, reason : str
-        What follows, and why.
-    """
-    if not auc.is_known:
-        return "inconclusive", f"fewer than {FEWEST_ROWS} rows on one side"
-    if auc.low > 0.5 + tolerance:
-        return "leak", "the rows still look trained on"
-    if auc.high < 0.5 - tolerance:
-        return "leak", "the rows look less familiar than rows never seen: forgotten too much"
-    if not power.low > 0.5 + tolerance:
-        return "inconclusive", "the attack has no power on the original model"
-    if auc.low >= 0.5 - tolerance and auc.high <= 0.5 + tolerance:
-        return "no leak found", "like rows never seen, within the tolerance"
-    return "inconclusive", "the interval is too wide: more rows are needed"
-
-
-def judge_remaining(change: Interval, power: Interval, tolerance: float) -> tuple[Verdict, str]:
-    """Say whether those who stay are more exposed than they were.
-
-    They are trained on before and after, so being recognised is no news; being recognised more
-    easily is. Less is no harm.
-
-    Parameters
-    ----------
-    change : Interval
-        AUC on the unlearned model less that on the original one.
+    found : Interval
+        AUC on the unlearned model; of rows that stay, less that on the original one.
     power : Interval
         AUC on the original model.
     tolerance : float
-        By how much the AUC may rise.
+        How far from chance the AUC may be; of rows that stay, by how much it may rise.
+    is_forgotten : bool
+        Whether the rows were forgotten, or stay.
 
     Returns
     -------
     verdict, reason : str
         What follows, and why.
     """
-    if not change.is_known:
+    low, high = found.low - is_forgotten * 0.5, found.high - is_forgotten * 0.5
+    if not found.is_known:
         return "inconclusive", f"fewer than {FEWEST_ROWS} rows on one side"
-    if change.low > tolerance:
-        return "leak", "the rows that stay are more exposed than before"
-    if not power.low > 0.5:
+    if low > tolerance:
+        state = "still look trained on" if is_forgotten else "are more exposed than before"
+        return "leak", f"the rows {state}"
+    if is_forgotten and high < -tolerance:
+        return "leak", "the rows look less familiar than rows never seen: forgotten too much"
+    if not power.low > 0.5 + is_forgotten * tolerance:
         return "inconclusive", "the attack has no power on the original model"
-    if change.high <= tolerance:
-        return "no leak found", "not more exposed than before, within the tolerance"
+    if high <= tolerance and (low >= -tolerance or not is_forgotten):
+        state = "like rows never seen" if is_forgotten else "not more exposed than before"
+        return "no leak found", f"{state}, within the tolerance"
     return "inconclusive", "the interval is too wide: more rows are needed"
 
 
@@ -453,14 +428,8 @@ class LeakageAudit:
         One for each attack, kind of rows and group.
     n_models : int
         How many reference models the attacks had.
-    reweight : bool
-        Whether they were trained with REWEIGHT.
     tolerance : float
         How far from 0.5 the AUC may be.
-    confidence : float
-        Level of the intervals.
-    n_bootstrap : int
-        How many samples they are from.
     notes : list of str
         What could not be attacked or resolved.
 
@@ -478,10 +447,7 @@ class LeakageAudit:
 
     findings: list[LeakageFinding]
     n_models: int
-    reweight: bool = False
     tolerance: float = 0.1
-    confidence: float = 0.95
-    n_bootstrap: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -530,11 +496,9 @@ class LeakageAudit:
         return len(self.findings)
 
     def __str__(self) -> str:
-        kind = "with REWEIGHT" if self.reweight else "without REWEIGHT"
         title = (
-            f"Leakage audit: {self.verdict}. {self.n_models} reference models {kind}; AUC with "
-            f"{100 * self.confidence:g}% intervals; tolerance {self.tolerance:g}. Power is the "
-            "AUC on the original model"
+            f"Leakage audit: {self.verdict}. {self.n_models} reference models, tolerance "
+            f"{self.tolerance:g}; power is the AUC on the original model"
         )
         shown = ["attack", "rows", "group", "n_rows", "power", "auc", "verdict", "reason"]
         table = pd.DataFrame([vars(found) for found in self.findings], columns=shown)

@@ -226,7 +226,7 @@ def group_mix(
     unlearner : BaseUnlearner
         Fitted.
     forget : ndarray
-        Row numbers that are to be forgotten, or were.
+        Row numbers that are to be forgotten.
     y, groups : array-like of shape (n_samples,), default=None
         As given to ``fit``, if the rows are not stored.
 
@@ -260,14 +260,11 @@ def group_mix(
         return np.bincount(numbers[np.isin(rows, which)], minlength=len(trained))
 
     present, remaining = count(still_there), count(np.setdiff1d(still_there, forget))
-    # rows that are forgotten already have been dropped, and are known by what is missing
-    is_done = len(forget) > 0 and np.isin(forget, unlearner.forget_idx_).all()
     mix = pd.DataFrame(unlearner._encoder.pairs_, columns=["label", "attribute"], dtype=object)
     if not unlearner._has_groups:
         mix["attribute"] = ""
     mix["trained"], mix["present"] = trained, present
-    mix["requested"] = trained - present if is_done else present - remaining
-    mix["remaining"] = remaining
+    mix["requested"], mix["remaining"] = present - remaining, remaining
     return mix[mix["trained"] > 0].reset_index(drop=True)
 
 

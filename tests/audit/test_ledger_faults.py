@@ -50,38 +50,30 @@ def test_bit_flips_are_found_or_change_nothing(ledger, tmp_path):
     rng = random.Random(0)
     anywhere = [rng.randrange(100 if trial < 30 else len(raw)) for trial in range(100)]
     written = rb"person-17|letter 20|received|\"reason\"|history"
-    places = [*anywhere, *(found.start() for found in re.finditer(written, raw))]
-    n_found = []
-    for trial, place in enumerate(places):
-        bit = 1 << rng.randrange(8) if trial < 100 else 1
-        copy.write_bytes(raw[:place] + bytes([raw[place] ^ bit]) + raw[place + 1 :])
+    of_entries = [found.start() for found in re.finditer(written, raw)]
+    n_found = 0
+    for place in (*anywhere, *of_entries):
+        copy.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
         try:
-            found = content(DeletionLedger(copy))
+            assert content(DeletionLedger(copy)) == expected, f"byte {place}: nobody noticed"
+            assert place not in of_entries
         except LedgerDamagedError as error:
-            n_found.append(trial)
+            n_found += 1
             assert str(copy) in str(error)
-        else:
-            assert found == expected, f"byte {place} has changed something, and nobody noticed"
-    assert set(range(100, len(places))) <= set(n_found), "all of what was written"
-    assert len(places) > 110 and len(n_found) > 30
+    assert n_found > 30 and len(of_entries) > 10
 
 
 def test_cut_off_and_other_files(ledger, tmp_path):
     raw = ledger.path.read_bytes()
-    for share in (0, 0.01, 0.5, 0.99):
-        ledger.path.write_bytes(raw[: int(share * len(raw))])
-        for _ in range(2):  # opening it does not make it look new
-            with pytest.raises(LedgerDamagedError):
-                DeletionLedger(ledger.path)
-    text, database = tmp_path / "text", tmp_path / "database"
-    text.write_text("Dear Sir or Madam, " * 100)
+    database = tmp_path / "database"
     with closing(sqlite3.connect(database)) as other:
         other.execute("CREATE TABLE customers (name TEXT)")
-    for path in (text, database):
-        before = path.read_bytes()
-        with pytest.raises(LedgerDamagedError, match=r"not a (ledger|database)"):
-            DeletionLedger(path)
-        assert path.read_bytes() == before
+    contents = [raw[: int(share * len(raw))] for share in (0, 0.01, 0.5, 0.99)]
+    for before in (*contents, b"Dear Sir or Madam, " * 100, database.read_bytes()):
+        ledger.path.write_bytes(before)
+        with pytest.raises(LedgerDamagedError):
+            DeletionLedger(ledger.path)
+        assert ledger.path.read_bytes() == before, "opening it does not make it look new"
 
 
 # edits -------------------------------------------------------------------------------------------
@@ -159,9 +151,8 @@ def test_forgery_of_everything_is_found_by_key_or_head(tmp_path):
         DeletionLedger(keyed.path, key=KEY)
 
 
-@pytest.mark.parametrize("odd", [{"request": 3}, {"ids": 7}])
-def test_a_chain_of_entries_that_do_not_fit_is_damage(ledger, odd):
-    forge(ledger.path, lambda event, told: told | odd if event == "received" else told)
+def test_a_chain_of_entries_that_do_not_fit_is_damage(ledger):
+    forge(ledger.path, lambda event, told: told | {"request": 3} if "ids" in told else told)
     with pytest.raises(LedgerDamagedError, match="holds what no ledger holds"):
         DeletionLedger(ledger.path)
 
@@ -283,15 +274,16 @@ def test_read_only_folder_can_be_looked_at():
         for path, mode in ((ledger.path, 0o555), (folder, 0o555), (folder.parent, 0o755)):
             path.chmod(mode)
         try:
-            if user == 0:  # to whom nothing is read-only
-                os.seteuid(65534)
+            os.seteuid(user or 65534)  # to root nothing is read-only
             assert DeletionLedger(ledger.path).requests_of(["a"]) == [1]
-            for action, message in (
-                (lambda: ledger.add(["b"]), "file and folder have to be writable"),
-                (lambda: DeletionLedger(folder / "new"), "No ledger can be made"),
-                (lambda: lease(ledger.path).__enter__(), "ledger.lease cannot be written"),
+            for action in (
+                lambda: ledger.add(["b"]),
+                lambda: DeletionLedger(folder / "new"),
+                lambda: lease(ledger.path).__enter__(),
             ):
-                with pytest.raises(LedgerWriteError, match=message):
+                with pytest.raises(
+                    LedgerWriteError, match=r"writable|No ledger can|\.lease cannot"
+                ):
                     action()
         finally:
             os.seteuid(user)

@@ -136,24 +136,23 @@ def test_old_copies_keys_and_unknown_ids(folder, table, expected):
     assert loaded().forget_idx_.tolist() == [40]
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (["--data", "no_such_module:data"], "cannot be imported"),
-        (["--data", "data.csv", "--target", "nothing"], "has no column 'nothing'"),
-        (["--data", "bare.npz"], "has no y"),
-        (["--data", "pickled.npz"], "allow_pickle=False"),
-    ],
-)
-def test_data_that_is_none(folder, table, expected, data, message):
+def test_data_that_is_none(folder, table, expected):
     save_csv(table, np.arange(table.n))
     np.savez("bare.npz", X=table.X)
     np.savez("pickled.npz", X=np.array([{}], dtype=object), y=table.y)
-    text("add", "ledger", "040")
     before = (folder / "model").read_bytes()
-    assert message in text("run", "ledger", "model", *NET, *data, code=1)
-    assert (folder / "model").read_bytes() == before
-    assert DeletionLedger("ledger").counts()["failed"] == 1
+    for number, (data, message) in enumerate(
+        (
+            (["no_such_module:data"], "cannot be imported"),
+            (["data.csv", "--target", "nothing"], "has no column 'nothing'"),
+            (["bare.npz"], "has no y"),
+            (["pickled.npz"], "allow_pickle=False"),
+        )
+    ):
+        text("add", "ledger", f"04{number}")
+        assert message in text("run", "ledger", "model", *NET, "--data", *data, code=1)
+        assert (folder / "model").read_bytes() == before
+        assert DeletionLedger("ledger").counts()["failed"] == number + 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from itertools import product
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import EVERY_METHOD, make_net, make_table
@@ -117,12 +118,12 @@ def test_images(given, stored, encoding):
 
 def test_nothing_is_found_in_unrelated_bytes(X, tmp_path):
     rng = RNG(3)
-    table, digits = rng.normal(size=(3000, 6)), rng.integers(0, 3, (3000, 6))
+    digits = rng.integers(0, 3, (3000, 6))
     contents = {
         "random": rng.bytes(1 << 20),
         "zeros": bytes(1 << 20),
         "floats": rng.normal(size=1 << 17).astype(np.float32).tobytes(),
-        "table": "\n".join(",".join(f"{v:.3f}" for v in row) for row in table).encode(),
+        "table": pd.DataFrame(rng.normal(size=(3000, 6)).round(3)).to_csv().encode(),
         "digits": "\n".join(",".join(map(str, row)) for row in digits).encode(),
     }
     for name, content in contents.items():
@@ -216,21 +217,18 @@ def test_damaged_files_raise_nothing(X, tmp_path):
     (tmp_path / "table").write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
     told = " ".join(scan_residue(tmp_path, X[FORGET]).not_searched)
     assert "table: JPEG is not opened" in told
-    assert "gzip in a gzipped tar: what is inside cannot be read" in told
+    assert "gzip in a gzipped tar!gzip: cannot be read" in told
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_bad_input(X):
+    for arguments, message in (
         ({"rows": [1.0, 2.0]}, r"rows\[None\]"),
         ({"std": 0}, "std must be finite"),
         ({"forget_idx": [1, 2]}, "forget_idx names 2 rows"),
         ({"remaining": np.ones((2, 2))}, "remaining has rows of shape"),
-    ],
-)
-def test_bad_input(arguments, message, X):
-    with pytest.raises(ValueError, match=message):
-        scan_residue(X, **{"rows": X, **arguments})
+    ):
+        with pytest.raises(ValueError, match=message):
+            scan_residue(X, **{"rows": X, **arguments})
 
 
 # weights -----------------------------------------------------------------------------------------
