@@ -371,14 +371,11 @@ def run_seed(
 def _against(gold: Evaluation, model: Evaluation, splits: Splits) -> Scores:
     """Return what is measured row by row, or group by group, against the gold standard."""
     scores = {"row_distance": row_distance_score(model.log_odds, gold.log_odds[None])}
+    test, pairs = splits.test, splits.forget_groups
+    answers = test.y, model.predicted, gold.predicted
     with suppress(ValueError):  # no other group has rows enough
-        scores["damage"] = damage_to_other_groups(
-            splits.test.y,
-            model.predicted,
-            gold.predicted,
-            groups=splits.test.groups,
-            forget_groups=splits.forget_groups,
-        ).loss
+        damage = damage_to_other_groups(*answers, groups=test.groups, forget_groups=pairs)
+        scores["damage"] = damage.loss
     return scores
 
 

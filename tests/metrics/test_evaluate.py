@@ -74,25 +74,6 @@ def test_labels_and_attributes_of_any_kind():
     assert found == pytest.approx(coded, abs=1e-12)
 
 
-def test_threshold_of_two_classes():
-    """The labels are those of the rule, the losses of the attack those of the probabilities."""
-    names = ("remaining", "forget", "test", "holdout")
-    splits = {name: random_split(seed, 90, n_classes=2) for seed, name in enumerate(names)}
-    classes, pair = CLASSES[:2], ("bee", "x")
-    asked = ["RA", "UA", "TA", "MIA", "EO"]
-    call = {"classes": classes, "forget_groups": pair, "metrics": asked, **splits}
-    found = evaluate_predictions(**call, threshold=0.8)
-    pred = {name: np.where(split.proba[:, 1] > 0.8, "bee", "ant") for name, split in splits.items()}
-    for metric, name in {"RA": "remaining", "UA": "forget", "TA": "test"}.items():
-        assert found[metric] == np.mean(pred[name] == splits[name].y)
-    shared = {"groups": splits["test"].groups, "forget_groups": pair}
-    assert found["EO"] == metrics.equalized_odds_gap(splits["test"].y, pred["test"], **shared)
-    most_probable = evaluate_predictions(**call)
-    assert found["MIA"] == most_probable["MIA"]
-    assert found["TA"] != most_probable["TA"]
-    assert evaluate_predictions(**call, threshold=0.5) == most_probable
-
-
 def test_a_model_runs_once_over_each_split(splits, scores):
     """One pass over the training rows serves the remaining and the forgotten ones."""
     passes = []

@@ -8,10 +8,8 @@ import copy
 import numpy as np
 import pytest
 from conftest import fitted, make_table
-from skorch import NeuralNetBinaryClassifier
 from softmax_regression import Part, SoftmaxRegression, linear_net, losses_of
 
-from grmu_sk.nets import MLP
 from grmu_sk.unlearners import all_unlearners, bad_teacher, boundary, random_label
 
 FORGET = [40, 41, 50, 60, 61]
@@ -180,21 +178,3 @@ def test_run_against_steps_by_hand(epoch_by_hand, name, params, weighted, drawn)
     if told[0] is not None:
         phase, losses = told[0][0], [loss for _, loss in told]
         np.testing.assert_allclose(losses_of(unlearner, phase), losses, rtol=1e-4)
-
-
-def test_single_logit_is_two_outputs_of_which_one_is_zero(table, drawn):
-    net = NeuralNetBinaryClassifier(
-        MLP, module__n_features=4, module__hidden=(), module__n_classes=1, batch_size=-1, lr=0.1
-    )
-    net.set_params(max_epochs=10, train_split=None, verbose=0)
-    unlearner = fitted(METHODS["boundary_expand"], table, net, max_epochs=3)
-    by_hand = SoftmaxRegression(unlearner.net_)
-    unlearner.unlearn(FORGET)
-    by_hand.theta = np.r_[0 * by_hand.theta, by_hand.theta, drawn["unit"]]
-    part = Part.of(table, FORGET)
-    part.y = np.full(len(FORGET), 2)
-    for _ in range(3):
-        by_hand.descend(by_hand.gradient(part))
-        by_hand.theta[0] = 0
-    by_hand.theta = by_hand.theta[1:2]
-    by_hand.assert_is(unlearner.net_)

@@ -129,16 +129,3 @@ def test_batch_norm(image_net, runs, mode):
     n_trained = 2 * 1 + 3 * 3  # forget batches, retain batches
     assert statistics(unlearner.net_) - trained == n_tuned + n_trained
     assert statistics(runs[0].original) - trained == (0 if mode == "eval" else 3 * 3)
-
-
-@pytest.mark.parametrize("estimators", ["shared", "separate", "reference"])
-def test_each_critic_is_tuned_on_its_own_features(table, runs, spy, estimators):
-    """After unlearning the two nets differ; only 'separate' reads those of both."""
-    run(table, estimators=estimators)
-    made = runs[0]
-    assert (made.critic is made.original_critic) == (estimators == "shared")
-    seen = spy(made, "_tune_once", lambda _, sources, *rest: sources)
-    list(made.tune(2))
-    assert len(seen[0]) == len(made.optimizers) == (1 if estimators == "shared" else 2)
-    changed, second = (features(0) for _, features in (seen[0][0], seen[0][-1]))
-    assert torch.equal(changed, second) == (estimators != "separate")

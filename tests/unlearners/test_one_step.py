@@ -114,18 +114,6 @@ def test_factors_against_the_closed_form(table, reweight, weighted, alpha, lam):
     assert unlearner.history_[-1]["train_loss"] == pytest.approx(selected.mean())
 
 
-def test_whole_forget_set_as_one_batch(table):
-    """The gradient is then averaged before it is squared."""
-    params = {"selection_weighting": 0.01, "dampening_constant": 0.1, "fisher_batch_size": 1000}
-    unlearner = fitted(SSDUnlearner, in_float64(table), logistic_net(max_epochs=20), **params)
-    before = flat(unlearner)
-    unlearner.unlearn(FORGET)
-    g = gradients(before, table)
-    of_forget, of_train = g[FORGET].mean(axis=0) ** 2, g.mean(axis=0) ** 2
-    expected = before * factors(of_forget, of_train, 0.01, 0.1)
-    np.testing.assert_allclose(flat(unlearner), expected, rtol=1e-6)
-
-
 @pytest.mark.parametrize(("reweight", "expected"), [(False, np.arange(160)), (True, REST)])
 def test_rows_read(table, row_spy, reweight, expected):
     unlearner = fitted(SSDUnlearner, table, reweight=reweight, fisher_batch_size=20)

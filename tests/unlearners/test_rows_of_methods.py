@@ -9,11 +9,10 @@ from torch import nn
 from grmu_sk import (
     BadTeacherUnlearner,
     NegGradPlusUnlearner,
-    RandomLabelUnlearner,
     SCRUBUnlearner,
     ShrinkPerturbUnlearner,
 )
-from grmu_sk.unlearners import random_label, scrub, shrink_perturb
+from grmu_sk.unlearners import scrub, shrink_perturb
 from grmu_sk.unlearners.random_label import draw_labels
 
 FORGET = [40, 41, 50, 60, 61]
@@ -60,22 +59,6 @@ def test_every_batch_of_neg_grad_plus_has_a_partner(table, row_spy, monkeypatch,
 
 
 # random labels -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("exclude_true", [False, True])
-def test_labels_are_drawn_anew_at_every_visit(exclude_true, table, row_spy, spy):
-    def note(labels, y, *args, **kwargs):
-        order = np.argsort(row_spy.seen[-1][1])
-        return y.numpy()[order], labels.numpy()[order]
-
-    visits, forget = spy(random_label, "draw_labels", note), list(range(30, 60))
-    fitted(RandomLabelUnlearner, table, exclude_true=exclude_true).unlearn(forget)
-    true, labels = map(np.array, zip(*visits, strict=True))
-    assert (true == table.y[forget]).all() and labels.shape == (10, len(forget))
-    if exclude_true:  # with two classes only the opposite is left
-        np.testing.assert_array_equal(labels, 1 - true)
-    else:
-        assert len({tuple(row) for row in labels}) == 10
 
 
 @pytest.mark.parametrize("exclude_true", [False, True])

@@ -73,6 +73,19 @@ def test_frozen_weights_keep_every_bit(masks, table, optimizer):
     assert not unlearner.net_.optimizer_._optimizer_step_post_hooks
 
 
+def test_reference_masks_gradients_only(masks, table):
+    """Weight decay then shrinks the others by lr * decay a step; without decay they stay."""
+    lr, decay, n_steps = 0.05, 0.1, 3 * (1 + 5)
+    net = make_net(optimizer__momentum=0.0, optimizer__weight_decay=decay, lr=lr)
+    unlearner = fitted(SalUnUnlearner, table, net, reference=True, **SHORT)
+    before = parameters_of(unlearner)
+    after = parameters_of(unlearner.unlearn(FORGET))
+    for old, new, mask in zip(before, after, masks[0], strict=True):
+        expected = old * (1 - lr * decay) ** n_steps
+        torch.testing.assert_close(new[~mask], expected[~mask], rtol=1e-5, atol=1e-7)
+    assert_frozen(moved_by(fitted(SalUnUnlearner, table, reference=True, **SHORT)), masks[1])
+
+
 def test_with_all_weights_it_is_random_labelling(table):
     switches = {"exclude_true": True, "reweight": True, "lr": 0.02, "batch_size": 20, **SHORT}
     other = fitted(RandomLabelUnlearner, table, **switches).unlearn(FORGET)
