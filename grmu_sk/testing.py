@@ -21,11 +21,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn import config_context
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
 from skorch import NeuralNet, NeuralNetClassifier
 from torch import nn
 from torch.utils.data import Dataset
@@ -328,19 +325,13 @@ def check_same_result(unlearner: BaseUnlearner) -> None:
 
 @_promise
 def check_ways_to_ask_agree(unlearner: BaseUnlearner) -> None:
-    """Row numbers in any order, a mask, and ``forget`` of ``fit`` in a pipeline are one request.
+    """Row numbers in any order, a mask, and ``forget`` of ``fit`` are one request.
 
     To ask again for what is forgotten changes nothing.
     """
-    data, mask = small_data(), mask_of(FIRST)
     by_rows = fitted(unlearner).unlearn(FIRST[::-1])
-    by_mask = fitted(unlearner).unlearn(mask)
-    in_fit = prepared(unlearner)
-    with config_context(enable_metadata_routing=True):
-        requests = in_fit.get_metadata_routing().fit.requests
-        for key in ("groups", "forget"):
-            assert requests.get(key) is True, f"fit does not request {key}."
-        make_pipeline(FunctionTransformer(), in_fit).fit(data.X, data.y, groups=data.a, forget=mask)
+    by_mask = fitted(unlearner).unlearn(mask_of(FIRST))
+    in_fit = prepared(unlearner).fit(**small_data().given, forget=mask_of(FIRST))
     for made, how in ((by_mask, "a boolean mask"), (in_fit, "fit with forget")):
         assert made.forget_idx_.tolist() == FIRST, f"{how} forgets other rows."
         assert same_weights(by_rows, made), f"{how} and row numbers give other weights."
