@@ -10,6 +10,7 @@ import struct
 import zipfile
 import zlib
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,12 +24,15 @@ from grmu_sk.audit import (
 )
 from grmu_sk.benchmark import get_preset, read_results
 from grmu_sk.benchmark.nets import ResNet18
-from grmu_sk.cli.inputs import load_row_numbers, load_rows, training_data
+from grmu_sk.cli.inputs import forget_rows
 from grmu_sk.datasets import (
+    Columns,
     ImageFiles,
     load_waterbirds,
+    read_rows,
 )
 from grmu_sk.persistence import load
+from grmu_sk.sample_ids import SampleIds
 
 
 class Payload:
@@ -54,6 +58,13 @@ WAYS = {
         lambda path: np.load(path, allow_pickle=True)["X"],
     ),
 }
+
+
+def row_numbers(path):
+    numbered = SimpleNamespace(_sample_ids=SampleIds(3))
+    return forget_rows(numbered, path)
+
+
 LOADERS = {
     "persistence.load": (lambda path: load(path, make_net()), "model"),
     "read_evidence": (read_evidence, "evidence.json"),
@@ -62,10 +73,11 @@ LOADERS = {
     "DeletionLedger": (DeletionLedger, "requests.ledger"),
     "key file": (lambda path: DeletionLedger(path.with_name("new"), key_file=path), "key"),
     "resnet18": (lambda path: ResNet18(2, weights=path), "weights.pth"),
-    "load_rows": (load_rows, "rows.npz"),
-    "load_row_numbers": (load_row_numbers, "rows.npy"),
-    "row numbers as text": (load_row_numbers, "rows.txt"),
-    "data": (lambda path: training_data(None, str(path), None, [], None), "data.npz"),
+    "read_rows": (read_rows, "rows.npz"),
+    "table": (lambda path: read_rows(path, Columns("y")), "rows.csv"),
+    "parquet": (lambda path: read_rows(path, Columns("y")), "rows.parquet"),
+    "load_row_numbers": (row_numbers, "rows.npy"),
+    "row numbers as text": (row_numbers, "rows.txt"),
     "ImageFiles": (lambda path: ImageFiles(path.parent, [path.name]).pixels(0), "image.png"),
     "zip file": (load_waterbirds, "data.zip"),
 }
@@ -128,10 +140,10 @@ def test_arrays_with_a_forged_shape(tmp_path):
     header = {"descr": "<i8", "fortran_order": False, "shape": (10**14,)}
     np.lib.format.write_array_header_1_0(file, header)
     (tmp_path / "rows.npy").write_bytes(file.getvalue())
-    with pytest.raises(ValueError, match=r"rows\.npy does not hold row numbers"):
-        load_row_numbers(tmp_path / "rows.npy")
+    with pytest.raises(ValueError, match=r"rows\.npy does not say which rows"):
+        row_numbers(tmp_path / "rows.npy")
     with zipfile.ZipFile(tmp_path / "rows.npz", "w") as archive:
         for name in ("X", "y"):
             archive.writestr(f"{name}.npy", file.getvalue())
     with pytest.raises(ValueError, match=r"is not a \.npz file of plain arrays"):
-        load_rows(tmp_path / "rows.npz")
+        read_rows(tmp_path / "rows.npz")

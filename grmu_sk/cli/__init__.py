@@ -55,7 +55,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (OSError, ValueError, FloatingPointError) as error:
+        except (OSError, ValueError, FloatingPointError, ImportError) as error:
             raise click.ClickException(str(error)) from error
 
 

@@ -8,7 +8,17 @@ from typing import Any
 
 import click
 
-from .inputs import FILE, NET, TRAINING, load_model, load_row_numbers, load_rows
+from .inputs import (
+    FILE,
+    NET,
+    ROWS,
+    TRAINING,
+    forget_rows,
+    load_model,
+    rows_for,
+    rows_of_fit,
+    takes_columns,
+)
 
 NOT_PASSED = 3
 OUT = click.Path(dir_okay=False, path_type=Path)
@@ -23,8 +33,9 @@ SHOWN: Any = {"context_settings": {"show_default": True}}
 @click.argument("model", type=FILE)
 @NET
 @click.option("--original", required=True, type=FILE, help="The saved model before the request.")
-@click.option("--training", required=True, type=FILE, help=TRAINING)
-@click.option("--nonmembers", required=True, type=FILE, help="Rows no model was trained on: .npz.")
+@click.option("--training", required=True, metavar=ROWS, help=TRAINING)
+@click.option("--nonmembers", required=True, metavar=ROWS, help="Rows no model was trained on.")
+@takes_columns
 @click.option(
     "--cache", type=click.Path(file_okay=False), help="Keeps answers of the models; delete it then."
 )
@@ -38,8 +49,9 @@ def audit(
     model: Path,
     net: str | None,
     original: Path,
-    training: Path,
-    nonmembers: Path,
+    training: str,
+    nonmembers: str,
+    columns: Any,
     models: int,
     seed: int,
     out: Path | None,
@@ -55,7 +67,7 @@ def audit(
     from ..audit import ReferenceModels, audit_unlearning
 
     unlearner = load_model(model, net)
-    rows = load_rows(training, unlearner)
+    rows = rows_of_fit(unlearner, training, columns)
     if not len(unlearner.forget_idx_):
         raise ValueError(f"{model} has forgotten no row: there is nothing to attack.")
     found = audit_unlearning(
@@ -63,7 +75,7 @@ def audit(
         load_model(original, net),
         forgotten=rows.some(unlearner.forget_idx_),
         remaining=rows.some(unlearner.remaining_idx_),
-        nonmembers=load_rows(nonmembers),
+        nonmembers=rows_for(unlearner, nonmembers, columns),
         references=ReferenceModels(unlearner, models, random_state=seed, **references),
         tolerance=tolerance,
         random_state=seed,
@@ -78,26 +90,36 @@ def audit(
 @click.command(**SHOWN)
 @click.argument("model", type=FILE)
 @NET
-@click.option("--training", required=True, type=FILE, help=TRAINING)
-@click.option("--forget", required=True, type=FILE, help="Row numbers: .npy, or text, one a line.")
+@click.option("--training", required=True, metavar=ROWS, help=TRAINING)
+@takes_columns
+@click.option(
+    "--forget",
+    required=True,
+    type=FILE,
+    help="Text with an id on each line, or a row number if fit was given no ids; or .npy.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def preflight(model: Path, net: str | None, training: Path, forget: Path, as_json: bool) -> None:
+def preflight(
+    model: Path, net: str | None, training: str, columns: Any, forget: Path, as_json: bool
+) -> None:
     """Say what forgetting rows would do to groups, and what methods would cost.
 
     MODEL is a saved model. Nothing is changed in it.
     """
     from .. import audit
 
-    unlearner, rows = load_model(model, net), load_rows(training)._asdict()
-    found = audit.preflight(unlearner, load_row_numbers(forget), **rows)
+    unlearner = load_model(model, net)
+    rows = rows_of_fit(unlearner, training, columns)._asdict()
+    found = audit.preflight(unlearner, forget_rows(unlearner, forget), **rows)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
 
 
 @click.command(**SHOWN)
 @click.argument("model", type=FILE)
 @NET
-@click.option("--test", type=FILE, help="Test rows: a .npz file with X, y and groups.")
-@click.option("--training", type=FILE, help=f"For the group mix, RA, UA and --scan. {TRAINING}")
+@click.option("--test", metavar=ROWS, help="Test rows.")
+@click.option("--training", metavar=ROWS, help=f"For the group mix, RA, UA and --scan. {TRAINING}")
+@takes_columns
 @click.option(
     "--before", type=FILE, help="The model before: saved, or the .json of a report on it."
 )
@@ -115,8 +137,9 @@ def preflight(model: Path, net: str | None, training: Path, forget: Path, as_jso
 def report(
     model: Path,
     net: str | None,
-    test: Path | None,
-    training: Path | None,
+    test: str | None,
+    training: str | None,
+    columns: Any,
     before: Path | None,
     gold: Path | None,
     attacks: Path | None,
@@ -133,9 +156,9 @@ def report(
     from ..audit import ModelScores, model_hash, scan_residue, write_report
 
     unlearner = load_model(model, net)
-    rows = (None, None, None) if test is None else load_rows(test)
+    rows = (None, None, None) if test is None else rows_for(unlearner, test, columns)
     if test is not None and rows[2] is None:
-        raise click.BadParameter(f"{test} lacks the array groups", param_hint="--test")
+        raise click.BadParameter(f"{test} has no groups", param_hint="--test")
     if scan is not None and training is None:
         raise click.UsageError("--scan needs --training: the rows to look for.")
     for name, path in (("before", before), ("gold", gold)):
@@ -145,7 +168,7 @@ def report(
     if attacks is not None:
         found["attacks"] = _read_attacks(attacks)
     if training is not None:
-        known, gone = load_rows(training, unlearner), unlearner.forget_idx_
+        known, gone = rows_of_fit(unlearner, training, columns), unlearner.forget_idx_
         found["training"] = known.y, known.groups
         found["remaining"] = known.some(unlearner.remaining_idx_)[:2]
         if len(gone):
@@ -153,7 +176,7 @@ def report(
         if scan is not None and len(gone):
             original = None if isinstance(found["before"], ModelScores) else found["before"]
             about: Any = {"remaining": found["remaining"][0], "forget_idx": gone}
-            found["residue"] = scan_residue(scan, known.X[gone], original, **about)
+            found["residue"] = scan_residue(scan, known.some(gone).X, original, **about)
     evidence = write_report(unlearner, out, *rows, **found)
     for check in evidence["gate"]["checks"]:
         click.echo(f"{check['status']:13} {check['name']}: {check['detail']}")

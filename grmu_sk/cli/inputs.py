@@ -1,28 +1,57 @@
-"""What commands are given: a model and its net, tables of rows, row numbers, training data."""
+"""What commands are given: a model and its net, rows, and which of them to forget.
+
+Every command takes rows in the same way, see :func:`grmu_sk.datasets.read_rows`.
+"""
 
 from __future__ import annotations
 
-import sys
-import zipfile
-import zlib
-from collections.abc import Iterable, Sequence
-from importlib import import_module
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
-# what NumPy raises for a damaged or forged file; a header may claim any size
-UNREADABLE = (ValueError, ArithmeticError, MemoryError, SyntaxError, zlib.error)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+ROWS = "FILE|FOLDER|MODULE:FUNCTION"
 NET = click.option(
     "--net",
     metavar="MODULE:NAME",
-    help="Where to import the unfitted net from, or a function that returns it; it is your own "
-    "code and runs. Not needed for the default net.",
+    help="Where to import the unfitted net or classifier from, or a function that returns it; it "
+    "is your own code and runs. Not needed for the default net.",
 )
-TRAINING = "The training rows as they were given to fit: a .npz file with X, y and groups."
-NAMES = ("X", "y", "groups", "sample_weight", "sample_id")
+TRAINING = "The training rows, as they were given to fit."
+_COLUMNS = (
+    click.option("--target", help="Column of a table with the labels."),
+    click.option(
+        "--group-column", multiple=True, help="Its column with a protected attribute; repeatable."
+    ),
+    click.option("--id-column", help="Its column with ids; then rows may be in any order."),
+    click.option("--image-column", help="Its column with files of images, which are the inputs."),
+    click.option("--image-size", default=64, type=click.IntRange(1), help="Their size, in pixels."),
+)
+
+
+def takes_columns(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command say what the columns of tables stand for; it gets them as ``columns``."""
+
+    @wraps(command)
+    def with_columns(*arguments: Any, **options: Any) -> None:
+        from ..datasets.own_data import Columns
+
+        given = {name: options.pop(f"{name}_column") for name in ("group", "id", "image")}
+        columns = Columns(
+            target=options.pop("target"),
+            groups=tuple(given["group"]),
+            sample_id=given["id"],
+            image=given["image"],
+            image_size=options.pop("image_size"),
+        )
+        command(*arguments, columns=columns, **options)
+
+    for option in reversed(_COLUMNS):
+        with_columns = option(with_columns)
+    return with_columns
 
 
 class LabelledRows(NamedTuple):
@@ -34,209 +63,84 @@ class LabelledRows(NamedTuple):
 
     def some(self, rows: Any) -> LabelledRows:
         """Return these rows."""
-        return LabelledRows(*(None if part is None else part[rows] for part in self))
+        from ..rows import take_rows
+
+        return LabelledRows(*(None if part is None else take_rows(part, rows) for part in self))
 
 
-def load_rows(path: Path, unlearner: Any = None) -> LabelledRows:
-    """Read a NumPy .npz file with the arrays X, y and groups; nothing in it is executed.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    unlearner : BaseUnlearner or None, default=None
-        Whose training rows these are.
-
-    Returns
-    -------
-    LabelledRows
-        Its arrays; ``groups`` is None if there is none.
-
-    Raises
-    ------
-    ValueError
-        If an array is missing, holds objects, or the lengths differ.
-    """
-    arrays = load_arrays(path, ("X", "y", "groups"))
-    if missing := [name for name in ("X", "y") if name not in arrays]:
-        raise ValueError(f"{path} lacks the array(s) {missing}; it needs X, y and groups.")
-    lengths = {name: len(array) for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"The arrays of {path} differ in length: {lengths}.")
-    if unlearner is not None:
-        n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
-        if lengths["y"] != n_rows:
-            raise ValueError(f"{path} has {lengths['y']} rows, but fit was given {n_rows}.")
-    return LabelledRows(arrays["X"], arrays["y"], arrays.get("groups"))
-
-
-def load_arrays(path: Path, names: Iterable[str]) -> dict[str, Any]:
-    """Read some arrays of a NumPy .npz file; nothing in it is executed.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    names : iterable of str
-        The arrays, as far as they are there.
-
-    Returns
-    -------
-    dict
-        Arrays by name.
-
-    Raises
-    ------
-    ValueError
-        If it is no such file, or an array holds objects.
-    """
-    import numpy as np
-
-    try:
-        # opened here, since NumPy leaves a damaged file open
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            return {name: content[name] for name in names if name in content}
-    except (*UNREADABLE, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a .npz file of plain arrays: {error}") from error
-
-
-def load_row_numbers(path: Path) -> Any:
-    """Read row numbers: a .npy file, or text with one number a line.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    ndarray
-        Row numbers, or a mask.
-
-    Raises
-    ------
-    ValueError
-        If the file holds something else.
-    """
-    import numpy as np
-
-    try:
-        if path.suffix == ".npy":
-            with path.open("rb") as file:
-                return np.lib.format.read_array(file, allow_pickle=False)
-        words = path.read_text(encoding="utf-8").split()
-        return np.array([int(word) for word in words], dtype=np.int64)
-    except UNREADABLE as error:
-        raise ValueError(f"{path} does not hold row numbers: {error}") from error
-
-
-def load_model(path: Path, net: str | None) -> Any:
-    """Read a model that ``save`` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    net : str or None
-        What :func:`load_net` takes.
-
-    Returns
-    -------
-    BaseUnlearner
-        The model.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be loaded, or the net not imported.
-    """
-    from ..persistence import load
-
-    return load(path, load_net(net))
-
-
-def load_net(name: str | None) -> Any:
-    """Return the net that ``--net`` names, or that the function it names returns.
-
-    Parameters
-    ----------
-    name : str or None
-        ``"module:name"``.
-
-    Returns
-    -------
-    NeuralNet or None
-        None if there is no name.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be imported.
-    """
-    from skorch import NeuralNet
-
-    found = None if name is None else import_object(name)
-    return found() if callable(found) and not isinstance(found, NeuralNet) else found
-
-
-def import_object(name: str) -> Any:
-    """Return what ``module:name`` means; modules in the working directory are found, too."""
-    module, _, attribute = name.partition(":")
-    if not module or not attribute.isidentifier():
-        raise ValueError(f"{name!r} is neither a .npz or .csv file nor of the form module:name.")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{name} cannot be imported: {error}") from error
-
-
-# training data, which a saved model does not hold -------------------------------------------------
-
-
-def training_data(
-    unlearner: Any, source: str, target: str | None, groups: Sequence[str], sample_id: str | None
-) -> dict[str, Any]:
-    """Return the data that a model was fitted to, in the order of ``fit``.
+def rows_for(unlearner: Any, source: str, columns: Any) -> LabelledRows:
+    """Read rows that a model did not see in ``fit``, in its terms.
 
     Parameters
     ----------
     unlearner : BaseUnlearner
-        Whose data it is.
+        The model.
     source : str
-        A .npz file of arrays called X, y, groups, sample_weight, sample_id; a .csv file; or
-        ``module:function``, whose result is a mapping with these names.
-    target : str or None
-        Column of a .csv file with the labels.
-    groups : sequence of str
-        Its columns with protected attributes.
-    sample_id : str or None
-        Its column with the ids.
+        Where the rows are.
+    columns : Columns
+        What the columns of a table stand for.
+
+    Returns
+    -------
+    LabelledRows
+        The rows.
+    """
+    found = _read(unlearner, source, columns)
+    return LabelledRows(found["X"], found["y"], found.get("groups"))
+
+
+def rows_of_fit(unlearner: Any, source: str, columns: Any) -> LabelledRows:
+    """Read the rows of ``fit``, in that order.
+
+    Parameters
+    ----------
+    unlearner : BaseUnlearner
+        The model.
+    source : str
+        Where the rows are.
+    columns : Columns
+        What the columns of a table stand for.
+
+    Returns
+    -------
+    LabelledRows
+        The rows.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many.
+    """
+    found = training_data(unlearner, source, columns)
+    n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
+    if len(found["y"]) != n_rows:
+        raise ValueError(f"{source} has {len(found['y'])} rows, but fit was given {n_rows}.")
+    return LabelledRows(found["X"], found["y"], found.get("groups"))
+
+
+def training_data(unlearner: Any, source: str, columns: Any) -> dict[str, Any]:
+    """Return what a model was fitted to, by the arguments of ``fit`` and in their order.
+
+    Parameters
+    ----------
+    unlearner : BaseUnlearner
+        The model.
+    source : str
+        Where the rows are.
+    columns : Columns
+        What the columns of a table stand for.
 
     Returns
     -------
     dict
-        X, y, groups, sample_weight.
+        X and y, and groups and sample_weight if there are any.
 
     Raises
     ------
     ValueError
         If something is missing, or rows that remain are not there.
     """
-    suffix = Path(source).suffix.lower()
-    if suffix == ".npz":
-        found = load_arrays(Path(source), NAMES)
-    elif suffix == ".csv":
-        found = _read_csv(unlearner, source, target, list(groups), sample_id)
-    else:
-        found = import_object(source)()
-    if missing := [name for name in ("X", "y") if found.get(name) is None]:
-        raise ValueError(f"{source} has no {' and no '.join(missing)}.")
-    found = {name: found[name] for name in NAMES if found.get(name) is not None}
+    found = _read(unlearner, source, columns)
     ids = found.pop("sample_id", None)
     if ids is None or unlearner._sample_ids.are_row_numbers:
         return found
@@ -246,37 +150,30 @@ def training_data(
     return {name: take_rows(value, where) for name, value in found.items()}
 
 
-def _read_csv(
-    unlearner: Any, source: str, target: str | None, groups: list[str], sample_id: str | None
-) -> dict[str, Any]:
+def _read(unlearner: Any, source: str, columns: Any) -> dict[str, Any]:
+    from ..datasets.own_data import read_rows
+
+    names = getattr(unlearner, "feature_names_in_", None)
+    found = read_rows(source, columns, None if columns.image else names)
+    rows = {name: found[name] for name in ("X", "y", "groups", "sample_weight", "sample_id")}
+    rows = {name: part for name, part in rows.items() if part is not None}
+    if columns.target is None:
+        return rows  # no table: what there is has the types that fit was given
     import pandas as pd
 
-    if target is None:
-        raise ValueError(f"Say which column of {source} holds the labels: --target NAME.")
-    special = [target, *groups, *([] if sample_id is None else [sample_id])]
-    # read as they are written: an id may be 007, a group NA (Namibia), a label True
-    exactly: Any = {"keep_default_na": False, "float_precision": "round_trip"}
-    frame = pd.read_csv(source, dtype=dict.fromkeys(special, str), **exactly)
-    if missing := [name for name in special if name not in frame]:
-        raise ValueError(f"{source} has no column {missing[0]!r}: {', '.join(frame)}.")
-    X: Any = frame.drop(columns=special)
-    names = getattr(unlearner, "feature_names_in_", None)
-    if names is None:
-        X = X.to_numpy()
-    elif set(names) <= set(frame):  # a protected attribute may be a feature as well
-        X = frame[list(names)].astype({name: float for name in special if name in names})
-    known = [] if unlearner.attributes_ is None else unlearner.attributes_.tolist()
-    values = {}
-    for place, name in enumerate(groups):
-        tuples = [value for value in known if isinstance(value, tuple) and place < len(value)]
-        of_column = known if len(groups) == 1 else [value[place] for value in tuples]
-        values[name] = _as_fitted(frame[name], of_column)
-    return {
-        "X": X,
-        "y": _as_fitted(frame[target], unlearner.classes_.tolist()),
-        "groups": pd.DataFrame(values) if groups else None,
-        "sample_id": None if sample_id is None else frame[sample_id].tolist(),
-    }
+    rows["y"] = _as_fitted(rows["y"], unlearner.classes_.tolist())
+    if columns.groups and unlearner.attributes_ is not None:
+        known = unlearner.attributes_.tolist()
+        tuples = [value if isinstance(value, tuple) else (value,) for value in known]
+        frame = pd.DataFrame(rows["groups"], columns=list(columns.groups))
+        pairs = enumerate(columns.groups)
+        of_columns = {n: [v[place] for v in tuples if place < len(v)] for place, n in pairs}
+        rows["groups"] = pd.DataFrame(
+            {name: _as_fitted(frame[name], values) for name, values in of_columns.items()}
+        )
+    if names is None and columns.image is None:
+        rows["X"] = rows["X"].to_numpy()
+    return rows
 
 
 def _as_fitted(column: Any, known: Iterable[Any]) -> Any:
@@ -295,7 +192,7 @@ def _as_fitted(column: Any, known: Iterable[Any]) -> Any:
     exact = {str(value): value for value in known}
     meant = {
         text: exact.get(text, next((v for v in exact.values() if same(text, v)), text))
-        for text in column.unique()
+        for text in set(column)
     }
     return pd.Series([meant[text] for text in column]).to_numpy()
 
@@ -318,3 +215,89 @@ def _positions(unlearner: Any, ids: Any, source: str) -> Any:
     where = np.zeros(known.n_rows, dtype=np.int64)  # never read for forgotten rows
     where[known.rows] = [position.get(text, 0) for text in known.texts]
     return where
+
+
+def forget_rows(unlearner: Any, path: Path) -> Any:
+    """Read which rows are to be forgotten: a .npy file, or text with one on each line.
+
+    Parameters
+    ----------
+    unlearner : BaseUnlearner
+        The model. If ``fit`` was given ids, lines of text are ids.
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ndarray
+        Row numbers, or a mask.
+
+    Raises
+    ------
+    ValueError
+        If the file holds something else.
+    """
+    import numpy as np
+
+    from ..datasets.own_data import UNREADABLE
+
+    try:
+        if path.suffix == ".npy":
+            with path.open("rb") as file:
+                return np.lib.format.read_array(file, allow_pickle=False)
+        text = path.read_text(encoding="utf-8-sig")
+        if unlearner._sample_ids.are_row_numbers:
+            return np.array([int(word) for word in text.split()], dtype=np.int64)
+        return unlearner._sample_ids.rows_of(list(filter(None, map(str.strip, text.split("\n")))))
+    except UNREADABLE as error:
+        raise ValueError(f"{path} does not say which rows: {error}") from error
+
+
+def load_model(path: Path, net: str | None) -> Any:
+    """Read a model that ``save`` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    net : str or None
+        What :func:`load_estimator` takes.
+
+    Returns
+    -------
+    BaseUnlearner
+        The model.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be loaded, or the net not imported.
+    """
+    from ..persistence import load
+
+    return load(path, load_estimator(net))
+
+
+def load_estimator(name: str | None) -> Any:
+    """Return the net or classifier that a name means, or that the class or function of it returns.
+
+    Parameters
+    ----------
+    name : str or None
+        ``"module:name"``.
+
+    Returns
+    -------
+    estimator or None
+        None if there is no name.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be imported.
+    """
+    from ..datasets.own_data import import_object
+
+    found = None if name is None else import_object(name)
+    is_made = hasattr(found, "fit") or hasattr(found, "state_dict")
+    return found() if isinstance(found, type) or not (found is None or is_made) else found

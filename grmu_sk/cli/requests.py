@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from .inputs import FILE, NET, load_net, training_data
+from .inputs import FILE, NET, ROWS, load_estimator, takes_columns, training_data
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -77,18 +77,20 @@ def add(opened: Any, ids: tuple[str, ...], ids_file: Path | None, reason: str) -
 @click.option(
     "--data",
     required=True,
-    metavar="FILE|MODULE:FUNCTION",
-    help="The training data: a .npz file with X, y, groups, sample_weight, sample_id; a .csv file; "
-    "or a function that returns a mapping with these names. Rows of the forgotten may be missing "
-    "if there are ids.",
+    metavar=ROWS,
+    help="The training rows. Those of the forgotten may be missing if there are ids.",
 )
-@click.option("--target", help="Column of the .csv file with the labels.")
-@click.option("--groups", multiple=True, help="Its column with a protected attribute; repeatable.")
-@click.option("--sample-id", help="Its column with the ids; then rows may be in any order.")
+@takes_columns
 @click.option("--retry-failed", is_flag=True, help="Take on requests that failed, too.")
 @click.option("--checkpoint", type=PATH, help="Keeps the state of training, to go on if killed.")
 def run(
-    opened: Any, model: Path, net: str | None, data: str, retry_failed: bool, **given: Any
+    opened: Any,
+    model: Path,
+    net: str | None,
+    data: str,
+    columns: Any,
+    retry_failed: bool,
+    checkpoint: Path | None,
 ) -> None:
     """Let MODEL, a file written by save, forget what waits; replace the file in one step.
 
@@ -97,15 +99,14 @@ def run(
     import warnings
 
     ledger = opened(create=False)
-    about = {name: given[name] for name in ("target", "groups", "sample_id")}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         done = ledger.run_file(
             model,
-            load_net(net),
-            data=functools.partial(training_data, source=data, **about),
+            load_estimator(net),
+            data=functools.partial(training_data, source=data, columns=columns),
             retry_failed=retry_failed,
-            checkpoint=given["checkpoint"],
+            checkpoint=checkpoint,
         )
     for warning in caught:
         click.echo(f"Warning: {warning.message}", err=True)
@@ -153,7 +154,7 @@ def verify(opened: Any, head: str | None, model: Path | None, net: str | None) -
     if model is not None:
         from ..persistence import load
 
-        returned = ledger.returned_rows(load(model, load_net(net)))
+        returned = ledger.returned_rows(load(model, load_estimator(net)))
         if len(returned):
             raise click.ClickException(
                 f"{model} was made with {len(returned)} rows that were forgotten, the first is row "

@@ -8,10 +8,12 @@ from grmu_sk.datasets.fairface import load_fairface
 from grmu_sk.datasets.image_table import load_image_table
 from grmu_sk.datasets.images import ImageFiles, ImageRows, decode_images
 from grmu_sk.datasets.multinli import load_multinli
+from grmu_sk.datasets.own_data import Columns, read_rows
 from grmu_sk.datasets.transforms import EvaluationTransform, TrainingTransform
 from grmu_sk.datasets.waterbirds import load_waterbirds
 
 __all__ = [
+    "Columns",
     "EvaluationTransform",
     "ImageFiles",
     "ImageRows",
@@ -25,4 +27,5 @@ __all__ = [
     "load_image_table",
     "load_multinli",
     "load_waterbirds",
+    "read_rows",
 ]

@@ -137,13 +137,13 @@ def test_bad_files(folder, tmp_path):
     np.savez(tmp_path / "no_groups", X=np.zeros((3, 4)), y=np.zeros(3))
     for command, code, message in (
         (gate, 1, "incomplete or damaged"),
-        ((*preflight, *training, "--forget", tmp_path / "rows.txt"), 1, "does not hold row num"),
+        ((*preflight, *training, "--forget", tmp_path / "rows.txt"), 1, "does not say which"),
         ((*model, "--attacks", tmp_path / "attacks.json"), 1, "no list of attacks"),
         ((*model, "--scan", folder), 2, "--scan needs --training"),
         ((*model, "--test", tmp_path / "junk.npz"), 1, "not a .npz file"),
-        ((*model, "--test", tmp_path / "no_y.npz"), 1, "lacks the array"),
-        ((*model, "--test", tmp_path / "lengths.npz"), 1, "differ in length"),
-        ((*model, "--test", tmp_path / "no_groups.npz"), 2, "lacks the array groups"),
+        ((*model, "--test", tmp_path / "no_y.npz"), 1, "has no y"),
+        ((*model, "--test", tmp_path / "lengths.npz"), 1, "differs in length"),
+        ((*model, "--test", tmp_path / "no_groups.npz"), 2, "has no groups"),
     ):
         assert message in run(*command, code=code).replace("\n", " ")
 

@@ -61,7 +61,7 @@ def save_csv(table, rows):
         label=table.y[rows], attribute=table.a[rows], person=[f"{row:03}" for row in rows]
     )
     frame.to_csv("data.csv", index=False)
-    columns = ["--target", "label", "--groups", "attribute", "--sample-id", "person"]
+    columns = ["--target", "label", "--group-column", "attribute", "--id-column", "person"]
     return ["--data", "data.csv", *columns]
 
 
@@ -175,7 +175,7 @@ def test_a_csv_file_is_read_as_the_types_of_fit(folder, table, labels, attribute
     frame = pd.DataFrame(X, columns=list("abcd")).assign(label=y, person=ids).join(groups)
     frame.sample(frac=1, random_state=0).to_csv("data.csv", index=False)
     DeletionLedger("ledger").add(["NA"])
-    options = ["--data", "data.csv", "--target", "label", "--sample-id", "person"]
-    options += [part for name in groups for part in ("--groups", name)]
+    options = ["--data", "data.csv", "--target", "label", "--id-column", "person"]
+    options += [part for name in groups for part in ("--group-column", name)]
     text("run", "ledger", "model", *NET, *options)
     assert model_hash(loaded()) == model_hash(unlearner.unlearn([7]))
