@@ -21,9 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch, check_consistent_length
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.history import History
+from torch import nn
 from torch.utils.data import Dataset
 
 from .checkpoint import UnlearningCheckpoint, resumable
@@ -45,7 +46,7 @@ from .net_copies import (
     refuse_hidden_weights,
     same_weights,
 )
-from .nets import default_net
+from .nets import default_net, net_of_module
 from .outputs import (
     decision_threshold,
     first_output,
@@ -169,6 +170,10 @@ class ForgettingClassifier(
     def _log_proba(self, X: Any) -> NDArray[np.floating]:
         """Return the model's log-probabilities of inputs that are checked."""
 
+    def _checked(self, X: Any, reset: bool) -> Any:
+        """Return inputs that the model can read, or raise ValueError."""
+        return check_inputs(self, X, reset=reset)
+
     def _order_of_classes(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return the sorted labels in the order of the model's outputs."""
         return labels
@@ -239,17 +244,17 @@ class ForgettingClassifier(
             self._check_parameters()
             about_rows = {"groups": groups, "forget": forget, "sample_weight": sample_weight}
             check_same_index({"X": X, "y": y}, {**about_rows, "sample_id": sample_id})
-            X = check_inputs(self, X, reset=True)
-            labels = check_targets(y, len(X))
+            X = self._checked(X, reset=True)
+            rows = np.arange(_num_samples(X))
+            labels = check_targets(y, len(rows))
             check_class_labels(labels)
             self._encode_groups(labels, groups)
-            rows = np.arange(len(X))
             data = self._training_rows(X, labels, groups, rows, sample_weight)
             self._group_counts = np.bincount(data.g, minlength=self._encoder.n_groups_)
-            self._sample_ids = SampleIds(len(X))
+            self._sample_ids = SampleIds(len(rows))
             if sample_id is not None:
-                self._sample_ids = SampleIds.from_user(sample_id, len(X))
-            to_forget = np.flatnonzero(check_forget_mask(forget, len(X)))
+                self._sample_ids = SampleIds.from_user(sample_id, len(rows))
+            to_forget = np.flatnonzero(check_forget_mask(forget, len(rows)))
             if len(to_forget):
                 self._require_groups()
             self.seed_ = resolve_seed(self.random_state)
@@ -433,7 +438,7 @@ class ForgettingClassifier(
             None if part is None else take_rows(part, rows) for part in (y, groups, sample_weight)
         )
         is_lazy = isinstance(X, Dataset) or is_memory_mapped(X)
-        X = check_inputs(self, X if is_lazy else take_rows(X, rows), reset=False)
+        X = self._checked(X if is_lazy else take_rows(X, rows), reset=False)
         data = self._training_rows(X, check_targets(y, len(rows)), groups, rows, sample_weight)
         data.source = torch.from_numpy(rows) if is_lazy else None
         self._read_as_fitted(data)
@@ -450,10 +455,14 @@ class ForgettingClassifier(
     def _digests_of(self, data: TrainingRows) -> dict[str, str]:
         return rows_digests(data, self.remaining_idx_, len(self._encoder.attributes_))
 
+    def _digests_of_columns(self, g: torch.Tensor) -> dict[str, str]:
+        return columns_digests(g, len(self._encoder.attributes_))
+
     def _check_same_columns(self, numbers: NDArray[np.int64]) -> None:
         """Raise ValueError if group numbers of all rows of ``fit`` are not what they were."""
-        g = torch.from_numpy(numbers[self.remaining_idx_])
-        self._check_same_rows(columns_digests(g, len(self._encoder.attributes_)))
+        self._check_same_rows(
+            self._digests_of_columns(torch.from_numpy(numbers[self.remaining_idx_]))
+        )
 
     def _check_same_rows(self, digests: dict[str, str]) -> None:
         known = self._known_digests()
@@ -549,7 +558,7 @@ class ForgettingClassifier(
             Columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        return self._log_proba(check_inputs(self, X, reset=False))
+        return self._log_proba(self._checked(X, reset=False))
 
     def predict_proba(self, X: Any) -> NDArray[np.floating]:
         """Return the class probabilities.
@@ -725,7 +734,7 @@ class BaseUnlearner(ForgettingClassifier):
         return isinstance(self.estimator, FrozenEstimator)
 
     def _working_together(self, is_fitted: bool) -> AbstractContextManager[None]:
-        return all_processes(self.net_ if is_fitted else self._source_net())
+        return all_processes(self._model if is_fitted else self._source())
 
     def _order_of_classes(self, labels: NDArray[Any]) -> NDArray[Any]:
         return _in_order_of(self.estimator.estimator, labels) if self._is_frozen else labels
@@ -771,10 +780,27 @@ class BaseUnlearner(ForgettingClassifier):
         if self._needs_fresh_weights:
             check_fresh_weights(net)
 
-    def _source_net(self) -> Any:
-        """Return the net that is trained or taken over, whatever else was given for it."""
+    @property
+    def _model(self) -> Any:
+        """What predicts."""
+        return self.net_
+
+    def _source(self) -> Any:
+        """Return what is trained or taken over, whatever else was given for it."""
         source = self.estimator.estimator if self._is_frozen else self.estimator
-        return source.net_ if isinstance(source, BaseUnlearner) else source
+        return source._model if isinstance(source, BaseUnlearner) else source
+
+    def _source_net(self) -> Any:
+        source = self._source()
+        if isinstance(source, nn.Module):
+            net = net_of_module(source)
+            return net.initialize() if self._is_frozen else net
+        if source is None or isinstance(source, NeuralNet):
+            return source
+        raise TypeError(
+            f"{type(self).__name__} trains a skorch net or a torch module, got {source!r}. Any "
+            "classifier of scikit-learn can forget by RetrainUnlearner or SISAUnlearner."
+        )
 
     def _new_net(self, X: Any) -> NeuralNet:
         """Return the uninitialised net to train."""

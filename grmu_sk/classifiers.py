@@ -1,22 +1,178 @@
-"""Any scikit-learn classifier in the place of a net: made anew, fitted with weights, read."""
+"""Any scikit-learn classifier in the place of a net: made anew, fitted with weights, read.
+
+Methods that train from scratch take one, see :class:`AnyClassifierUnlearner`. It is fitted to the
+labels as they were given, and to rows in the container they came in.
+"""
 
 from __future__ import annotations
 
+import copy
+import time
 import warnings
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import has_fit_parameter
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 from skorch import NeuralNet
+from skorch.history import History
 
-from .rows import Rows, take_rows
+from .base import BaseUnlearner, Request
+from .fingerprints import content, digest
+from .outputs import predicted_columns
+from .randomness import derive_seed, isolated_rng
+from .rows import Rows, TrainingRows, take_rows
 
-__all__ = ["fit_classifier", "fresh_classifier", "is_plain_classifier", "log_proba_of"]
+__all__ = ["AnyClassifierUnlearner"]
+
+N_COMPARED = 1000  # rows on which a classifier's labels are held against its probabilities
+
+
+class AnyClassifierUnlearner(BaseUnlearner):
+    """Base class of methods that take any classifier, for they train what they need from scratch.
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        What predicts, if it is no net.
+    reweighted_by_ : {"sample_weight", "draws"} or None
+        How the last fit of a classifier that is no net was reweighted.
+    """
+
+    estimator_: Any
+    reweighted_by_: str | None
+
+    @abstractmethod
+    def _refit(self, request: Request) -> Any:
+        """Return a classifier that has forgotten."""
+
+    def _fit_classifier(self, data: TrainingRows) -> Any:
+        """Return a classifier that was fitted to all rows."""
+        return self._fitted_to(data, data.rows)
+
+    @property
+    def _takes_net(self) -> bool:
+        return not is_plain_classifier(self._source())
+
+    @property
+    def _model(self) -> Any:
+        return super()._model if self._takes_net else self.estimator_
+
+    def _checked(self, X: Any, reset: bool) -> Any:
+        if self._takes_net:
+            return super()._checked(X, reset)
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        return X if hasattr(X, "iloc") or hasattr(X, "tocsr") else np.asarray(X)
+
+    def _order_of_classes(self, labels: NDArray[Any]) -> NDArray[Any]:
+        return super()._order_of_classes(labels) if self._takes_net else labels
+
+    def _fit_model(self, data: TrainingRows, is_to_forget: bool) -> None:
+        if self._takes_net:
+            return super()._fit_model(data, is_to_forget)
+        self.history_, self.reweighted_by_ = History(), None
+        with isolated_rng(derive_seed(self.seed_, 0)):
+            fresh_classifier(self._source())
+            if self._is_frozen:
+                check_is_fitted(self._source())
+                self.estimator_ = copy.deepcopy(self._source())
+            elif self._needs_trained_net or not is_to_forget:
+                self.estimator_ = self._fit_classifier(data)
+            else:
+                return
+        self._check_labels(data)
+
+    def _unlearn_model(
+        self, new: Rows, retain: Rows, data: TrainingRows, progress: Any = None
+    ) -> None:
+        if self._takes_net:
+            return super()._unlearn_model(new, retain, data, progress)
+        with isolated_rng(derive_seed(self.seed_, 1 + self._n_requests)):
+            request = Request(
+                net=None,  # type: ignore[arg-type]
+                data=data,
+                forget=new,
+                retain=retain,
+                validation=None,
+                group_counts=self._group_counts,
+                pairs=self._encoder.pairs_,
+            )
+            self.estimator_ = self._refit(request)
+        # what was brought in, or was fitted before on these rows perhaps
+        self.estimator = clone(self._source())
+        if self._is_frozen:
+            self.estimator = FrozenEstimator(self.estimator_)
+        self._check_labels(data.keep(retain))
+
+    def _fitted_to(
+        self,
+        data: TrainingRows,
+        rows: Rows,
+        probability: NDArray[np.floating] | None = None,
+        phase: str = "fit",
+    ) -> Any:
+        """Return a classifier that was fitted to some rows, and write into the history how long."""
+        where = data.positions(rows).numpy()
+        X, y = take_rows(data.X, where), self.classes_[data.y.numpy()[where]]
+        weight = None if data.sample_weight is None else data.sample_weight.numpy()[where]
+        start = time.perf_counter()
+        fitted, self.reweighted_by_ = fit_classifier(self._source(), X, y, weight, probability)
+        self.history_.new_epoch()
+        known = {"epoch": 1, "phase": phase, "dur": time.perf_counter() - start}
+        for name, value in known.items():
+            self.history_.record(name, value)
+        return fitted
+
+    def _check_labels(self, data: TrainingRows) -> None:
+        """Refuse a classifier whose labels do not follow from its probabilities.
+
+        Metrics are computed from these.
+        """
+        some = take_rows(data.X, np.linspace(0, len(data) - 1, N_COMPARED).astype(np.int64))
+        proba = np.exp(self._log_proba(some))
+        ours = self.classes_[predicted_columns(proba, self._threshold)]
+        best = np.sort(proba, axis=1)
+        is_tie = np.isclose(best[:, -1], best[:, -2])
+        if (~is_tie & (ours != np.ravel(self.estimator_.predict(some)))).any():
+            raise ValueError(
+                f"The labels that {type(self.estimator_).__name__} predicts are not those that its "
+                "probabilities say: wrap it in sklearn.calibration.CalibratedClassifierCV."
+            )
+
+    def _log_proba(self, X: Any) -> NDArray[np.floating]:
+        if self._takes_net:
+            return super()._log_proba(X)
+        return log_proba_of(self.estimator_, X, self.classes_)
+
+    @property
+    def _threshold(self) -> Any:
+        if self._takes_net:
+            return super()._threshold
+        # scikit-learn's tuned and fixed thresholds
+        found = [getattr(self.estimator_, name, None) for name in ("best_threshold_", "threshold")]
+        return next((value for value in found if isinstance(value, float)), None)
+
+    def _read_as_fitted(self, data: TrainingRows) -> None:
+        if self._takes_net:
+            super()._read_as_fitted(data)
+
+    def _digests_of(self, data: TrainingRows) -> dict[str, str]:
+        if self._takes_net:
+            return super()._digests_of(data)
+        where = data.positions(self.remaining_idx_).numpy()
+        digests = self._digests_of_columns(data.g[where])
+        if data.sample_weight is not None:
+            digests["sample_weight"] = digest([("", data.sample_weight[where])])
+        X = take_rows(data.X, where)
+        if hasattr(X, "iloc"):
+            X = [[*map(str, X.columns)], pd.util.hash_pandas_object(X, index=False).to_numpy()]
+        return {**digests, "X": digest(content(X))}
 
 
 def is_plain_classifier(estimator: Any) -> bool:
@@ -32,8 +188,7 @@ def is_plain_classifier(estimator: Any) -> bool:
     bool
         False for nets, modules, unlearners and None.
     """
-    is_estimator = hasattr(estimator, "fit") and hasattr(estimator, "get_params")
-    if isinstance(estimator, NeuralNet) or not is_estimator:
+    if isinstance(estimator, NeuralNet) or not hasattr(estimator, "get_params"):
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes that know nothing of tags
@@ -184,11 +339,10 @@ def log_proba_of(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.fl
     Returns
     -------
     ndarray of shape (n_samples, n_classes)
-        Minus infinity where a probability is 0.
+        A probability of 0 counts as the smallest positive number.
     """
     found = np.asarray(estimator.predict_proba(X), dtype=np.float64)
     where = [classes.tolist().index(label) for label in np.asarray(estimator.classes_).tolist()]
     proba = np.zeros((len(found), len(classes)))
     proba[:, where] = found
-    with np.errstate(divide="ignore"):
-        return np.log(proba)
+    return np.log(np.maximum(proba, np.finfo(np.float64).tiny))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from types import MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,52 @@ def weights(net: NeuralNet) -> Iterator[tuple[str, Any]]:
     for component, part in parts_of(net).items():
         for name, value in part.state_dict().items():
             yield f"{component}/{name}", value
+
+
+def content(value: Any, name: str = "", seen: list[Any] | None = None) -> Iterator[tuple[str, Any]]:
+    """Yield all that an object holds, such as a fitted estimator, by name.
+
+    Parameters
+    ----------
+    value : object
+        Anything that can be pickled. What pickle would write down is taken apart, so that two
+        objects that hold the same yield the same, in any process.
+    name : str, default=""
+        What to call it.
+    seen : list or None, default=None
+        Objects it lies in.
+
+    Yields
+    ------
+    str
+        Where something lies.
+    object
+        Bytes, or what prints as what it is.
+    """
+    seen = [] if seen is None else seen
+    if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
+        yield name, f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes()
+    elif value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        yield name, repr(value)
+    elif isinstance(value, type | FunctionType | BuiltinFunctionType):
+        yield name, f"{value.__module__}.{value.__qualname__}"
+    elif any(value is one for one in seen):
+        yield name, "itself"
+    else:
+        seen = [*seen, value]
+        if isinstance(value, dict):
+            parts = sorted(value.items(), key=repr)
+        elif isinstance(value, set | frozenset):
+            parts = list(enumerate(sorted(value, key=repr)))
+        elif isinstance(value, list | tuple | np.ndarray):
+            parts = list(enumerate(value))
+        else:
+            reduced = value.__reduce_ex__(4)
+            parts = list(enumerate(reduced[:3] if isinstance(reduced, tuple) else [reduced]))
+            parts += list(enumerate(list(items or []) for items in reduced[3:5]))
+        yield name, f"{type(value).__name__} {len(parts)}"
+        for key, part in parts:
+            yield from content(part, f"{name}/{key}", seen)
 
 
 def rows_digests(data: TrainingRows, rows: Rows, n_attributes: int) -> dict[str, str]:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from .rows import split_item
 
-__all__ = ["MLP", "SmallCNN", "default_net"]
+__all__ = ["MLP", "SmallCNN", "default_net", "net_of_module"]
 
 
 class SmallCNN(nn.Module):
@@ -199,3 +199,42 @@ def default_net(X: Any, n_classes: int) -> NeuralNetClassifier:
         callbacks=[("schedule", LRScheduler("CosineAnnealingLR", T_max=20))],
         verbose=0,
     )
+
+
+def net_of_module(module: nn.Module, **settings: Any) -> NeuralNetClassifier:
+    """Return a skorch net that trains a torch module by stochastic gradient descent.
+
+    Unlearners do so by themselves with a module that they are given; call it for other settings.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Returns logits, one for each class. Its weights are what training starts from.
+    **settings : dict
+        Of :class:`skorch.NeuralNetClassifier`: ``criterion`` (cross-entropy if not given),
+        ``optimizer`` (SGD, momentum 0.9), ``lr`` (0.05), ``max_epochs`` (20), ``batch_size`` (64),
+        ``train_split`` (None), ``device``, ...
+
+    Returns
+    -------
+    NeuralNetClassifier
+        Not initialised.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from grmu_sk.nets import net_of_module
+    >>> net_of_module(nn.Linear(4, 2), lr=0.1).lr
+    0.1
+    """
+    if "optimizer" not in settings:
+        settings = {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9, **settings}
+    defaults: dict[str, Any] = {
+        "criterion": nn.CrossEntropyLoss,
+        "lr": 0.05,
+        "max_epochs": 20,
+        "batch_size": 64,
+        "train_split": None,
+        "verbose": 0,
+    }
+    return NeuralNetClassifier(module, **{**defaults, **settings})

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
 from skorch.dataset import Dataset as SkorchDataset
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Dataset, Subset, default_collate
@@ -133,7 +134,7 @@ class InputRows(SkorchDataset):
     def __init__(
         self, X: Any, dtype: torch.dtype = torch.float32, keep_integers: bool = False
     ) -> None:
-        super().__init__(X, length=len(X))
+        super().__init__(X, length=_num_samples(X))
         self.read_as(dtype, keep_integers)
         # makes a batch of (input, label) pairs; None means torch's way
         self.collate: Callable[[list[Any]], Any] | None = None
@@ -304,7 +305,7 @@ class TrainingRows(InputRows):
             is_set = isinstance(kept.X, Dataset)
             some = kept.source.numpy()
             return Subset(kept.X, some.tolist()) if is_set else LazyRows(kept.X, some)
-        is_table = names is not None and not isinstance(kept.X, torch.Tensor)
+        is_table = names is not None and isinstance(kept.X, np.ndarray)
         return pd.DataFrame(kept.X, columns=names, index=rows) if is_table else kept.X
 
     def keep(self, rows: Rows) -> TrainingRows:
@@ -325,7 +326,7 @@ class TrainingRows(InputRows):
         elif isinstance(self.X, torch.Tensor):
             kept.X = self.X[where.to(self.X.device)]
         else:
-            kept.X = self.X[where.numpy()]
+            kept.X = take_rows(self.X, where.numpy())
         return kept
 
 

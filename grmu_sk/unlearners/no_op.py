@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from skorch import NeuralNet
 
-from ..base import BaseUnlearner, Request
+from ..base import Request
+from ..classifiers import AnyClassifierUnlearner
 from ..training import Phase
 from ._one_step import run_once
 
 __all__ = ["NoOpUnlearner"]
 
 
-class NoOpUnlearner(BaseUnlearner):
+class NoOpUnlearner(AnyClassifierUnlearner):
     r"""Do nothing: the net stays as it was trained, :math:`\theta' = \theta`.
 
     A control, not a method: **what the net has learned from the rows is not forgotten.** It shows
@@ -54,3 +57,6 @@ class NoOpUnlearner(BaseUnlearner):
 
     def _unlearn(self, request: Request) -> NeuralNet:
         return run_once(request, [Phase("none", request.retain, work=lambda epoch: [0.0])])
+
+    def _refit(self, request: Request) -> Any:
+        return self.estimator_

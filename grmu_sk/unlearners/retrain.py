@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from skorch import NeuralNet
 
-from ..base import BaseUnlearner, Request
+from ..base import Request
+from ..classifiers import AnyClassifierUnlearner
 from ..net_copies import fresh_net
 from ..parameters import one_of, parameter
 from ..rows import Rows
@@ -17,22 +19,26 @@ from .approximate import RetainingUnlearner
 __all__ = ["BudgetRetrainUnlearner", "RetrainUnlearner", "SubsampleRetrainUnlearner"]
 
 
-class FromScratchUnlearner(BaseUnlearner):
+class FromScratchUnlearner(AnyClassifierUnlearner):
     """Base class of methods that train a net with new weights, with the recipe of ``fit``."""
 
     _needs_trained_net = False
     _needs_fresh_weights = True
 
     @abstractmethod
-    def _phase(self, net: NeuralNet, request: Request) -> Phase:
+    def _phase(self, request: Request) -> Phase:
         """Return the one phase that trains the new net."""
+
+    def _refit(self, request: Request) -> Any:
+        phase = self._phase(request)
+        return self._fitted_to(request.data, phase.rows, phase.weights, phase.name)
 
     def _unlearn(self, request: Request) -> NeuralNet:
         net = fresh_net(request.net, weights_from=None)
         return train(
             net,
             request.data,
-            [self._phase(net, request)],
+            [self._phase(request)],
             epochs=net.max_epochs,
             validation=request.validation,
             progress=request.progress,
@@ -94,7 +100,7 @@ class RetrainUnlearner(FromScratchUnlearner):
 
     reweight: bool | str = parameter(True, "boolean", one_of("uniform"))
 
-    def _phase(self, net: NeuralNet, request: Request) -> Phase:
+    def _phase(self, request: Request) -> Phase:
         weights = request.retain_weights(self.reweight)
         return Phase("retrain", request.retain, weights=weights)
 
@@ -231,7 +237,7 @@ class SubsampleRetrainUnlearner(FromScratchUnlearner):
     method_name = "subsample_retrain"
     _needs_groups = True
 
-    def _phase(self, net: NeuralNet, request: Request) -> Phase:
+    def _phase(self, request: Request) -> Phase:
         groups = request.data.g[request.data.positions(request.retain)]
         return Phase("retrain", _equally_many(request.retain, groups))
 

@@ -14,7 +14,8 @@ from skorch import NeuralNet
 from skorch.history import History
 from torch import nn
 
-from ..base import BaseUnlearner, Request
+from ..base import Request
+from ..classifiers import AnyClassifierUnlearner, log_proba_of
 from ..loading import split_for_validation
 from ..net_copies import fresh_net, own_copy
 from ..outputs import first_output, is_single_logit, log_probabilities
@@ -27,7 +28,7 @@ from ..training import Phase, Progress, train
 __all__ = ["SISAUnlearner"]
 
 
-class SISAUnlearner(BaseUnlearner):
+class SISAUnlearner(AnyClassifierUnlearner):
     r"""Sharded training, so that forgetting exactly means retraining a few shards only.
 
     SISA [1]_ deals the training rows at random into S disjoint shards of (almost) equal size
@@ -147,15 +148,19 @@ class SISAUnlearner(BaseUnlearner):
         """
         return super().fit(X, y, groups, forget=forget, sample_id=sample_id)
 
-    def _new_net(self, X: Any) -> NeuralNet:
-        """Return the net of all shards."""
+    def _fit_model(self, data: TrainingRows, is_to_forget: bool) -> None:
         if self._is_frozen:
             raise ValueError(
-                "SISAUnlearner cannot take over a trained net (FrozenEstimator): every shard needs "
-                "a net that has seen the rows of this shard alone. Pass the untrained net."
+                "SISAUnlearner cannot take over a trained net or classifier (FrozenEstimator): "
+                "every shard needs one that has seen the rows of this shard alone. Pass the "
+                "untrained one."
             )
-        if len(X) < self.n_shards:
-            raise ValueError(f"n_shards={self.n_shards} shards need more than {len(X)} rows.")
+        if len(data) < self.n_shards:
+            raise ValueError(f"n_shards={self.n_shards} shards need more than {len(data)} rows.")
+        super()._fit_model(data, is_to_forget)
+
+    def _new_net(self, X: Any) -> NeuralNet:
+        """Return the net of all shards."""
         net = super()._new_net(X)
         takes_probabilities = _is_kind_of(net.criterion, nn.NLLLoss)
         build = _BuildEnsemble(
@@ -167,13 +172,39 @@ class SISAUnlearner(BaseUnlearner):
         return net
 
     def _train(self, net: NeuralNet, data: TrainingRows) -> None:
+        self._assign_shards(data)
+        self._train_shards(net, data, data.rows, np.arange(self.n_shards), "fit")
+
+    def _fit_classifier(self, data: TrainingRows) -> Any:
+        self._assign_shards(data)
+        members = [self._fitted_to(data, rows) for rows in self._rows_of_shards(data.rows)]
+        return ShardedClassifier(members, self.classes_, self.aggregation)
+
+    def _refit(self, request: Request) -> Any:
+        if self.reweight:
+            request.reweight()  # complains if a group has no row left
+        members = list(self.estimator_.members)
+        for shard in np.unique(self.shards_[request.forget]):
+            rows = self._rows_of_shards(request.retain)[shard]
+            weights = None
+            if self.reweight and len(rows):
+                groups = request.data.g[request.data.positions(rows)].numpy()
+                weights = self._reweight(groups, shard)
+            members[shard] = None
+            if len(rows):
+                members[shard] = self._fitted_to(request.data, rows, weights, "retrain")
+        return ShardedClassifier(members, self.classes_, self.aggregation)
+
+    def _rows_of_shards(self, rows: Rows) -> list[Rows]:
+        return [rows[self.shards_[rows] == shard] for shard in range(self.n_shards)]
+
+    def _assign_shards(self, data: TrainingRows) -> None:
         self.shards_ = (torch.randperm(len(data)) % self.n_shards).numpy()
         n_groups = self._encoder.n_groups_
         cells = np.bincount(
             self.shards_ * n_groups + data.g.numpy(), minlength=self.n_shards * n_groups
         )
         self._shard_group_counts = cells.reshape(self.n_shards, n_groups)
-        self._train_shards(net, data, data.rows, np.arange(self.n_shards), "fit")
 
     def _unlearn(self, request: Request) -> NeuralNet:
         if self.reweight:
@@ -240,6 +271,59 @@ class SISAUnlearner(BaseUnlearner):
     def _reweight(self, groups: NDArray[np.int64], shard: int) -> NDArray[np.float64]:
         is_left = np.bincount(groups, minlength=self._encoder.n_groups_) > 0
         return group_balance_weights(self._shard_group_counts[shard] * is_left, groups)
+
+
+class ShardedClassifier:
+    """Several classifiers that predict together.
+
+    Parameters
+    ----------
+    members : list of classifier or None
+        One a shard; None for a shard without rows.
+    classes : ndarray of shape (n_classes,)
+        All classes; a member may have met some of them only.
+    aggregation : {"mean", "vote"}
+        How predictions are combined.
+    """
+
+    def __init__(self, members: list[Any], classes: NDArray[Any], aggregation: str) -> None:
+        self.members = members
+        self.classes_ = classes
+        self.aggregation = aggregation
+
+    def predict_proba(self, X: Any) -> NDArray[np.floating]:
+        """Return the mean of the members' probabilities, or the shares of their votes.
+
+        Parameters
+        ----------
+        X : array-like of length n_samples
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Columns in the order of ``classes_``.
+        """
+        members = [member for member in self.members if member is not None]
+        probas = [np.exp(log_proba_of(member, X, self.classes_)) for member in members]
+        if self.aggregation == "vote":
+            probas = [np.eye(len(self.classes_))[proba.argmax(axis=1)] for proba in probas]
+        return np.mean(probas, axis=0)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like of length n_samples
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels.
+        """
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
 @dataclass(frozen=True)
