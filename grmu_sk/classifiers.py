@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils import Tags, check_array, get_tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 from skorch import NeuralNet
 from skorch.history import History
@@ -67,8 +69,20 @@ class AnyClassifierUnlearner(BaseUnlearner):
     def _checked(self, X: Any, reset: bool) -> Any:
         if self._takes_net:
             return super()._checked(X, reset)
+        if issparse(X):
+            X = X.tocsr()
+        elif not hasattr(X, "iloc"):
+            X = np.asarray(X)
+            if X.dtype.kind in "biufc":  # texts may be one column without an axis of its own
+                check_array(X, dtype=None, allow_nd=True, ensure_all_finite=False)
         validate_data(self, X, reset=reset, skip_check_array=True)
-        return X if hasattr(X, "iloc") or hasattr(X, "tocsr") else np.asarray(X)
+        return X
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        if not self._takes_net:
+            tags.input_tags = get_tags(self._source()).input_tags
+        return tags
 
     def _order_of_classes(self, labels: NDArray[Any]) -> NDArray[Any]:
         return super()._order_of_classes(labels) if self._takes_net else labels

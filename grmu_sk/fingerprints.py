@@ -93,6 +93,8 @@ def content(value: Any, name: str = "", seen: list[Any] | None = None) -> Iterat
         Bytes, or what prints as what it is.
     """
     seen = [] if seen is None else seen
+    if isinstance(value, np.ndarray) and value.dtype.names:  # what lies between fields is noise
+        value = {field: value[field] for field in value.dtype.names}
     if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
         yield name, f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes()
     elif value is None or isinstance(value, bool | int | float | complex | str | bytes):

@@ -26,11 +26,11 @@ class FromScratchUnlearner(AnyClassifierUnlearner):
     _needs_fresh_weights = True
 
     @abstractmethod
-    def _phase(self, request: Request) -> Phase:
-        """Return the one phase that trains the new net."""
+    def _phase(self, net: NeuralNet | None, request: Request) -> Phase:
+        """Return the one phase that trains the new net, or the rows and weights of a classifier."""
 
     def _refit(self, request: Request) -> Any:
-        phase = self._phase(request)
+        phase = self._phase(None, request)
         return self._fitted_to(request.data, phase.rows, phase.weights, phase.name)
 
     def _unlearn(self, request: Request) -> NeuralNet:
@@ -38,7 +38,7 @@ class FromScratchUnlearner(AnyClassifierUnlearner):
         return train(
             net,
             request.data,
-            [self._phase(request)],
+            [self._phase(net, request)],
             epochs=net.max_epochs,
             validation=request.validation,
             progress=request.progress,
@@ -100,7 +100,7 @@ class RetrainUnlearner(FromScratchUnlearner):
 
     reweight: bool | str = parameter(True, "boolean", one_of("uniform"))
 
-    def _phase(self, request: Request) -> Phase:
+    def _phase(self, net: NeuralNet | None, request: Request) -> Phase:
         weights = request.retain_weights(self.reweight)
         return Phase("retrain", request.retain, weights=weights)
 
@@ -237,7 +237,7 @@ class SubsampleRetrainUnlearner(FromScratchUnlearner):
     method_name = "subsample_retrain"
     _needs_groups = True
 
-    def _phase(self, request: Request) -> Phase:
+    def _phase(self, net: NeuralNet | None, request: Request) -> Phase:
         groups = request.data.g[request.data.positions(request.retain)]
         return Phase("retrain", _equally_many(request.retain, groups))
 
