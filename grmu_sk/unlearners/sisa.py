@@ -178,7 +178,7 @@ class SISAUnlearner(AnyClassifierUnlearner):
     def _fit_classifier(self, data: TrainingRows) -> Any:
         self._assign_shards(data)
         members = [self._fitted_to(data, rows) for rows in self._rows_of_shards(data.rows)]
-        return ShardedClassifier(members, self.classes_, self.aggregation)
+        return ShardedClassifier(members, self.classes_)
 
     def _refit(self, request: Request) -> Any:
         if self.reweight:
@@ -193,7 +193,7 @@ class SISAUnlearner(AnyClassifierUnlearner):
             members[shard] = None
             if len(rows):
                 members[shard] = self._fitted_to(request.data, rows, weights, "retrain")
-        return ShardedClassifier(members, self.classes_, self.aggregation)
+        return ShardedClassifier(members, self.classes_)
 
     def _rows_of_shards(self, rows: Rows) -> list[Rows]:
         return [rows[self.shards_[rows] == shard] for shard in range(self.n_shards)]
@@ -282,17 +282,14 @@ class ShardedClassifier:
         One a shard; None for a shard without rows.
     classes : ndarray of shape (n_classes,)
         All classes; a member may have met some of them only.
-    aggregation : {"mean", "vote"}
-        How predictions are combined.
     """
 
-    def __init__(self, members: list[Any], classes: NDArray[Any], aggregation: str) -> None:
+    def __init__(self, members: list[Any], classes: NDArray[Any]) -> None:
         self.members = members
         self.classes_ = classes
-        self.aggregation = aggregation
 
     def predict_proba(self, X: Any) -> NDArray[np.floating]:
-        """Return the mean of the members' probabilities, or the shares of their votes.
+        """Return the mean of the members' probabilities.
 
         Parameters
         ----------
@@ -306,8 +303,6 @@ class ShardedClassifier:
         """
         members = [member for member in self.members if member is not None]
         probas = [np.exp(log_proba_of(member, X, self.classes_)) for member in members]
-        if self.aggregation == "vote":
-            probas = [np.eye(len(self.classes_))[proba.argmax(axis=1)] for proba in probas]
         return np.mean(probas, axis=0)
 
     def predict(self, X: Any) -> NDArray[Any]:
