@@ -118,7 +118,7 @@ def run(ledger, folder, with_checkpoint):
     state = None
     if with_checkpoint:
         state = UnlearningCheckpoint(folder / "state")
-        if state.exists() and ledger.counts()["running"]:
+        if state.path.exists() and ledger.counts()["running"]:
             with open(folder / "resumed", "ab", buffering=0) as file:
                 file.write(b".")
     patiently(lambda: ledger.run_file(folder / "model", net(), data=data(), checkpoint=state))
