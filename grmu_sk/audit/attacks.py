@@ -181,7 +181,9 @@ def rmia_scores(
     [1.0, 1.0, 0.0]
     """
     target, references, inside = _check_signals(log_odds, reference_log_odds, is_in)
-    others = _population(population, len(target))
+    others = np.unique(to_array(population, "population")).astype(np.int64)
+    if len(others) < 2 or others[0] < 0 or others[-1] >= len(target):
+        raise ValueError(f"population must name at least two of {len(target)} rows, got {others}.")
     probability = np.exp(_log_sigmoid(references))
     general = (np.average(probability, 0, inside) + np.average(probability, 0, ~inside)) / 2
     log_ratio = _log_sigmoid(target) - np.log(general)
@@ -191,14 +193,6 @@ def rmia_scores(
     n_beaten[others] -= 1  # that was the row itself
     n_compared[others] -= 1
     return n_beaten / n_compared
-
-
-def _population(population: ArrayLike, n_rows: int) -> NDArray[np.int64]:
-    """Return the numbers of the rows of the population, each once."""
-    others = np.unique(to_array(population, "population")).astype(np.int64)
-    if len(others) < 2 or others[0] < 0 or others[-1] >= n_rows:
-        raise ValueError(f"population must name at least two of the {n_rows} rows, got {others}.")
-    return others
 
 
 def _log_sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -150,12 +150,11 @@ def build_evidence(
     found = measure_models(unlearner, models, X, y, groups, **rows, **drawn)
     if not isinstance(gate, GateResult):
         gate = (gate or AcceptanceGate()).decide(**found, attacks=attacks, residue=residue)
-    moment = (created or datetime.now(UTC)).astimezone(UTC)
     return {
         "format": FORMAT,
         "statement": STATEMENT,
         "title": title,
-        "created": moment.isoformat(timespec="seconds"),
+        "created": (created or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds"),
         "gate": gate.to_dict(),
         "request": {
             "id": request_id,
@@ -194,14 +193,13 @@ def _method(unlearner: Any) -> dict[str, Any]:
     net = unlearner.net_
     parameters = unlearner.get_params(deep=False)
     del parameters["estimator"]
-    of_net = {name: getattr(net, name) for name in _OF_NET}
     n_weights = sum(value.numel() for value in net.module_.parameters())
     return {
         "name": str(getattr(type(unlearner), "method_name", type(unlearner).__name__)),
         "class": type(unlearner).__name__,
         "parameters": {name: _short(value) for name, value in parameters.items()},
         "seed": int(unlearner.seed_),
-        "net": {name: _short(value) for name, value in of_net.items()} | {"n_weights": n_weights},
+        "net": {n: _short(getattr(net, n)) for n in _OF_NET} | {"n_weights": n_weights},
         "history": _history(unlearner),
     }
 
@@ -359,13 +357,10 @@ def findings_of(evidence: Mapping[str, Any]) -> dict[str, Any]:
         If it lacks a part.
     """
     try:
-        scores = {
-            name: scores and ModelScores.from_dict(scores)
-            for name, scores in evidence["scores"].items()
-        }
+        told = {name: evidence["scores"][name] for name in ("after", "before", "gold")}
+        models = {name: scores and ModelScores.from_dict(scores) for name, scores in told.items()}
         attacks = [LeakageFinding.from_dict(attack) for attack in evidence["attacks"]]
         residue = evidence["residue"] and ResidueScan.from_dict(evidence["residue"])
-        models = {name: scores[name] for name in ("after", "before", "gold")}
         return models | {"attacks": attacks, "residue": residue}
     except (AttributeError, LookupError, TypeError) as error:
         raise ValueError(f"The evidence is incomplete or damaged: {error!r}.") from error

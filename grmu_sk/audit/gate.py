@@ -250,10 +250,9 @@ class AcceptanceGate:
         self, tolerance: float, metric: str, is_better_high: bool, after: Any, reference: Any
     ) -> tuple[Status, str]:
         """Return how a metric did, and the figures."""
-        if after is None:
-            return "inconclusive", "the unlearned model was not measured"
-        if reference is None:
-            return "inconclusive", f"the reference ({self.compare_to}) was not measured"
+        if after is None or reference is None:
+            missing = "the unlearned model" if after is None else f"the reference {self.compare_to}"
+            return "inconclusive", f"{missing} was not measured"
         undefined = Interval(math.nan)
         value, base = (s.metrics.get(metric, undefined).value for s in (after, reference))
         rise = value - base

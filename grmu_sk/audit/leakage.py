@@ -77,7 +77,7 @@ def audit_unlearning(
         say. Each group with forgotten rows needs some. If they differ from training rows in other
         ways, attacks see that difference too.
     remaining : tuple of (X, y, groups), default=None
-        The rows that stay. Default: those that the unlearner holds.
+        The rows that stay. Default: those that the unlearner holds; of another classifier, needed.
     references : ReferenceModels or int, default=16
         Reference models, which may be fitted already and be shared by audits of several methods on
         the same rows; or how many to train with the unlearner's own net.
@@ -168,11 +168,14 @@ def audit_unlearning(
         raise ValueError(f"n_bootstrap must be at least 100, got {n_bootstrap!r}.")
     unlearner, original, given = _inside(unlearner, original, forgotten, remaining, nonmembers)
     if given[1] is None:
-        if not isinstance(unlearner, BaseUnlearner):
-            raise ValueError("This model does not hold its rows: pass remaining=(X, y, groups).")
         given[1] = unlearner.training_rows()
     rows = AuditRows(*given)
-    _check_models(unlearner, original)
+    check_is_fitted(unlearner)
+    gone = getattr(original, "forget_idx_", ())
+    if original is unlearner or np.isin(getattr(unlearner, "forget_idx_", -1), gone).all():
+        raise ValueError(
+            "The original model has forgotten the rows too: pass a copy from before the request."
+        )
     seed = resolve_seed(random_state)
     if not isinstance(references, ReferenceModels):
         references = ReferenceModels(unlearner, references, random_state=derive_seed(seed, 0))
@@ -204,23 +207,11 @@ def _inside(unlearner: Any, original: Any, *given: Any) -> tuple[Any, Any, list[
     """Return the unlearners in pipelines, and rows as they get them."""
     if not isinstance(unlearner, Pipeline) or not isinstance(unlearner[-1], BaseUnlearner):
         return unlearner, original, list(given)
-    rows = [
-        # what training_rows returns went through already
-        (inputs_of_unlearner(unlearner, part[0]), *part[1:])
-        if isinstance(part, tuple | list)
-        else part
-        for part in given
-    ]
+    rows = list(given)
+    for place, part in enumerate(given):
+        if isinstance(part, tuple | list):  # what training_rows returns went through already
+            rows[place] = (inputs_of_unlearner(unlearner, part[0]), *part[1:])
     return unlearner_of(unlearner), unlearner_of(original), rows
-
-
-def _check_models(unlearner: Any, original: Any) -> None:
-    check_is_fitted(unlearner)
-    gone = getattr(original, "forget_idx_", ())
-    if original is unlearner or np.isin(getattr(unlearner, "forget_idx_", -1), gone).all():
-        raise ValueError(
-            "The original model has forgotten the rows too: pass a copy from before the request."
-        )
 
 
 # attacks -----------------------------------------------------------------------------------------
@@ -278,12 +269,9 @@ def _findings(
         auc = interval(comparison.auc(after), drawn_after)
         change = interval(auc.value - power.value, drawn_after - drawn_before)
         is_gone = which == "forgotten"
-        judged = auc if is_gone else change
-        verdict, reason = judge(judged, power, tolerance, is_forgotten=is_gone)
+        told = judge(auc if is_gone else change, power, tolerance, is_forgotten=is_gone)
         sizes = len(comparison.members), comparison.effective_nonmembers
-        yield LeakageFinding(
-            attack, which, group, *sizes, auc, power, change, level, verdict, reason
-        )
+        yield LeakageFinding(attack, which, group, *sizes, auc, power, change, level, *told)
 
 
 # what is told -------------------------------------------------------------------------------------
@@ -491,9 +479,6 @@ class LeakageAudit:
 
     def __iter__(self) -> Iterator[LeakageFinding]:
         return iter(self.findings)
-
-    def __len__(self) -> int:
-        return len(self.findings)
 
     def __str__(self) -> str:
         title = (

@@ -14,7 +14,6 @@ import socket
 import sqlite3
 import threading
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -394,8 +393,8 @@ class DeletionLedger:
         dict
             "received", "running", "done" and "failed".
         """
-        found = Counter(request.state for request in self.requests())
-        return {state: found[state] for state in STATES}
+        found = [request.state for request in self.requests()]
+        return {state: found.count(state) for state in STATES}
 
     # is it what was written? -------------------------------------------------------------------
 
@@ -579,8 +578,7 @@ class DeletionLedger:
 
         model = Path(os.path.realpath(path))
         kept = _for_requests(checkpoint, ledger=self.path, model=model)
-        put = partial(save, path=path)
-        turn = _Turn(self, data, kept, retry_failed, put)
+        turn = _Turn(self, data, kept, retry_failed, partial(save, path=path))
         # two ledgers that load one model would each save it with the other's rows
         with lease(self.path), lease(model):
             return turn.take(load_swept)

@@ -185,9 +185,8 @@ def preflight(
     registered = dict(all_unlearners())
     own = getattr(type(model), "method_name", type(model).__name__)
     if methods is None:  # what is most likely to be wanted comes before the budget is used up
-        first = own, "retrain", "as_unseen"
-        names = sorted(registered, key=lambda name: [name != n for n in first])
-        methods = [name for name in names if registered[name]._changes_net]
+        names = dict.fromkeys((own, "retrain", "as_unseen")) | registered
+        methods = [name for name in names if name in registered and registered[name]._changes_net]
     timed = {name: registered[name] for name in methods}
     data = model._data
     if X is not None:
@@ -337,8 +336,7 @@ def _costs(
         costs.append((name, seconds, note))
     table = pd.DataFrame(costs, columns=["method", "seconds", "note"])
     retraining = table.loc[table["method"] == "retrain", "seconds"].sum(min_count=1)
-    table.insert(2, "ratio", table["seconds"] / retraining)
-    return table
+    return table.assign(ratio=table["seconds"] / retraining)
 
 
 def _predicted_seconds(

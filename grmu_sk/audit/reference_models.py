@@ -240,11 +240,9 @@ def _untrained(estimator: Any) -> NeuralNet | None:
     """Return a copy without weights of an unlearner's net; None for the default net."""
     while isinstance(estimator, BaseUnlearner | FrozenEstimator):
         estimator = estimator.estimator
-    if estimator is None:
-        return None
-    if not isinstance(estimator, NeuralNet):
+    if not isinstance(estimator, NeuralNet | None):
         raise TypeError("Pass an unlearner or a skorch net; of a pipeline pass the last step.")
-    return copy_net(estimator)
+    return None if estimator is None else copy_net(estimator)
 
 
 def _warn_of_duplicates(rows: AuditRows) -> None:
@@ -441,8 +439,6 @@ def _checked(given: Any, name: str) -> tuple[Any, NDArray[Any], NDArray[Any]]:
     groups = np.full(len(y), "") if groups is None else groups
     attribute = attribute_column(groups, name=f"groups of {name}")
     check_consistent_length(X, y, attribute)
-    if len(X) == 0:
-        raise ValueError(f"{name} holds no row.")
     return X, y, attribute
 
 

@@ -83,7 +83,7 @@ def test_bad_signals():
         ({"reference_log_odds": np.zeros((4, 2))}, "a column for each row"),
         ({"is_in": np.ones((4, 3), dtype=bool)}, "no reference models with the row out"),
         ({"log_odds": [0.0, np.nan, 1.0]}, "log_odds holds NaN"),
-        ({"population": [2]}, "at least two of the 3 rows"),
+        ({"population": [2]}, "at least two of 3 rows"),
     ):
         with pytest.raises(ValueError, match=message):
             rmia_scores(**given | changed)

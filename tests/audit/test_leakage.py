@@ -174,7 +174,6 @@ def test_bad_input(case):
         (case.gold, {"forgotten": X[:3]}, r"forgotten must be a tuple \(X, y, groups\)"),
         (case.gold, {"nonmembers": (X[:3], y[:2], a[:3])}, "inconsistent numbers"),
         (case.no_op, {"original": copy.deepcopy(case.no_op)}, "has forgotten the rows too"),
-        (case.no_op.net_, {}, "pass remaining"),
         (case.no_op, {"forgotten": reordered}, "fitted with other forgotten rows"),
         (case.no_op, {"nonmembers": without, "references": 4}, r"no row of the group \(1, 0\)"),
     ]:
