@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,10 +11,11 @@ from skorch import NeuralNet
 from torch import nn
 
 from ..base import Request
+from ..loading import cut_up
 from ..net_copies import fresh_net
 from ..outputs import FeatureTap, find_feature_layer, is_single_logit, log_probabilities
 from ..parameters import NOT_NEGATIVE, parameter
-from ..rows import Rows, TrainingRows
+from ..rows import TrainingRows
 from ..training import Batch, Phase
 from .approximate import RetainingUnlearner
 
@@ -168,8 +169,8 @@ class BoundaryShrinkUnlearner(RetainingUnlearner):
         if data.is_augmented:
             return lambda batch: batch.each_row(search)
         known = data.y.new_full((len(data),), -1, dtype=torch.int64)
-        for rows in _batches(request, request.forget):
-            X, y, where = data.__getitems__(data.positions(rows))  # type: ignore[arg-type]
+        for where in cut_up(data.positions(request.forget), request.net.batch_size):
+            X, y, _ = data.__getitems__(where)  # type: ignore[arg-type]
             known[where] = search(X, y).cpu()
         return lambda batch: known[batch.positions].to(batch.y.device)
 
@@ -223,14 +224,9 @@ def _column(y: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def _range_of_inputs(request: Request) -> tuple[float, float]:
-    ranges = [request.data.fetch_rows(rows).aminmax() for rows in _batches(request, request.train)]
+    data, where = request.data, request.data.positions(request.train)
+    ranges = [data.fetch(part).aminmax() for part in cut_up(where, request.net.batch_size)]
     return min(low.item() for low, _ in ranges), max(high.item() for _, high in ranges)
-
-
-def _batches(request: Request, rows: Rows) -> Iterator[Rows]:
-    size = request.net.batch_size if request.net.batch_size > 0 else len(rows)
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
 
 
 class BoundaryExpandUnlearner(RetainingUnlearner):

@@ -98,13 +98,7 @@ class GroupDROUnlearner(FromScratchUnlearner):
         counts = torch.bincount(groups, minlength=request.n_groups)
         robust = _RobustLoss(net, request.data, counts > 0, self.eta)
         weights = (1 / counts[groups]).numpy()
-        return Phase(
-            "retrain",
-            request.retain,
-            loss=robust.loss,
-            weights=weights,
-            state=[robust],
-        )
+        return Phase("retrain", request.retain, loss=robust.loss, weights=weights, state=[robust])
 
 
 class _RobustLoss:

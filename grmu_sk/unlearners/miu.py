@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import islice
 from numbers import Integral, Real
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ import torch
 from skorch import NeuralNet
 
 from ..base import Request
+from ..loading import cut_up
 from ..mutual_information import MARGINALS, InformationCritic, draw_marginal
 from ..net_copies import fresh_net, same_weights
 from ..outputs import FeatureTap, find_feature_layer
@@ -242,11 +244,8 @@ class _Information:
         # where nothing varies between epochs the original's features are computed once
         varies = self.data.is_augmented or miu.original_mode == "train"
         needed = miu.calibration or miu.estimators == "separate"
-        self.original_features = (
-            self._features(self.original, self.data.rows)
-            if needed and not varies and self._are_worth_keeping(z)
-            else None
-        )
+        keeps = needed and not varies and self._are_worth_keeping(z)
+        self.original_features = self._features(self.original, self.data.rows) if keeps else None
 
     def _are_worth_keeping(self, z: torch.Tensor) -> bool:
         """Tell whether the original's features of all rows shall be held in memory."""
@@ -277,7 +276,7 @@ class _Information:
         n_updates = self.miu.tune_updates[epoch > 1]
         if n_updates == 0:
             return
-        batches = list(self._tuning_batches(n_updates))
+        batches = list(islice(self._tuning_batches(), n_updates))
         features = self._tuning_features(self.net, batches)
         if self.miu.estimators == "shared":
             sources = [(self.critic, features)]
@@ -308,17 +307,12 @@ class _Information:
             total += loss.item()
         return total / len(sources)
 
-    def _tuning_batches(self, n_updates: int) -> Iterator[Rows]:
-        """Yield shuffled batches of the training rows, starting over as often as needed."""
-        size = self.net.batch_size if self.net.batch_size > 0 else len(self.request.train)
-        produced = 0
-        while produced < n_updates:
-            shuffled = self.request.train[torch.randperm(len(self.request.train)).numpy()]
-            for start in range(0, len(shuffled), size):
-                if produced == n_updates:
-                    return
-                yield shuffled[start : start + size]
-                produced += 1
+    def _tuning_batches(self) -> Iterator[Rows]:
+        """Yield shuffled batches of the training rows, starting over for ever."""
+        train = self.request.train
+        while True:
+            for part in cut_up(torch.randperm(len(train)), self.net.batch_size):
+                yield train[part.numpy()]
 
     def _tuning_features(self, net: Any, batches: list[Rows]) -> Any:
         """Return a function from a batch's number to its features.

@@ -78,7 +78,7 @@ class SISAUnlearner(AnyClassifierUnlearner):
     The net's ``train_split`` is applied within each shard, so that early stopping of one shard
     does not depend on rows of another.
 
-    A shard of which all rows are forgotten leaves the vote; its net gets new weights, untrained.
+    A shard of which all rows are forgotten has no more say; its net gets new weights, untrained.
 
     The mean of probabilities is what the authors of [1]_ choose for harder tasks; a majority vote
     would give shares of S votes for probabilities.
