@@ -1,3 +1,5 @@
+from itertools import product
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -12,12 +14,7 @@ from grmu_sk.results import GOLD, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row, check_r
 
 matplotlib.use("Agg")
 
-GROUPS = (
-    ("Blond_Hair", "Male"),
-    ("Blond_Hair", "not Male"),
-    ("not Blond_Hair", "Male"),
-    ("not Blond_Hair", "not Male"),
-)
+GROUPS = list(product(("Blond_Hair", "not Blond_Hair"), ("Male", "not Male")))
 MANY_GROUPS = [(f"age {y}", f"race {a}") for y in range(5) for a in range(4)]
 LAMBDAS = (0.1, 1, 10)
 

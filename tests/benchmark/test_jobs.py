@@ -65,10 +65,8 @@ def test_models_are_those_trained_and_unlearned_by_hand(finished):
     net.set_params(callbacks=[*net.callbacks, ("best_epoch", best.callback)])
     last = RetrainUnlearner(net, random_state=0).fit(train.X, train.y, train.groups)
     training = job_of(quick_jobs(), "training", "pretrain")
-    for selection, model, epoch in (
-        ("best", best.best_of(last), best.kept_epoch),
-        ("last", last, 2),
-    ):
+    both = {"best": (best.best_of(last), best.kept_epoch), "last": (last, 2)}
+    for selection, (model, epoch) in both.items():
         path = module.model_path(finished, training.name, selection)
         assert same_weights(load(path, problem.net()), model)
         found, right = values(finished, "pretrain", 0, selection), model.predict(train.X) == train.y

@@ -1,66 +1,53 @@
-import math
 import pickle
 
 import numpy as np
 import pytest
 from conftest import make_net, make_table, same_weights, weights_of
-from skorch.callbacks import Callback
 
 from grmu_sk import MIUUnlearner, RetrainUnlearner
 from grmu_sk.benchmark.recipes import BestEpoch, WarmUpSchedule
 
 
-class RateSpy(Callback):
-    """Records the learning rate that each training step is made with."""
+@pytest.fixture
+def rates(spy):
+    """The learning rates that each training step is made with."""
 
-    def __init__(self, rates):
-        self.rates = rates
+    def note(_, schedule, net, **kwargs):
+        return [group["lr"] for group in net.optimizer_.param_groups]
 
-    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
-        if training:
-            self.rates.append([group["lr"] for group in net.optimizer_.param_groups])
-
-
-class Rates(list):
-    """A list that survives cloning as itself."""
-
-    def __deepcopy__(self, memo):
-        return self
+    return spy(WarmUpSchedule, "on_batch_begin", note)
 
 
-def spied_net(schedule, rates, **kwargs):
-    return make_net(lr=0.2, callbacks=[("schedule", schedule), ("spy", RateSpy(rates))], **kwargs)
-
-
-def rates_of_training(n_rows, schedule, **kwargs):
-    rates, table = Rates(), make_table(n_rows)
-    net = spied_net(schedule, rates, batch_size=32, **kwargs)
-    RetrainUnlearner(net, reweight=False, random_state=0).fit(table.X, table.y)
-    return np.array(rates).reshape(net.max_epochs, math.ceil(n_rows / 32), -1)
+def scheduled_net(schedule, **kwargs):
+    return make_net(lr=0.2, callbacks=[("schedule", schedule)], **kwargs)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_the_rate_of_every_step_is_the_papers(schedule):
-    groups = [("head*", {"lr": 0.02})]
-    options = {"max_epochs": 30, "optimizer__param_groups": groups}
-    rates = rates_of_training(100, WarmUpSchedule(2, schedule), **options)
+def test_the_rate_of_every_step_is_the_papers(schedule, rates):
+    options = {
+        "max_epochs": 30,
+        "batch_size": 32,
+        "optimizer__param_groups": [("head*", {"lr": 0.02})],
+    }
+    net, table = scheduled_net(WarmUpSchedule(2, schedule), **options), make_table(100)
+    RetrainUnlearner(net, reweight=False, random_state=0).fit(table.X, table.y)
     expected = np.full((30, 4), 0.2)  # four batches, the last one short
     expected[:2] = (0.2 * np.arange(8) / 8).reshape(2, 4)
     if schedule == "cosine":
         expected[2:] = (0.1 * (1 + np.cos(np.pi * np.arange(28) / 28)))[:, None]
-    np.testing.assert_allclose(rates[:, :, 1], expected, rtol=1e-12)
-    np.testing.assert_allclose(rates[:, :, 0], 0.1 * expected, rtol=1e-12)
+    head, others = np.array(rates).T
+    np.testing.assert_allclose(others, expected.ravel(), rtol=1e-12)
+    np.testing.assert_allclose(head, 0.1 * expected.ravel(), rtol=1e-12)
 
 
-def test_a_second_run_starts_from_the_base_rate_and_phases_of_an_epoch_count_once(table):
-    rates = Rates()
-    net = spied_net(WarmUpSchedule(1), rates, max_epochs=4)
+def test_a_second_run_starts_from_the_base_rate_and_phases_of_an_epoch_count_once(table, rates):
+    net = scheduled_net(WarmUpSchedule(1), max_epochs=4)
     unlearner = RetrainUnlearner(net, random_state=0).fit(table.X, table.y, table.a)
-    first = rates[: len(rates)]
+    first = rates[:]
     rates.clear()
     unlearner.unlearn([0])
     assert rates == first
-    net = spied_net(WarmUpSchedule(0, epochs=3), rates, max_epochs=2, batch_size=80)
+    net = scheduled_net(WarmUpSchedule(0, epochs=3), max_epochs=2, batch_size=80)
     unlearner = MIUUnlearner(net, max_epochs=3, random_state=0).fit(table.X, table.y, table.a)
     rates.clear()
     unlearner.unlearn(np.arange(10))

@@ -154,12 +154,9 @@ def adult_tree(root, *, n_each=6):
         lines = ["|1x3 Cross validator"] if dot else []
         groups = product(range(times), (0, 1), ("Female", "Male"), ADULT_RACES)
         for number, (_, rich, sex, race) in enumerate(groups):
+            age, weight = 20 + 10 * rich + int(rng.integers(30)), int(rng.integers(10_000, 99_999))
             work = "?" if number % 11 == 0 else ("Private", "State-gov")[number % 2]
-            fields = [
-                20 + 10 * rich + int(rng.integers(30)),
-                work,
-                int(rng.integers(10_000, 99_999)),
-            ]
+            fields = [age, work, weight]
             fields += [("HS-grad", "Bachelors")[rich], (9, 13)[rich], "Never-married"]
             fields += ["?" if number % 11 == 0 else "Sales", ("Wife", "Husband")[sex == "Male"]]
             fields += [race, sex, int(rng.integers(5000)) * rich, 0, int(rng.integers(20, 60))]

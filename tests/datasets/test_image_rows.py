@@ -69,18 +69,17 @@ def test_precomputed_values_are_the_lazy_ones_and_rows_are_numbers_or_a_mask(ima
     rows = ImageRows(images, EvaluationTransform(32), rows=np.arange(11, 0, -1))
     whole = rows.precompute()
     assert (whole.shape, whole.dtype) == ((11, 3, 32, 32), torch.float32)
-    for row in range(11):
-        one = EvaluationTransform(32)(torch.from_numpy(images[11 - row]).permute(2, 0, 1))
-        assert torch.equal(whole[row], one)
+    one = EvaluationTransform(32)(torch.from_numpy(images[7]).permute(2, 0, 1))
+    assert torch.equal(whole[4], one)
     assert torch.equal(torch.cat(list(DataLoader(rows, batch_size=3))), whole)
     scaled = ImageRows(images).batch([3, 0]).permute(0, 2, 3, 1)
     np.testing.assert_allclose(scaled, images[[3, 0]] / 127.5 - 1, rtol=0, atol=1e-6)
-    with pytest.raises(ValueError, match="may give another image each time"):
-        ImageRows(images, v2.RandomHorizontalFlip()).precompute()
     masked = ImageRows(images, rows.transform, rows=np.isin(np.arange(12), [2, 5, 7]))
     assert len(masked) == 3 and torch.equal(masked[1], whole[6])
-    assert torch.equal(masked.take([2, 0])[0], whole[4])
-    assert torch.equal(masked.take(np.array([False, True, False]))[0], whole[6])
+    for taken in ([1, 0], np.array([False, True, False])):
+        assert torch.equal(masked.take(taken)[0], whole[6])
+    with pytest.raises(ValueError, match="may give another image each time"):
+        ImageRows(images, v2.RandomHorizontalFlip()).precompute()
     for wrong in ([12], [0.5], np.ones(11, dtype=bool)):
         with pytest.raises(IndexError):
             ImageRows(images, rows=wrong)

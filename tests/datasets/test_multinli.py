@@ -1,8 +1,8 @@
-import csv
 import sys
 
 import numpy as np
 import official_trees as trees
+import pandas as pd
 import pytest
 import torch
 
@@ -13,27 +13,17 @@ MNLI = "glue_data/MNLI"
 FEATURES = "cached_train_bert-base-uncased_128_mnli"
 
 
-def read_metadata(root):
-    with open(root / "data" / "metadata_random.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_features_computed_in_advance(tmp_path):
     root = trees.multinli_tree(tmp_path / "multinli")
-    rows = read_metadata(root)
-    bunch = load_multinli(root)
-    labels = [int(row["gold_label"]) for row in rows]
-    np.testing.assert_array_equal(bunch.target, labels)
-    np.testing.assert_array_equal(
-        bunch.groups, [int(row["sentence2_has_negation"]) for row in rows]
-    )
+    rows, bunch = pd.read_csv(root / "data" / "metadata_random.csv"), load_multinli(root)
+    np.testing.assert_array_equal(bunch.target, rows["gold_label"])
+    np.testing.assert_array_equal(bunch.groups, rows["sentence2_has_negation"])
     for code, split in enumerate(SPLITS):
-        expected = [n for n, row in enumerate(rows) if int(row["split"]) == code]
-        np.testing.assert_array_equal(bunch[split], expected)
+        np.testing.assert_array_equal(bunch[split], np.flatnonzero(rows["split"] == code))
     assert bunch.target_names == ["contradiction", "entailment", "neutral"]
     assert (bunch.group_names, bunch.forget_group) == (["no negation", "negation"], (2, 1))
     assert bunch.data.dtype == torch.int32
-    np.testing.assert_array_equal(bunch.data, trees.multinli_features(labels))
+    np.testing.assert_array_equal(bunch.data, trees.multinli_features(bunch.target))
     zipped = load_multinli(trees.zip_tree(root, tmp_path / "zipped.zip", "some/where/"))
     assert torch.equal(zipped.data, bunch.data)
     assert "utils_glue" not in sys.modules
@@ -41,7 +31,7 @@ def test_features_computed_in_advance(tmp_path):
 
 def test_features_that_are_not_those_of_the_metadata(tmp_path):
     root = trees.multinli_tree(tmp_path)
-    labels = np.array([int(row["gold_label"]) for row in read_metadata(root)][:31])
+    labels = load_multinli(root).target[:31]
     features, other = trees.multinli_features(labels), labels.copy()
     other[4] = (labels[4] + 1) % 3
     for given, message in [
