@@ -1,10 +1,12 @@
 """A benchmark that takes seconds: the built-in digits, two epochs, one method."""
 
+import atexit
 import os
 import warnings
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 
 from grmu_sk.benchmark import Preset, get_problem, jobs, make_jobs, make_rows, run_jobs
 
@@ -58,12 +60,9 @@ def repeatable_lines(folder):
 
 
 @cache
-def _uninterrupted_run():
-    folder = TemporaryDirectory(prefix="uninterrupted-", ignore_cleanup_errors=True)
-    assert not run_quickly(folder.name).failed
-    return folder
-
-
 def uninterrupted_run():
     """The folder of a run that nothing interrupted; the same for all tests of a process."""
-    return Path(_uninterrupted_run().name)
+    folder = Path(mkdtemp(prefix="uninterrupted-"))
+    atexit.register(rmtree, folder, ignore_errors=True)
+    assert not run_quickly(folder).failed
+    return folder

@@ -87,12 +87,10 @@ def test_other_rows_have_another_digest():
     train, test = Split(None, y, a), Split(None, y[:2], a[:2])
     splits = Splits("tiny", train, test, test, [("m", 5)])
     assert digest_of_rows(splits, [0]) == digest_of_rows(replace(splits, augmented=1), [0])
-    others = [  # other order, name, labels, attributes, test rows
-        replace(splits, train=Split(None, y[::-1], a[::-1])),
-        replace(splits, name="other"),
-        replace(splits, train=Split(None, y[::-1], a)),
-        replace(splits, train=Split(None, y, a[::-1])),
-        replace(splits, test=train),
+    others = [replace(splits, name="other"), replace(splits, test=train)]
+    others += [
+        replace(splits, train=Split(None, *pair))
+        for pair in ((y[::-1], a[::-1]), (y[::-1], a), (y, a[::-1]))  # other order, labels, groups
     ]
     digests = {digest_of_rows(other, [0]) for other in [splits, *others]}
     assert len(digests | {digest_of_rows(splits, [1])}) == 7

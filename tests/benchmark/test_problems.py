@@ -121,15 +121,12 @@ def test_weights_are_told_by_their_content(roots, tmp_path):
     assert same == copied != other, "told by their content"
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
+def test_bad_options_are_refused(roots):
+    for name, options, message in [
         ("cifar10", {}, "no problem 'cifar10'"),
         ("adult_sex", {"data_root": "gone"}, r"nothing at gone.*grmu_sk.datasets.load_adult"),
         ("celeba", {"net": "bert"}, "net for celeba must be one of"),
         ("celeba", {"net": "small_cnn", "weights": "imagenet"}, "leave weights out"),
-    ],
-)
-def test_bad_options_are_refused(name, options, message, roots):
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        get_problem(name, **{"data_root": roots.get(name), **options})
+    ]:
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            get_problem(name, **{"data_root": roots.get(name), **options})

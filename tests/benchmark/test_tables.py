@@ -191,19 +191,16 @@ def test_selections_are_kept_apart_and_few_seeds_say_so():
     pd.testing.assert_series_equal(read["mean"], last.cells["mean"])
 
 
-@pytest.mark.parametrize(
-    ("change", "options", "message"),
-    [
-        (lambda r: r, {"number": 19}, "no Table 19"),
-        (lambda r: r, {"number": 2}, "no data set waterbirds"),
-        (lambda r: None, {"number": 6, "dataset": "x"}, "has no data set {'x'}"),
-        (lambda r: r, {"number": 5}, r"'group', ratio 0.1. Run: grmu bench"),
-        (lambda r: r, {"selection": "last"}, "selection 'last'"),
-        (lambda r: r[r["method"] != "retrain"], {}, "gold standard of 'celeba'.*--methods"),
-        (lambda r: r.drop(columns=["metric", "ratio"]), {}, "lacks columns"),
-        (lambda r: pd.concat([r, r.iloc[[5]]]), {}, "1 rows twice"),
-    ],
-)
-def test_what_cannot_be_shown(benchmark, change, options, message):
-    with pytest.raises(ValueError, match=message):
-        make_table(**{"number": 1, "results": change(benchmark), **options})
+def test_what_cannot_be_shown(benchmark):
+    for results, options, message in [
+        (benchmark, {"number": 19}, "no Table 19"),
+        (benchmark, {"number": 2}, "no data set waterbirds"),
+        (None, {"number": 6, "dataset": "x"}, "has no data set {'x'}"),
+        (benchmark, {"number": 5}, r"'group', ratio 0.1. Run: grmu bench"),
+        (benchmark, {"selection": "last"}, "selection 'last'"),
+        (benchmark[benchmark["method"] != "retrain"], {}, "gold standard of 'celeba'.*--methods"),
+        (benchmark.drop(columns=["metric", "ratio"]), {}, "lacks columns"),
+        (pd.concat([benchmark, benchmark.iloc[[5]]]), {}, "1 rows twice"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make_table(**{"number": 1, "results": results, **options})
