@@ -155,12 +155,8 @@ class GroupEncoder:
         self.attributes_ = sorted_unique(attribute)
         n_pairs = len(np.unique(self.transform(labels, None if groups is None else attribute)))
         if len(self.classes_) > 1 and n_pairs == len(self.attributes_) > 1:
-            warnings.warn(
-                "groups already determines y: pass the protected attribute alone; the pairs "
-                "(y, attribute) are built inside.",
-                UserWarning,
-                stacklevel=3,
-            )
+            told = "groups already determines y: pass the protected attribute alone, not (y, a)."
+            warnings.warn(told, UserWarning, stacklevel=3)
         return self
 
     def transform(self, y: ArrayLike, groups: Any = None) -> NDArray[np.int64]:

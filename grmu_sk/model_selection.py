@@ -294,10 +294,8 @@ def cross_validate_unlearning(
     folds = list(check_cv(cv).split(labels, labels, *extra))
     for number, (train, _) in enumerate(folds):
         if not mask[train].any():
-            raise ValueError(
-                f"The training rows of fold {number} hold no row to forget: use "
-                "UnlearningStratifiedKFold, and mark at least two rows."
-            )
+            told = "use UnlearningStratifiedKFold, and mark at least two rows"
+            raise ValueError(f"The training rows of fold {number} hold no row to forget: {told}.")
     columns = X, labels, attribute, mask
     found = Parallel(n_jobs=n_jobs)(
         delayed(_scores)(

@@ -205,8 +205,7 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
             raise ValueError("group_counts must be finite, not negative and not all zero.")
         if unknown := [name for name in occur if name not in counts]:
             raise ValueError(
-                f"group_counts has no entry for the group(s) {unknown}, of which there are rows. "
-                "With groups its keys are pairs (y, a), without them labels; a pipeline of "
+                f"group_counts has no entry for the group(s) {unknown}. A pipeline of "
                 "imbalanced-learn drops groups silently unless metadata routing is switched on."
             )
         # groups of the reference that no row is in must be named too, or the mix would be another

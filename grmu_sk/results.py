@@ -174,19 +174,12 @@ def check_results(results: Any, *, single: Iterable[str] = ()) -> pd.DataFrame:
     with about("results"):
         numbers = results[["seed", "ratio", "value", "reweight"]].apply(pd.to_numeric)
         results = results.assign(**numbers.astype({"reweight": int}))
-    keys = [*SETTING, "seed", *MODEL, "metric"]
-    repeated = results.loc[results.duplicated(keys), keys]
-    if len(repeated):
-        raise ValueError(
-            f"results holds {len(repeated)} rows twice, which an average would count twice; the "
-            f"first: {repeated.iloc[0].to_dict()}."
-        )
+    lines = results[[*SETTING, "seed", *MODEL, "metric"]]
+    if (again := lines.duplicated()).any():
+        raise ValueError(f"results holds rows twice, the first: {lines[again].iloc[0].to_dict()}.")
     for column in single:
-        if len(results[column].unique()) > 1:
-            raise ValueError(
-                f"results holds several values of {column!r}, whose average would mean nothing: "
-                f"choose one of {results[column].unique().tolist()}."
-            )
+        if len(there := results[column].unique().tolist()) > 1:
+            raise ValueError(f"results holds several values of {column!r}: choose one of {there}.")
     titles = {row.key: row.title for row in rows_there(results)}
     models = results[MODEL].itertuples(index=False, name=None)
     return results.assign(model=[titles[model] for model in models])
@@ -229,10 +222,9 @@ def with_average_gap(results: pd.DataFrame) -> pd.DataFrame:
     undefined = pd.MultiIndex.from_frame(results.loc[results["value"].isna(), RUN])
     lost = gaps[gaps["value"].isna() & ~pd.MultiIndex.from_frame(gaps[RUN]).isin(undefined)]
     if len(lost):
-        raise ValueError(
-            f"AVG_GAP cannot be computed for {lost[RUN].iloc[0].to_dict()}: it needs "
-            f"{AVERAGE_GAP_METRICS} of the run and of the gold standard of the same seed."
-        )
+        run = lost[RUN].iloc[0].to_dict()
+        told = "it, or the run of the gold standard with the same seed, lacks metrics"
+        raise ValueError(f"AVG_GAP cannot be computed for {run}: {told}.")
     return pd.concat([results, gaps], ignore_index=True)
 
 

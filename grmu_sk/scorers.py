@@ -191,9 +191,8 @@ class UnlearningScorer(BaseEstimator):
         unlearner = unlearner_of(estimator)
         if self.uses_groups and groups is None:
             raise ValueError(
-                f"{self} needs groups, the protected attribute of each test row, which model "
-                "selection hands over with metadata routing only: "
-                "sklearn.config_context(enable_metadata_routing=True)."
+                f"{self} needs groups, which model selection hands over with metadata routing "
+                "only: sklearn.config_context(enable_metadata_routing=True)."
             )
         X = inputs_of_unlearner(estimator, X)
         groups = groups if self.uses_groups else None
