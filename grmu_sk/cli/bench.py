@@ -159,12 +159,7 @@ def _jobs(out: Path, options: dict[str, Any]) -> list[Any]:
 @RESULTS
 @click.option("--dataset", help="To show in the layout of this table.  [default: its own]")
 @SELECTION
-@click.option(
-    "--format",
-    default="text",
-    type=click.Choice(["text", "markdown", "latex", "csv"]),
-    help="How to write it.",
-)
+@click.option("--format", default="text", type=click.Choice(["text", "markdown", "latex", "csv"]))
 def table(
     number: int, results: Path | None, dataset: str | None, selection: str, format: str
 ) -> None:
