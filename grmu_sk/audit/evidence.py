@@ -10,26 +10,32 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
 from numpy.typing import ArrayLike
 
 from ..files import require_replaceable, write_atomically
 from ..fingerprints import versions
+from ..groups import Pair
+from ..metrics.fidelity import log_odds_of_label, row_distance_score
 from ..pipelines import unlearner_of
 from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
 from .leakage import LeakageFinding
 from .ledger import model_hash
 from .preflight import group_mix
 from .residue import ResidueScan
-from .scores import ModelScores, measure_models
+from .scores import ModelScores, as_json, measure_models
 
 FORMAT = "grmu_sk evidence 1"
 #: What is told of a net, beside the number of its weights.
 _OF_NET = ("module", "criterion", "optimizer", "lr", "batch_size", "max_epochs")
+#: Below so many test rows a group's accuracy is mostly chance.
+FEW = 30
 STATEMENT = (
     "This is empirical evidence and not a certificate: it reports what was measured on the rows "
     "and with the attacks named here. It does not prove that nothing about the forgotten rows can "
@@ -95,7 +101,8 @@ def build_evidence(
         The model before the request, and RETRAIN + REWEIGHT: the models themselves, or what
         :func:`~grmu_sk.audit.measure` said of them.
     remaining, forgotten : tuple of (X, y), default=None
-        Training rows of each kind, for RA and UA.
+        Training rows of each kind, for RA and UA; the forgotten ones also for the distance of their
+        log-odds to those of a gold model, see :func:`~grmu_sk.metrics.row_distance_score`.
     training : tuple of (y, groups), default=None
         Labels and attributes given to ``fit``, for the group mix, if the rows are not stored.
     attacks : iterable of LeakageFinding, default=()
@@ -175,6 +182,8 @@ def build_evidence(
         "environment": {"system": platform.platform(), **versions()},
         "measuring": {"n_test_rows": found["after"].n_rows if found["after"] else 0, **drawn},
         "scores": {name: scores and scores.to_dict() for name, scores in found.items()},
+        "row_distance": _row_distance(models, forgotten),
+        "damage": _damage(found, inside.forget_groups_) if inside._has_groups else None,
         "attacks": [attack.to_dict() for attack in attacks],
         "residue": None if residue is None else residue.to_dict(),
     }
@@ -187,6 +196,38 @@ def _mix(unlearner: Any, training: tuple[Any, Any]) -> list[dict[str, Any]] | No
     mix = mix.drop(columns=["present", "requested"])
     mix["forgotten"] = mix["trained"] - mix["remaining"]
     return mix.astype({"label": str, "attribute": str}).to_dict("records")
+
+
+def _row_distance(models: Mapping[str, Any], forgotten: Any) -> dict[str, float] | None:
+    """Return how far models are from gold on each forgotten row, if all odds are finite."""
+    asked = {name: model for name, model in models.items() if hasattr(model, "predict_log_proba")}
+    if forgotten is None or "gold" not in asked:
+        return None
+    X, y = forgotten
+    odds = {
+        name: log_odds_of_label(y, model.predict_log_proba(X), classes=model.classes_)
+        for name, model in asked.items()
+    }
+    gold = odds.pop("gold")
+    if not np.isfinite([gold, *odds.values()]).all():
+        return None
+    return {name: row_distance_score(own, gold[None]) for name, own in odds.items()}
+
+
+def _damage(scores: Mapping[str, Any], asked: Iterable[Pair]) -> dict[str, Any] | None:
+    """Return the largest loss of a group nobody asked about, against gold if there is one."""
+    against = "gold" if scores["gold"] else "before"
+    if scores["after"] is None or scores[against] is None:
+        return None
+    was = {(group.label, group.attribute): group.accuracy.value for group in scores[against].groups}
+    others = was.keys() - {(str(label), str(value)) for label, value in asked}
+    losses = [
+        {**as_json(group), "loss": was[pair] - group.accuracy.value}
+        for group in scores["after"].groups
+        if (pair := (group.label, group.attribute)) in others and group.n_rows >= FEW
+    ]
+    worst = max(losses, key=itemgetter("loss"), default=None)
+    return worst and {"against": against, **worst}
 
 
 def _method(unlearner: Any) -> dict[str, Any]:
@@ -389,7 +430,7 @@ def _page(evidence: dict[str, Any]) -> str:
             found, key=lambda item: ORDER.index(STATUS_OF[item[key]])
         ),
     )
-    environment.globals.update(unknown=_UNKNOWN, kinds=STATUS_OF, most_listed=200)
+    environment.globals.update(unknown=_UNKNOWN, kinds=STATUS_OF, most_listed=200, few=FEW)
     try:
         return environment.get_template("page.html").render(evidence)
     except (AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:

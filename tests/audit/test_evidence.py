@@ -30,6 +30,7 @@ from grmu_sk.audit import (
     read_evidence,
     write_report,
 )
+from grmu_sk.metrics import damage_to_other_groups, log_odds_of_label, row_distance_score
 from grmu_sk.persistence import load, save
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\u202e</style><script>alert(2)</script>{{ 711*11 }}"
@@ -194,6 +195,32 @@ def test_scores_against_plain_computation(model, evidence):
     assert ModelScores.from_dict(json.loads(json.dumps(scores.to_dict()))) == scores
     one = build_evidence(model, X[y == 1], y[y == 1], a[y == 1], n_bootstrap=5)
     assert one["scores"]["after"]["metrics"]["EO"]["value"] is None, "undefined"
+
+
+def test_single_rows_and_groups_nobody_asked_about(model, tmp_path):
+    before = FineTuneUnlearner(make_net(), random_state=0).fit(*TRAIN)
+    forgotten = TRAIN[0][FORGET], TRAIN[1][FORGET]
+    given = {"before": before, "forgotten": forgotten, "hash_before": ""}
+    found = full(model, gold=before, **given)
+    odds = [
+        log_odds_of_label(forgotten[1], one.predict_log_proba(forgotten[0]), classes=one.classes_)
+        for one in (model, before)
+    ]
+    expected = {"after": row_distance_score(odds[0], odds[1:]), "before": 0}
+    assert found["row_distance"] == pytest.approx(expected)
+    X, y, a = TEST
+    answers = y, model.predict(X), before.predict(X)
+    damage = damage_to_other_groups(*answers, groups=a, forget_groups=(1, 0))
+    for gold, against in ((before, "gold"), (None, "before")):
+        told = full(model, gold=gold, **given)["damage"]
+        assert told["against"] == against and told["loss"] == pytest.approx(damage.loss)
+        assert (told["label"], told["attribute"]) == tuple(map(str, damage.group))
+        assert told["n_rows"] == damage.n_rows
+    page = page_of(found, tmp_path).text
+    assert f"by {-100 * damage.loss:+.1f} points against the retrained" in page
+    assert f"by {expected['after']:.2f} nats" in page
+    few = build_evidence(model, X[:40], y[:40], a[:40], before=before, n_bootstrap=5)
+    assert few["damage"] is None is few["row_distance"]
 
 
 class Known:
