@@ -13,7 +13,6 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn import get_config
@@ -183,10 +182,7 @@ class AnyClassifierUnlearner(BaseUnlearner):
         digests = self._digests_of_columns(data.g[where])
         if data.sample_weight is not None:
             digests["sample_weight"] = digest([("", data.sample_weight[where])])
-        X = take_rows(data.X, where)
-        if hasattr(X, "iloc"):
-            X = [[*map(str, X.columns)], pd.util.hash_pandas_object(X, index=False).to_numpy()]
-        return {**digests, "X": digest(content(X))}
+        return {**digests, "X": digest(content(take_rows(data.X, where)))}
 
 
 def is_plain_classifier(estimator: Any) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
@@ -20,13 +23,17 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import ParameterGrid
 from sklearn.utils import Bunch
+from skorch import NeuralNet
+from torch import nn
 
 from .base import BaseUnlearner
+from .files import write_atomically
+from .fingerprints import content, describe, digest, versions
 from .groups import Pair, sample_forget_set
 from .metrics.evaluate import Evaluation, Split, evaluate_model
 from .metrics.fidelity import row_distance_score
 from .metrics.gap import AVERAGE_GAP, average_gaps, damage_to_other_groups
-from .outputs import decision_threshold
+from .nets import net_of_module
 from .results import GOLD, MODEL, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
 from .rows import take_rows
 from .unlearners import RetrainUnlearner, all_unlearners
@@ -34,7 +41,7 @@ from .unlearners import RetrainUnlearner, all_unlearners
 __all__ = ["Split", "Splits", "compare", "rows_for", "tune"]
 
 RESEED = 1_000_003  # added to the seed of the second gold model
-NOT_PERCENT = ("seconds", "cost", "row_distance")
+NOT_PERCENT = ("seconds", "retrainings", "row_distance")
 N_WARM_UP_BATCHES = 2
 Scores = dict[str, float]
 
@@ -59,6 +66,9 @@ class Splits:
         Inputs of the training rows as a net is to be trained on them, where a row comes out
         differently each time. None if there is no such choice. What is evaluated is always
         ``train.X``.
+    forget : ndarray of bool or None, default=None
+        Mask of the training rows that are to be forgotten. None means that a share of the forget
+        groups is drawn.
     """
 
     name: str
@@ -67,6 +77,7 @@ class Splits:
     test: Split
     forget_groups: list[Pair]
     augmented: Any = None
+    forget: NDArray[np.bool_] | None = None
 
     @classmethod
     def from_bunch(cls, name: str, bunch: Bunch) -> Splits:
@@ -229,7 +240,7 @@ def evaluate(
             unlearner,
             *(splits.train, splits.test, splits.validation, forget),
             forget_groups=forget_groups or splits.forget_groups,
-            threshold=decision_threshold(unlearner.net_),
+            threshold=unlearner._threshold,
         )
     known = {name: value for name, value in found.scores.items() if not np.isnan(value)}
     return found._replace(scores=known)
@@ -237,6 +248,8 @@ def evaluate(
 
 def warm_up(net: Any, splits: Splits) -> None:
     """Let a new process do what is done only once, so that it is not counted."""
+    if not isinstance(net, NeuralNet):
+        return
     train = splits.train
     first = N_WARM_UP_BATCHES * net.batch_size if net.batch_size > 0 else None
     _, of_each_class = np.unique(train.y, return_index=True)
@@ -249,7 +262,7 @@ def warm_up(net: Any, splits: Splits) -> None:
 
 def _clock(net: Any) -> float:
     """Return seconds: of work on a CPU, whatever else runs there, and of waiting on a GPU."""
-    device = torch.device(net.device or "cpu")
+    device = torch.device(getattr(net, "device", None) or "cpu")
     if device.type == "cpu":
         return process_time()
     if device.type == "cuda":
@@ -319,6 +332,7 @@ def run_seed(
     seed: int,
     parallel: Parallel,
     on_step: Callable[[str], None] = lambda label: None,
+    folder: Path | None = None,
 ) -> dict[Row, Scores]:
     """Run all rows of a table with one seed.
 
@@ -338,6 +352,8 @@ def run_seed(
         Runs them, as a generator.
     on_step : callable, default does nothing
         Called with a label after each of them.
+    folder : Path or None, default=None
+        Keeps what is finished, see :func:`compare`.
 
     Returns
     -------
@@ -345,27 +361,77 @@ def run_seed(
         The scores of ``pretrain`` and of each row, see :func:`compare`; all are NaN where a loss
         was not finite.
     """
-    y, a = splits.train.y, splits.train.groups
-    pairs = splits.forget_groups
-    asked = sample_forget_set(y, a, forget_groups=pairs, ratio=ratio, random_state=seed)
-    forget = np.isin(np.arange(len(y)), asked)
-    found: dict[Row, Evaluation | None] = dict.fromkeys([PRETRAIN, *rows])
+    forget = splits.forget
+    if forget is None:
+        y, a = splits.train.y, splits.train.groups
+        pairs = splits.forget_groups
+        asked = sample_forget_set(y, a, forget_groups=pairs, ratio=ratio, random_state=seed)
+        forget = np.isin(np.arange(len(y)), asked)
+    kept = _Kept(folder, net, splits, forget, seed)
+    found = {row: kept.read(row) for row in (PRETRAIN, *rows)}
+    missing = [row for row in found if not kept.has(row)]
+    if any(_goes_on(row) for row in missing):
+        missing = list(dict.fromkeys([PRETRAIN, *missing]))  # what they start from is not kept
+    for _ in range(len(found) - len(missing)):
+        on_step("kept")
     pretrained = None
     # those that train from scratch need not wait for the pretrained model
     for wave in (False, True):
         given = net, splits, forget, seed, pretrained
-        jobs = [delayed(run_row)(row, *given) for row in found if _goes_on(row) == wave]
+        jobs = [delayed(run_row)(row, *given) for row in missing if _goes_on(row) == wave]
         for row, found[row], trained in parallel(jobs):
+            kept.write(row, found[row])
             pretrained = pretrained if trained is None else trained
             on_step(row.label)
     models = {row: model for row, model in found.items() if model is not None}
-    epoch = models[PRETRAIN].scores["seconds"] / net.max_epochs
     for row, model in models.items():
-        model.scores["cost"] = model.scores["seconds"] / epoch
+        seconds = 0 if row == PRETRAIN else model.scores["seconds"]
+        model.scores["retrainings"] = seconds / models[GOLD].scores["seconds"]
         if row != GOLD:
             model.scores.update(_against(models[GOLD], model, splits))
     undefined = {name: np.nan for model in models.values() for name in model.scores}
     return {row: models[row].scores if row in models else undefined for row in found}
+
+
+class _Kept:
+    """Results of one seed in a folder, each in a file named by all that it depends on."""
+
+    def __init__(
+        self, folder: Path | None, net: Any, splits: Splits, forget: NDArray[np.bool_], seed: int
+    ) -> None:
+        self.folder, self.seed, self.labels = folder, seed, splits.test.y
+        if folder is None:
+            return
+        about = describe([type(net), net.get_params(deep=False), versions(), seed])
+        parts = [[part.X, part.y, part.groups] for part in (splits.train, splits.validation)]
+        self.common = digest(content([about, parts, splits.test.X, splits.test.y, forget]))
+
+    def path(self, row: Row) -> Path:
+        """Return where the result of a row lies."""
+        assert self.folder is not None
+        name = digest(content([self.common, row.key, row.parameters]))[:16]
+        return self.folder / f"seed{self.seed}_{row.label.replace(' ', '')}_{name}.json"
+
+    def has(self, row: Row) -> bool:
+        """Tell whether a row is finished."""
+        return self.folder is not None and self.path(row).is_file()
+
+    def read(self, row: Row) -> Evaluation | None:
+        """Return the result of a finished row; None if its loss was not finite."""
+        if not self.has(row):
+            return None
+        found = json.loads(self.path(row).read_text(encoding="utf-8"))
+        if found is None:
+            return None
+        scores, log_odds, predicted = found
+        return Evaluation(scores, np.array(log_odds), np.array(predicted, dtype=self.labels.dtype))
+
+    def write(self, row: Row, found: Evaluation | None) -> None:
+        """Keep the result of a row."""
+        if self.folder is None:
+            return
+        parts = found and [found.scores, found.log_odds.tolist(), found.predicted.tolist()]
+        write_atomically(self.path(row), json.dumps(parts).encode())
 
 
 def _against(gold: Evaluation, model: Evaluation, splits: Splits) -> Scores:
@@ -420,6 +486,7 @@ def compare(
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     n_jobs: int = 1,
     on_step: Callable[[str], None] = lambda label: None,
+    folder: str | os.PathLike[str] | None = None,
 ) -> pd.DataFrame:
     """Compare unlearning methods against the gold standard.
 
@@ -429,7 +496,7 @@ def compare(
 
     Parameters
     ----------
-    net : skorch net
+    net : skorch net, torch module or classifier
         What is trained; not modified.
     load : callable
         ``load(seed) -> Splits``, the data of one run. Data that is drawn at random is best drawn
@@ -444,14 +511,18 @@ def compare(
         Processes to use.
     on_step : callable, default does nothing
         Called with a label after each training or unlearning run.
+    folder : str, path-like or None, default=None
+        Keeps what is finished (scores, and what the models answered on rows to forget and on test
+        rows), so that the same call goes on where it was killed. None keeps nothing.
 
     Returns
     -------
     DataFrame
         Columns dataset, ratio, seed, method, reweight, variant, metric, value. Metrics are in
-        percent; ``seconds`` is the time of the unlearning run, and ``cost`` that time in training
-        epochs of the same seed's pretraining. ``row_distance`` and ``damage`` compare with the
-        gold standard of the same seed (:func:`~grmu_sk.metrics.row_distance_score`, in nats, and
+        percent; ``seconds`` is the time of the unlearning run, and ``retrainings`` that time over
+        the training time of the same seed's gold standard, 0 for ``pretrain``. ``row_distance``
+        and ``damage`` compare with the gold standard of the same seed
+        (:func:`~grmu_sk.metrics.row_distance_score`, in nats, and
         :func:`~grmu_sk.metrics.damage_to_other_groups`): hold both against those of
         ``gold_reseeded``. ``group_accuracy`` rows carry the group in their metric:
         ``group_accuracy[even, orange]``. A method whose loss was not finite has NaN.
@@ -468,8 +539,13 @@ def compare(
         raise ValueError("rows lack the gold standard, retrain with REWEIGHT: see rows_for.")
     if len(seeds) == 0 or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must name at least one seed, and none twice; got {seeds!r}.")
+    if isinstance(net, nn.Module):
+        net = net_of_module(net)
     parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     how: dict[str, Any] = {"ratio": ratio, "parallel": parallel, "on_step": on_step}
+    if folder is not None:
+        how["folder"] = Path(folder)
+        how["folder"].mkdir(parents=True, exist_ok=True)
     scores = {}
     for seed in seeds:
         splits = load(seed)

@@ -42,6 +42,7 @@ METRICS = {
     "row_distance": ("distance to gold of forgotten rows", "nats"),
     "damage": ("largest loss of accuracy of another group", "%"),
     "cost": ("cost of unlearning", "training epochs"),
+    "retrainings": ("cost of unlearning", "retrainings"),
     "seconds": ("time of unlearning", "s"),
 }
 
@@ -278,7 +279,7 @@ def format_table(
     str
         One line a method: mean, standard deviation and, in brackets, delta to the gold standard;
         then the average gap, the distance of forgotten rows' log-odds, the largest loss of another
-        group, and what the run cost in training epochs.
+        group, and what the run cost, in retrainings.
 
     Raises
     ------
@@ -286,20 +287,20 @@ def format_table(
         If it is no table of results, or lacks a metric.
     """
     results = results if "model" in results else check_results(results)
-    check_metrics(results, [*metrics, AVERAGE_GAP, "cost"])
+    check_metrics(results, [*metrics, AVERAGE_GAP, "retrainings"])
     there = set(results["metric"])
     more = {name: title for name, title in AGAINST_GOLD.items() if name in there}
     lines = []
     for (method, reweight), of_row in summarize(results).groupby(level=[0, 1], sort=False):
-        cells = of_row.droplevel([0, 1]).reindex([*metrics, AVERAGE_GAP, *more, "cost"])
+        cells = of_row.droplevel([0, 1]).reindex([*metrics, AVERAGE_GAP, *more, "retrainings"])
         text = cells["mean"].map("{:.1f}".format) + cells["std"].map(" ±{:.1f}".format)
         if (row := Row(method, reweight)) not in (PRETRAIN, GOLD):
             text[list(metrics)] += cells["delta"].map(" ({:.1f})".format)
         if row == GOLD:  # it has no distance to itself
             text[[AVERAGE_GAP, *more]] = "-"
-        text["cost"] = f"{cells.loc['cost', 'mean']:.1f}"
+        text["retrainings"] = f"{cells.loc['retrainings', 'mean']:.2f}"
         lines.append([method, "yes" if reweight else "no", *text])
-    header = ["method", "reweight", *metrics, "avg gap", *(more.values()), "epochs"]
+    header = ["method", "reweight", *metrics, "avg gap", *(more.values()), "retrains"]
     first, *rest = aligned([header, *lines], n_left=2)
     return "\n".join([first, "-" * len(first), *rest])
 

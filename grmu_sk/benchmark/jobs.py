@@ -263,11 +263,18 @@ def _parallel(backend: str, n_jobs: int, scheduler: str | None) -> Iterator[Para
     if backend != "dask":
         yield Parallel(n_jobs, backend=backend, **options)
         return
+    with on_cluster(scheduler):
+        yield Parallel(-1, **options)
+
+
+@contextmanager
+def on_cluster(scheduler: str | None) -> Iterator[None]:
+    """Let joblib's jobs run on a Dask cluster; None starts one on this machine."""
     from distributed import Client
 
     timeout = {"wait_for_workers_timeout": SECONDS_FOR_WORKERS}
     with Client(scheduler), parallel_config("dask", **timeout):
-        yield Parallel(-1, **options)
+        yield
 
 
 # one job, in whatever process it landed -----------------------------------------------------------

@@ -14,7 +14,8 @@ import click
 _COMMANDS = {
     **dict.fromkeys(("audit", "gate", "preflight", "report"), "audit"),
     **dict.fromkeys(("bench", "figure", "table"), "bench"),
-    "demo": "demo",
+    "compare": "compare",
+    "demo": "compare",
     "requests": "requests",
 }
 

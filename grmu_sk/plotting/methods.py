@@ -61,7 +61,7 @@ class MethodComparisonDisplay(_style.Display):
     >>> import matplotlib.pyplot as plt
     >>> import pandas as pd
     >>> from grmu_sk.plotting import MethodComparisonDisplay
-    >>> scores = {"AVG_GAP": (100, 88, 92), "GA": (80, 60, 76), "cost": (30, 9.9, 2.2)}
+    >>> scores = {"AVG_GAP": (100, 88, 92), "GA": (80, 60, 76), "retrainings": (1, 0.33, 0.07)}
     >>> results = pd.DataFrame(
     ...     [
     ...         ("digits", 0.5, 0, method, reweight, metric, values[number])
@@ -128,10 +128,10 @@ class MethodComparisonDisplay(_style.Display):
         if metrics is None:
             metrics = [metric for metric in AVERAGE_GAP_METRICS if metric in there]
         chosen = [metrics] if isinstance(metrics, str) else list(metrics)
-        ends = (tables.AVERAGE_GAP, "cost")
+        ends = (tables.AVERAGE_GAP, "retrainings", "cost")
         panels_of = [tables.AVERAGE_GAP, *(name for name in chosen if name not in ends)]
         tables.check_metrics(checked, panels_of)
-        panels_of += ["cost"] if "cost" in there else []
+        panels_of += [name for name in ("retrainings", "cost") if name in there]
         scores = tables.summarize(checked[checked["metric"].isin(panels_of)], ["metric", "model"])
         gap = scores.loc[tables.AVERAGE_GAP, "mean"].sort_values(ascending=False, kind="stable")
         models = [name for name in GOLDS if name in set(checked["model"])]

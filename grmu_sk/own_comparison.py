@@ -1,0 +1,305 @@
+"""The comparison of methods on one's own rows: cut them, prepare them, and say what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import Bunch
+
+from .classifiers import is_plain_classifier
+from .comparison import Splits
+from .groups import Pair, attribute_column
+from .metrics.evaluate import Split
+from .metrics.gap import AVERAGE_GAP
+from .results import GOLD, PRETRAIN, RESEEDED_GOLD, RETRAIN, check_results, rows_there, summarize
+from .rows import take_rows
+
+__all__ = ["describe_results", "preparation", "prepared", "split_rows"]
+
+FEWEST_OF_CLASS, FEWEST_OF_VALUE = 5, 10
+SPLITS = {"train": 0, "val": 1, "validation": 1, "test": 2, "0": 0, "1": 1, "2": 2}
+#: Within how many points of the ceiling, and how many times the distance of single rows that a
+#: second gold standard has, a method is as good as retraining.
+POINTS, TIMES = 1.0, 1.2
+
+
+def split_rows(
+    rows: Bunch, name: str, seed: int, forget_group: Sequence[str] | None = None
+) -> Splits:
+    """Cut rows for a comparison.
+
+    Parameters
+    ----------
+    rows : Bunch
+        As :func:`grmu_sk.datasets.read_rows` returns them. Without ``split``, a fifth of each group
+        is for tests and a fifth for validation, drawn anew for each seed; rows to forget are
+        always training rows. Without validation rows in ``split``, a fifth of the training rows is.
+    name : str
+        What tables call the data.
+    seed : int
+        Of the cut.
+    forget_group : sequence of str or None, default=None
+        Label and attribute(s) of the group that asks to be forgotten, where ``rows.forget`` does
+        not say which rows do.
+
+    Returns
+    -------
+    Splits
+        The cut.
+
+    Raises
+    ------
+    ValueError
+        If labels or groups are missing, a class is too small, nothing or a whole class is to be
+        forgotten, or a split is missing.
+    """
+    y, a = np.asarray(rows.y), attribute_column(_complete(rows.groups))
+    labels, counts = np.unique(_complete(y), return_counts=True)
+    if few := labels[counts < FEWEST_OF_CLASS].tolist():
+        raise ValueError(
+            f"The classes {few} have fewer than {FEWEST_OF_CLASS} rows: leave them out, or merge "
+            "them with others."
+        )
+    pairs = list(zip(y.tolist(), a.tolist(), strict=True))
+    forget = rows.forget
+    if forget is None:
+        asked = [_asked_group(forget_group, pairs)]
+    else:
+        asked = sorted({pairs[row] for row in np.flatnonzero(forget)}, key=str)
+        if not asked:
+            raise ValueError("No row is to be forgotten.")
+    part = (
+        _drawn_parts(pairs, forget, seed) if rows.split is None else _given_parts(rows.split, seed)
+    )
+    if forget is not None and (n_elsewhere := int((forget & (part != 0)).sum())):
+        raise ValueError(f"{n_elsewhere} rows to forget are no training rows.")
+    lost = set(y) - set(y[part == 0] if forget is None else y[(part == 0) & ~forget])
+    if lost:
+        raise ValueError(f"No training row of the class(es) {sorted(lost)} would remain.")
+    if untested := set(asked) - {pairs[row] for row in np.flatnonzero(part == 2)}:
+        raise ValueError(
+            f"There is no test row of the group(s) to forget {sorted(untested, key=str)}."
+        )
+    cut = [np.flatnonzero(part == number) for number in range(3)]
+    train, validation, test = (Split(take_rows(rows.X, some), y[some], a[some]) for some in cut)
+    mask = None if forget is None else forget[cut[0]]
+    return Splits(name, train, validation, test, asked, forget=mask)
+
+
+def _complete(values: Any) -> Any:
+    if values is None:
+        raise ValueError("Say which column holds the protected attribute.")
+    for name, column in pd.DataFrame(values).items():
+        if n_missing := int((column.isna() | (column.astype(str) == "")).sum()):
+            where = "labels" if np.ndim(values) == 1 else repr(name)
+            raise ValueError(f"{n_missing} values of {where} are missing: fill in or leave out.")
+    return values
+
+
+def _asked_group(group: Sequence[str] | None, pairs: list[Pair]) -> Pair:
+    names = {(str(y), *map(str, a if isinstance(a, tuple) else (a,))): (y, a) for y, a in pairs}
+    if group is None:
+        raise ValueError("Say who is to be forgotten: a column of rows, or a group.")
+    if tuple(group) not in names:
+        there = "; ".join(sorted(",".join(name) for name in names))
+        raise ValueError(f"There is no group {','.join(group)!r}, but: {there}.")
+    return names[tuple(group)]
+
+
+def _drawn_parts(pairs: list[Pair], forget: Any, seed: int) -> NDArray[np.int64]:
+    """Return 0, 1 or 2 for each row: for training, validation or test."""
+    codes = pd.factorize(pd.Series(pairs))[0]
+    free = np.arange(len(pairs)) if forget is None else np.flatnonzero(~forget)
+    # a group too small for all folds goes with those of its kind
+    sizes = np.bincount(codes[free], minlength=codes.max() + 1)
+    strata = np.where(sizes[codes] < FEWEST_OF_CLASS, -1, codes)[free]
+    part = np.zeros(len(pairs), dtype=np.int64)
+    n_rare = int((strata == -1).sum())
+    if 0 < n_rare < FEWEST_OF_CLASS:  # so few stay training rows
+        free, strata = free[strata != -1], strata[strata != -1]
+    folds = StratifiedKFold(5, shuffle=True, random_state=seed).split(free, strata)
+    for number in (2, 1):
+        part[free[next(folds)[1]]] = number
+    return part
+
+
+def _given_parts(split: Any, seed: int) -> NDArray[np.int64]:
+    text = pd.Series(np.asarray(split)).astype(str).str.lower()
+    if unknown := sorted(set(text) - set(SPLITS)):
+        raise ValueError(f"The split {unknown[0]!r} is none of {', '.join(SPLITS)}.")
+    part = text.map(SPLITS).to_numpy()
+    if not (part == 2).any() or not (part == 0).any():
+        raise ValueError("The split column names no training rows, or no test rows.")
+    if not (part == 1).any():
+        training = np.flatnonzero(part == 0)
+        part[train_test_split(training, test_size=0.2, random_state=seed)[1]] = 1
+    return part
+
+
+def preparation(X: pd.DataFrame) -> ColumnTransformer:
+    """Return what makes numbers of the columns of a table.
+
+    Numbers are scaled, missing ones filled with the median and marked in a column of their own;
+    each value of a text that ten rows or more have gets a column.
+
+    Parameters
+    ----------
+    X : DataFrame
+        All rows. What columns come out depends on them; what is learned from values does not.
+
+    Returns
+    -------
+    ColumnTransformer
+        Not fitted.
+    """
+    numbers = X.select_dtypes(["number", "bool"]).columns
+    texts = X.columns.difference(numbers, sort=False)
+    counts = [X[name].value_counts() for name in texts]
+    common = [sorted(count.index[count >= FEWEST_OF_VALUE], key=str) for count in counts]
+    fill = make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
+    )
+    encode = OneHotEncoder(
+        categories=[np.array(values, dtype=object) for values in common],
+        handle_unknown="ignore",
+        sparse_output=False,
+    )
+    steps = [
+        ("scaled", make_pipeline(fill, StandardScaler()), numbers),
+        ("is missing", MissingIndicator(features="all"), numbers[X[numbers].isna().any()]),
+        ("one column a value", encode, texts),
+    ]
+    return ColumnTransformer([(name, step, list(columns)) for name, step, columns in steps])
+
+
+def prepared(estimator: Any, rows: Bunch) -> tuple[Any, Callable[[Splits], Splits]]:
+    """Return an estimator, and what is done to cut rows, so that they fit together.
+
+    A classifier gets the preparation of a table as its first step, so that it is fitted anew, to
+    what remains, by each retraining; a Pipeline is taken to have its own. For a net the table
+    becomes numbers by what is fitted to the training rows, those to forget among them.
+
+    Parameters
+    ----------
+    estimator : classifier, net, module or None
+        Not fitted.
+    rows : Bunch
+        All rows.
+
+    Returns
+    -------
+    classifier, net, module or None
+        What is to be compared.
+    callable
+        From splits to splits.
+    """
+    if not isinstance(rows.X, pd.DataFrame) or isinstance(estimator, Pipeline):
+        return estimator, lambda splits: splits
+    steps = preparation(rows.X)
+    if is_plain_classifier(estimator):
+        return make_pipeline(steps, clone(estimator)), lambda splits: splits
+
+    def in_numbers(splits: Splits) -> Splits:
+        fitted = clone(steps).fit(splits.train.X)
+        parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
+        for name, part in parts.items():
+            parts[name] = replace(part, X=fitted.transform(part.X).astype(np.float32))
+        return replace(splits, **parts)
+
+    return estimator, in_numbers
+
+
+def describe_results(results: pd.DataFrame, forget_groups: Sequence[Pair]) -> str:
+    """Say in plain words what a comparison shows.
+
+    Parameters
+    ----------
+    results : DataFrame
+        As returned by :func:`grmu_sk.comparison.compare`.
+    forget_groups : sequence of tuple
+        The groups (y, a) that rows were forgotten from.
+
+    Returns
+    -------
+    str
+        Whether groups are at risk, whether the average gap can rank methods, and what is
+        recommended.
+    """
+    results = check_results(results)
+    table = summarize(results)
+    n_seeds = results["seed"].nunique()
+    error = (table["std"] / np.sqrt(max(n_seeds - 1, 1))).fillna(0)
+
+    def value(row: Any, metric: str, of: pd.Series = table["mean"]) -> float:
+        return float(of.get((row.method, int(row.reweight), metric), np.nan))
+
+    names = " and ".join(f"({y}, {a})" for y, a in forget_groups)
+    before, plain, gold = (value(row, "GA") for row in (PRETRAIN, RETRAIN, GOLD))
+    noise = 2 * max(value(row, "GA", error) for row in (PRETRAIN, RETRAIN, GOLD))
+    words = [
+        f"Accuracy on test rows of the group {names}: {before:.1f} % before; {plain:.1f} % if the "
+        f"model is retrained without the rows to forget, {gold:.1f} % with REWEIGHT."
+    ]
+    if before - plain > max(noise, 1):
+        words.append("So forgetting puts this group at risk.")
+    else:
+        words.append(
+            f"That is no loss that {n_seeds} seed(s) could tell from chance (2 standard errors: "
+            f"{noise:.1f} points)."
+        )
+    ceiling, nothing = (value(row, AVERAGE_GAP) for row in (RESEEDED_GOLD, PRETRAIN))
+    stds = [value(row, AVERAGE_GAP, table["std"]) for row in (RESEEDED_GOLD, PRETRAIN)]
+    spread = 2 * max(stds)
+    words.append(
+        f"Average gap: {nothing:.1f} for doing nothing, {ceiling:.1f} for a second gold standard, "
+        "which is the most that can be expected."
+        + (" The model comes out the same each time." if ceiling == 100 else "")
+    )
+    can_rank = n_seeds > 1 and ceiling - nothing > max(spread, 2)
+    if not can_rank:
+        words.append(
+            "These are too close"
+            + (" (or one seed too few)" if n_seeds == 1 else "")
+            + " for the average gap to rank methods: look at UA, MIA and the distance of single "
+            "rows, and at an audit."
+        )
+    words.append(_recommendation(rows_there(results), value, ceiling, can_rank))
+    return " ".join(words)
+
+
+def _recommendation(rows: Sequence[Any], value: Any, ceiling: float, can_rank: bool) -> str:
+    exact = "Recommended: retrain with REWEIGHT (RetrainUnlearner), which is exact."
+    others = [row for row in rows if row not in (PRETRAIN, RETRAIN, GOLD, RESEEDED_GOLD)]
+    distance = TIMES * value(RESEEDED_GOLD, "row_distance")
+    good = [
+        row
+        for row in others
+        if value(row, AVERAGE_GAP) >= ceiling - POINTS
+        and value(row, "row_distance") <= distance
+        and value(row, "retrainings") < 1
+    ]
+    if not good or not can_rank:
+        why = "" if can_rank else "Nothing here shows that another method would do. "
+        if can_rank and others:
+            why = (
+                f"No cheaper method comes within {POINTS:g} point of the second gold standard and "
+                f"within {TIMES:g} times its distance on single rows. "
+            )
+        return why + exact
+    best = min(good, key=lambda row: value(row, "retrainings"))
+    return (
+        f"Recommended: {best.label}. It is within {POINTS:g} point of the second gold standard and "
+        f"within {TIMES:g} times its distance on single rows, at "
+        f"{value(best, 'retrainings'):.2f} retrainings. It is approximate: audit it."
+    )
