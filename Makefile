@@ -86,7 +86,7 @@ study:
 	$(BIN)/python benchmarks/builtin_data_difficulty.py
 	rm -f benchmarks/results/leakage_digits.csv  # or it would go on from there
 	$(BIN)/python benchmarks/leakage_audit.py
-	$(BIN)/grmu demo --data digits --methods all --search 5 --seeds 10 --out docs/results/all_methods
+	$(BIN)/python benchmarks/tuned_comparison.py --out docs/results/all_methods
 
 paper-study:
 	$(MAKE) install

@@ -138,7 +138,7 @@ def _given_parts(split: Any, seed: int) -> NDArray[np.int64]:
     text = pd.Series(np.asarray(split)).astype(str).str.lower()
     if unknown := sorted(set(text) - set(SPLITS)):
         raise ValueError(f"The split {unknown[0]!r} is none of {', '.join(SPLITS)}.")
-    part = text.map(SPLITS).to_numpy()
+    part = text.map(SPLITS).to_numpy(copy=True)
     if not (part == 2).any() or not (part == 0).any():
         raise ValueError("The split column names no training rows, or no test rows.")
     if not (part == 1).any():

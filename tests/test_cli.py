@@ -43,7 +43,13 @@ def test_demo_writes_tidy_results(demo):
 def test_demo_prints_its_table_and_writes_files_and_figures(demo):
     out, result = demo
     assert (out / "table.txt").read_text(encoding="utf-8") in result.output
-    written = ["results.csv", "table.txt", "group_accuracy.png", "method_comparison.png"]
+    written = [
+        "results.csv",
+        "table.txt",
+        "summary.txt",
+        "group_accuracy.png",
+        "method_comparison.png",
+    ]
     assert sorted(path.name for path in out.iterdir()) == sorted(written)
 
 

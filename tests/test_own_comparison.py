@@ -1,0 +1,142 @@
+"""grmu compare: one's own table or images, with a net or any classifier."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from conftest import make_table
+from PIL import Image
+
+from grmu_sk.cli import main
+from grmu_sk.datasets import Columns, read_rows
+from grmu_sk.own_comparison import preparation, prepared, split_rows
+
+
+@pytest.fixture
+def people(tmp_path, monkeypatch):
+    """A table in the working directory, with a missing number and a text."""
+    monkeypatch.chdir(tmp_path)
+    table = make_table(300)
+    frame = pd.DataFrame(table.X[:, :3], columns=["age", "hours", "debt"])
+    frame["job"] = np.where(table.X[:, 3] > 0, "smith", "nurse")
+    frame["income"] = np.where(table.y, "high", "low")
+    frame["sex"] = np.where(table.a, "f", "m")
+    frame.loc[5, "age"] = np.nan
+    group = np.flatnonzero((table.y == 1) & (table.a == 1))
+    frame["asked"] = np.isin(np.arange(300), group[:12]).astype(int)
+    frame.to_csv("people.csv", index=False)
+    return frame
+
+
+def compare(*arguments, code=0, data="people.csv"):
+    given = ["compare", "--data", data, "--seeds", "1", "--jobs", "1", *arguments]
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+TABLE = ["--target", "income", "--group-column", "sex"]
+ASKED = [*TABLE, "--forget-column", "asked"]
+LOGISTIC = ["--estimator", "sklearn.linear_model.LogisticRegression"]
+
+
+def test_a_classifier_on_a_table_goes_on_where_it_was(people):
+    out = compare(*ASKED, *LOGISTIC, "--out", "mine")
+    assert "Features, is missing: age." in out and "12 rows" in out
+    assert "Recommended" in out and "subsample_retrain" in out
+    results = pd.read_csv("mine/results.csv")
+    costs = results[(results["method"] == "pretrain") & (results["metric"] == "retrainings")]
+    assert costs["value"].tolist() == [0], "doing nothing costs nothing"
+    Path("mine/results.csv").unlink()
+    (lost, *_) = Path("mine/finished").glob("*subsample*")
+    lost.unlink()
+    compare(*ASKED, *LOGISTIC, "--out", "mine")
+    again = pd.read_csv("mine/results.csv")
+    is_kept = ~results["metric"].isin(["seconds", "retrainings"]) | (results["method"] == "sisa")
+    pd.testing.assert_frame_equal(again[is_kept], results[is_kept])
+
+
+def test_a_net_and_a_group_by_name(people):
+    group = [*TABLE, "--forget-group", "high,f", "--ratio", "0.4"]
+    out = compare(*group, "--methods", "fine_tune", "--out", "mine")
+    assert "fine_tune" in out
+    results = pd.read_csv("mine/results.csv")
+    assert set(results["ratio"]) == {0.4}
+    assert {"table.txt", "summary.txt"} <= {path.name for path in Path("mine").iterdir()}
+
+
+def test_rows_are_cut_by_group_and_rows_to_forget_are_training_rows(people):
+    rows = read_rows("people.csv", Columns("income", ("sex",), forget="asked"))
+    one, other = (split_rows(rows, "people", seed) for seed in (0, 1))
+    assert one.forget.sum() == 12 and one.forget_groups == [("high", "f")]
+    assert not one.train.X.index.equals(other.train.X.index)
+    free = people[people["asked"] == 0].groupby(["income", "sex"]).size()
+    test = pd.Series(list(zip(one.test.y, one.test.groups, strict=True))).value_counts()
+    for pair, n_rows in free.items():
+        assert abs(test[pair] - n_rows / 5) <= 1
+    _, in_numbers = prepared(None, rows)
+    splits = in_numbers(one)
+    assert splits.train.X.dtype == np.float32 and not np.isnan(splits.train.X).any()
+    np.testing.assert_allclose(splits.train.X[:, :3].mean(axis=0), 0, atol=1e-5)
+    by_hand = preparation(rows.X).fit(one.train.X).transform(one.test.X)
+    np.testing.assert_allclose(splits.test.X, by_hand, rtol=1e-5, atol=1e-6)
+
+
+def test_a_split_column(people):
+    people["part"] = np.where(np.arange(300) % 3, "Train", "test")
+    people[people["asked"] == 0].to_csv("people.csv", index=False)
+    rows = read_rows("people.csv", Columns("income", ("sex",), split="part"))
+    splits = split_rows(rows, "people", 0, ["high", "f"])
+    assert len(splits.test.y) == (rows.split == "test").sum() and len(splits.validation.y) > 20
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({}, ["--target", "incme", *ASKED[2:]], "did you mean 'income'?"),
+        ({"asked": "yesterday"}, ASKED, "says 'yesterday'"),
+        ({"asked": 0}, ASKED, "No row is to be forgotten"),
+        ({}, [*TABLE, "--forget-group", "high,x"], "There is no group 'high,x', but: high,f"),
+        ({"sex": None}, ASKED, "300 values of labels are missing"),
+    ],
+)
+def test_one_sentence_for_what_does_not_fit(people, change, options, message):
+    people.assign(**change).to_csv("people.csv", index=False)
+    out = compare(*options, *LOGISTIC, "--out", "mine", code=1)
+    assert message in out.replace("\n", " ") and "Traceback" not in out
+    assert not Path("mine").exists(), "nothing is written by halves"
+
+
+def test_small_classes_and_groups(people):
+    rare = people.copy()
+    rare.loc[:1, "income"] = "rare"
+    rare.to_csv("people.csv", index=False)
+    assert "['rare'] have fewer than 5 rows" in compare(*ASKED, *LOGISTIC, code=1)
+    rare = people.assign(asked=0)
+    rare.loc[0, ["income", "sex", "asked"]] = ["high", "x", 1]
+    rare.to_csv("people.csv", index=False)
+    assert "no test row of the group" in compare(*ASKED, *LOGISTIC, code=1)
+    lost = people.assign(asked=(people["income"] == "high").astype(int))
+    lost.to_csv("people.csv", index=False)
+    assert "class(es) ['high'] would remain" in compare(*ASKED, *LOGISTIC, code=1)
+
+
+def test_a_folder_of_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    lines = []
+    for row in range(90):
+        y, a = row % 2, row // 2 % 2
+        pixels = rng.integers(0, 100, (12, 12, 3), dtype=np.uint8)
+        pixels[..., y] += 100
+        Image.fromarray(pixels).save(f"{row}.png")
+        lines.append((f"{row}.png", "ab"[y], "fm"[a]))
+    pd.DataFrame(lines, columns=["file", "kind", "sex"]).to_csv("table.csv", index=False)
+    out = compare(
+        *("--target", "kind", "--group-column", "sex", "--forget-group", "b,m"),
+        *("--image-column", "file", "--image-size", "8", "--methods", "fine_tune"),
+        data=".",
+    )
+    assert "fine_tune" in out
