@@ -28,7 +28,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .checkpoint import UnlearningCheckpoint, resumable
-from .distributed import all_processes, refuse_several_processes
+from .distributed import refuse_several_processes
 from .files import unchanged_on_error
 from .fingerprints import columns_digests, describe, digest, rows_digests, versions, weights
 from .groups import GroupEncoder, Pair
@@ -734,7 +734,8 @@ class BaseUnlearner(ForgettingClassifier):
         return isinstance(self.estimator, FrozenEstimator)
 
     def _working_together(self, is_fitted: bool) -> AbstractContextManager[None]:
-        return all_processes(self._model if is_fitted else self._source())
+        model = self._model if is_fitted else self._source()
+        return getattr(model, "working_together", nullcontext)()
 
     def _order_of_classes(self, labels: NDArray[Any]) -> NDArray[Any]:
         return _in_order_of(self.estimator.estimator, labels) if self._is_frozen else labels

@@ -88,8 +88,8 @@ class UnlearningCheckpoint:
     **What it must not become.** Its weights know the rows that are to be forgotten, as those of
     the model before do; it holds no row, no row number and no copy of the model before (except
     MIU's ``original_mode="train"``, in which that copy changes). It is readable for its owner only
-    (on POSIX systems), and deleted on success together with everything that was written on the way.
-    Deleting is not shredding: what a file system or a backup keeps is beyond it.
+    (on POSIX systems), and deleted on success, or if a loss is not finite, with everything that was
+    written on the way. Deleting is not shredding: a file system or a backup may keep what was.
 
     **What it costs.** Nothing where none is asked for. With one, the training rows in memory are
     read once to recognise them (of others a sample of 256 rows), and the file is written at the end
@@ -231,7 +231,11 @@ def resumable(
         checkpoint._write({"identity": known, "runs": runs})
         return epoch
 
-    yield progress
+    try:
+        yield progress
+    except FloatingPointError:  # going on would end in the same way
+        checkpoint._discard()
+        raise
     if not checkpoint.keep:
         checkpoint._discard()
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -405,6 +405,16 @@ class ParallelMixin:
     def run_of_processes(self) -> ParallelRun | None:
         """The run that takes place; what the training loop asks for."""
         return _run.get()
+
+    def working_together(self) -> AbstractContextManager[None]:
+        """Return a block in which the processes train the net together, and fail together.
+
+        Returns
+        -------
+        context manager
+            See :func:`all_processes`.
+        """
+        return all_processes(self)
 
     def initialize(self: Any) -> Any:
         """Initialise the net, in all processes with the weights of the main one.

@@ -381,6 +381,13 @@ def test_no_row_is_in_it_and_nothing_is_left(interrupted, checkpoint, table, kil
     assert left(checkpoint) == ["state of affairs"]
 
 
+def test_a_loss_that_is_not_finite_leaves_no_file(table, checkpoint):
+    unlearner = make(FineTuneUnlearner, lr=1e30).fit(table.X, table.y, table.a)
+    with pytest.raises(FloatingPointError):
+        unlearner.unlearn(SECOND, checkpoint=checkpoint)
+    assert left(checkpoint) == []
+
+
 # requests of a ledger ----------------------------------------------------------------------------
 
 
