@@ -430,7 +430,7 @@ class ForgettingClassifier(
             return self._data.keep(self.remaining_idx_) if self.keep_forgotten else self._data
         no_groups = self._has_groups and groups is None
         if no_groups or (sample_weight is None) == self._has_weights:
-            raise ValueError("X comes without groups or weights: pass all that fit was given.")
+            raise ValueError("X comes without groups or weights: give all that fit was given.")
         n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
         check_consistent_length(range(n_rows), X, y, groups, sample_weight)
         rows = self.remaining_idx_  # what stands in the place of the others is not looked at

@@ -99,7 +99,7 @@ def split_rows(
 
 def _complete(values: Any) -> Any:
     if values is None:
-        raise ValueError("Say which column holds the protected attribute.")
+        raise ValueError("Which column holds the protected attribute (groups, or --group-column)?")
     for name, column in pd.DataFrame(values).items():
         if n_missing := int((column.isna() | (column.astype(str) == "")).sum()):
             where = "labels" if np.ndim(values) == 1 else repr(name)

@@ -208,8 +208,8 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
         unlearner.history_ = History(map(dict, _decode(content["history"])))
         is_frozen, row_shape, is_double = content["net"]
     if (row_shape is None) != (estimator is not None):
-        how = "leave estimator out" if row_shape else "pass the unfitted net it was made with"
-        raise PersistenceError(f"{path} needs another estimator: {how}.")
+        how = "the default net: give none" if row_shape else "a net of its own: give that, unfitted"
+        raise PersistenceError(f"{path} was made with {how} (estimator, or --net).")
     if isinstance(estimator, FrozenEstimator):
         raise TypeError("estimator must be the bare skorch net: the file holds its weights.")
     if getattr(estimator, "initialized_", False):  # it may know rows that were to be forgotten

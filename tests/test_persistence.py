@@ -124,7 +124,7 @@ def test_default_net_is_rebuilt_from_stored_sizes(method, kind, path):
     assert_same(again, unlearner, table.X)
     again.unlearn([50], X=table.X, y=table.y, groups=table.a)
     assert same_weights(again, unlearner.unlearn([50]))
-    with pytest.raises(PersistenceError, match="leave estimator out"):
+    with pytest.raises(PersistenceError, match="default net: give none"):
         load(path, make_net())
 
 

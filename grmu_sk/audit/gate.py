@@ -14,6 +14,7 @@ from ..base import BaseUnlearner
 from ..metrics.inputs import check_option
 from ..net_copies import check_fresh_weights
 from ..pipelines import by_method, inputs_of_unlearner, unlearner_of, with_unlearner
+from ..sample_ids import naming
 from ..unlearners import RetrainUnlearner
 from .leakage import LeakageFinding
 from .residue import ResidueScan
@@ -372,10 +373,12 @@ def _residue_check(residue: ResidueScan | None) -> GateCheck:
     name = "Residue in the object and its files"
     if residue is None:
         return GateCheck(name, "inconclusive", "no scan was run")
-    first = f", the first: {residue[0]}" if residue else ""
+    found, unread = (
+        f": {naming(map(str, told))}" if told else "" for told in (residue, residue.not_searched)
+    )
     detail = (
-        f"{len(residue)} found in {residue.n_places} places, {residue.n_bytes} bytes{first}; "
-        f"{len(residue.not_searched)} could not be looked into"
+        f"{len(residue)} found in {residue.n_places} places, {residue.n_bytes} bytes{found}; "
+        f"{len(residue.not_searched)} could not be looked into{unread}"
     )
     return GateCheck(name, STATUS_OF[residue.verdict], detail)
 

@@ -245,7 +245,7 @@ def group_mix(
         if len(np.asarray(y)) != n_rows:
             raise ValueError(f"y has {len(np.asarray(y))} rows, but fit was given {n_rows}.")
         if unlearner._has_groups and groups is None:
-            raise ValueError("The labels were passed without groups, which fit was given.")
+            raise ValueError("fit was given groups: pass them too (groups, or --group-column).")
         numbers = unlearner._encoder.transform(y, groups if unlearner._has_groups else None)
         unlearner._check_same_columns(numbers)
         rows = np.arange(n_rows)

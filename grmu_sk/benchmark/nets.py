@@ -88,7 +88,7 @@ def _imagenet() -> Mapping[str, Any]:
         path = Path(torch.hub.get_dir(), "checkpoints", Path(IMAGENET.url).name)
         raise FileNotFoundError(
             f"ImageNet's weights could not be downloaded ({error}). Get {IMAGENET.url} (45 MB) and "
-            f"put it at {path}, or anywhere else and give its path as weights=..."
+            f"put it at {path}, or anywhere else and give its path as weights, or --weights."
         ) from error
 
 

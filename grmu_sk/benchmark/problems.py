@@ -172,7 +172,8 @@ class Problem:
         def take(rows: Any) -> Any:
             chosen = datasets.ImageRows(resized, transform, rows)
             is_small = len(images) * 12 * size**2 <= MOST_BYTES_IN_MEMORY
-            return chosen.precompute() if is_small else chosen
+            # without a folder for them images are only decoded where they are needed
+            return chosen.precompute() if is_small and self.cache_dir else chosen
 
         return take, datasets.ImageRows(whole, datasets.TrainingTransform(size), bunch.train)
 
@@ -292,8 +293,8 @@ def _checked_root(name: str, data_root: str | os.PathLike[str] | None) -> Path |
     if data_root is None or not Path(data_root).exists():
         reader = f"grmu_sk.datasets.{DEFINITIONS[name]['reader']}"
         raise FileNotFoundError(
-            f"There is nothing at {data_root}: data_root must be the folder or zip file with the "
-            f"official files of {name}; {reader} says which, and how to get them."
+            f"There is nothing at {data_root}. data_root (--data-root) is the folder or zip file "
+            f"with the official files of {name}; {reader} says which, and how to get them."
         )
     return Path(data_root).absolute()
 

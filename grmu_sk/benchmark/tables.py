@@ -142,7 +142,7 @@ def make_table(
     printed = printed.rename(columns={delta: "delta"})[["dataset", *MODEL, "metric", *VALUES]]
     if results is None:
         if unknown := set(datasets) - set(layout.datasets):
-            raise ValueError(f"The paper's Table {number} has no data set {unknown}: give results.")
+            raise ValueError(f"The paper's Table {number} has no {unknown}: give --results.")
         runs = printed.iloc[:0].rename(columns={"mean": "value"})
     else:
         there = runs_of(results, datasets, selection)

@@ -108,7 +108,8 @@ def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
     from ..benchmark.jobs import read_record, run_jobs
 
     try:
-        jobs = _jobs(out, options)
+        # a list of jobs needs no images
+        jobs = _jobs(options, None if dry_run else options["cache_dir"] or out / "cache")
         if dry_run:
             states = [(read_record(out, job.name) or {}).get("status", "to do") for job in jobs]
             for job, state in zip(jobs, states, strict=True):
@@ -131,14 +132,13 @@ def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
     ctx.exit(1 if report.failed else 0)
 
 
-def _jobs(out: Path, options: dict[str, Any]) -> list[Any]:
+def _jobs(options: dict[str, Any], cache_dir: Path | None) -> list[Any]:
     from ..benchmark.plan import make_jobs, make_rows
     from ..benchmark.problems import get_problem
     from ..benchmark.settings import get_preset
 
     how = {name: options[name] for name in ("net", "image_size", "weights")}
-    # images are decoded once, into a folder that all processes map
-    how["cache_dir"] = options["cache_dir"] or out / "cache"
+    how["cache_dir"] = cache_dir  # images are decoded once, into a folder that all processes map
     weights = options["lambdas"] or ()
     try:
         return make_jobs(

@@ -98,19 +98,38 @@ def run(
     """
     import warnings
 
-    ledger = opened(create=False)
+    import numpy as np
+
+    from ..sample_ids import naming
+
+    ledger, seen = opened(create=False), []
+
+    def rows_of(unlearner: Any) -> Any:
+        seen.append((unlearner, unlearner.forget_idx_))
+        return training_data(unlearner, data, columns)
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         done = ledger.run_file(
             model,
             load_estimator(net),
-            data=functools.partial(training_data, source=data, columns=columns),
+            data=rows_of,
             retry_failed=retry_failed,
             checkpoint=checkpoint,
         )
     for warning in caught:
         click.echo(f"Warning: {warning.message}", err=True)
     click.echo(f"Done: {', '.join(map(str, done))}" if done else "Nothing was waiting.")
+    for unlearner, before in seen[:1]:
+        gone = np.setdiff1d(unlearner.forget_idx_, before).tolist()
+        n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
+        click.echo(
+            f"{model} has forgotten {len(gone)} of its {n_rows} rows, by "
+            f"{type(unlearner).__name__}: row {naming(gone)}.\n"
+            f"Checked: {ledger.path} is as it was written, and the ids named these rows.\n"
+            f"Next: 'grmu requests verify {ledger.path} --model {model}' reads the new file; "
+            "'grmu report' shows what was done; older copies of the model still know the rows."
+        )
     if failed := [str(request.number) for request in ledger.requests("failed")]:
         raise click.ClickException(f"Failed: {', '.join(failed)}. See 'grmu requests status'.")
 

@@ -129,7 +129,7 @@ def _from_table(path: Path, columns: Columns, features: Iterable[str] | None) ->
             raise ValueError(f"{path} holds {len(tables)} tables (.csv or .parquet): name one.")
         return _from_table(tables[0], columns, features)
     if columns.target is None:
-        raise ValueError(f"Say which column of {path} holds the labels (target).")
+        raise ValueError(f"Say which column of {path} holds the labels: target, or --target.")
     typed, text = _read_table(path, columns.special)
     if columns.image is None:
         names = typed.columns.drop(columns.special) if features is None else list(features)

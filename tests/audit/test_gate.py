@@ -76,7 +76,7 @@ def test_reference():
         ({"attacks": []}, "inconclusive"),
         ({"residue": ResidueScan()}, "passed"),
         ({"residue": RESIDUE}, "failed"),
-        ({"residue": ResidueScan(not_searched=["b"])}, "inconclusive"),
+        ({"residue": ResidueScan(not_searched=["b: encrypted"])}, "inconclusive"),
         ({"residue": None}, "inconclusive"),
     ],
 )
@@ -85,6 +85,8 @@ def test_leakage_and_residue(found, status):
     result = AcceptanceGate(**OPEN, **asked).decide(None, **found)
     assert statuses(result)[0] == status, "the worst stands first"
     assert result.passed == (status == "passed")
+    told = getattr(found.get("residue"), "not_searched", [])
+    assert all(text in result.checks[0].detail for text in told), "and not only how many"
     lenient = AcceptanceGate(**OPEN, **asked, allow_inconclusive=True)
     assert lenient.decide(None, **found).passed == (status != "failed")
 

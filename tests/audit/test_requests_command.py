@@ -85,7 +85,8 @@ def test_requests_from_beginning_to_end(folder, table, expected, source):
     assert "Request 1 received" in out
     assert "Nothing new" in text("add", "ledger", "041")
     assert "1 received, 0 running, 0 done, 0 failed" in text("status", "ledger")
-    assert "Done: 1" in text("run", "ledger", "model", *NET, *data)
+    out = text("run", "ledger", "model", *NET, *data)
+    assert f"Done: 1\nmodel has forgotten 2 of its {table.n} rows" in out and "row 40, 41" in out
     assert model_hash(loaded()) == expected
     assert "Nothing was waiting" in text("run", "ledger", "model", *NET, *data)
     (request,) = json.loads(text("status", "ledger", "--json"))
@@ -145,6 +146,7 @@ def test_data_that_is_none(folder, table, expected):
         (
             (["no_such_module:data"], "cannot be imported"),
             (["data.csv", "--target", "nothing"], "has no column 'nothing'"),
+            (["data.csv"], "--target"),
             (["bare.npz"], "has no y"),
             (["pickled.npz"], "allow_pickle=False"),
         )

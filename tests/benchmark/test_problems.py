@@ -3,6 +3,7 @@ from itertools import product
 
 import pytest
 import torch
+from click.testing import CliRunner
 from official_trees import adult_tree, celeba_tree, fairface_tree, multinli_tree, waterbirds_tree
 from quick_benchmark import TRAINING, UNLEARNING, run_quickly
 
@@ -14,6 +15,7 @@ from grmu_sk.benchmark import (
     read_results,
 )
 from grmu_sk.benchmark.plan import draw_forget_set
+from grmu_sk.cli import main
 from grmu_sk.datasets import load_fairface
 from grmu_sk.results import GOLD, PRETRAIN, Row
 
@@ -107,6 +109,9 @@ def test_problems_are_run_from_one_array_of_decoded_images(name, net, roots, tmp
     found = read_results(tmp_path).set_index(["method", "metric"])["value"]
     assert found[["pretrain", "retrain", "miu"]].xs("TA", level=1).between(0, 100).all()
     assert (tmp_path / "cache" / "fairface-16.npy").exists() == (name == "fairface")
+    places = ["--data-root", str(roots[name]), "--out", str(tmp_path / "listed")]
+    done = CliRunner().invoke(main, ["bench", "--dataset", name, *places, "--dry-run"])
+    assert done.exit_code == 0 and not (tmp_path / "listed").exists(), done.output
 
 
 def test_weights_are_told_by_their_content(roots, tmp_path):

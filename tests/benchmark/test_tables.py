@@ -195,7 +195,7 @@ def test_what_cannot_be_shown(benchmark):
     for results, options, message in [
         (benchmark, {"number": 19}, "no Table 19"),
         (benchmark, {"number": 2}, "no data set waterbirds"),
-        (None, {"number": 6, "dataset": "x"}, "has no data set {'x'}"),
+        (None, {"number": 6, "dataset": "x"}, "has no {'x'}"),
         (benchmark, {"number": 5}, r"'group', ratio 0.1. Run: grmu bench"),
         (benchmark, {"selection": "last"}, "selection 'last'"),
         (benchmark[benchmark["method"] != "retrain"], {}, "gold standard of 'celeba'.*--methods"),
