@@ -914,9 +914,11 @@ class BaseUnlearner(ForgettingClassifier):
             self.estimator = copy_net(self.estimator)
 
     @property
-    def _may_change_too_little(self) -> bool:
+    def _effect(self) -> Literal["none", "exact", "approximate"]:
+        if not self._changes_net:
+            return "none"
         is_exact = not self._needs_trained_net or self._keeps_unaffected_weights
-        return self._changes_net and not is_exact
+        return "exact" if is_exact else "approximate"
 
     def _answers(self, data: TrainingRows, rows: Rows) -> _Answers | None:
         """Return what the net says of rows to forget, of which it looks at some.
@@ -925,7 +927,7 @@ class BaseUnlearner(ForgettingClassifier):
         the files of somebody who has asked to be forgotten may be gone already.
         """
         reads_them = bool(self._phases_that_read_forgotten) or not data.is_lazy
-        if not (self._may_change_too_little and reads_them):
+        if not (self._effect == "approximate" and reads_them):
             return None
         with isolated_rng(self.seed_, self.net_.device):
             net = fresh_net(self.net_, compile=False)  # whose mode may change
@@ -941,7 +943,7 @@ class BaseUnlearner(ForgettingClassifier):
         rows, at 95 % confidence. With enough rows only a net that generalises almost perfectly
         can say so; one that fits its rows by heart has kept them there.
         """
-        if not self._may_change_too_little:
+        if self._effect != "approximate":
             return
         what = ""
         if same_weights(original, self.net_):

@@ -6,13 +6,15 @@ import json
 import math
 import os
 import platform
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.resources import files
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
@@ -23,10 +25,11 @@ from ..files import require_replaceable, write_atomically
 from ..fingerprints import versions
 from ..groups import Pair
 from ..metrics.fidelity import log_odds_of_label, row_distance_score
+from ..metrics.inputs import check_option
 from ..pipelines import unlearner_of
 from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
 from .leakage import LeakageFinding
-from .ledger import model_hash
+from .ledger import DeletionRequest, model_hash
 from .preflight import group_mix
 from .residue import ResidueScan
 from .scores import ModelScores, as_json, measure_models
@@ -34,6 +37,10 @@ from .scores import ModelScores, as_json, measure_models
 FORMAT = "grmu_sk evidence 1"
 #: What is told of a net, beside the number of its weights.
 _OF_NET = ("module", "criterion", "optimizer", "lr", "batch_size", "max_epochs")
+#: What a ledger knows beyond what a reader has to.
+_NOT_TOLD = ("host", "pid", "parameters", "reason")
+#: What evidence is written as, by ``kind``.
+KINDS = ("html", "json", "card", "reply", "record")
 #: Below so many test rows a group's accuracy is mostly chance.
 FEW = 30
 STATEMENT = (
@@ -80,6 +87,7 @@ def build_evidence(
     received: str = "",
     reason: str = "",
     hash_before: str = "",
+    request: DeletionRequest | None = None,
     created: datetime | None = None,
     n_bootstrap: int = 500,
     confidence: float = 0.95,
@@ -115,6 +123,8 @@ def build_evidence(
         What the reader should know about the request.
     hash_before : str, default=""
         What :func:`model_hash` said of the model before.
+    request : DeletionRequest or None, default=None
+        The request as a ledger keeps it. It also fills in which of the four before are empty.
     created : datetime or None, default=None
         Time of the report; None means now.
     n_bootstrap, confidence, random_state : int, float, int
@@ -150,6 +160,10 @@ def build_evidence(
     if len({value is None for value in (X, y, groups)}) > 1:
         raise ValueError("Test rows need all of X, y and groups; some are missing.")
     inside, attacks = unlearner_of(unlearner), list(attacks)
+    if request is not None:
+        request_id, reason = request_id or str(request.number), reason or request.reason
+        received = received or request.received
+        hash_before = hash_before or request.model_before or ""
     drawn: Any = {"n_bootstrap": n_bootstrap, "confidence": confidence}
     drawn["random_state"] = random_state
     models = {"after": unlearner, "before": before, "gold": gold}
@@ -176,6 +190,8 @@ def build_evidence(
                 for label, value in inside.forget_groups_
             ],
         },
+        "ledger": request
+        and {name: fact for name, fact in as_json(request).items() if name not in _NOT_TOLD},
         "group_mix": _mix(inside, training or (None, None)),
         "method": _method(inside),
         "model": {"hash_before": hash_before, "hash_after": model_hash(inside)},
@@ -238,6 +254,7 @@ def _method(unlearner: Any) -> dict[str, Any]:
     return {
         "name": str(getattr(type(unlearner), "method_name", type(unlearner).__name__)),
         "class": type(unlearner).__name__,
+        "effect": unlearner._effect,
         "parameters": {name: _short(value) for name, value in parameters.items()},
         "seed": int(unlearner.seed_),
         "net": {n: _short(getattr(net, n)) for n in _OF_NET} | {"n_weights": n_weights},
@@ -267,13 +284,18 @@ def write_report(
     X: Any = None,
     y: Any = None,
     groups: Any = None,
+    *,
+    kind: Literal["html", "json", "card", "reply", "record"] = "html",
     **evidence: Any,
 ) -> dict[str, Any]:
-    """Write one self-contained HTML page, and the same as JSON beside it.
+    """Write one self-contained HTML page, and the same as JSON beside it; or another document.
 
     The page needs no network, prints, and runs no script; whatever comes from outside (labels,
     attribute values, reasons, places of findings) is shown as text. What failed or could not be
     decided stands first. The JSON has the page's name with the suffix ``.json``.
+
+    The other documents say in Markdown what the evidence holds, and what it lacks. What only you
+    know is left open in [brackets]. They are drafts to be read before use, and not legal advice.
 
     Parameters
     ----------
@@ -283,6 +305,9 @@ def write_report(
         The page; an existing one is replaced, in one step.
     X, y, groups : array-like, default=None
         Test rows.
+    kind : {"html", "json", "card", "reply", "record"}, default="html"
+        What is written: the page with its JSON, the JSON alone, a model card, a letter to who asked
+        to be forgotten, or a record for an auditor.
     **evidence : dict
         Further arguments of :func:`build_evidence`: ``before``, ``gold``, ``attacks``,
         ``residue``, ``gate``, ``title``, ``reason``, ...
@@ -320,22 +345,25 @@ def write_report(
     ...     sorted(file.name for file in Path(folder).iterdir())
     ['report.html', 'report.json']
     """
-    page = Path(path)
-    for place in (page, page.with_suffix(".json") if page.name else page):
-        require_replaceable(place)
-    if page.suffix.lower() == ".json":
-        raise ValueError(f"{page} is the name of the JSON beside the page: give the page's own.")
+    check_option(kind, KINDS, name="kind")
+    place = Path(path)
+    if kind != "json" and place.suffix.lower() == ".json":
+        raise ValueError(f"{place} is the name of the JSON beside the page: give the page's own.")
+    places = (place, place.with_suffix(".json")) if kind == "html" and place.name else (place,)
+    for each in places:
+        require_replaceable(each)
     if not isinstance(unlearner, Mapping):
         content = build_evidence(unlearner, X, y, groups, **evidence)
     elif evidence or X is not None:
         raise ValueError("Evidence that was built already takes no further arguments.")
     else:
         content = dict(unlearner)
-    document = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    html = _page(content)
-    for place, text in ((page.with_suffix(".json"), document), (page, html)):
-        # a label may hold half of a surrogate pair, which no encoding can write
-        write_atomically(place, text.encode("utf-8", errors="replace"))
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    # a label may hold half of a surrogate pair, which no encoding can write
+    document = text.encode("utf-8", errors="replace")
+    shown = document if kind == "json" else _text(content, kind, document)
+    for each, written in reversed(list(zip(places, (shown, document), strict=False))):
+        write_atomically(each, written)
     return content
 
 
@@ -407,34 +435,50 @@ def findings_of(evidence: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"The evidence is incomplete or damaged: {error!r}.") from error
 
 
-# the page ----------------------------------------------------------------------------------------
+# documents ----------------------------------------------------------------------------------------
 
 _UNKNOWN = "\u2013"
 # Joiners that some scripts and symbols need.
 _HARMLESS = {"\n", "\t", "\u200c", "\u200d", "\u00ad"}
 
 
-def _page(evidence: dict[str, Any]) -> str:
-    """Return one page of HTML that needs no other file."""
+def _text(evidence: dict[str, Any], kind: str, document: bytes) -> bytes:
+    """Return one page of HTML that needs no other file, or one document in Markdown."""
+    is_page = kind == "html"
     environment = Environment(
         loader=PackageLoader("grmu_sk.audit", "data"),
         autoescape=True,
-        finalize=_visible,
+        finalize=_visible if is_page else _in_markdown,
+        trim_blocks=not is_page,
+        lstrip_blocks=not is_page,
         undefined=StrictUndefined,
     )
-    environment.filters.update(
-        percent=lambda value, digits=1: _shown(value, f".{digits}%"),
-        fixed=lambda value, digits=3: _shown(value, f".{digits}f"),
-        place=lambda share: round(8 + 384 * min(1.0, max(0.0, share)), 1),
-        worst_first=lambda found, key: sorted(
+    functions = {
+        "percent": lambda value, digits=1: _shown(value, f".{digits}%"),
+        "fixed": lambda value, digits=3: _shown(value, f".{digits}f"),
+        "day": lambda moment: re.sub(r"^([\d-]{10})T\S+$", r"\1", moment),
+        "place": lambda share: round(8 + 384 * min(1.0, max(0.0, share)), 1),
+        "worst_first": lambda found, key: sorted(
             found, key=lambda item: ORDER.index(STATUS_OF[item[key]])
         ),
-    )
-    environment.globals.update(unknown=_UNKNOWN, kinds=STATUS_OF, most_listed=200, few=FEW)
+    }
+    environment.filters.update(functions)
+    environment.globals |= {"unknown": _UNKNOWN, "kinds": STATUS_OF, "most_listed": 200, "few": FEW}
+    environment.globals |= {**functions, "sha256": sha256(document).hexdigest()}
     try:
-        return environment.get_template("page.html").render(evidence)
+        text = environment.get_template("page.html" if is_page else f"{kind}.md").render(evidence)
     except (AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
         raise ValueError(f"The evidence is incomplete or damaged: {error!r}.") from error
+    text = text if is_page else re.sub("\n{3,}", "\n\n", text.strip() + "\n")
+    return text.encode("utf-8", errors="replace")
+
+
+def _in_markdown(value: Any) -> Any:
+    """Write a value so that nothing in it is read as Markdown or HTML, on one line."""
+    if isinstance(value, Markup):
+        return value
+    plain = re.sub(r"\s+", " ", _visible(value))
+    return Markup(re.sub(r"[\\`*_\[\]<>&|~#$]|:(?=//)|(?<=www)\.", r"\\\g<0>", plain))
 
 
 def _visible(value: Any) -> Any:

@@ -25,6 +25,8 @@ OUT = click.Path(dir_okay=False, path_type=Path)
 PLACE = click.Path(exists=True, path_type=Path)
 BELOW_HALF = click.FloatRange(0, 0.5, max_open=True)
 SAMPLES = click.IntRange(2)
+KIND = click.Choice(["html", "json", "card", "reply", "record"])
+DEFAULT = click.core.ParameterSource.DEFAULT
 REFERENCE = click.Choice(["before", "gold"])
 SHOWN: Any = {"context_settings": {"show_default": True}}
 
@@ -115,7 +117,7 @@ def preflight(
 
 
 @click.command(**SHOWN)
-@click.argument("model", type=FILE)
+@click.argument("model", type=FILE, metavar="MODEL|EVIDENCE.json")
 @NET
 @click.option("--test", metavar=ROWS, help="Test rows.")
 @click.option("--training", metavar=ROWS, help=f"For the group mix, RA, UA and --scan. {TRAINING}")
@@ -133,8 +135,13 @@ def preflight(
 @click.option(
     "--bootstrap", "n_bootstrap", default=500, type=SAMPLES, help="Resamples, for intervals."
 )
-@click.option("--out", default="report.html", type=OUT, help="The page; the JSON goes beside it.")
+@click.option("--ledger", type=FILE, help="Where 'grmu requests' keeps the --request-id.")
+@click.option("--key-file", type=FILE, help="Its key, if it has one.")
+@click.option("--format", "kind", default="html", type=KIND, help="What to write, see above.")
+@click.option("--out", type=OUT, help="Where to: by default report.html, report.json, card.md, ...")
+@click.pass_context
 def report(
+    ctx: click.Context,
     model: Path,
     net: str | None,
     test: str | None,
@@ -144,17 +151,32 @@ def report(
     gold: Path | None,
     attacks: Path | None,
     scan: Path | None,
-    out: Path,
+    ledger: Path | None,
+    key_file: Path | None,
+    kind: Any,
+    out: Path | None,
     **found: Any,
 ) -> None:
-    """Write what is known about the unlearned model in the file MODEL.
+    """Write what is known about an unlearned model.
 
-    One HTML page that needs no network, and the same as JSON, which 'grmu gate' decides on. What
-    was not given is not measured, and the report says so. It is empirical evidence and not a
-    certificate.
+    From a saved MODEL, or from the JSON of an earlier report. html is one page that needs no
+    network, with the same as JSON beside it, which 'grmu gate' decides on; json is that alone. In
+    Markdown: card is a model card, reply a letter to the person who asked, record is for an
+    auditor. What was not given is not measured, and all of them say so. They are empirical
+    evidence, no certificate, and not legal advice.
     """
-    from ..audit import ModelScores, model_hash, scan_residue, write_report
+    from .. import audit
 
+    out = out or Path(f"report.{kind}" if kind in ("html", "json") else f"{kind}.md")
+    if model.suffix == ".json":
+        free = {"model", "kind", "out"}
+        if any(ctx.get_parameter_source(n) != DEFAULT for n in ctx.params if n not in free):
+            raise click.UsageError("What was written already takes --format and --out only.")
+        audit.write_report(audit.read_evidence(model), out, kind=kind)
+        click.echo(f"Written: {out}", err=True)
+        return
+    if key_file is not None and ledger is None:
+        raise click.UsageError("--key-file needs --ledger, whose key it is.")
     unlearner = load_model(model, net)
     rows = (None, None, None) if test is None else rows_for(unlearner, test, columns)
     if test is not None and rows[2] is None:
@@ -164,7 +186,7 @@ def report(
     for name, path in (("before", before), ("gold", gold)):
         found[name] = None if path is None else _reference(path, net)
     if before is not None and before.suffix != ".json":
-        found["hash_before"] = model_hash(found["before"])
+        found["hash_before"] = audit.model_hash(found["before"])
     if attacks is not None:
         found["attacks"] = _read_attacks(attacks)
     if training is not None:
@@ -174,13 +196,19 @@ def report(
         if len(gone):
             found["forgotten"] = known.some(gone)[:2]
         if scan is not None and len(gone):
-            original = None if isinstance(found["before"], ModelScores) else found["before"]
+            original = None if isinstance(found["before"], audit.ModelScores) else found["before"]
             about: Any = {"remaining": found["remaining"][0], "forget_idx": gone}
-            found["residue"] = scan_residue(scan, known.some(gone).X, original, **about)
-    evidence = write_report(unlearner, out, *rows, **found)
+            found["residue"] = audit.scan_residue(scan, known.some(gone).X, original, **about)
+    if ledger is not None:
+        kept = audit.DeletionLedger(ledger, key_file=key_file, create=False).requests()
+        asked = [request for request in kept if str(request.number) == found["request_id"]]
+        if not asked:
+            raise click.BadParameter(f"{ledger} has no such request", param_hint="--request-id")
+        found["request"] = asked[0]
+    evidence = audit.write_report(unlearner, out, *rows, kind=kind, **found)
     for check in evidence["gate"]["checks"]:
         click.echo(f"{check['status']:13} {check['name']}: {check['detail']}")
-    click.echo(f"Written: {out} and {out.with_suffix('.json').name}", err=True)
+    click.echo(f"Written: {out}{' and its JSON' if kind == 'html' else ''}", err=True)
 
 
 def _reference(path: Path, net: str | None) -> Any:

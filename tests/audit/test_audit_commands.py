@@ -11,7 +11,7 @@ from conftest import make_net, make_table
 from leakage_case import NO_LEAK
 
 from grmu_sk import MIUUnlearner
-from grmu_sk.audit import LeakageFinding
+from grmu_sk.audit import DeletionLedger, LeakageFinding
 from grmu_sk.cli import main
 from grmu_sk.persistence import save
 
@@ -72,6 +72,23 @@ def test_report_and_gate(folder, tmp_path):
     assert run(*gate, *LOOSE).splitlines()[0] == "Passed (checked)"
     gold = "--compare-to", "gold"
     assert "inconclusive" in run(*gate, *LOOSE, *gold, code=3)
+
+
+def test_documents_of_a_request_in_a_ledger(folder, tmp_path):
+    ledger = DeletionLedger(tmp_path / "ledger")
+    ledger.add(["3"], reason="letter")
+    asked = "report", folder / "after.model", "--ledger", ledger.path, "--request-id"
+    assert "has no such request" in run(*asked, 2, code=2)
+    run(*asked, 1, "--format", "reply", "--out", tmp_path / "a.md")
+    assert "not carried out yet" in (tmp_path / "a.md").read_text()
+    run(*asked, 1, "--out", tmp_path / "r.html")
+    evidence = tmp_path / "r.json"
+    for kind in ("html", "json", "card", "reply", "record"):
+        run("report", evidence, "--format", kind, "--out", tmp_path / kind)
+    for one, other in (("html", "r.html"), ("json", "r.json"), ("html.json", "r.json")):
+        assert (tmp_path / one).read_bytes() == (tmp_path / other).read_bytes()
+    assert (tmp_path / "reply").read_bytes() == (tmp_path / "a.md").read_bytes()
+    assert "--format and --out only" in run("report", evidence, "--reason", "x", code=2)
 
 
 def test_residue_fails_the_gate(folder, tmp_path):
@@ -140,6 +157,7 @@ def test_bad_files(folder, tmp_path):
         ((*preflight, *training, "--forget", tmp_path / "rows.txt"), 1, "does not say which"),
         ((*model, "--attacks", tmp_path / "attacks.json"), 1, "no list of attacks"),
         ((*model, "--scan", folder), 2, "--scan needs --training"),
+        ((*model, "--key-file", tmp_path / "rows.txt"), 2, "--key-file needs --ledger"),
         ((*model, "--test", tmp_path / "junk.npz"), 1, "not a .npz file"),
         ((*model, "--test", tmp_path / "no_y.npz"), 1, "has no y"),
         ((*model, "--test", tmp_path / "lengths.npz"), 1, "differs in length"),

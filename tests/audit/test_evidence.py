@@ -3,8 +3,9 @@
 import copy
 import json
 import re
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from html.parser import HTMLParser
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from grmu_sk import FineTuneUnlearner, MIUUnlearner
 from grmu_sk.audit import (
     AcceptanceGate,
+    DeletionRequest,
     Finding,
     LeakageFinding,
     ModelScores,
@@ -30,10 +32,12 @@ from grmu_sk.audit import (
     read_evidence,
     write_report,
 )
+from grmu_sk.audit.evidence import STATEMENT
 from grmu_sk.metrics import damage_to_other_groups, log_odds_of_label, row_distance_score
 from grmu_sk.persistence import load, save
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&\u202e</style><script>alert(2)</script>{{ 711*11 }}"
+HOSTILE += "\n# h\n- [l](http://z) `c` **b** | \\"
 ATTACKS = [NO_LEAK, LEAK, UNSURE]
 TABLE = make_table(320)
 TRAIN = TABLE.X[:200], TABLE.y[:200], TABLE.a[:200]
@@ -120,7 +124,7 @@ def fits(value, schema, root):
 
 def test_schema(model, evidence):
     schema = json.loads(evidence_schema())
-    for right in (evidence, build_evidence(model)):
+    for right in (evidence, build_evidence(model, request=ASKED)):
         assert fits(json.loads(json.dumps(right, allow_nan=False)), schema, schema)
     for change in (
         lambda e: e.pop("statement"),
@@ -281,33 +285,114 @@ def test_page_says_what_is_not_known(model, tmp_path):
         assert missing in shown
 
 
-def test_every_text_of_the_document_is_escaped(evidence, tmp_path):
-    """Also one that was changed in the JSON, in places that are not ours to fill."""
+def poisoned(evidence):
+    """Put a hostile text in all places, also those that are not ours to fill."""
 
-    def poisoned(value):
+    def changed(value):
         if isinstance(value, dict):
-            return {key: poisoned(item) for key, item in value.items()}
+            return {key: changed(item) for key, item in value.items()}
         if isinstance(value, list):
-            return [poisoned(item) for item in value]
+            return [changed(item) for item in value]
         return HOSTILE if isinstance(value, str) else value
 
-    changed = poisoned(evidence)
-    with pytest.raises(ValueError, match="incomplete or damaged"):
-        page_of(changed, tmp_path)
-    for check in changed["gate"]["checks"]:
+    document = changed(evidence)
+    for check in document["gate"]["checks"]:
         check["status"] = "failed"
-    for attack in changed["attacks"]:
+    for attack in document["attacks"]:
         attack["verdict"] = "leak"
-    changed["residue"] = {
-        **ResidueScan([Finding("forgotten row", HOSTILE, HOSTILE)]).to_dict(),
-        "not_searched": [HOSTILE],
-    }
-    changed["request"]["reason"] = HOSTILE + "broken \ud800 text"
+    found = ResidueScan([Finding("forgotten row", HOSTILE, HOSTILE)]).to_dict()
+    document["residue"] = {**found, "not_searched": [HOSTILE]}
+    document["request"]["reason"] = HOSTILE + "broken \ud800 text"
+    return document
+
+
+def test_every_text_of_the_document_is_escaped(evidence, tmp_path):
+    changed = poisoned(evidence)
     page = page_of(changed, tmp_path)
     # a text is shown in one piece, or as part of a longer one
     assert page.text.count("<img src=x onerror=alert(1)>") > 30 and "7821" not in page.text
     assert r"\u{d800}" in page.html and r"\u{202e}" in page.html
     assert json.loads((tmp_path / "report.json").read_text())["title"] == HOSTILE
+    changed["gate"]["checks"][0]["status"] = HOSTILE
+    with pytest.raises(ValueError, match="incomplete or damaged"):
+        page_of(changed, tmp_path)
+
+
+# documents in Markdown ---------------------------------------------------------------------------
+
+KINDS = "card", "reply", "record"
+ASKED = DeletionRequest(7, "done", "letter of 2 May", 6, "2026-05-02T10:00:00+00:00", 1, "MIU")
+ASKED = replace(ASKED, model_before="1" * 64, finished="2026-05-03T10:00:00+00:00")
+
+
+def document(evidence, kind, tmp_path):
+    write_report(evidence, tmp_path / "a.md", kind=kind)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.md"]
+    text = (tmp_path / "a.md").read_text(encoding="utf-8")
+    assert "not legal advice" in text and STATEMENT in text and "[name" in text
+    return text
+
+
+def test_documents_from_full_evidence(model, tmp_path):
+    forgotten = TRAIN[0][FORGET], TRAIN[1][FORGET]
+    given = {"forgotten": forgotten, "request": ASKED, "hash_before": ""}
+    evidence = full(model, gold=copy.deepcopy(model), **given)
+    assert evidence["model"]["hash_before"] == ASKED.model_before
+    card, reply, record = (document(evidence, kind, tmp_path) for kind in KINDS)
+    n_rows = "6 records of the 200 that the model was trained on were taken out"
+    of_three = "3 comparisons: 1 found signs of it, 1 found none, and 1 could not tell"
+    for text in (card, reply, record):
+        assert n_rows in text and of_three in text and "Nothing was found" in text
+        assert "changed by the method miu" in text and "does not train the model again" in text
+    for fact in ("on 2026-05-02. We noted: letter of 2 May. It named 6", "out on 2026-05-03"):
+        assert fact in reply
+    score = evidence["scores"]["after"]["metrics"]["TA"]
+    shown = "{value:.1%} [{low:.1%}, {high:.1%}]".format(**score)
+    found = re.findall(r"Test accuracy \(TA\) \|[^|]*\| ([^|]*) \|", card + record)
+    assert found == [shown, shown]
+    assert "by 0.00 nats" in card and "Of the groups nobody asked about" in card
+    assert "| (1, 0) | 26 | 6 | 20 |" in card and "has only 5 test rows" in card
+    for article in ("GDPR, Article 17", "Article 5(2)", "EU AI Act, Article 12"):
+        assert article in record
+    write_report(evidence, tmp_path / "b", kind="json")
+    hashed = sha256((tmp_path / "b").read_bytes()).hexdigest()
+    for fact in (hashed, *evidence["model"].values(), "does not have the hash that the ledger"):
+        assert fact in record
+    for check in evidence["gate"]["checks"]:
+        assert f"| {check['name']} | {check['status']} |" in record
+
+
+def test_documents_claim_nothing_that_was_not_measured(model, tmp_path):
+    partly = build_evidence(model, *TEST, n_bootstrap=5)
+    bare = build_evidence(model) | {"group_mix": None}
+    for kind in KINDS:
+        text, less = document(partly, kind, tmp_path), document(bare, kind, tmp_path)
+        for missing in ("It was not tested whether", "Files were not searched", "0 passed"):
+            assert missing in text and missing in less
+        assert "not measured" in less or "No score" in less or "Not measured" in less
+        assert "%" not in less and "nats" not in text and "nobody asked about," not in text
+        assert ("[date]" in less) == (kind == "reply")
+        for change, says, other in (
+            ({"method": {**bare["method"], "effect": "exact"}}, "trained again from", "miu."),
+            ({"gate": {**bare["gate"], "action": "retrained"}}, "trained again from", "miu."),
+            ({"method": {**bare["method"], "effect": "none"}}, "not changed", "again from"),
+            ({"request": {**bare["request"], "n_forgotten": 0}}, "No record", "The model was"),
+        ):
+            changed = document(bare | change, kind, tmp_path)
+            assert says in changed and other not in changed
+
+
+def test_no_text_breaks_out_of_markdown(evidence, tmp_path):
+    changed = poisoned(evidence)
+    changed["ledger"] = dict.fromkeys(("received", "state", "model_after"), HOSTILE) | {"n_ids": 1}
+    for kind in KINDS:
+        write_report(changed, tmp_path / "a.md", kind=kind)
+        text = (tmp_path / "a.md").read_text(encoding="utf-8")
+        assert text.count("onerror=alert(1)") >= 4 and "7821" not in text and "\u202e" not in text
+        plain = re.sub(r"\\.", "", text)
+        assert not re.search(r"[<>*]|\]\(|http:|^# h|`c|\\|[|] [|]", plain, re.MULTILINE)
+        for table in re.findall(r"(?:^\|.*\n)+", plain, re.MULTILINE):
+            assert len({line.count("|") for line in table.splitlines()}) == 1, table
 
 
 # files -------------------------------------------------------------------------------------------
@@ -322,6 +407,7 @@ def test_files(model, tmp_path, monkeypatch):
     for path, more, message in (
         ("a.json", {}, "beside the page"),
         ("a.html", {"reason": "x"}, "no further arguments"),
+        ("a.html", {"kind": "pdf"}, "kind must be"),
     ):
         with pytest.raises(ValueError, match=message):
             write_report(evidence, tmp_path / path, **more)
