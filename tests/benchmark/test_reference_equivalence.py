@@ -99,8 +99,8 @@ def recording(monkeypatch, row_spy, spy, table):
     )
     tuning = miu_module._Information._tuning_batches
 
-    def tuning_batches(self, n_updates):
-        for rows in tuning(self, n_updates):
+    def tuning_batches(self):
+        for rows in tuning(self):
             tape.batches.setdefault("tune", []).append(rows)
             yield rows
 
