@@ -30,6 +30,8 @@ MOST_HELD_OUT, FEWEST_HELD_OUT = 2000, 60
 ROWS_AT_ONCE = 256
 #: Steps after which the net is asked about held-out rows again.
 UPDATE_EVERY = 50
+#: The fewest rows to forget in a batch, and how often each is seen in a run.
+FEWEST_IN_BATCH, TIMES_SEEN = 32, 15
 
 
 class AsUnseenUnlearner(RetainingUnlearner):
@@ -72,8 +74,10 @@ class AsUnseenUnlearner(RetainingUnlearner):
         What ``lr=None`` stands for, as a share of the rate the net is trained with.
     alpha : float, default=0.1
         Weight :math:`\alpha` of the forgotten rows.
-    forget_batch_size : int, default=32
-        Rows to forget beside each batch of remaining rows.
+    forget_batch_size : int or None, default=None
+        Rows to forget in each batch of them. None means 32, or as many more as a large request
+        needs for each row to be seen 15 times in a run; :math:`\alpha` then grows with the square
+        root of their number.
     forget_every : int, default=2
         Batches of remaining rows for each batch of rows to forget.
     reference_epochs : int, default=3
@@ -125,7 +129,7 @@ class AsUnseenUnlearner(RetainingUnlearner):
     max_epochs: int = parameter(2, COUNT)
     lr_share: float = parameter(0.4, POSITIVE)
     alpha: float = parameter(0.1, NOT_NEGATIVE)
-    forget_batch_size: int = parameter(32, COUNT)
+    forget_batch_size: int | None = parameter(None, COUNT, None)
     forget_every: int = parameter(2, COUNT)
     reference_epochs: int = parameter(3, COUNT)
 
@@ -162,6 +166,7 @@ class AsUnseenUnlearner(RetainingUnlearner):
         )
         unseen = _Unseen(request, reference)
         _let_rate_fall(request.net, self.max_epochs, len(request.retain))
+        n_rows, alpha = self._forget_batch(request)
 
         def loss(batch: Batch) -> torch.Tensor:
             step, unseen.n_steps = unseen.n_steps, unseen.n_steps + 1
@@ -169,10 +174,19 @@ class AsUnseenUnlearner(RetainingUnlearner):
                 unseen.update()
             if step % self.forget_every:
                 return batch.criterion()
-            divergence = unseen.divergence(self.forget_batch_size)
-            return batch.criterion() + self.alpha * self.forget_every * divergence
+            return batch.criterion() + alpha * self.forget_every * unseen.divergence(n_rows)
 
         return [replace(phase, name="retain", loss=loss, state=[unseen])]
+
+    def _forget_batch(self, request: Request) -> tuple[int, float]:
+        """Return how many rows to forget a batch holds, and their weight."""
+        if self.forget_batch_size is not None:
+            return self.forget_batch_size, self.alpha
+        n_steps = _n_steps(request.net, self.max_epochs, len(request.retain))
+        n_rows = math.ceil(TIMES_SEEN * len(request.forget) * self.forget_every / n_steps)
+        n_rows = max(FEWEST_IN_BATCH, min(n_rows, len(request.forget)))
+        # a mean over more rows is less noisy by this root, and bears as much more weight
+        return n_rows, self.alpha * math.sqrt(n_rows / FEWEST_IN_BATCH)
 
 
 class _Unseen:
@@ -302,7 +316,7 @@ def _held_out(request: Request) -> _HeldOut | None:
 
 def _let_rate_fall(net: NeuralNet, epochs: int, n_rows: int) -> None:
     """Let the learning rate fall to zero along a half cosine, in place of the net's schedule."""
-    n_steps = epochs * math.ceil(n_rows / (net.batch_size if net.batch_size > 0 else n_rows))
+    n_steps = _n_steps(net, epochs, n_rows)
     schedule = LRScheduler(
         LambdaLR,
         lr_lambda=lambda step: (1 + math.cos(math.pi * min(step / n_steps, 1))) / 2,
@@ -310,3 +324,7 @@ def _let_rate_fall(net: NeuralNet, epochs: int, n_rows: int) -> None:
     )
     others = [(name, one) for name, one in net.callbacks_ if not isinstance(one, LRScheduler)]
     net.callbacks_ = [*others, ("rate_falls", schedule.initialize())]
+
+
+def _n_steps(net: NeuralNet, epochs: int, n_rows: int) -> int:
+    return epochs * math.ceil(n_rows / (net.batch_size if net.batch_size > 0 else n_rows))

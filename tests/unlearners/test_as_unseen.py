@@ -117,3 +117,17 @@ def test_a_split_that_changes_is_refused_and_nothing_happens(table):
     with pytest.raises(ValueError, match="random_state"):
         unlearner.unlearn(FORGET)
     assert len(unlearner.forget_idx_) == 0
+
+
+def test_a_large_request_is_seen_as_often_as_a_small_one(spy):
+    """By larger batches of it, whose weight grows with the square root of their size."""
+    table = make_table(n_rows=800, seed=0)
+    forget = np.flatnonzero(table.y == 1)[:300]
+    unlearner = AsUnseenUnlearner(make_net(batch_size=25), random_state=0, reference_epochs=1)
+    read = spy(as_unseen._Unseen, "divergence", lambda _, unseen, n_rows: n_rows)
+    batches = spy(AsUnseenUnlearner, "_forget_batch", lambda found, *_: found)
+    unlearner.fit(table.X, table.y, table.a).unlearn(forget)
+    ((n_rows, alpha),) = batches
+    assert len(read) == 20, "two epochs of twenty batches, every other one"
+    assert n_rows == 15 * 300 / 20 and set(read) == {n_rows}
+    assert alpha == pytest.approx(0.1 * np.sqrt(n_rows / 32))
