@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 .PHONY: help venv install demo test test-quick test-all lint docs bench chaos test-oldest reference-values study paper-study clean
 
 help:
-	@echo "make demo         set up, then compare unlearning methods on real digit images (a minute or two)"
+	@echo "make demo         set up, then compare unlearning methods on embedded photographs (three minutes)"
 	@echo "make test         set up, then run the whole test suite; test-quick runs two minutes of it"
 	@echo "make test-all     the same, and also what one method stands for on every method (once a week)"
 	@echo "make lint         set up, then check style, types and docstrings with pinned tools"

@@ -57,7 +57,7 @@ print(scores.round(3).to_string(index=False))
 # %%
 # Is the winner better, or lucky?
 # -------------------------------
-# The gold standard with another seed shows how close two honest answers come. No setting should be
+# The gold standard with another seed shows how close two retrainings come. No setting should be
 # expected above that line, and differences smaller than the bars mean nothing.
 reseeded = GridSearchCV(
     RetrainUnlearner(keep_forgotten=True),

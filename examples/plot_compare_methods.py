@@ -3,50 +3,70 @@ Comparing methods by cross-validation
 =====================================
 
 One call trains several unlearners on the same folds, compares each with the same gold standard,
-and returns a tidy table. The table has every metric of the paper; the figure shows two.
+and returns a tidy table. On a table of your own, ``grmu compare`` does the same by one command,
+and says in words what came out.
 """
 
 # %%
 # Who takes part
 # --------------
-# Four methods, the control that does nothing, and the gold standard once more with another seed:
-# the distance between two honest answers is what the others have to be measured by. All approximate
-# methods get the same learning rate, a fifth of training's, which spares us a search here. It is
-# not a fair comparison: for that, choose each method's parameters first, with equal effort
-# (:doc:`/gallery/plot_choose_parameters`).
+# The methods that :doc:`the study </study>` recommends, with their defaults, and MIU of the paper.
+# Beside them stand the two that every comparison needs: doing nothing, and the gold standard once
+# more with another seed, since no method can be expected to come closer than a second
+# gold standard does.
+#
+# The data are a third of the photographs of :func:`~grmu_sk.datasets.load_embedded_faces`, which a
+# small net memorises. It holds out 15 % of its rows (``train_split``), which
+# ``AsUnseenUnlearner`` needs.
 import numpy as np
+import torch
 from matplotlib import pyplot as plt
+from skorch import NeuralNetClassifier
+from skorch.dataset import ValidSplit
 
 from grmu_sk import (
+    AsUnseenUnlearner,
     FineTuneUnlearner,
     MIUUnlearner,
     NoOpUnlearner,
     RetrainUnlearner,
-    SalUnUnlearner,
-    SCRUBUnlearner,
     sample_forget_set,
 )
-from grmu_sk.datasets import load_digits_on_backgrounds
+from grmu_sk.datasets import load_embedded_faces
 from grmu_sk.model_selection import cross_validate_unlearning
+from grmu_sk.nets import MLP
 
-data = load_digits_on_backgrounds(random_state=0)
-X = data.images.reshape(len(data.images), -1)  # a table trains fast; images work the same way
-X, y, a = X[data.train], data.target[data.train], data.groups[data.train]
-forget = sample_forget_set(y, a, forget_groups=data.smallest_group, ratio=0.5, random_state=0)
+torch.set_num_threads(1)
+data = load_embedded_faces()
+X, y, a = (data[name][data.train[::3]] for name in ("data", "target", "groups"))
+forget = sample_forget_set(y, a, forget_groups=data.forget_group, ratio=0.5, random_state=0)
 mask = np.zeros(len(y), dtype=bool)
 mask[forget] = True
 
+net = NeuralNetClassifier(
+    MLP,
+    module__n_features=96,
+    module__n_classes=9,
+    module__hidden=(256, 256),
+    criterion=torch.nn.CrossEntropyLoss,
+    optimizer=torch.optim.SGD,
+    optimizer__momentum=0.9,
+    lr=0.1,
+    batch_size=128,
+    max_epochs=20,
+    train_split=ValidSplit(0.15, stratified=True, random_state=0),
+    verbose=0,
+)
 unlearners = {
-    "gold standard, other seed": RetrainUnlearner(random_state=1),
-    "retrain, no reweight": RetrainUnlearner(reweight=False),
-    "fine-tune + reweight": FineTuneUnlearner(lr=0.01, reweight=True),
-    "SCRUB + reweight": SCRUBUnlearner(lr=0.01, reweight=True),
-    "SalUn": SalUnUnlearner(lr=0.01),
-    "MIU + reweight": MIUUnlearner(lr=0.01),
-    "nothing done": NoOpUnlearner(),
+    "gold standard, other seed": RetrainUnlearner(net, random_state=1),
+    "retrain, no REWEIGHT": RetrainUnlearner(net, reweight=False),
+    "as unseen + REWEIGHT": AsUnseenUnlearner(net, reweight=True),
+    "fine-tune + REWEIGHT": FineTuneUnlearner(net, reweight=True),
+    "MIU + REWEIGHT": MIUUnlearner(net),
+    "nothing done": NoOpUnlearner(net),
 }
 table = cross_validate_unlearning(
-    unlearners, X, y, a, mask, gold=RetrainUnlearner(), cv=4, random_state=0
+    unlearners, X, y, a, mask, gold=RetrainUnlearner(net), cv=3, random_state=0
 )
 
 # %%
@@ -61,27 +81,33 @@ print((100 * means[order]).round(1).to_string())
 # %%
 # The figure
 # ----------
-# Each dot is a fold, each bar the mean. Left, how close a method comes to the gold standard over
-# all metrics; right, what the group that asked experiences. Doing nothing is kind to the group and
-# forgets nothing, which the left panel shows and the right one cannot. SCRUB destroys the group at
-# this learning rate; at a tenth of it, it is among the best. Never judge a method untuned.
-metrics = {"AVG_GAP": "average gap (100 = gold standard)", "GA": "accuracy of the group that asked"}
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
+# Each dot is a fold, each bar the mean, the dashed line the gold standard. Left, how close a
+# method comes to it over all metrics; in the middle, whether it forgot: accuracy on the forgotten
+# rows should be that of the gold standard, not lower; right, what the group that asked
+# experiences.
+#
+# Look at "nothing done" first. If it came about as close to the gold standard as the second gold
+# standard does, the average gap could tell nothing: compare UA with the gold standard's, the
+# distance of single rows and the leakage audit in its place (:ref:`average-gap`). Here it is far
+# away, so that the left panel may rank methods, as far as the dots of two do not overlap.
+panels = {
+    "AVG_GAP": "average gap (100: gold standard)",
+    "UA": "accuracy on forgotten rows",
+    "GA": "accuracy of the group that asked",
+}
+figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained", sharey=True)
 names = list(unlearners)[::-1]
-rng = np.random.default_rng(0)
-for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
+for ax, (metric, label) in zip(axes, panels.items(), strict=True):
     for position, name in enumerate(names):
         chosen = (table["method"] == name) & (table["metric"] == metric)
         values = 100 * table.loc[chosen, "value"]
-        spread = position + 0.12 * rng.uniform(-1, 1, len(values))
-        ax.plot(values, spread, "o", color="#0072B2", alpha=0.6, markersize=5)
+        places = position + np.linspace(-0.15, 0.15, len(values))
+        ax.plot(values, places, "o", color="0.35", alpha=0.6, markersize=5)
         ax.plot([values.mean()] * 2, [position - 0.3, position + 0.3], color="black", linewidth=2)
+    ax.axvline(100 * means.loc["gold", metric], color="0.5", linestyle="--", linewidth=1)
     ax.set_xlabel(f"{label} (%)")
     ax.grid(axis="x", color="0.9")
     ax.spines[["top", "right"]].set_visible(False)
-gold = 100 * means.loc["gold", "GA"]
-axes[1].axvline(gold, color="#D55E00", linestyle="--", label="gold standard")
-axes[1].legend(loc="upper left", bbox_to_anchor=(0, 1.14), frameon=False)
 axes[0].set_yticks(range(len(names)), names)
 # sphinx_gallery_thumbnail_number = -1
 plt.show()

@@ -7,7 +7,8 @@ classifier work on the table of embeddings. An unlearner is the last step of suc
 Protected attribute and forget mask reach it by scikit-learn's metadata routing.
 
 Here the embedding is principal components of the pixels; features of a large network, computed
-once and kept as a table, work the same way.
+once and kept as a table, work the same way. MIU stands for any unlearner: :doc:`/guide/methods`
+says which to choose.
 """
 
 # %%

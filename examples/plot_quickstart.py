@@ -7,12 +7,12 @@ everybody who stays?
 """
 
 # %%
-# The built-in data: real digits on backgrounds that betray the label. ``groups`` is the protected
-# attribute (the background). The pairs (label, background) are built inside.
+# The built-in data: real digits, on backgrounds that go with the label for most rows. ``groups`` is
+# the protected attribute (the background). The pairs (label, background) are built inside.
 import numpy as np
 from matplotlib import pyplot as plt
 
-from grmu_sk import MIUUnlearner, RetrainUnlearner, sample_forget_set
+from grmu_sk import RetrainUnlearner, sample_forget_set
 from grmu_sk.datasets import load_digits_on_backgrounds
 from grmu_sk.plotting import GroupAccuracyDisplay
 
@@ -34,30 +34,29 @@ for ax, image, label in zip(axes.flat, X, y, strict=False):
 # Who asks: half of the smallest group, the even digits on orange.
 group = ("even", "orange")
 forget = sample_forget_set(y, a, forget_groups=group, ratio=0.5, random_state=0)
-mask = np.zeros(len(y), dtype=bool)
-mask[forget] = True
-print(f"{mask.sum()} of {len(y)} rows, all of group {group}")
+print(f"{len(forget)} of {len(y)} rows, all of group {group}")
 
 # %%
-# The exact answer is to retrain on the rest. Plain retraining sees the group half as often as
-# before; with REWEIGHT (the default) it is sampled as often as before.
-plain = RetrainUnlearner(reweight=False, random_state=0).fit(X, y, a, forget=mask)
-gold = RetrainUnlearner(random_state=0).fit(X, y, a, forget=mask)
-
-# %%
-# The approximate answer goes on from the trained net instead of starting anew. Here both steps
-# are shown: ``fit`` trains, and a request that comes later is ``unlearn``.
-miu = MIUUnlearner(lr=0.01, random_state=0).fit(X, y, a)
-before = RetrainUnlearner(random_state=0).fit(X, y, a)  # nothing forgotten yet: for the figure
-miu.unlearn(forget)
-print(f"forgotten: {len(miu.forget_idx_)} rows of {miu.forget_groups_}")
+# The exact method is to retrain on the rest. Plain retraining sees the group half as often as
+# before; with REWEIGHT (the default) it is sampled as often as before. ``fit`` trains, and
+# ``unlearn`` answers a request that comes later.
+before = RetrainUnlearner(random_state=0).fit(X, y, a)
+plain = RetrainUnlearner(reweight=False, random_state=0).fit(X, y, a).unlearn(forget)
+gold = RetrainUnlearner(random_state=0).fit(X, y, a).unlearn(forget)
+print(f"forgotten: {len(gold.forget_idx_)} rows of {gold.forget_groups_}")
 
 # %%
 # Accuracy of each group on test rows. Numbers to the right are differences to the gold standard,
-# retraining with REWEIGHT. One run on so small a group is noisy: repeat it with several seeds, as
-# ``grmu demo`` does, before concluding anything.
+# retraining with REWEIGHT. That loses accuracy too: REWEIGHT keeps the group's share of training,
+# and rows that have left cannot be replaced.
+#
+# This is one run on a small group, so its numbers say little. Over ten draws of the data the
+# accuracy of the group is 84.3 % before the request, 56.8 % after plain retraining and 70.1 % with
+# REWEIGHT.
+#
+# .. numbers: all_methods/results: pretrain GA; retrain GA; retrain + reweight GA
 GroupAccuracyDisplay.from_estimator(
-    {"before": before, "retrain": plain, "retrain + reweight": gold, "miu + reweight": miu},
+    {"before": before, "retrain": plain, "retrain + reweight": gold},
     X_test,
     y_test,
     a_test,
@@ -65,3 +64,9 @@ GroupAccuracyDisplay.from_estimator(
 )
 # sphinx_gallery_thumbnail_number = -1
 plt.show()
+
+# %%
+# A net as small as this one is retrained in seconds, and nothing is gained by anything else. For a
+# net that takes longer, :doc:`/guide/methods` recommends
+# :class:`~grmu_sk.AsUnseenUnlearner`; :doc:`/gallery/plot_compare_methods` compares it with a
+# retrained net.

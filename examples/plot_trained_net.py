@@ -2,12 +2,14 @@
 Bring your own trained net
 ==========================
 
-The net in production was trained long ago, by other code. Three doors lead from it to
-``unlearn``, and none of them trains it again: a fitted skorch net, a skorch checkpoint, and a plain
+The net in production was trained long ago, by other code. There are three ways to ``unlearn``, and
+none of them trains it again: a fitted skorch net, a skorch checkpoint, and a plain
 :class:`torch.nn.Module` with weights.
 
-All three end in :class:`sklearn.frozen.FrozenEstimator`, scikit-learn's way to say "this is trained
-already". ``fit`` then only takes notes: which rows there are, and which group each belongs to.
+All three end in :class:`sklearn.frozen.FrozenEstimator`, scikit-learn's way to say "this is
+trained already". ``fit`` then only records which rows there are, and which group each belongs to.
+MIU stands for any method that goes on from a trained net: :doc:`/guide/methods` says which to
+choose.
 """
 
 # %%
@@ -35,7 +37,7 @@ X_new, y_new = data.images[data.validation], data.target[data.validation]
 
 
 def make_net():
-    """Return the untrained net; the architecture has to be known, whatever the door."""
+    """Return the untrained net; the architecture has to be known, whatever the way."""
     return NeuralNetClassifier(
         SmallCNN,
         criterion=nn.CrossEntropyLoss,
@@ -54,8 +56,8 @@ torch.manual_seed(0)
 trained = make_net().fit(X, y)
 
 # %%
-# Door 1: the fitted skorch net
-# -----------------------------
+# Way 1: the fitted skorch net
+# ----------------------------
 # ``keep_forgotten`` is for evaluation: it keeps the forgotten rows in the object, which is exactly
 # what must not happen in production. It stays off here; the rows we look at later are our own.
 unlearner = MIUUnlearner(FrozenEstimator(trained), lr=0.02, max_epochs=10, random_state=0)
@@ -64,7 +66,7 @@ same = np.allclose(unlearner.predict_proba(X_new), trained.predict_proba(X_new),
 print("fit changed nothing:", same)
 
 # %%
-# Door 2: a skorch checkpoint
+# Way 2: a skorch checkpoint
 # ---------------------------
 # A checkpoint holds weights, not the architecture. Files of weights are read with torch's
 # ``weights_only`` loader or as safetensors; never unpickle a checkpoint you did not write.
@@ -77,7 +79,7 @@ from_checkpoint = MIUUnlearner(FrozenEstimator(loaded), random_state=0).fit(X, y
 print("same predictions:", (from_checkpoint.predict(X_new) == trained.predict(X_new)).all())
 
 # %%
-# Door 3: a plain torch module
+# Way 3: a plain torch module
 # ----------------------------
 # Wrap it in a skorch net and copy the weights. The learning rate, optimizer and batch size you
 # write here are those that unlearning will use.
@@ -124,7 +126,7 @@ for ax, moment in zip(axes, ["before", "after"], strict=True):
 plt.show()
 
 # %%
-# The net you brought is untouched and still knows everything: it, its checkpoints and every copy
+# The net you brought is untouched and has forgotten nothing: it, its checkpoints and every copy
 # of them are yours to delete. The unlearner holds no original weight any more.
 print("your net is unchanged:", np.array_equal(trained.predict(X), loaded.predict(X)))
 held = unlearner.estimator.estimator.module_.state_dict()

@@ -4,17 +4,35 @@ import doctest
 import importlib.util
 import inspect
 import re
+import sys
+import tomllib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import grmu_sk.audit.preflight
 import grmu_sk.benchmark
 from grmu_sk.base import BaseUnlearner
+from grmu_sk.results import format_table, read_results
 from grmu_sk.unlearners import all_unlearners
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs/results"
 GUIDE = sorted((ROOT / "docs").glob("guide/*.rst"))
 METHODS = dict(all_unlearners())
+PAGES_WITH_NUMBERS = [
+    *(ROOT / name for name in ("README.md", "docs/index.rst", "docs/study.md")),
+    *GUIDE,
+    *sorted(ROOT.glob("examples/*.py")),
+]
+#: What is no prose: code, roles, addresses, and versions of Python.
+NOT_PROSE = re.compile(
+    r"```.*?```|`+[^`]*`+|\]\([^)]*\)|^ *>>>.*?(?:\n\n|\Z)|https?://\S+"
+    r"|Python 3\.\d+(?: to 3\.\d+)?"
+    r"|^( *)\.\. (?:code-block|math)::.*?\n\n(?:\1 +[^\n]*\n|\n)*",
+    re.DOTALL | re.MULTILINE,
+)
 WRITTEN_PAGES = [
     page
     for page in sorted((ROOT / "docs").rglob("*.rst"))
@@ -42,6 +60,77 @@ def test_guide_snippets_run(page):
     failures, tests = doctest.testfile(str(page), module_relative=False)
     assert tests == page.read_text("utf-8").count("\n>>> ")
     assert failures == 0
+
+
+def result(file, row, column):
+    """Return the mean of what a file of results says, in percent (but for costs and distances)."""
+    table = pd.read_csv(RESULTS / f"{file}.csv")
+    if "metric" in table:  # one line a metric
+        method, _, reweight = row.partition(" + ")
+        of_row = (table["method"] == method) & (table["reweight"] == bool(reweight))
+        return table.loc[of_row & (table["metric"] == column), "value"].mean()
+    of_row = table[table["method"] == row]
+    if "attack" in table:
+        asked = (of_row["rows"] == "forgotten") & (of_row["group"] == "all")
+        return of_row.loc[asked & (of_row["attack"] == column), "auc"].mean()
+    return of_row[column].mean() * (1 if column in ("row_distance", "cost") else 100)
+
+
+def quoted_numbers(page):
+    """Return the decimal numbers of a page's prose, and what its comments ``numbers:`` ask for."""
+    text = page.read_text("utf-8")
+    if page.name == "study.md":  # its tables have a test of their own
+        text = re.sub(r"^\|.*$", "", text, flags=re.MULTILINE)
+    if page.suffix == ".py":
+        blocks = re.findall(r"^# %%\n((?:#.*\n)+)", text, re.MULTILINE)
+        text = "\n".join(
+            [text.split('"""')[1], *(re.sub("^# ?", "", b, flags=re.M) for b in blocks)]
+        )
+    marker = re.compile(
+        r"^ *(?:<!--|\.\.) numbers: (.*?)(?:-->|\n\s*\n|\Z)", re.DOTALL | re.MULTILINE
+    )
+    asked = [item for found in marker.findall(text) for item in found.split(";")]
+    numbers = re.findall(r"(?<![\w.])\d+\.\d+", NOT_PROSE.sub("\n\n", marker.sub("\n\n", text)))
+    return numbers, [" ".join(item.split()) for item in asked]
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_NUMBERS, ids=lambda page: page.name)
+def test_numbers_of_a_page_are_those_of_the_results(page):
+    # in a comment "numbers:" stand, in order, file, row and column of each decimal number of the
+    # prose up to there; the file may be left out where it is the last one's
+    numbers, asked = quoted_numbers(page)
+    file, expected = None, []
+    for number, item in zip(numbers, asked, strict=False):
+        before, _, rest = item.rpartition(": ")
+        file = before or file
+        row, _, column = rest.rpartition(" ")
+        expected.append(f"{result(file, row, column):.{len(number.partition('.')[2])}f} {item}")
+    told = [f"{number} {item}" for number, item in zip(numbers, asked, strict=False)]
+    assert (told, len(numbers)) == (expected, len(asked)), (
+        numbers[len(asked) :],
+        asked[len(numbers) :],
+    )
+
+
+def test_tables_of_the_study_are_those_of_the_results(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    table = load_script(ROOT / "benchmarks/unlearning_study.py").table
+    shown = re.findall(r"(?:^\|.*\n)+", (ROOT / "docs/study.md").read_text("utf-8"), re.MULTILINE)
+    files = [RESULTS / f"study/{name}.csv" for name in ("faces_0.5", "adult_0.5", "faces_attacks")]
+    assert [text.strip() for text in shown] == [table(file) for file in files]
+
+
+def test_table_of_the_demo_is_that_of_the_results():
+    table = format_table(read_results(RESULTS / "demo.csv"))
+    assert table in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_pages_recommend_the_method_that_comes_first_in_the_study():
+    faces = pd.read_csv(RESULTS / "study/faces_0.5.csv").groupby("method")["avg_gap"].mean()
+    best = faces.drop(["gold", "second gold", "retrain"]).idxmax()
+    for page in ("README.md", "docs/index.rst", "docs/guide/methods.rst", "docs/guide/faq.rst"):
+        assert METHODS[best].__name__ in (ROOT / page).read_text("utf-8"), page
+    assert f'"{best}"' in inspect.getsource(grmu_sk.audit.preflight)
 
 
 def test_table_tells_exact_from_approximate_and_who_needs_groups(pages):
@@ -77,6 +166,20 @@ def test_reference_lists_every_public_name_once(pages):
             n for n in getattr(module, "__all__", ()) if pages.is_described(vars(module).get(n))
         }
         assert public <= short, module
+
+
+def test_examples_say_which_extra_they_need():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    always, extra = (
+        {re.match(r"[\w-]+", each)[0].replace("imbalanced-learn", "imblearn") for each in listed}
+        for listed in (project["dependencies"], project["optional-dependencies"]["examples"])
+    )
+    known = always | {"grmu_sk", "sklearn"} | sys.stdlib_module_names
+    for example in ROOT.glob("examples/*.py"):
+        text = example.read_text("utf-8")
+        needed = set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)) - known
+        assert needed <= extra, example
+        assert bool(needed) == ('"[examples]"' in text.split('"""')[1].replace(".[", "[")), example
 
 
 def test_links_between_documents_and_within_the_site():

@@ -96,7 +96,7 @@ def make_table(
     """Build one of the paper's tables from results, with the paper's numbers beside them.
 
     The rows are those of the paper, the gold standard trained once more from another seed (the
-    ceiling: how far apart two honest answers are), and every other method among the results.
+    ceiling: how far apart two retrainings are), and every other method among the results.
 
     Parameters
     ----------

@@ -112,7 +112,7 @@ def compare(
     "--data",
     default="faces",
     type=click.Choice(["faces", "digits"]),
-    help="Embedded photographs, which the net learns by heart, or small pictures of digits.",
+    help="Embedded photographs, which the net memorises, or small pictures of digits.",
 )
 @click.option("--seeds", default=3, type=click.IntRange(1), help="How many seeds to run.")
 @click.option(
@@ -131,7 +131,7 @@ def demo(data: str, seeds: int, methods: str, out: Path, **how: Any) -> None:
     Half of one group asks to be forgotten: of the faces Black people between 20 and 29, of the
     digits the smallest group. PRETRAIN is the model before, so doing nothing; RETRAIN a new one
     without those rows, RETRAIN with reweight the gold standard. 'gold_reseeded' is the gold
-    standard trained once more with another seed: how far apart two honest answers are, hence the
+    standard trained once more with another seed: how far apart two retrainings are, hence the
     most any method can be expected to reach. The average gap says how close a method comes to the
     gold standard over all metrics (100 is perfect), 'row dist' how far its answers on single
     forgotten rows are from the gold standard's, 'damage' what a group lost that nobody asked about,
@@ -253,7 +253,7 @@ def _built_in(data: str, seed: int) -> Any:
 
 
 def _default_net(splits: Any, by_heart: bool = False) -> Any:
-    """Return the net that is trained if none is named, or one that learns its rows by heart."""
+    """Return the net that is trained if none is named, or one that memorises its rows."""
     from skorch.dataset import ValidSplit
 
     from ..nets import default_net

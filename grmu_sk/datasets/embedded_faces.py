@@ -27,8 +27,8 @@ def load_embedded_faces(
 ) -> Bunch:
     """Load 23,658 embedded photographs of faces, in which unlearning matters.
 
-    Each row is a photograph of FairFace [1]_ as 96 numbers. A small network learns the training
-    rows by heart, as large networks do with images, while it is right on every third test row:
+    Each row is a photograph of FairFace [1]_ as 96 numbers. A small network memorises the
+    training rows, as large networks do with images, and is right on every third test row:
     what it has forgotten can be seen, and training it takes seconds. The table is part of the
     package; it holds no image and no name. Read ``DESCR``, its datasheet, before using it for
     anything but the comparison of unlearning methods.

@@ -102,7 +102,7 @@ class AsUnseenUnlearner(RetainingUnlearner):
     method is this package's own; the page on measurements of the documentation compares it with
     the others.
 
-    It is made for nets that know their rows by heart. Elsewhere there is less to gain, and T
+    It is made for nets that have memorised their rows. Elsewhere there is less to gain, and T
     matters more: a T that has not learned the smallest group yet takes the whole group for hard,
     and what pushes the forgotten rows there pushes the others of the group as well.
 
