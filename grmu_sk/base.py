@@ -782,6 +782,11 @@ class BaseUnlearner(ForgettingClassifier):
             check_fresh_weights(net)
 
     @property
+    def _takes_net(self) -> bool:
+        """Whether what is trained, and predicts, is a net."""
+        return True
+
+    @property
     def _model(self) -> Any:
         """What predicts."""
         return self.net_

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from sklearn import get_config
+from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
@@ -136,11 +136,17 @@ class AnyClassifierUnlearner(BaseUnlearner):
         weight = None if data.sample_weight is None else data.sample_weight.numpy()[where]
         start = time.perf_counter()
         fitted, self.reweighted_by_ = fit_classifier(self._source(), X, y, weight, probability)
-        self.history_.new_epoch()
-        known = {"epoch": 1, "phase": phase, "dur": time.perf_counter() - start}
-        for name, value in known.items():
-            self.history_.record(name, value)
+        known = {"epoch": 1, "phase": phase, "dur": time.perf_counter() - start, "batches": []}
+        self.history_ = History([*self.history_, known])  # a copy may share what was there
         return fitted
+
+    def _resumable(self, checkpoint: Any, new: Rows, data: TrainingRows) -> Any:
+        if checkpoint is not None and not self._takes_net:
+            raise ValueError(
+                "A checkpoint keeps what a net has learned after each epoch; "
+                f"{type(self.estimator_).__name__} is fitted in one step: leave it out."
+            )
+        return super()._resumable(checkpoint, new, data)
 
     def _check_labels(self, data: TrainingRows) -> None:
         """Refuse a classifier whose labels do not follow from its probabilities.
@@ -259,7 +265,8 @@ def fit_classifier(
     .. math:: E\Big[\sum_{k=1}^n \ell(f(x_{i_k}), y_{i_k})\Big] = \sum_i n P(x_i) \ell(f(x_i), y_i),
 
     that of all rows with weights :math:`n P(x_i)`, which is what a classifier is given that takes
-    weights. For any other, rows are drawn.
+    weights. For any other, rows are drawn. Of a pipeline, the last step is given the weights,
+    whether metadata is routed or not.
 
     Parameters
     ----------
@@ -304,7 +311,8 @@ def fit_classifier(
         rows = np.concatenate([rows, _of_lost_classes(y, rows, missing)])
         X, y = take_rows(X, rows), y[rows]
     weights = {} if sample_weight is None or name is None else {name: sample_weight}
-    return fitted.fit(X, y, **weights), how
+    with config_context(enable_metadata_routing=False):  # which would ask every step
+        return fitted.fit(X, y, **weights), how
 
 
 def _of_lost_classes(y: NDArray[Any], drawn: Rows, missing: Rows) -> Rows:
@@ -318,20 +326,12 @@ def _last_step(estimator: Any) -> Any:
 
 
 def _weight_parameter(estimator: Any) -> str | None:
-    """Return by what name ``fit`` takes weights, having asked for them where they are routed."""
+    """Return by what name ``fit`` takes weights."""
     if not isinstance(estimator, Pipeline):
-        if not has_fit_parameter(estimator, "sample_weight"):
-            return None
-        if hasattr(estimator, "set_fit_request") and _routes():
-            estimator.set_fit_request(sample_weight=True)
-        return "sample_weight"
+        return "sample_weight" if has_fit_parameter(estimator, "sample_weight") else None
     name, last = estimator.steps[-1]
     inner = _weight_parameter(last)
-    return inner if inner is None or _routes() else f"{name}__{inner}"
-
-
-def _routes() -> bool:
-    return bool(get_config()["enable_metadata_routing"])
+    return inner and f"{name}__{inner}"
 
 
 def log_proba_of(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.floating]:

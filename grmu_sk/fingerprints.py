@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.neighbors import BallTree, KDTree
 from skorch import NeuralNet
 from torch.utils.data import Dataset
 
@@ -66,9 +67,12 @@ def tensor_bytes(value: Any) -> bytes:
     return kind + plain.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def weights(net: NeuralNet) -> Iterator[tuple[str, Any]]:
-    """Yield all that the parts of an initialised net hold as their state, by name."""
-    for component, part in parts_of(net).items():
+def weights(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield all that a model has learned, by name: the state of a net's parts, or its content."""
+    if not isinstance(model, NeuralNet):
+        yield from content(model)
+        return
+    for component, part in parts_of(model).items():
         for name, value in part.state_dict().items():
             yield f"{component}/{name}", value
 
@@ -116,12 +120,26 @@ def content(value: Any, name: str = "", seen: list[Any] | None = None) -> Iterat
         elif isinstance(value, list | tuple | np.ndarray):
             parts = list(enumerate(value))
         else:
-            reduced = value.__reduce_ex__(4)
+            reduced = _learned(value) or value.__reduce_ex__(4)
             parts = list(enumerate(reduced[:3] if isinstance(reduced, tuple) else [reduced]))
             parts += list(enumerate(list(items or []) for items in reduced[3:5]))
         yield name, f"{type(value).__name__} {len(parts)}"
         for key, part in parts:
             yield from content(part, f"{name}/{key}", seen)
+
+
+def _learned(value: Any) -> tuple[Any] | None:
+    """Return all that counts of an object that also holds what has nothing to do with it."""
+    if isinstance(value, KDTree | BallTree):  # they count what they are asked
+        return ([part for part in value.__getstate__() if not isinstance(part, int)],)
+    if hasattr(value, "model_to_string"):  # LightGBM's has other parameters once it was copied
+        return (value.model_to_string(),)
+    if hasattr(value, "_serialize_model") and value.is_fitted():  # CatBoost's says when it was made
+        bare = value.copy()
+        for key in list(notes := bare.get_metadata()):
+            del notes[key]
+        return (bare._serialize_model(),)
+    return None
 
 
 def rows_digests(data: TrainingRows, rows: Rows, n_attributes: int) -> dict[str, str]:

@@ -2,27 +2,31 @@
 
 A pickle runs whatever its author put into it. A file written here is a `safetensors`_ file: raw
 numbers, and a header of JSON with everything else. Reading one builds objects of this package's
-own classes only, and the net whose weights are filled in is the one the reader brings.
+own classes only, and the net whose weights are filled in is the one the reader brings. Any other
+classifier is in the file as `skops`_ writes it, and of types only that skops knows to be harmless
+or the reader trusts.
 
 Of the other ways to keep an unlearner, none is for files from strangers: joblib and pickle run
 any code in the file, and so does skops for a skorch net, because the net's own state is a pickle
 inside the file, whatever types are listed as trusted.
 
 .. _safetensors: https://huggingface.co/docs/safetensors
+.. _skops: https://skops.readthedocs.io
 
 Layout
 ------
 The header's metadata has one entry, ``grmu_sk``: SHA-256 of all tensors. These are called
-``weights/<component>/<name>`` (entries of the component's ``state_dict``) and ``content``: a JSON
-document with the format, versions, method, labels, attributes, sample ids, history, and what else
-the object holds, such as parameters, row numbers, counts and flags.
+``weights/<component>/<name>`` (entries of the component's ``state_dict``), or ``classifier`` (what
+skops writes of the unfitted and the fitted one), and ``content``: a JSON document with the format,
+versions, method, labels, attributes, sample ids, history, and what else the object holds, such as
+parameters, row numbers, counts and flags.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
@@ -34,6 +38,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
@@ -42,6 +47,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 
 from .base import BaseUnlearner
+from .classifiers import is_plain_classifier
 from .files import write_atomically
 from .fingerprints import digest, versions
 from .groups import GroupEncoder
@@ -49,6 +55,7 @@ from .net_copies import copy_net, parts_of
 from .randomness import derive_seed, isolated_rng
 from .sample_ids import SampleIds
 from .unlearners import all_unlearners
+from .unlearners.sisa import ShardedClassifier
 from .validation import to_array
 
 __all__ = ["PersistenceError", "load", "save"]
@@ -61,8 +68,10 @@ LARGEST_TEXT = 100_000_000
 # saved in a form of their own, or not at all
 _NOT_PLAIN_STATE = {
     *("estimator", "_data", "_encoder", "_metadata_request", "_sample_ids"),
-    *("classes_", "forget_groups_", "history_", "net_"),
+    *("classes_", "forget_groups_", "history_", "net_", "estimator_"),
 }
+# our own type in a file, of which nobody else knows that it is harmless
+_SHARDED = f"{ShardedClassifier.__module__}.{ShardedClassifier.__qualname__}"
 # NumPy's codes of what JSON can hold: truth values, whole numbers, doubles and text
 _SIMPLE = "?bBhHiIlLqQefdU"
 
@@ -91,7 +100,8 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     seed, weights, the versions of the packages involved and, if ``fit`` was given any, the sample
     ids (those of forgotten rows not, if a ledger with a key has seen to it). It holds no row
     of the training data (whatever ``store_data`` and ``keep_forgotten`` say), no optimizer state,
-    and nothing of the net but its weights.
+    and nothing of the net but its weights. A classifier that is no net is in the file as a whole,
+    fitted and unfitted; one that keeps rows, as nearest neighbours do, keeps those that remain.
 
     The file is written beside its final place and moved there when it is complete, so a failure
     or a crash leaves a file that was there before as it was.
@@ -112,7 +122,10 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     PersistenceError
         If something cannot be written without pickle: a class from outside the package, a
         parameter, label or attribute value that is not made of numbers and text, a history entry
-        that is an object, a module whose ``state_dict`` holds more than tensors.
+        that is an object, a module whose ``state_dict`` holds more than tensors, a net within a
+        classifier.
+    ImportError
+        If there is a classifier to be written and skops is not installed.
     OSError
         If the file cannot be written.
 
@@ -150,7 +163,9 @@ def save(unlearner: BaseUnlearner, path: str | os.PathLike[str]) -> None:
     write_atomically(Path(os.path.realpath(path)), _to_bytes(unlearner))
 
 
-def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
+def load(
+    path: str | os.PathLike[str], estimator: Any = None, *, trusted: Iterable[str] = ()
+) -> BaseUnlearner:
     """Read an unlearner that :func:`save` wrote. No code from the file is run.
 
     It predicts what the saved one predicted, bit for bit on the same machine and versions. The
@@ -164,7 +179,11 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
     estimator : skorch net or None, default=None
         The unfitted net that the unlearner was made with; its weights are replaced by those of
         the file. None if the unlearner was made with ``estimator=None``: the default net is then
-        built anew from the sizes in the file.
+        built anew from the sizes in the file. None, too, for a classifier that is no net: the file
+        holds it.
+    trusted : iterable of str, default=()
+        Types of a classifier that skops does not know to be harmless, and that may be built all the
+        same. The message that refuses them lists them.
 
     Returns
     -------
@@ -175,7 +194,10 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
     ------
     PersistenceError
         If the file is foreign, damaged or of a newer format; if the net has other weights than
-        the file (the message names those that do not match).
+        the file (the message names those that do not match); if it holds types that are neither
+        known to be harmless nor trusted.
+    ImportError
+        If there is a classifier in the file and skops is not installed.
     TypeError
         If ``estimator`` is something other than a skorch net.
     OSError
@@ -188,7 +210,9 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
     Notes
     -----
     What can be trusted. The classes are looked up by name in the package's own registry, and
-    nothing else of the file names code, so a hostile file can at worst hold a bad model. The
+    nothing else of the file names code, so a hostile file can at worst hold a bad model. A
+    classifier names its types: trust those only that are what you use, from libraries that you
+    know. Some hold trees that compiled code walks through, which a forged one may bring down. The
     SHA-256 in the file detects damage; it does not say who wrote it, since whoever changes the
     file on purpose can write a new one. Against that, keep the file's own digest elsewhere, or a
     signature. The net and its callbacks are the caller's and run as usual.
@@ -207,9 +231,14 @@ def load(path: str | os.PathLike[str], estimator: Any = None) -> BaseUnlearner:
         unlearner = _without_net(content)
         unlearner.history_ = History(map(dict, _decode(content["history"])))
         is_frozen, row_shape, is_double = content["net"]
-    if (row_shape is None) != (estimator is not None):
-        how = "the default net: give none" if row_shape else "a net of its own: give that, unfitted"
+    classifier = tensors.pop("classifier", None)
+    inside = "the default net" if row_shape else classifier is not None and "a classifier in it"
+    if bool(inside) != (estimator is None):
+        how = f"{inside}: give none" if inside else "a net of its own: give that, unfitted"
         raise PersistenceError(f"{path} was made with {how} (estimator, or --net).")
+    if classifier is not None:
+        raw = classifier.numpy().tobytes()
+        return _fill_in_classifier(unlearner, raw, is_frozen, trusted, path)
     if isinstance(estimator, FrozenEstimator):
         raise TypeError("estimator must be the bare skorch net: the file holds its weights.")
     if getattr(estimator, "initialized_", False):  # it may know rows that were to be forgotten
@@ -251,9 +280,14 @@ def _to_bytes(unlearner: BaseUnlearner) -> bytes:
         "history": _encode(list(unlearner.history_), "history_"),
         "net": _describe_net(unlearner),
     }
-    raw = bytearray(json.dumps(content).encode())
-    tensors = _weights(unlearner.net_) | {"content": torch.frombuffer(raw, dtype=torch.uint8)}
+    takes_net = unlearner._takes_net
+    tensors = _weights(unlearner.net_) if takes_net else {"classifier": _classifier(unlearner)}
+    tensors["content"] = _as_tensor(json.dumps(content).encode())
     return safetensors.torch.save(tensors, {FORMAT: _digest_of(tensors)})
+
+
+def _as_tensor(raw: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(raw), dtype=torch.uint8)
 
 
 def _digest_of(tensors: dict[str, torch.Tensor]) -> str:
@@ -297,6 +331,60 @@ def _weights(net: NeuralNet) -> dict[str, torch.Tensor]:
             copied = value.detach().cpu().clone(memory_format=torch.contiguous_format)
             weights[f"weights/{component}/{name}"] = copied
     return weights
+
+
+# classifiers -------------------------------------------------------------------------------------
+
+
+def _skops() -> Any:
+    try:
+        import skops.io
+    except ImportError as error:
+        raise ImportError(
+            "Files with classifiers of scikit-learn need skops: pip install 'grmu_sk[skops]'."
+        ) from error
+    return skops.io
+
+
+def _unknown_types(raw: bytes) -> set[str]:
+    """Return types in a classifier that skops does not know to be harmless."""
+    found = set(_skops().get_untrusted_types(data=raw)) - {_SHARDED}
+    if any(name.startswith(("skorch.", "torch.")) for name in found):
+        raise ValueError("a net within it is a pickle; a Pipeline can be put around the unlearner")
+    return found
+
+
+def _classifier(unlearner: BaseUnlearner) -> torch.Tensor:
+    both = [None if unlearner._is_frozen else clone(unlearner._source()), unlearner._model]
+    io = _skops()
+    try:
+        raw = io.dumps(both)
+        io.loads(raw, trusted=[*_unknown_types(raw), _SHARDED])
+    except Exception as error:  # functions that have no name to find them by, for example
+        kind = type(both[1]).__name__
+        raise PersistenceError(f"{kind} cannot be saved without pickle: {error}.") from error
+    return _as_tensor(raw)
+
+
+def _fill_in_classifier(
+    unlearner: BaseUnlearner, raw: bytes, is_frozen: bool, trusted: Iterable[str], path: Any
+) -> BaseUnlearner:
+    io, trusted = _skops(), [*trusted, _SHARDED]
+    with _malformed(path):
+        unknown = sorted(_unknown_types(raw).difference(trusted))
+    if unknown:
+        raise PersistenceError(
+            f"{path} holds types that are not known to be harmless. If you know where it comes "
+            f"from, and what they are, pass trusted={unknown!r} (--trust TYPE for each)."
+        )
+    with _malformed(path):
+        given, fitted = io.loads(raw, trusted=trusted)
+        unlearner.estimator = FrozenEstimator(fitted) if is_frozen else given
+        is_one = isinstance(fitted, ShardedClassifier) or is_plain_classifier(fitted)
+        if unlearner._takes_net or not is_one:
+            raise TypeError("there is no classifier")
+        unlearner.estimator_ = fitted  # type: ignore[attr-defined]
+    return unlearner
 
 
 # values as JSON ----------------------------------------------------------------------------------

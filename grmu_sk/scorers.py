@@ -45,7 +45,6 @@ from .metrics import AVERAGE_GAP_METRICS, SplitPredictions, average_gap_score, e
 from .metrics.evaluate import OF_FORGOTTEN_GROUPS, OF_GROUPS, SPLITS_OF
 from .metrics.fidelity import log_odds_of_label, row_distance_score
 from .metrics.inputs import is_in, label_column
-from .outputs import decision_threshold
 from .pipelines import inputs_of_unlearner, unlearner_of
 from .randomness import resolve_seed
 from .validation import about, to_array
@@ -100,7 +99,7 @@ class ScoredRows:
             **splits,
             forget_groups=unlearner.forget_groups_,
             metrics=metrics,
-            threshold=decision_threshold(unlearner.net_),
+            threshold=unlearner._threshold,
         )
 
     def _predictions(self) -> SplitPredictions:

@@ -43,9 +43,9 @@ CLASSIFIERS = {
     "nearest neighbours": KNeighborsClassifier(),
     "naive Bayes": GaussianNB(),
     "pipeline": make_pipeline(StandardScaler(), LogisticRegression()),
-    "xgboost": XGBClassifier(n_estimators=10, subsample=0.5),
-    "lightgbm": LGBMClassifier(n_estimators=10, verbose=-1),
-    "catboost": CatBoostClassifier(iterations=10, verbose=0, allow_writing_files=False),
+    "xgboost": XGBClassifier(n_estimators=10, subsample=0.5, n_jobs=1),
+    "lightgbm": LGBMClassifier(n_estimators=10, verbose=-1, n_jobs=1),
+    "catboost": CatBoostClassifier(10, verbose=0, thread_count=1, allow_writing_files=False),
 }
 TAKE_NO_WEIGHTS = ("nearest neighbours",)
 METHODS = {

@@ -247,19 +247,28 @@ def _damage(scores: Mapping[str, Any], asked: Iterable[Pair]) -> dict[str, Any] 
 
 
 def _method(unlearner: Any) -> dict[str, Any]:
-    net = unlearner.net_
     parameters = unlearner.get_params(deep=False)
     del parameters["estimator"]
-    n_weights = sum(value.numel() for value in net.module_.parameters())
     return {
         "name": str(getattr(type(unlearner), "method_name", type(unlearner).__name__)),
         "class": type(unlearner).__name__,
         "effect": unlearner._effect,
         "parameters": {name: _short(value) for name, value in parameters.items()},
         "seed": int(unlearner.seed_),
-        "net": {n: _short(getattr(net, n)) for n in _OF_NET} | {"n_weights": n_weights},
+        "net": _trained(unlearner),
         "history": _history(unlearner),
     }
+
+
+def _trained(unlearner: Any) -> dict[str, Any]:
+    """Return what the net, or the classifier in its place, is made of."""
+    if unlearner._takes_net:
+        net = unlearner.net_
+        n_weights = sum(value.numel() for value in net.module_.parameters())
+        return {n: _short(getattr(net, n)) for n in _OF_NET} | {"n_weights": n_weights}
+    source, how = unlearner._source(), {"reweighted_by": unlearner.reweighted_by_}
+    known = {"class": type(source), **source.get_params(deep=False), **how}
+    return {name: _short(value) for name, value in known.items()}
 
 
 def _history(unlearner: Any) -> list[dict[str, Any]]:

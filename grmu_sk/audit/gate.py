@@ -335,7 +335,7 @@ class AcceptanceGate:
         inside, given = unlearner_of(unlearner), dict(training or {})
         if on_failure == "retrain" and inside._keeps_unaffected_weights:
             raise ValueError(f"{type(inside).__name__} is exact already: use on_failure='refuse'.")
-        if on_failure == "retrain":
+        if on_failure == "retrain" and inside._takes_net:
             check_fresh_weights(inside.net_)
         if given.get("X") is not None:
             given["X"] = inputs_of_unlearner(unlearner, given["X"])

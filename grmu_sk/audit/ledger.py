@@ -531,6 +531,7 @@ class DeletionLedger:
         estimator: Any = None,
         *,
         data: Mapping[str, Any] | Callable[[BaseUnlearner], Mapping[str, Any]],
+        trusted: Iterable[str] = (),
         retry_failed: bool = False,
         checkpoint: Checkpoint = None,
     ) -> list[int]:
@@ -549,6 +550,8 @@ class DeletionLedger:
         data : mapping or callable
             X, y, groups, sample_weight as given to ``fit``, which the file does not hold; or a
             function that returns them and is called with the unlearner if there is work.
+        trusted : iterable of str, default=()
+            Types of a classifier, as for ``load``.
         retry_failed, checkpoint
             As in :meth:`run`. The checkpoint is deleted when the model's file has been replaced.
 
@@ -574,7 +577,7 @@ class DeletionLedger:
 
         def load_swept() -> BaseUnlearner:
             sweep(model)  # a save that was killed has left a model that knows the rows
-            return load(model, estimator)
+            return load(model, estimator, trusted=trusted)
 
         model = Path(os.path.realpath(path))
         kept = _for_requests(checkpoint, ledger=self.path, model=model)
@@ -613,7 +616,7 @@ class DeletionLedger:
             As in :meth:`run`, and if the request, or the one that had named an id, failed: when an
             id is no row's, for example.
         """
-        refuse_several_processes(unlearner_of(unlearner).net_, "requests of a ledger")
+        refuse_several_processes(unlearner_of(unlearner)._model, "requests of a ledger")
         texts = [] if ids is None else id_texts(ids)
         if texts:
             self.add(texts, reason=reason)
@@ -669,7 +672,7 @@ class _Turn:
         ledger = self.ledger
         ledger.verify()
         self.unlearner = unlearner = load()  # what was read before may have been replaced
-        refuse_several_processes(unlearner.net_, "requests of a ledger")
+        refuse_several_processes(unlearner._model, "requests of a ledger")
         self.rows = ledger._rows_by_token(unlearner)  # hashing takes its time
         done = self._settle_unfinished()
         failed = [request.number for request in ledger.requests("failed")]
@@ -787,7 +790,7 @@ def _for_requests(
 
 
 def model_hash(unlearner: Any) -> str:
-    """Return SHA-256 of a fitted unlearner's weights and of which rows it has forgotten.
+    """Return SHA-256 of what a fitted unlearner has learned and of which rows it has forgotten.
 
     Models with the same hash predict the same and have forgotten the same rows. Unlike the hash
     of a file, it does not depend on how long the training took or on versions of packages.
@@ -825,4 +828,4 @@ def model_hash(unlearner: Any) -> str:
         "class": type(unlearner).__name__.encode(),
         "forgotten": np.asarray(unlearner.forget_idx_, dtype="<i8").tobytes(),
     }
-    return digest([*known.items(), *weights(unlearner.net_)])
+    return digest([*known.items(), *weights(unlearner._model)])

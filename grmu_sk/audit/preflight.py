@@ -161,7 +161,8 @@ def preflight(
     -----
     Costs are rough, and printed as a range. Two short runs on copies, without callbacks, give the
     terms of :math:`T = c_0 + e \, c \, n` for e epochs over n rows; e is 1 for a method that does
-    not train in epochs. Phases that run in part of the epochs are counted in all of them.
+    not train in epochs. Phases that run in part of the epochs are counted in all of them. What a
+    classifier that is no net takes is what ``fit`` took.
 
     References
     ----------
@@ -187,6 +188,8 @@ def preflight(
     if methods is None:  # what is most likely to be wanted comes before the budget is used up
         names = dict.fromkeys((own, "retrain", "as_unseen")) | registered
         methods = [name for name in names if name in registered and registered[name]._changes_net]
+        if not model._takes_net:
+            methods = [name for name in methods if not _needs_net(model, registered[name])]
     timed = {name: registered[name] for name in methods}
     data = model._data
     if X is not None:
@@ -306,7 +309,10 @@ def _recommend(
             "approximate: attack the result and let AcceptanceGate decide."
         )
     takes = f"takes about {_range(retraining)} s" if np.isfinite(retraining) else "was not timed"
-    return "retrain", f"Retraining {takes} and is exact: an approximation would save too little."
+    why = "an approximation would save too little."
+    if not unlearner._takes_net:
+        why = "approximations are for nets. If requests are frequent, SISAUnlearner costs less."
+    return "retrain", f"Retraining {takes} and is exact: {why}"
 
 
 # costs -------------------------------------------------------------------------------------------
@@ -324,7 +330,9 @@ def _costs(
     costs, start = [], perf_counter()
     for name, method in methods.items():
         seconds, note = np.nan, ""
-        if perf_counter() - start > budget:
+        if not unlearner._takes_net and _needs_net(unlearner, method):
+            note = "not possible here: it needs a net"
+        elif perf_counter() - start > budget:
             note = "not timed: the budget is used up"
         elif method is not type(unlearner) and not method._accepts_trained_net:
             note = "not timed: it has to be fitted anew"
@@ -343,6 +351,8 @@ def _predicted_seconds(
     unlearner: BaseUnlearner, data: TrainingRows, method: Any, forget: Any, can_reweight: bool
 ) -> float:
     """Return about how long a method would take for a request, from short runs on copies."""
+    if not unlearner._takes_net:
+        return _seconds_of_classifier(unlearner, method, forget)
     names = set(method._get_param_names())
     own = unlearner.get_params(deep=False)
     kept = names if type(unlearner) is method else names & {"feature_layer"}
@@ -372,6 +382,25 @@ def _predicted_seconds(
     per_row = max(0.0, t_large - t_small) / max(1, (2 if in_epochs else 1) * large - small)
     epochs = getattr(method(**params), "max_epochs", unlearner.net_.max_epochs) if in_epochs else 1
     return max(0.0, t_small - per_row * small) + epochs * per_row * len(present)
+
+
+def _needs_net(unlearner: BaseUnlearner, method: type[BaseUnlearner]) -> bool:
+    return method(unlearner.estimator)._takes_net
+
+
+def _seconds_of_classifier(unlearner: Any, method: type[BaseUnlearner], forget: Any) -> float:
+    """Return what ``fit`` took, or the part of it that concerns the rows to forget.
+
+    A fit to some of the rows would say little: classifiers differ in how their cost grows.
+    """
+    history = list(unlearner.history_)
+    runs = [run for run in history if run["phase"] == "fit"] or history[-1:]
+    took = sum(run["dur"] for run in runs)
+    if not took:
+        raise ValueError("nothing was trained here yet, by which to tell the time")
+    if not method._keeps_unaffected_weights:
+        return float(took)
+    return float(took) * len(np.unique(unlearner.shards_[forget])) / unlearner.n_shards
 
 
 def _run(probe: BaseUnlearner, data: TrainingRows, forget: Any, epochs: int) -> tuple[float, int]:

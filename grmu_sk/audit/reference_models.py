@@ -19,13 +19,16 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length
 from skorch import NeuralNet
+from torch import nn
 from torch.utils.data import ConcatDataset, Dataset
 from tqdm import tqdm
 
 from ..base import BaseUnlearner
+from ..classifiers import fresh_classifier, is_plain_classifier
 from ..fingerprints import describe, tensor_bytes, versions
 from ..groups import GroupEncoder, Pair, attribute_column
 from ..net_copies import copy_net
+from ..nets import net_of_module
 from ..randomness import RandomState, derive_seed, resolve_seed
 from ..rows import split_item, take_rows
 from ..unlearners import RetrainUnlearner
@@ -54,9 +57,10 @@ class ReferenceModels:
 
     Parameters
     ----------
-    estimator : BaseUnlearner, skorch net, FrozenEstimator or None
-        Whose net is trained: that of an unlearner, or an unfitted net. Only its parameters are used
-        and never its weights: what was trained in place is refused. None takes the default net.
+    estimator : BaseUnlearner, skorch net, torch module, classifier, FrozenEstimator or None
+        What is trained: the net or classifier of an unlearner, or an unfitted one. Only its
+        parameters are used and never its weights: a net that was trained in place is refused. None
+        takes the default net.
     n_models : int, default=16
         How many models, the budget of the attacks; even and at least 4.
     reweight : bool, default=False
@@ -125,7 +129,7 @@ class ReferenceModels:
 
     def __init__(
         self,
-        estimator: BaseUnlearner | NeuralNet | FrozenEstimator | None,
+        estimator: Any,
         n_models: int = 16,
         *,
         reweight: bool = False,
@@ -236,12 +240,16 @@ def _answer(
     return train(number)
 
 
-def _untrained(estimator: Any) -> NeuralNet | None:
-    """Return a copy without weights of an unlearner's net; None for the default net."""
+def _untrained(estimator: Any) -> Any:
+    """Return an untrained copy of what an unlearner trains; None for the default net."""
     while isinstance(estimator, BaseUnlearner | FrozenEstimator):
         estimator = estimator.estimator
+    if is_plain_classifier(estimator):
+        return fresh_classifier(estimator)
+    if isinstance(estimator, nn.Module):
+        estimator = net_of_module(estimator)
     if not isinstance(estimator, NeuralNet | None):
-        raise TypeError("Pass an unlearner or a skorch net; of a pipeline pass the last step.")
+        raise TypeError("Pass an unlearner or what it trains; of a pipeline pass the last step.")
     return None if estimator is None else copy_net(estimator)
 
 

@@ -178,7 +178,8 @@ def scan_residue(
         The forgotten rows as they were given to ``fit``; of a table, the columns of numbers. None
         looks for weights alone.
     original : unlearner, net, module or state dict, default=None
-        The weights before unlearning.
+        The weights before unlearning. Of a classifier that is no net, what it has learned is not
+        looked for, and ``not_searched`` says so.
     mean, std : array-like, default=None
         What the pipeline subtracts from a row and divides it by.
     remaining : array-like, DataFrame or tensor of shape (n_remaining, ...), default=None
@@ -258,7 +259,13 @@ def scan_residue(
         reason = "they hold too little information to tell a match from chance"
         notes += _unsearched(np.setdiff1d(numbers[~remains], told), reason)
     if original is not None:
-        needles += weight_needles(_weights_of(original))
+        if isinstance(original, BaseUnlearner):
+            original = original._model
+        if hasattr(original, "predict_proba") and not isinstance(original, NeuralNet):
+            kind = type(original).__name__
+            notes.append(f"what the original {kind} has learned: only weights of nets are")
+        else:
+            needles += weight_needles(_weights_of(original))
     if not needles:
         warnings.warn("There is nothing to look for that is no chance.", UserWarning, stacklevel=2)
     search = _Search(Needles(needles))
@@ -315,8 +322,6 @@ def _is_among(rows: NDArray[Any], others: Any) -> NDArray[np.bool_]:
 
 def _weights_of(original: Any) -> dict[str, NDArray[Any]]:
     """Return weights by name, wherever they come from."""
-    if isinstance(original, BaseUnlearner):
-        original = original.net_
     if isinstance(original, NeuralNet):
         original = original.module_
     if isinstance(original, nn.Module):

@@ -10,7 +10,6 @@ import click
 
 from .inputs import (
     FILE,
-    NET,
     ROWS,
     TRAINING,
     forget_rows,
@@ -18,6 +17,7 @@ from .inputs import (
     rows_for,
     rows_of_fit,
     takes_columns,
+    takes_model,
 )
 
 NOT_PASSED = 3
@@ -33,7 +33,7 @@ SHOWN: Any = {"context_settings": {"show_default": True}}
 
 @click.command(**SHOWN)
 @click.argument("model", type=FILE)
-@NET
+@takes_model
 @click.option("--original", required=True, type=FILE, help="The saved model before the request.")
 @click.option("--training", required=True, metavar=ROWS, help=TRAINING)
 @click.option("--nonmembers", required=True, metavar=ROWS, help="Rows no model was trained on.")
@@ -49,7 +49,7 @@ SHOWN: Any = {"context_settings": {"show_default": True}}
 @click.option("--decisive", is_flag=True, help="Write the strongest attacks and leaks only.")
 def audit(
     model: Path,
-    net: str | None,
+    brought: Any,
     original: Path,
     training: str,
     nonmembers: str,
@@ -68,13 +68,13 @@ def audit(
     """
     from ..audit import ReferenceModels, audit_unlearning
 
-    unlearner = load_model(model, net)
+    unlearner = load_model(model, brought)
     rows = rows_of_fit(unlearner, training, columns)
     if not len(unlearner.forget_idx_):
         raise ValueError(f"{model} has forgotten no row: there is nothing to attack.")
     found = audit_unlearning(
         unlearner,
-        load_model(original, net),
+        load_model(original, brought),
         forgotten=rows.some(unlearner.forget_idx_),
         remaining=rows.some(unlearner.remaining_idx_),
         nonmembers=rows_for(unlearner, nonmembers, columns),
@@ -91,7 +91,7 @@ def audit(
 
 @click.command(**SHOWN)
 @click.argument("model", type=FILE)
-@NET
+@takes_model
 @click.option("--training", required=True, metavar=ROWS, help=TRAINING)
 @takes_columns
 @click.option(
@@ -102,7 +102,7 @@ def audit(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def preflight(
-    model: Path, net: str | None, training: str, columns: Any, forget: Path, as_json: bool
+    model: Path, brought: Any, training: str, columns: Any, forget: Path, as_json: bool
 ) -> None:
     """Say what forgetting rows would do to groups, and what methods would cost.
 
@@ -110,7 +110,7 @@ def preflight(
     """
     from .. import audit
 
-    unlearner = load_model(model, net)
+    unlearner = load_model(model, brought)
     rows = rows_of_fit(unlearner, training, columns)._asdict()
     found = audit.preflight(unlearner, forget_rows(unlearner, forget), **rows)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
@@ -118,7 +118,7 @@ def preflight(
 
 @click.command(**SHOWN)
 @click.argument("model", type=FILE, metavar="MODEL|EVIDENCE.json")
-@NET
+@takes_model
 @click.option("--test", metavar=ROWS, help="Test rows.")
 @click.option("--training", metavar=ROWS, help=f"For the group mix, RA, UA and --scan. {TRAINING}")
 @takes_columns
@@ -143,7 +143,7 @@ def preflight(
 def report(
     ctx: click.Context,
     model: Path,
-    net: str | None,
+    brought: Any,
     test: str | None,
     training: str | None,
     columns: Any,
@@ -177,14 +177,14 @@ def report(
         return
     if key_file is not None and ledger is None:
         raise click.UsageError("--key-file needs --ledger, whose key it is.")
-    unlearner = load_model(model, net)
+    unlearner = load_model(model, brought)
     rows = (None, None, None) if test is None else rows_for(unlearner, test, columns)
     if test is not None and rows[2] is None:
         raise click.BadParameter(f"{test} has no groups", param_hint="--test")
     if scan is not None and training is None:
         raise click.UsageError("--scan needs --training: the rows to look for.")
     for name, path in (("before", before), ("gold", gold)):
-        found[name] = None if path is None else _reference(path, net)
+        found[name] = None if path is None else _reference(path, brought)
     if before is not None and before.suffix != ".json":
         found["hash_before"] = audit.model_hash(found["before"])
     if attacks is not None:
@@ -211,12 +211,12 @@ def report(
     click.echo(f"Written: {out}{' and its JSON' if kind == 'html' else ''}", err=True)
 
 
-def _reference(path: Path, net: str | None) -> Any:
+def _reference(path: Path, brought: Any) -> Any:
     from ..audit import read_evidence
     from ..audit.evidence import findings_of
 
     if path.suffix != ".json":
-        return load_model(path, net)
+        return load_model(path, brought)
     scores = findings_of(read_evidence(path))["after"]
     if scores is None:
         raise ValueError(f"{path} has no scores: that report was written without test rows.")

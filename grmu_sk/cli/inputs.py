@@ -18,7 +18,14 @@ NET = click.option(
     "--net",
     metavar="MODULE:NAME",
     help="Where to import the unfitted net or classifier from, or a function that returns it; it "
-    "is your own code and runs. Not needed for the default net.",
+    "is your own code and runs. Not needed for the default net, nor for a saved classifier.",
+)
+TRUST = click.option(
+    "--trust",
+    "trusted",
+    multiple=True,
+    metavar="TYPE",
+    help="A type in a saved classifier that may be built; repeatable. If needed, you are told.",
 )
 TRAINING = "The training rows, as they were given to fit."
 _COLUMNS = (
@@ -52,6 +59,19 @@ def takes_columns(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_COLUMNS):
         with_columns = option(with_columns)
     return with_columns
+
+
+def takes_model(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command say what a saved model needs; it gets that as ``brought``, for ``load``."""
+
+    @NET
+    @TRUST
+    @wraps(command)
+    def with_model(*arguments: Any, net: str | None, trusted: Any, **options: Any) -> None:
+        brought = {"estimator": load_estimator(net), "trusted": trusted}
+        command(*arguments, brought=brought, **options)
+
+    return with_model
 
 
 class LabelledRows(NamedTuple):
@@ -253,29 +273,24 @@ def forget_rows(unlearner: Any, path: Path) -> Any:
         raise ValueError(f"{path} does not say which rows: {error}") from error
 
 
-def load_model(path: Path, net: str | None) -> Any:
+def load_model(path: Path, brought: dict[str, Any]) -> Any:
     """Read a model that ``save`` wrote.
 
     Parameters
     ----------
     path : Path
         The file.
-    net : str or None
-        What :func:`load_estimator` takes.
+    brought : dict
+        What :func:`takes_model` found.
 
     Returns
     -------
     BaseUnlearner
         The model.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be loaded, or the net not imported.
     """
     from ..persistence import load
 
-    return load(path, load_estimator(net))
+    return load(path, **brought)
 
 
 def load_estimator(name: str | None) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from .inputs import FILE, NET, ROWS, load_estimator, takes_columns, training_data
+from .inputs import FILE, ROWS, load_model, takes_columns, takes_model, training_data
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 
@@ -73,7 +73,7 @@ def add(opened: Any, ids: tuple[str, ...], ids_file: Path | None, reason: str) -
 @requests.command()
 @_with_ledger
 @click.argument("model", type=FILE)
-@NET
+@takes_model
 @click.option(
     "--data",
     required=True,
@@ -86,7 +86,7 @@ def add(opened: Any, ids: tuple[str, ...], ids_file: Path | None, reason: str) -
 def run(
     opened: Any,
     model: Path,
-    net: str | None,
+    brought: Any,
     data: str,
     columns: Any,
     retry_failed: bool,
@@ -112,7 +112,7 @@ def run(
         warnings.simplefilter("always")
         done = ledger.run_file(
             model,
-            load_estimator(net),
+            **brought,
             data=rows_of,
             retry_failed=retry_failed,
             checkpoint=checkpoint,
@@ -162,8 +162,8 @@ def status(opened: Any, as_json: bool) -> None:
 @_with_ledger
 @click.option("--head", help="Hash of the last entry, as 'verify' printed it earlier.")
 @click.option("--model", type=FILE, help="Check that this model has forgotten what is done.")
-@NET
-def verify(opened: Any, head: str | None, model: Path | None, net: str | None) -> None:
+@takes_model
+def verify(opened: Any, head: str | None, model: Path | None, brought: Any) -> None:
     """Check that LEDGER holds what was written into it, and print the hash of its last entry.
 
     Keep that hash elsewhere: given as --head later it proves that nothing before was changed.
@@ -171,9 +171,7 @@ def verify(opened: Any, head: str | None, model: Path | None, net: str | None) -
     ledger = opened(create=False)
     ledger.verify(head)
     if model is not None:
-        from ..persistence import load
-
-        returned = ledger.returned_rows(load(model, load_estimator(net)))
+        returned = ledger.returned_rows(load_model(model, brought))
         if len(returned):
             raise click.ClickException(
                 f"{model} was made with {len(returned)} rows that were forgotten, the first is row "
