@@ -108,7 +108,7 @@ class AnyClassifierUnlearner(BaseUnlearner):
             return super()._unlearn_model(new, retain, data, progress)
         with isolated_rng(derive_seed(self.seed_, 1 + self._n_requests)):
             request = Request(
-                net=None,  # type: ignore[arg-type]
+                net=None,
                 data=data,
                 forget=new,
                 retain=retain,

@@ -383,7 +383,7 @@ def _fill_in_classifier(
         is_one = isinstance(fitted, ShardedClassifier) or is_plain_classifier(fitted)
         if unlearner._takes_net or not is_one:
             raise TypeError("there is no classifier")
-        unlearner.estimator_ = fitted  # type: ignore[attr-defined]
+        unlearner.estimator_ = fitted
     return unlearner
 
 

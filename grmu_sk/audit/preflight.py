@@ -384,8 +384,8 @@ def _predicted_seconds(
     return max(0.0, t_small - per_row * small) + epochs * per_row * len(present)
 
 
-def _needs_net(unlearner: BaseUnlearner, method: type[BaseUnlearner]) -> bool:
-    return method(unlearner.estimator)._takes_net
+def _needs_net(unlearner: BaseUnlearner, method: Any) -> bool:
+    return bool(method(unlearner.estimator)._takes_net)
 
 
 def _seconds_of_classifier(unlearner: Any, method: type[BaseUnlearner], forget: Any) -> float:
