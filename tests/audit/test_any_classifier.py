@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import make_net, make_table
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
@@ -31,6 +32,7 @@ from grmu_sk.audit import (
     scan_residue,
     write_report,
 )
+from grmu_sk.cli import main
 from grmu_sk.model_selection import cross_validate_unlearning
 from grmu_sk.persistence import PersistenceError, load, save
 from grmu_sk.scorers import ga_scorer, row_distance_scorer
@@ -231,6 +233,20 @@ def test_frozen_classifiers_and_foreign_files(tmp_path, monkeypatch):
     for use in (lambda: save(taken, path), lambda: load(path)):
         with pytest.raises(ImportError, match=r"pip install 'grmu_sk\[skops\]'"):
             use()
+
+
+def test_commands_ask_for_trust(tmp_path):
+    path, rows, ledger = (str(tmp_path / name) for name in ("model", "rows.npz", "ledger"))
+    save(RetrainUnlearner(RandomForestClassifier(2), random_state=0).fit(**TRAIN), path)
+    np.savez(rows, **TRAIN)
+    DeletionLedger(ledger).add([3])
+    run = ["requests", "run", ledger, path, "--data", rows]
+    refused = CliRunner().invoke(main, run)
+    assert refused.exit_code == 1 and "trusted=['sklearn.tree._tree.Tree']" in refused.output
+    trust = ["--trust", "sklearn.tree._tree.Tree"]
+    for command in (run, ["requests", "verify", ledger, "--model", path]):
+        done = CliRunner().invoke(main, command + trust)
+        assert done.exit_code == 0, done.output
 
 
 def test_digests_do_not_change_with_questions(before):
