@@ -142,10 +142,7 @@ class AnyClassifierUnlearner(BaseUnlearner):
 
     def _resumable(self, checkpoint: Any, new: Rows, data: TrainingRows) -> Any:
         if checkpoint is not None and not self._takes_net:
-            raise ValueError(
-                "A checkpoint keeps what a net has learned after each epoch; "
-                f"{type(self.estimator_).__name__} is fitted in one step: leave it out."
-            )
+            raise ValueError("A checkpoint is for nets; a classifier is fitted in one step.")
         return super()._resumable(checkpoint, new, data)
 
     def _check_labels(self, data: TrainingRows) -> None:

@@ -47,7 +47,6 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 
 from .base import BaseUnlearner
-from .classifiers import is_plain_classifier
 from .files import write_atomically
 from .fingerprints import digest, versions
 from .groups import GroupEncoder
@@ -237,8 +236,7 @@ def load(
         how = f"{inside}: give none" if inside else "a net of its own: give that, unfitted"
         raise PersistenceError(f"{path} was made with {how} (estimator, or --net).")
     if classifier is not None:
-        raw = classifier.numpy().tobytes()
-        return _fill_in_classifier(unlearner, raw, is_frozen, trusted, path)
+        return _with_classifier(unlearner, classifier.numpy().tobytes(), trusted, path)
     if isinstance(estimator, FrozenEstimator):
         raise TypeError("estimator must be the bare skorch net: the file holds its weights.")
     if getattr(estimator, "initialized_", False):  # it may know rows that were to be forgotten
@@ -356,19 +354,16 @@ def _unknown_types(raw: bytes) -> set[str]:
 
 def _classifier(unlearner: BaseUnlearner) -> torch.Tensor:
     both = [None if unlearner._is_frozen else clone(unlearner._source()), unlearner._model]
-    io = _skops()
+    io, kind = _skops(), type(both[1]).__name__
     try:
         raw = io.dumps(both)
         io.loads(raw, trusted=[*_unknown_types(raw), _SHARDED])
     except Exception as error:  # functions that have no name to find them by, for example
-        kind = type(both[1]).__name__
         raise PersistenceError(f"{kind} cannot be saved without pickle: {error}.") from error
     return _as_tensor(raw)
 
 
-def _fill_in_classifier(
-    unlearner: BaseUnlearner, raw: bytes, is_frozen: bool, trusted: Iterable[str], path: Any
-) -> BaseUnlearner:
+def _with_classifier(unlearner: Any, raw: bytes, trusted: Iterable[str], path: Any) -> Any:
     io, trusted = _skops(), [*trusted, _SHARDED]
     with _malformed(path):
         unknown = sorted(_unknown_types(raw).difference(trusted))
@@ -379,9 +374,8 @@ def _fill_in_classifier(
         )
     with _malformed(path):
         given, fitted = io.loads(raw, trusted=trusted)
-        unlearner.estimator = FrozenEstimator(fitted) if is_frozen else given
-        is_one = isinstance(fitted, ShardedClassifier) or is_plain_classifier(fitted)
-        if unlearner._takes_net or not is_one:
+        unlearner.estimator = FrozenEstimator(fitted) if given is None else given
+        if unlearner._takes_net or not hasattr(fitted, "predict_proba"):
             raise TypeError("there is no classifier")
         unlearner.estimator_ = fitted
     return unlearner

@@ -188,8 +188,7 @@ def preflight(
     if methods is None:  # what is most likely to be wanted comes before the budget is used up
         names = dict.fromkeys((own, "retrain", "as_unseen")) | registered
         methods = [name for name in names if name in registered and registered[name]._changes_net]
-        if not model._takes_net:
-            methods = [name for name in methods if not _needs_net(model, registered[name])]
+        methods = [name for name in methods if not _needs_net(model, registered[name])]
     timed = {name: registered[name] for name in methods}
     data = model._data
     if X is not None:
@@ -330,7 +329,7 @@ def _costs(
     costs, start = [], perf_counter()
     for name, method in methods.items():
         seconds, note = np.nan, ""
-        if not unlearner._takes_net and _needs_net(unlearner, method):
+        if _needs_net(unlearner, method):
             note = "not possible here: it needs a net"
         elif perf_counter() - start > budget:
             note = "not timed: the budget is used up"
@@ -385,7 +384,8 @@ def _predicted_seconds(
 
 
 def _needs_net(unlearner: BaseUnlearner, method: Any) -> bool:
-    return bool(method(unlearner.estimator)._takes_net)
+    """Tell whether a method does not take the classifier that an unlearner has."""
+    return not unlearner._takes_net and method(unlearner.estimator)._takes_net
 
 
 def _seconds_of_classifier(unlearner: Any, method: type[BaseUnlearner], forget: Any) -> float:
@@ -398,9 +398,9 @@ def _seconds_of_classifier(unlearner: Any, method: type[BaseUnlearner], forget: 
     took = sum(run["dur"] for run in runs)
     if not took:
         raise ValueError("nothing was trained here yet, by which to tell the time")
-    if not method._keeps_unaffected_weights:
-        return float(took)
-    return float(took) * len(np.unique(unlearner.shards_[forget])) / unlearner.n_shards
+    if method._keeps_unaffected_weights:
+        took *= len(np.unique(unlearner.shards_[forget])) / unlearner.n_shards
+    return float(took)
 
 
 def _run(probe: BaseUnlearner, data: TrainingRows, forget: Any, epochs: int) -> tuple[float, int]:

@@ -262,8 +262,7 @@ def scan_residue(
         if isinstance(original, BaseUnlearner):
             original = original._model
         if hasattr(original, "predict_proba") and not isinstance(original, NeuralNet):
-            kind = type(original).__name__
-            notes.append(f"what the original {kind} has learned: only weights of nets are")
+            notes.append("what the original classifier has learned: only weights of nets are")
         else:
             needles += weight_needles(_weights_of(original))
     if not needles:

@@ -20,13 +20,7 @@ NET = click.option(
     help="Where to import the unfitted net or classifier from, or a function that returns it; it "
     "is your own code and runs. Not needed for the default net, nor for a saved classifier.",
 )
-TRUST = click.option(
-    "--trust",
-    "trusted",
-    multiple=True,
-    metavar="TYPE",
-    help="A type in a saved classifier that may be built; repeatable. If needed, you are told.",
-)
+TRUST = "A type in a saved classifier that may be built; repeatable. What refuses it names it."
 TRAINING = "The training rows, as they were given to fit."
 _COLUMNS = (
     click.option("--target", help="Column of a table with the labels."),
@@ -65,7 +59,7 @@ def takes_model(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command say what a saved model needs; it gets that as ``brought``, for ``load``."""
 
     @NET
-    @TRUST
+    @click.option("--trust", "trusted", multiple=True, metavar="TYPE", help=TRUST)
     @wraps(command)
     def with_model(*arguments: Any, net: str | None, trusted: Any, **options: Any) -> None:
         brought = {"estimator": load_estimator(net), "trusted": trusted}

@@ -220,13 +220,11 @@ def test_frozen_classifiers_and_foreign_files(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.predict(TEST[0]), trained.predict(TEST[0]))
     (report,) = preflight(taken, [3], methods=["retrain"]).costs["note"]
     assert "nothing was trained here yet" in report
-    with pytest.raises(ValueError, match="is fitted in one step: leave it out"):
+    with pytest.raises(ValueError, match="is fitted in one step"):
         taken.unlearn([3], checkpoint=tmp_path / "state")
     forged = copy.copy(taken)
     forged.estimator_ = {"no": "classifier"}
-    monkeypatch.setattr("grmu_sk.persistence.is_plain_classifier", lambda estimator: True)
     save(forged, other := tmp_path / "other")
-    monkeypatch.undo()
     with pytest.raises(PersistenceError, match="there is no classifier"):
         load(other)
     monkeypatch.setitem(sys.modules, "skops.io", None)
