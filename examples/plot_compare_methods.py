@@ -15,8 +15,8 @@ and says in words what came out.
 # more with another seed, since no method can be expected to come closer than a second
 # gold standard does.
 #
-# The data are a third of the photographs of :func:`~grmu_sk.datasets.load_embedded_faces`, which a
-# small net memorises. It holds out 15 % of its rows (``train_split``), which
+# The data are a quarter of the photographs of :func:`~grmu_sk.datasets.load_embedded_faces`, which
+# a small net memorises. It holds out 15 % of its rows (``train_split``), which
 # ``AsUnseenUnlearner`` needs.
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from grmu_sk.nets import MLP
 
 torch.set_num_threads(1)
 data = load_embedded_faces()
-X, y, a = (data[name][data.train[::3]] for name in ("data", "target", "groups"))
+X, y, a = (data[name][data.train[::4]] for name in ("data", "target", "groups"))
 forget = sample_forget_set(y, a, forget_groups=data.forget_group, ratio=0.5, random_state=0)
 mask = np.zeros(len(y), dtype=bool)
 mask[forget] = True
