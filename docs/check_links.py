@@ -1,4 +1,4 @@
-"""Check a built site: every local link leads somewhere, and no page loads anything from elsewhere.
+"""Check a built site: links lead somewhere, nothing comes from elsewhere, images are put in words.
 
 Usage: python docs/check_links.py docs/_build/html
 """
@@ -10,7 +10,21 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+SHORTEST_TEXT = 40  # a title is none
+IMAGE = re.compile(r"<img\b[^>]*>")
 LINK = re.compile(r"<(\w+)\b[^>]*?\b(?:href|src)=\"([^\"]+)\"")
+
+
+def wordless(text):
+    """Yield the images of a page that are not put into words; a thumbnail stands at its title."""
+    for tag in IMAGE.findall(text):
+        found = re.search(r"\balt=\"([^\"]*)\"", tag)
+        if (
+            "_thumb" not in tag
+            and "_static/" not in tag
+            and len(found[1] if found else "") < SHORTEST_TEXT
+        ):
+            yield tag
 
 
 @cache
@@ -39,7 +53,10 @@ def problems(site):
     for page in sorted(Path(site).resolve().rglob("*.html")):
         if "_static" in page.parts:
             continue
-        for tag, link in LINK.findall(page.read_text("utf-8")):
+        text = page.read_text("utf-8")
+        for tag in wordless(text):
+            yield f"{page.name}: {tag} has no text: say in alternative_texts.toml what it shows"
+        for tag, link in LINK.findall(text):
             if problem := problem_with(page, tag, link):
                 yield f"{page.name}: {link} {problem}"
 

@@ -1,5 +1,7 @@
 """How the documentation is built; see ``make docs``."""
 
+import logging
+import os
 import sys
 import warnings
 from importlib.metadata import version as installed_version
@@ -19,26 +21,50 @@ release = version = installed_version("grmu_sk")
 extensions = [
     "generated_pages",  # in _ext
     "mathml",  # in _ext
+    "readable_images",  # in _ext
+    "result_pages",  # in _ext
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "numpydoc",
     "matplotlib.sphinxext.plot_directive",
     "myst_parser",
+    "sphinx_click",
+    "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "results/**"]
 templates_path = ["_templates"]
 
-# a name of this package that cannot be found is an error; other projects' pages are not looked up,
-# so that the site builds without a network
+# a name of this package that cannot be found is an error; one of another project is a link if its
+# list of names can be read, and plain text without a network
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!grmu_sk\.).*")]
+
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", None),
+    "numpy": ("https://numpy.org/doc/stable", None),
+    "pandas": ("https://pandas.pydata.org/docs", None),
+    "sklearn": ("https://scikit-learn.org/stable", None),
+    "skorch": ("https://skorch.readthedocs.io/en/stable", None),
+    "torch": ("https://docs.pytorch.org/docs/stable", None),
+    "fairlearn": ("https://fairlearn.org/main", None),
+}
+intersphinx_timeout = 5
+intersphinx_disabled_reftypes = ["std:*"]
+# the one message that is no mistake in the pages
+logging.getLogger("sphinx.sphinx.ext.intersphinx").addFilter(
+    lambda record: "failed to reach any of the inventories" not in str(record.msg)
+)
 
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 myst_enable_extensions = ["colon_fence"]
+# what is typed, without prompts and answers
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 plot_html_show_source_link = False
 plot_html_show_formats = False
@@ -55,6 +81,7 @@ sphinx_gallery_conf = {
     "only_warn_on_example_error": False,
     "write_computation_times": False,
     "min_reported_time": 10**6,
+    "thumbnail_size": (560, 400),
     "show_signature": False,
     "download_all_examples": False,
     "within_subsection_order": "generated_pages.QuickstartFirst",
@@ -65,10 +92,13 @@ html_theme = "pydata_sphinx_theme"
 html_title = "grmu_sk"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_sidebars = {"index": [], "_generated/bibliography": [], "gallery/index": []}
+alone = ("index", "cli", "_generated/bibliography", "gallery/index", "changelog", "contributing")
+html_sidebars = {page: [] for page in alone}
 html_theme_options = {
-    "show_prev_next": False,
-    "secondary_sidebar_items": ["page-toc"],
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc", "edit-this-page"],
+    "header_links_before_dropdown": 6,
+    "show_toc_level": 2,
     "navbar_align": "left",
     "navigation_with_keys": False,
     "footer_start": ["copyright"],
@@ -76,6 +106,14 @@ html_theme_options = {
     "pygments_light_style": "default",
     "pygments_dark_style": "github-dark",
 }
+# where pages are edited, with {path} in it, for those who publish the site
+if edit_url := os.environ.get("DOCS_EDIT_URL"):
+    html_theme_options["use_edit_page_button"] = True
+    html_context = {
+        "edit_page_url_template": edit_url.replace("{path}", "{{ file_name }}"),
+        "edit_page_provider_name": "the repository",
+        "doc_path": "docs",
+    }
 html_show_sphinx = False
 html_copy_source = False
 

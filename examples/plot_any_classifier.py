@@ -25,6 +25,7 @@ from sklearn.svm import SVC
 from grmu_sk import ReweightSampler, sample_forget_set
 from grmu_sk.datasets import load_digits_on_backgrounds
 from grmu_sk.metrics import group_accuracies
+from grmu_sk.plotting import model_styles
 from grmu_sk.resampling import ReweightResampler
 
 
@@ -88,7 +89,8 @@ print(mean.round(1).to_string())
 # %%
 # Accuracy of each group on test rows, mean and standard deviation. Retraining without the rows
 # costs their group most of its accuracy; with REWEIGHT it is near what it was with this classifier.
-colors = ["0.25", "#E69F00", "#56B4E9", "#0072B2"]
+styles = model_styles(["before", "retrain", "retrain + reweight"])  # as in all figures
+colors = [*(style["color"] for style in styles.values()), "0.75"]
 figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
 mean.plot.bar(yerr=spread, capsize=2, rot=0, color=colors, ax=ax)
 ax.set(ylabel="test accuracy (%)", ylim=(0, 105))

@@ -89,19 +89,20 @@ print(f"accuracy of the group that asked, on test rows: {test_ga:.3f}")
 
 # %%
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-for (lam, rows), marker, color in zip(
-    results.groupby("param_lam"), "os", ["#0072B2", "#E69F00"], strict=True
+for (lam, rows), marker, fill in zip(
+    results.groupby("param_lam"), "os", ["#0072B2", "white"], strict=True
 ):
     ax.errorbar(
-        rows["param_lr"].astype(float) * (1.04 if lam > 1 else 0.96),
+        rows["param_lr"].astype(float),
         100 * rows["mean_test_avg_gap"],
         yerr=100 * rows["std_test_avg_gap"],
         marker=marker,
-        color=color,
+        color="#0072B2",
+        markerfacecolor=fill,
         capsize=3,
         label=f"lam={lam:g}",
     )
-ax.axhline(100 * ceiling, color="0.3", linestyle="--", label="gold standard, other seeds")
+ax.axhline(100 * ceiling, color="black", linestyle="--", label="gold standard, other seeds")
 ax.set(
     xscale="log",
     xlabel="learning rate of the unlearning run",

@@ -81,7 +81,12 @@ after = unlearner.predict_proba(X[forget])[np.arange(len(forget)), y[forget]]
 print(f"probability of the true label of forgotten rows: {before.mean():.2f} -> {after.mean():.2f}")
 
 figure, ax = plt.subplots(figsize=(6, 3), layout="constrained")
-ax.hist([before, after], bins=np.linspace(0, 1, 11), label=["before", "after"])
+ax.hist(
+    [before, after],
+    bins=np.linspace(0, 1, 11),
+    label=["before", "after"],
+    color=["0.45", "#D55E00"],
+)
 ax.set_xlabel("probability of the true label")
 ax.set_ylabel("forgotten rows")
 ax.legend()

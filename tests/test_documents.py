@@ -194,3 +194,21 @@ def test_links_between_documents_and_within_the_site():
                 page = ROOT / "examples" / page.name
             candidates = [page.with_suffix(suffix) for suffix in (".rst", ".md", ".py")]
             assert any(candidate.exists() for candidate in candidates), target
+
+
+@pytest.mark.parametrize("cost", ["cost", "retrainings"])
+def test_comparison_says_what_its_results_say(tmp_path, monkeypatch, cost):
+    results = pd.read_csv(ROOT / "docs/results/all_methods/results.csv")
+    results = results.replace({"metric": {"cost": cost, "retrainings": cost}})
+    results.to_csv(tmp_path / "results.csv", index=False)
+    monkeypatch.syspath_prepend(ROOT / "docs/_ext")
+    comparison = load_script(ROOT / "docs/_ext/result_pages.py").Comparison(tmp_path)
+    gaps = results[results["metric"] == "AVG_GAP"].groupby(["method", "reweight"])["value"]
+    mean, std = gaps.mean(), gaps.std(ddof=0)
+    found, table = comparison.findings(), comparison.table()
+    ceiling = mean["gold_reseeded", 1], std["gold_reseeded", 1]
+    assert "{:.1f} ± {:.1f}**".format(*ceiling) in found
+    assert f"Doing nothing reaches {mean['no_op', 0]:.1f}" in found
+    assert "MIU + REWEIGHT is number" in found and f"({mean['miu', 1]:.1f})" in found
+    n_cells = 8 + len({"row_distance", "damage"}.intersection(results["metric"]))
+    assert table.count('scope="row"') == len(mean) and table.count("<td>") == n_cells * len(mean)

@@ -138,7 +138,7 @@ GROUPS = [
     (
         "figures",
         "Figures",
-        "As scikit-learn's Display classes.",
+        "As scikit-learn's Display classes, and the colours they use, for figures of your own.",
         [Part("Displays", "grmu_sk.plotting")],
     ),
     (

@@ -1,5 +1,6 @@
 """Figures, as scikit-learn's Display classes."""
 
+from ._style import model_styles
 from .attacks import LeakageDisplay, LossDistributionDisplay
 from .group_accuracy import GroupAccuracyDisplay
 from .history import UnlearningHistoryDisplay
@@ -12,4 +13,5 @@ __all__ = [
     "MethodComparisonDisplay",
     "UnlearningHistoryDisplay",
     "UnlearningRatioDisplay",
+    "model_styles",
 ]

@@ -7,6 +7,7 @@ grey with a cross, and whatever else there is has shades of grey.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,31 +20,61 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 
-from ..results import GOLD_LABEL, RESEEDED_LABEL
 from ..unlearners import all_unlearners
 
-# of Okabe and Ito, which colour-blind readers can tell apart; their yellow is too pale for lines
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
+# of Okabe and Ito, which colour-blind readers can tell apart, and a dark one in place of their
+# yellow, which is too pale for lines
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#882255")
 MARKERS = ("o", "s", "^", "v", "P", "p", "<", ">")
 #: Methods that are often drawn together, which get a colour each; the others follow.
-FIRST = ("miu", "retrain", "scrub", "salun", "l1_sparse")
+FIRST = ("miu", "retrain", "scrub", "salun", "l1_sparse", "as_unseen")
 FORGOTTEN, DARK, GREY = "#D55E00", "0.25", "0.55"
 Style = dict[str, Any]  # keyword arguments of matplotlib's plot
 ORIGINAL: Style = {"color": "0.45", "marker": "X", "markersize": 6, "linestyle": ":"}
 GOLD: Style = {"color": "black", "marker": "*", "markersize": 11, "linestyle": "-"}
 RESEEDED = GOLD | {"marker": "D", "markersize": 5, "linestyle": "--", "markerfacecolor": "white"}
+#: What is no method, by the names it goes under.
+FIXED = {
+    **dict.fromkeys(("before", "original", "pretrain", "no_op", "doing_nothing"), ORIGINAL),
+    **dict.fromkeys(("gold", "gold_standard", "retrain_+_reweight"), GOLD),
+    **dict.fromkeys(("second_gold", "gold_reseeded", "gold_standard,_other_seed"), RESEEDED),
+}
 OPEN = {"markerfacecolor": "white", "linestyle": "--"}
-WITH_REWEIGHT = " + reweight"
+WITH_REWEIGHT = "_+_reweight"
 
 
-def model_styles(names: Iterable[Any], *, gold: str | None = None) -> dict[str, Style]:
-    """Return colour, marker and line of each model, which ``gold`` is if its name says nothing."""
+def model_styles(names: Iterable[str], *, gold: str | None = None) -> dict[str, Style]:
+    """Return how each model is drawn: a method has one colour and marker in every figure.
+
+    Parameters
+    ----------
+    names : iterable of str
+        A method as the registry calls it, with ``" + reweight"`` if so. Models without a method
+        are ``"before"`` (or ``"original"``, ``"pretrain"``, ``"no_op"``, ``"doing nothing"``),
+        ``"gold"`` (``"gold standard"``, ``"retrain + reweight"``) and ``"second gold"``
+        (``"gold_reseeded"``). Case does not matter, nor a space or hyphen in place of ``_``.
+    gold : str or None, default=None
+        The name of the gold standard, if it is another.
+
+    Returns
+    -------
+    dict of str to dict
+        For each name, keyword arguments of matplotlib's ``plot``. Methods without REWEIGHT have
+        open markers and dashed lines.
+
+    Examples
+    --------
+    >>> from grmu_sk.plotting import model_styles
+    >>> styles = model_styles(["miu + reweight", "miu", "gold"])
+    >>> [style["color"] for style in styles.values()]
+    ['#0072B2', '#0072B2', 'black']
+    """
     names = list(names)
-    fixed = dict.fromkeys(("pretrain", "original", "before"), ORIGINAL)
-    fixed |= {GOLD_LABEL: GOLD, RESEEDED_LABEL: RESEEDED} | ({gold: GOLD} if gold else {})
     # without what a name says of runs that diverged
-    plain = {name: name.partition(" (")[0] for name in names if name not in fixed}
-    methods = {name: text.replace(WITH_REWEIGHT, "", 1) for name, text in plain.items()}
+    plain = {n: re.sub("[- ]", "_", str(n).lower().partition(" (")[0]) for n in names}
+    fixed = {n: FIXED[text] for n, text in plain.items() if text in FIXED}
+    fixed |= {gold: GOLD} if gold else {}
+    methods = {n: plain[n].replace(WITH_REWEIGHT, "", 1) for n in names if n not in fixed}
     known = dict.fromkeys([*FIRST, *(name for name, _ in all_unlearners())])
     order = list(known | dict.fromkeys(methods.values()))
     styles = dict[str, Style]()
@@ -113,12 +144,14 @@ def draw_curves(
 ) -> None:
     """Draw a line a model: means and standard deviations at positions named below the axis.
 
-    ``curves`` has the columns ``model``, ``position``, ``mean`` and ``std``. Models stand a little
-    beside one another, so that no deviation covers another.
+    ``curves`` has the columns ``model``, ``position``, ``mean`` and ``std``. Positions 0, 1, 2, ...
+    stand for names; there models stand a little beside one another, so that no deviation covers
+    another. Other positions are numbers, where a point stands at its own.
     """
     positions = np.array(list(ticks))
     step = np.diff(positions).min() if len(positions) > 1 else 1.0
-    shifts = np.linspace(-0.15, 0.15, len(styles)) * step if len(styles) > 1 else np.zeros(1)
+    width = 0.15 * step if len(styles) > 1 and list(ticks) == list(range(len(ticks))) else 0.0
+    shifts = np.linspace(-width, width, len(styles))
     for shift, (name, style) in zip(shifts, styles.items(), strict=True):
         line = curves[curves["model"] == name].sort_values("position")
         if len(line):

@@ -25,8 +25,10 @@ from grmu_sk.plotting import (
     MethodComparisonDisplay,
     UnlearningHistoryDisplay,
     UnlearningRatioDisplay,
+    model_styles,
 )
 from grmu_sk.results import GOLD_LABEL, RESEEDED_LABEL
+from grmu_sk.unlearners import all_unlearners
 
 FORGET, FORGET_LATER = [1, 5, 9, 40], [2, 70]
 RATIOS = (0.1, 0.5, 0.9)
@@ -54,6 +56,15 @@ def make_results(ratios=(0.5,), groups=(), names=("AVG_GAP", "GA", "UA", "EO"), 
 def values_of(results, method, reweight, metric):
     keys = ["method", "reweight", "metric"]
     return results.set_index(keys).sort_index().loc[(method, reweight, metric), "value"].to_numpy()
+
+
+def test_a_method_and_a_condition_have_one_look_each():
+    methods = [f"{name} + reweight" for name, _ in all_unlearners() if name != "no_op"]
+    styles = model_styles([*methods, "before", "No_op", "retrain + REWEIGHT", "gold"])
+    looks = {(style["color"], style["marker"]) for style in styles.values()}
+    assert len(looks) == len(methods) + 1, "and the model before; one of them is the gold standard"
+    assert styles["before"] == styles["No_op"] and styles["retrain + REWEIGHT"] == styles["gold"]
+    assert model_styles(methods[3:4])[methods[3]] == styles[methods[3]], "alone as among others"
 
 
 # tables of results -------------------------------------------------------------------------------
@@ -111,7 +122,7 @@ def test_curves_are_drawn_at_their_ratios():
             for bars in panel.collections
         )
         lines = {tuple(line.get_ydata()): line.get_xdata().astype(float) for line in panel.lines}
-        assert np.abs(lines[tuple(drawn.loc[name, "mean"])] - 100 * np.array(RATIOS)).max() < 7
+        np.testing.assert_allclose(lines[tuple(drawn.loc[name, "mean"])], 100 * np.array(RATIOS))
     in_gap = display.curves.loc["AVG_GAP"].index.get_level_values("model")
     assert GOLD_LABEL not in in_gap, "it has no gap to itself"
     with pytest.raises(ValueError, match=r"ratio 0\.5 alone"):
