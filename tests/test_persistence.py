@@ -337,7 +337,7 @@ def test_forged_width_of_text_reserves_no_memory(saved, path):
 
 def test_net_must_match(saved, path):
     for other, message in (
-        (None, "pass the unfitted net"),
+        (None, "give that, unfitted"),
         (make_net(module__hidden=(8,)), "features.1.weight"),
         (make_net(module__dtype=torch.float64), "float32, and torch.float64 in the net"),
         (make_net(module__hidden=(16, 2)), "features.3.weight"),
