@@ -7,10 +7,12 @@ from sklearn.metrics import accuracy_score
 from grmu_sk import RetrainUnlearner, sample_forget_set
 from grmu_sk.datasets import load_digits_on_backgrounds
 from grmu_sk.metrics import group_accuracy_score
+from grmu_sk.plotting import model_styles
 
 RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9)
 SEEDS = range(5)
-STYLES = {False: ("#E69F00", "v", "retrain"), True: ("#0072B2", "o", "retrain + REWEIGHT")}
+LABELS = {False: "retrain", True: "retrain + REWEIGHT"}
+STYLES = model_styles(["before", *LABELS.values()])
 
 
 def scores(reweight, ratio, seed):
@@ -35,19 +37,20 @@ def scores(reweight, ratio, seed):
 before = np.array([scores(True, 0, seed) for seed in SEEDS])
 after = {
     reweight: np.array([[scores(reweight, ratio, seed) for seed in SEEDS] for ratio in RATIOS])
-    for reweight in STYLES
+    for reweight in LABELS
 }
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
 for number, (ax, title) in enumerate(
     zip(axes, ["the group that asked", "all test rows"], strict=True)
 ):
-    ax.axhline(before[:, number].mean(), color="0.3", linestyle="--", label="before the request")
-    for reweight, (color, marker, label) in STYLES.items():
+    ax.axhline(before[:, number].mean(), color="0.45", linestyle=":", label="before the request")
+    for reweight, label in LABELS.items():
         runs = after[reweight][:, :, number]
         mean, std = runs.mean(axis=1), runs.std(axis=1)
         percent = [100 * ratio for ratio in RATIOS]
-        ax.plot(percent, mean, marker=marker, color=color, label=label)
-        ax.fill_between(percent, mean - std, mean + std, color=color, alpha=0.15, linewidth=0)
+        ax.plot(percent, mean, label=label, **STYLES[label])
+        shade = {"color": STYLES[label]["color"], "alpha": 0.15, "linewidth": 0}
+        ax.fill_between(percent, mean - std, mean + std, **shade)
     ax.set(title=title, xlabel="share of the group that asks to be forgotten (%)", ylim=(0, 100))
     ax.grid(axis="y", color="0.9")
     ax.spines[["top", "right"]].set_visible(False)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from grmu_sk.plotting._style import model_styles
+from grmu_sk.plotting import model_styles
 
 RESULTS = Path("../results")
-STYLES = model_styles(["before", "retrain", "retrain + reweight"], gold="retrain + reweight")
+STYLES = model_styles(["before", "retrain", "retrain + reweight"])
 
 
 def of_study(data):
