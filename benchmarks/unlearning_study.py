@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def request(load: Any, path: Path | None, seed: int, ratio: float) -> tuple[Any,
 
 
 def one_seed(
-    load: Any, path: Path | None, seed: int, ratio: float, only: str | None = None
+    load: Any, path: Path | None, seed: int, ratio: float, only: Sequence[str] = ()
 ) -> pd.DataFrame:
     splits, net, rows, mask = request(load, path, seed, ratio)
     train, test, validation = splits.train, splits.test, splits.validation
@@ -149,10 +150,10 @@ def one_seed(
         )
 
     chosen = methods(net, seed)
-    if only is not None:
-        chosen = {only: chosen[only]}
+    if only:
+        chosen = {name: chosen[name] for name in only}
     add("gold", gold, seconds)
-    if only is None:
+    if not only:
         add("second gold", trained(seed + 10_000, forget=mask), seconds)
         plain = RetrainUnlearner(net, reweight=False, random_state=seed)
         add("retrain", plain.fit(train.X, train.y, train.groups, forget=mask), seconds)
@@ -300,7 +301,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=10)  # settings were chosen on 0 to 9
     parser.add_argument("--ratio", type=float, default=0.5)
-    parser.add_argument("--only", help="measure one method again, in the table that is there")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="measure these again, in the table that is there"
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -316,10 +319,10 @@ def main() -> None:
     measure = attacks if options.attack else partial(one_seed, only=options.only)
     if options.only:
         known = pd.read_csv(file)
-        tables.append(known[known["method"] != options.only])
+        tables.append(known[~known["method"].isin(options.only)])
     for seed in tqdm(range(options.first_seed, options.first_seed + options.seeds), unit="seed"):
         found = measure(LOADERS[options.data], options.path, seed, options.ratio)
-        tables.append(found[found["method"] == options.only] if options.only else found)
+        tables.append(found[found["method"].isin(options.only)] if options.only else found)
         pd.concat(tables).sort_values("seed", kind="stable").to_csv(
             file, index=False, float_format="%.6g"
         )

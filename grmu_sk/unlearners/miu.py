@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
@@ -27,6 +28,8 @@ __all__ = ["MIUUnlearner"]
 
 # So much of the original's features is kept beside inputs that are too large to be in memory.
 BYTES_OF_FEATURES = 2**27
+#: The fewest rows to forget in a batch, and the most steps on them in an epoch.
+FEWEST_IN_BATCH, MOST_FORGET_STEPS = 16, 30
 
 
 class MIUUnlearner(RetainingUnlearner):
@@ -60,9 +63,11 @@ class MIUUnlearner(RetainingUnlearner):
     ----------
     forget_epochs : int, default=5
         The forget phase runs in the first so many of them.
-    forget_batch_size : int or None, default=16
+    forget_batch_size : int, "auto" or None, default="auto"
         Rows a batch in the forget phase; None means the net's, as in the paper. A forget set is
-        often not much larger than that, and the phase would have few steps.
+        often not much larger than that, and the phase would have few steps. ``"auto"`` means 16, or
+        as many more as leave 30 steps an epoch: a large forget set in small batches takes so many
+        that the net loses what it knows, and its loss may overflow.
     lam : float, default=1.0
         Weight :math:`\lambda` of calibration.
     calibrate_every : int, default=4
@@ -162,7 +167,7 @@ class MIUUnlearner(RetainingUnlearner):
     _needs_groups = True
 
     forget_epochs: int = parameter(5, Interval(Integral, 0, None, closed="left"))
-    forget_batch_size: int | None = parameter(16, COUNT, None)
+    forget_batch_size: int | str | None = parameter("auto", COUNT, one_of("auto"), None)
     lam: float = parameter(1.0, NOT_NEGATIVE)
     calibrate_every: int = parameter(4, COUNT)
     reweight: bool | str = parameter(True, "boolean", one_of("uniform"))
@@ -203,7 +208,10 @@ class MIUUnlearner(RetainingUnlearner):
             phases.append(tune)
         if self.unlearning:
             forget = Phase("forget", request.forget, loss=information.forget_loss)
-            forget.batch_size, forget.last_epoch = options.forget_batch_size, self.forget_epochs
+            size = options.forget_batch_size
+            if size == "auto":
+                size = max(FEWEST_IN_BATCH, math.ceil(len(request.forget) / MOST_FORGET_STEPS))
+            forget.batch_size, forget.last_epoch = size, self.forget_epochs
             phases.append(forget)
         if self.retaining or self.calibration:
             weights = request.retain_weights(self.reweight)

@@ -129,3 +129,14 @@ def test_batch_norm(image_net, runs, mode):
     n_trained = 2 * 1 + 3 * 3  # forget batches, retain batches
     assert statistics(unlearner.net_) - trained == n_tuned + n_trained
     assert statistics(runs[0].original) - trained == (0 if mode == "eval" else 3 * 3)
+
+
+def test_a_large_forget_set_takes_no_more_steps_than_a_net_can_bear():
+    """Batches of 16 rows, or larger ones that leave 30 steps an epoch."""
+    table = make_table(n_rows=1200, seed=0)
+    forget = np.flatnonzero(table.y == 1)[:500]
+    for n_rows, size in ((300, 16), (500, 17)):
+        unlearner = MIUUnlearner(make_net(max_epochs=1), max_epochs=1, tune_updates=(1, 1))
+        unlearner.fit(table.X, table.y, table.a).unlearn(forget[:n_rows])
+        (epoch,) = [row for row in unlearner.history_.to_list() if row["phase"] == "forget"]
+        assert epoch["batches"][0]["train_batch_size"] == size
