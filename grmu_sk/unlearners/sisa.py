@@ -184,7 +184,7 @@ class SISAUnlearner(AnyClassifierUnlearner):
         if self.reweight:
             request.reweight()  # complains if a group has no row left
         members = list(self.estimator_.members)
-        for shard in np.unique(self.shards_[request.forget]):
+        for shard in self._affected(request):
             rows = self._rows_of_shards(request.retain)[shard]
             weights = None
             if self.reweight and len(rows):
@@ -194,6 +194,9 @@ class SISAUnlearner(AnyClassifierUnlearner):
             if len(rows):
                 members[shard] = self._fitted_to(request.data, rows, weights, "retrain")
         return ShardedClassifier(members, self.classes_)
+
+    def _affected(self, request: Request) -> NDArray[np.int64]:
+        return np.unique(self.shards_[request.forget])
 
     def _rows_of_shards(self, rows: Rows) -> list[Rows]:
         return [rows[self.shards_[rows] == shard] for shard in range(self.n_shards)]
@@ -210,7 +213,7 @@ class SISAUnlearner(AnyClassifierUnlearner):
         if self.reweight:
             request.reweight()  # complains if a group has no row left
         remaining = np.setdiff1d(request.data.rows, request.forget)
-        affected = np.unique(self.shards_[request.forget])
+        affected = self._affected(request)
         self._train_shards(
             request.net, request.data, remaining, affected, "retrain", request.progress
         )
