@@ -3,17 +3,21 @@
 import doctest
 import importlib.util
 import inspect
+import os
 import re
+import shlex
 import sys
 import tomllib
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 import grmu_sk.audit.preflight
 import grmu_sk.benchmark
 from grmu_sk.base import BaseUnlearner
+from grmu_sk.cli import main
 from grmu_sk.results import format_table, read_results
 from grmu_sk.unlearners import all_unlearners
 
@@ -56,10 +60,23 @@ def pages():
 
 
 @pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
-def test_guide_snippets_run(page):
+def test_guide_snippets_run(page, tmp_path, monkeypatch):
+    """Snippets of Python, and after them commands, in one empty folder."""
+    monkeypatch.chdir(tmp_path)
     failures, tests = doctest.testfile(str(page), module_relative=False)
-    assert tests == page.read_text("utf-8").count("\n>>> ")
+    text = page.read_text("utf-8")
+    assert tests == text.count("\n>>> ")
     assert failures == 0
+    if page.stem != "ten_minutes":
+        return
+    named, *commands = re.findall(r"^   \$ (.*)", text.replace("\\\n", ""), re.MULTILINE)
+    monkeypatch.setenv(*shlex.split(named)[0].split("=", 1))
+    assert len(commands) == 9
+    for command in commands:
+        result = CliRunner().invoke(main, shlex.split(os.path.expandvars(command))[1:])
+        assert result.exit_code == 0, f"{command}\n{result.output}"
+    for kind in ("card", "reply", "record"):
+        assert (tmp_path / f"{kind}.md").is_file() and (tmp_path / f"{kind}2.md").is_file()
 
 
 def result(file, row, column):
