@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from PIL import Image, ImageDraw
+from skorch.callbacks import LRScheduler
 
 from grmu_sk import RetrainUnlearner
 from grmu_sk.comparison import compare, rows_for
@@ -88,7 +89,8 @@ print(rows.X.shape, rows.X.dtype, rows.y[:2], rows.groups[:2], rows.forget.sum()
 # ----------
 # A torch module may stand where a net may; :func:`~grmu_sk.nets.net_of_module` is for settings
 # other than the usual ones. ``fit`` trains on all rows, ``unlearn`` takes the mask as it is.
-net = net_of_module(SmallCNN(width=8), max_epochs=15, lr=0.02, batch_size=32)
+schedule = LRScheduler("CosineAnnealingLR", T_max=15)
+net = net_of_module(SmallCNN(width=8), max_epochs=15, batch_size=32, callbacks=[schedule])
 unlearner = RetrainUnlearner(net, random_state=0).fit(rows.X, rows.y, rows.groups)
 unlearner.unlearn(rows.forget)
 print(len(unlearner.forget_idx_), "rows forgotten, of", unlearner.forget_groups_)
