@@ -133,7 +133,8 @@ def test_tables_of_the_study_are_those_of_the_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     table = load_script(ROOT / "benchmarks/unlearning_study.py").table
     shown = re.findall(r"(?:^\|.*\n)+", (ROOT / "docs/study.md").read_text("utf-8"), re.MULTILINE)
-    files = [RESULTS / f"study/{name}.csv" for name in ("faces_0.5", "adult_0.5", "faces_attacks")]
+    names = ("faces_0.5", "adult_0.5", "adult_race_0.5", "faces_nine_0.5", "faces_attacks")
+    files = [RESULTS / f"study/{name}.csv" for name in names]
     assert [text.strip() for text in shown] == [table(file) for file in files]
 
 
@@ -188,7 +189,12 @@ def test_reference_lists_every_public_name_once(pages):
 def test_examples_say_which_extra_they_need():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     always, extra = (
-        {re.match(r"[\w-]+", each)[0].replace("imbalanced-learn", "imblearn") for each in listed}
+        {
+            re.match(r"[\w-]+", each)[0]
+            .replace("imbalanced-learn", "imblearn")
+            .replace("pillow", "PIL")
+            for each in listed
+        }
         for listed in (project["dependencies"], project["optional-dependencies"]["examples"])
     )
     known = always | {"grmu_sk", "sklearn"} | sys.stdlib_module_names
