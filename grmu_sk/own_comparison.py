@@ -167,9 +167,7 @@ def preparation(X: pd.DataFrame) -> ColumnTransformer:
     texts = X.columns.difference(numbers, sort=False)
     counts = [X[name].value_counts() for name in texts]
     common = [sorted(count.index[count >= FEWEST_OF_VALUE], key=str) for count in counts]
-    fill = make_pipeline(
-        SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
-    )
+    fill = SimpleImputer(strategy="median", keep_empty_features=True)
     encode = OneHotEncoder(
         categories=[np.array(values, dtype=object) for values in common],
         handle_unknown="ignore",
