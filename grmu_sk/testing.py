@@ -34,7 +34,7 @@ from .checkpoint import UnlearningCheckpoint
 from .fingerprints import digest, weights
 from .net_copies import fresh_net
 from .nets import MLP
-from .randomness import random_states
+from .randomness import isolated_rng, random_states
 
 __all__ = ["check_unlearner", "parametrize_with_checks"]
 
@@ -400,7 +400,8 @@ def check_no_trace_of_original_weights(unlearner: BaseUnlearner) -> None:
     for origin in ("fit", "estimator", "FrozenEstimator"):
         net: Any = small_net(optimizer=torch.optim.Adam)
         if origin != "fit":
-            net.fit(data.X, data.y)
+            with isolated_rng(0):
+                net.fit(data.X, data.y)
         if origin == "FrozenEstimator":
             if not unlearner._accepts_trained_net:
                 continue

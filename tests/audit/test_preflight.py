@@ -154,7 +154,7 @@ def test_rows_that_are_not_stored_and_pipelines():
 def test_bad_input_text_and_json():
     for message, arguments in (
         ("fit was given 160", {"y": TABLE.y[:5], "groups": TABLE.a[:5]}),
-        ("without groups", {"y": TABLE.y}),
+        ("was given groups", {"y": TABLE.y}),
     ):
         with pytest.raises(ValueError, match=message):
             preflight(fitted(), [1], **arguments)
