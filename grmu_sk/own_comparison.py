@@ -249,7 +249,7 @@ def describe_results(results: pd.DataFrame, forget_groups: Sequence[Pair]) -> st
         f"Accuracy on test rows of the group {names}: {before:.1f} % before; {plain:.1f} % if the "
         f"model is retrained without the rows to forget, {gold:.1f} % with REWEIGHT."
     ]
-    if before - plain > max(noise, 1):
+    if n_seeds > 1 and before - plain > max(noise, 1):
         words.append("So forgetting puts this group at risk.")
     else:
         words.append(
