@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +30,7 @@ from torch import nn
 from .base import BaseUnlearner
 from .files import write_atomically
 from .fingerprints import content, describe, digest, versions
-from .groups import Pair, sample_forget_set
+from .groups import Pair, in_pairs, sample_forget_set
 from .metrics.evaluate import Evaluation, Split, evaluate_model
 from .metrics.fidelity import row_distance_score
 from .metrics.gap import AVERAGE_GAP, average_gaps, damage_to_other_groups
@@ -246,10 +247,14 @@ def evaluate(
     return found._replace(scores=known)
 
 
+_is_warm = threading.Event()
+
+
 def warm_up(net: Any, splits: Splits) -> None:
     """Let a new process do what is done only once, so that it is not counted."""
-    if not isinstance(net, NeuralNet):
+    if not isinstance(net, NeuralNet) or _is_warm.is_set():
         return
+    _is_warm.set()
     train = splits.train
     first = N_WARM_UP_BATCHES * net.batch_size if net.batch_size > 0 else None
     _, of_each_class = np.unique(train.y, return_index=True)
@@ -550,6 +555,9 @@ def compare(
     for seed in seeds:
         splits = load(seed)
         scores[seed] = run_seed(net, splits, rows, seed=seed, **how)
+    if splits.forget is not None:  # rows were named, and their share is what it is
+        in_groups = in_pairs(splits.train.y, splits.train.groups, splits.forget_groups)
+        ratio = round(float(splits.forget.sum() / in_groups.sum()), 3)
     return table_of(scores, splits.name, ratio)
 
 

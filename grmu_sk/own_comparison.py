@@ -19,6 +19,7 @@ from sklearn.utils import Bunch
 
 from .classifiers import is_plain_classifier
 from .comparison import Splits
+from .datasets.labels import SPLIT_NAMES
 from .groups import Pair, attribute_column
 from .metrics.evaluate import Split
 from .metrics.gap import AVERAGE_GAP
@@ -28,7 +29,6 @@ from .rows import take_rows
 __all__ = ["describe_results", "preparation", "prepared", "split_rows"]
 
 FEWEST_OF_CLASS, FEWEST_OF_VALUE = 5, 10
-SPLITS = {"train": 0, "val": 1, "validation": 1, "test": 2, "0": 0, "1": 1, "2": 2}
 #: Within how many points of the ceiling, and how many times the distance of single rows that a
 #: second gold standard has, a method is as good as retraining.
 POINTS, TIMES = 1.0, 1.2
@@ -136,9 +136,9 @@ def _drawn_parts(pairs: list[Pair], forget: Any, seed: int) -> NDArray[np.int64]
 
 def _given_parts(split: Any, seed: int) -> NDArray[np.int64]:
     text = pd.Series(np.asarray(split)).astype(str).str.lower()
-    if unknown := sorted(set(text) - set(SPLITS)):
-        raise ValueError(f"The split {unknown[0]!r} is none of {', '.join(SPLITS)}.")
-    part = text.map(SPLITS).to_numpy(copy=True)
+    if unknown := sorted(set(text) - set(SPLIT_NAMES)):
+        raise ValueError(f"The split {unknown[0]!r} is none of {', '.join(SPLIT_NAMES)}.")
+    part = text.map(SPLIT_NAMES).to_numpy(copy=True)
     if not (part == 2).any() or not (part == 0).any():
         raise ValueError("The split column names no training rows, or no test rows.")
     if not (part == 1).any():
@@ -181,7 +181,9 @@ def preparation(X: pd.DataFrame) -> ColumnTransformer:
     return ColumnTransformer([(name, step, list(columns)) for name, step, columns in steps])
 
 
-def prepared(estimator: Any, rows: Bunch) -> tuple[Any, Callable[[Splits], Splits]]:
+def prepared(
+    estimator: Any, rows: Bunch
+) -> tuple[Any, Callable[[Splits], Splits], ColumnTransformer | None]:
     """Return an estimator, and what is done to cut rows, so that they fit together.
 
     A classifier gets the preparation of a table as its first step, so that it is fitted anew, to
@@ -201,12 +203,14 @@ def prepared(estimator: Any, rows: Bunch) -> tuple[Any, Callable[[Splits], Split
         What is to be compared.
     callable
         From splits to splits.
+    ColumnTransformer or None
+        The preparation, if there is one.
     """
     if not isinstance(rows.X, pd.DataFrame) or isinstance(estimator, Pipeline):
-        return estimator, lambda splits: splits
+        return estimator, lambda splits: splits, None
     steps = preparation(rows.X)
     if is_plain_classifier(estimator):
-        return make_pipeline(steps, clone(estimator)), lambda splits: splits
+        return make_pipeline(steps, clone(estimator)), lambda splits: splits, steps
 
     def in_numbers(splits: Splits) -> Splits:
         fitted = clone(steps).fit(splits.train.X)
@@ -215,7 +219,7 @@ def prepared(estimator: Any, rows: Bunch) -> tuple[Any, Callable[[Splits], Split
             parts[name] = replace(part, X=fitted.transform(part.X).astype(np.float32))
         return replace(splits, **parts)
 
-    return estimator, in_numbers
+    return estimator, in_numbers, steps
 
 
 def describe_results(results: pd.DataFrame, forget_groups: Sequence[Pair]) -> str:

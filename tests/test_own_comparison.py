@@ -58,6 +58,22 @@ def test_a_classifier_on_a_table_goes_on_where_it_was(people):
     pd.testing.assert_frame_equal(again[is_kept], results[is_kept])
 
 
+def test_all_methods_are_those_that_take_the_model(people):
+    (Path("mine.py")).write_text(
+        "from sklearn.ensemble import HistGradientBoostingClassifier as Trees\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import OrdinalEncoder\n"
+        "def model():\n    options = {'handle_unknown': 'use_encoded_value', 'unknown_value': -1}\n"
+        "    return make_pipeline(OrdinalEncoder(**options), Trees(max_iter=3))\n"
+    )
+    out = compare(*ASKED, "--estimator", "mine:model", "--methods", "all", "--out", "mine")
+    assert "no_op" in out and "sisa" in out and "group_dro" not in out, "which needs a net"
+    assert "Features" not in out, "a Pipeline prepares them as it likes"
+    results = pd.read_csv("mine/results.csv")
+    of_group = ((people["income"] == "high") & (people["sex"] == "f")).sum()
+    assert 12 / of_group < results["ratio"].unique().item() < 1, "of the group's training rows"
+
+
 def test_a_net_and_a_group_by_name(people):
     group = [*TABLE, "--forget-group", "high,f", "--ratio", "0.4"]
     out = compare(*group, "--methods", "fine_tune", "--out", "mine")
@@ -76,7 +92,7 @@ def test_rows_are_cut_by_group_and_rows_to_forget_are_training_rows(people):
     test = pd.Series(list(zip(one.test.y, one.test.groups, strict=True))).value_counts()
     for pair, n_rows in free.items():
         assert abs(test[pair] - n_rows / 5) <= 1
-    _, in_numbers = prepared(None, rows)
+    _, in_numbers, _ = prepared(None, rows)
     splits = in_numbers(one)
     assert splits.train.X.dtype == np.float32 and not np.isnan(splits.train.X).any()
     np.testing.assert_allclose(splits.train.X[:, :3].mean(axis=0), 0, atol=1e-5)

@@ -283,7 +283,6 @@ def on_cluster(scheduler: str | None) -> Iterator[None]:
 # torch's number of threads and the peak of memory are the process's
 _one_job = threading.Lock()
 _loaded: dict[tuple[Problem, int], Splits] = {}
-_is_warm = threading.Event()
 
 
 def perform(place: _Workplace, job: Job) -> dict[str, Any]:
@@ -377,9 +376,7 @@ class _Work:
         """Return what the record says about the outcome."""
         if self.job.kind == "evaluation":
             return self._evaluate_training()
-        if not _is_warm.is_set():
-            warm_up(self.net, self.splits)
-            _is_warm.set()
+        warm_up(self.net, self.splits)
         return self._train() if self.job.kind == "training" else self._unlearn()
 
     def _train(self) -> dict[str, Any]:

@@ -95,15 +95,16 @@ def compare(
         raise click.UsageError("Say who is to be forgotten: --forget-column or --forget-group.")
     rows = read_rows(data, replace(columns, forget=forget_column, split=split_column))
     group = None if forget_group is None else forget_group.split(",")
-    model, prepare = prepared(load_estimator(net or estimator), rows)
+    model, prepare, steps = prepared(load_estimator(net or estimator), rows)
 
     def load(seed: int) -> Any:
         return prepare(split_rows(rows, Path(data).stem, seed, group))
 
     first = load(0)
-    click.echo(_about(rows, model, first))
+    click.echo(_about(rows, steps, first))
     if model is None:
         model = _default_net(first)
+    how["forget_groups"] = first.forget_groups
     run(model, load, _names(methods, model), range(seeds), out, scheduler, keep=True, **how)
 
 
@@ -138,18 +139,20 @@ def demo(data: str, seeds: int, methods: str, out: Path, **how: Any) -> None:
     'retrains' what the run cost, as a multiple of the gold standard's training.
     """
     load = partial(_built_in, data)
-    net = _default_net(load(0), by_heart=data == "faces")
+    first = load(0)
+    net = _default_net(first, by_heart=data == "faces")
+    how["forget_groups"] = first.forget_groups
     run(net, load, _names(methods, net), range(seeds), out, **how)
 
 
 def _names(methods: str, model: Any) -> list[str]:
     """Return names of methods that can take this model."""
-    from ..classifiers import AnyClassifierUnlearner, is_plain_classifier
+    from ..classifiers import is_plain_classifier
     from ..unlearners import all_unlearners
 
     can = dict(all_unlearners())
     if is_plain_classifier(model):
-        can = {name: cls for name, cls in can.items() if issubclass(cls, AnyClassifierUnlearner)}
+        can = {name: cls for name, cls in can.items() if cls._takes_any}
     asked = [name.strip() for name in methods.split(",")]
     if methods == "all":
         return list(can)
@@ -171,6 +174,7 @@ def run(
     out: Path,
     scheduler: str | None = None,
     *,
+    forget_groups: Sequence[Any],
     keep: bool = False,
     **how: Any,
 ) -> None:
@@ -190,6 +194,8 @@ def run(
         Folder to write to.
     scheduler : str or None, default=None
         Address of a Dask scheduler.
+    forget_groups : sequence of tuple
+        The groups (y, a) that rows are forgotten from.
     keep : bool, default=False
         Whether a killed run can go on.
     **how : dict
@@ -214,17 +220,16 @@ def run(
         how["folder"] = out / "finished"
     with where, tqdm(total=len(seeds) * (1 + len(rows)), unit="run", disable=None) as bar:
         results = compare(net, load, rows, seeds=seeds, on_step=lambda _: bar.update(), **how)
-    groups = load(seeds[0]).forget_groups
-    table, words = format_table(results), describe_results(results, groups)
+    table, words = format_table(results), describe_results(results, forget_groups)
     click.echo(f"{table}\n\n{words}")
     results.to_csv(out / "results.csv", index=False, float_format="%.4f")
     (out / "table.txt").write_text(table + "\n", encoding="utf-8")
     (out / "summary.txt").write_text(words + "\n", encoding="utf-8")
-    _draw(out, results, groups)
+    _draw(out, results, forget_groups)
     click.echo(f"\nWritten to {out}: {', '.join(WRITTEN)}")
 
 
-def _about(rows: Any, model: Any, splits: Any) -> str:
+def _about(rows: Any, steps: Any, splits: Any) -> str:
     """Say what was read, and how it is prepared."""
     sizes = [len(part.y) for part in (splits.train, splits.validation, splits.test)]
     lines = [
@@ -233,10 +238,8 @@ def _about(rows: Any, model: Any, splits: Any) -> str:
     ]
     if rows.forget is not None:
         lines.append(f"To be forgotten: {int(rows.forget.sum())} rows.")
-    if hasattr(rows.X, "isna"):
-        from ..own_comparison import preparation
-
-        for name, _, chosen in preparation(rows.X).transformers:
+    if steps is not None:
+        for name, _, chosen in steps.transformers:
             if chosen:
                 lines.append(f"Features, {name}: {', '.join(map(str, chosen))}.")
         if n_missing := int(rows.X.isna().any(axis=1).sum()):
