@@ -58,7 +58,14 @@ from .outputs import (
 from .parameters import WithParameters, parameter
 from .randomness import RandomState, derive_seed, isolated_rng, resolve_seed
 from .reweight import group_balance_weights
-from .rows import InputRows, Rows, TrainingRows, is_memory_mapped, take_rows
+from .rows import (
+    InputRows,
+    Rows,
+    TrainingRows,
+    evenly_spaced,
+    is_memory_mapped,
+    take_rows,
+)
 from .sample_ids import SampleIds
 from .training import Phase, Progress, forward, train
 from .validation import (
@@ -382,7 +389,7 @@ class ForgettingClassifier(
             if forget is None:
                 rows = self._sample_ids.rows_of(ids)
             else:
-                rows = check_forget_rows(forget, len(self.forget_idx_) + len(self.remaining_idx_))
+                rows = check_forget_rows(forget, self._n_rows)
             if len(rows) == 0:
                 warnings.warn("forget is empty: nothing was unlearned.", stacklevel=2)
             new = np.setdiff1d(rows, self.forget_idx_)
@@ -431,8 +438,7 @@ class ForgettingClassifier(
         no_groups = self._has_groups and groups is None
         if no_groups or (sample_weight is None) == self._has_weights:
             raise ValueError("X comes without groups or weights: give all that fit was given.")
-        n_rows = len(self.forget_idx_) + len(self.remaining_idx_)
-        check_consistent_length(range(n_rows), X, y, groups, sample_weight)
+        check_consistent_length(range(self._n_rows), X, y, groups, sample_weight)
         rows = self.remaining_idx_  # what stands in the place of the others is not looked at
         y, groups, sample_weight = (
             None if part is None else take_rows(part, rows) for part in (y, groups, sample_weight)
@@ -472,6 +478,11 @@ class ForgettingClassifier(
             raise ValueError(f"The data is not what fit was given, in that order: {names} differ.")
 
     # the rows of fit ---------------------------------------------------------------------------
+
+    @property
+    def _n_rows(self) -> int:
+        """How many rows ``fit`` was given."""
+        return len(self.forget_idx_) + len(self.remaining_idx_)
 
     @property
     def attributes_(self) -> NDArray[Any] | None:
@@ -621,12 +632,12 @@ class Request:
         Row numbers to forget now.
     retain : ndarray
         Row numbers that stay, less those the net's ``train_split`` keeps for validation.
-    validation : Dataset or None
-        What the net's validation callbacks look at.
     group_counts : ndarray of shape (n_groups,)
         Rows of each group in the data of ``fit``.
     pairs : list of tuple
         The pair (y, a) of each group number.
+    validation : Dataset or None
+        What the net's validation callbacks look at.
     progress : callable or None
         What to hand to ``grmu_sk.training.train``, so that a killed request can go on.
     """
@@ -635,9 +646,9 @@ class Request:
     data: TrainingRows
     forget: Rows
     retain: Rows
-    validation: Any
     group_counts: NDArray[np.int64]
     pairs: list[Pair]
+    validation: Any = None
     progress: Progress | None = None
 
     @property
@@ -700,6 +711,8 @@ class BaseUnlearner(ForgettingClassifier):
     _needs_trained_net = True
     #: Whether the method builds the net anew, with the weights that it was given.
     _needs_fresh_weights = False
+    #: Whether the method takes any scikit-learn classifier in place of a net.
+    _takes_any = False
     #: Whether the method can take over a net that was trained elsewhere.
     _accepts_trained_net = True
     #: Whether unlearning changes the net at all; False for a control that does nothing.
@@ -883,16 +896,7 @@ class BaseUnlearner(ForgettingClassifier):
             net = fresh_net(self.net_, **changes)
             learnable = _learnable(net)
             trained_on, validation = split_for_validation(net, data, retain)
-            request = Request(
-                net=net,
-                data=data,
-                forget=new,
-                retain=trained_on,
-                validation=validation,
-                group_counts=self._group_counts,
-                pairs=self._encoder.pairs_,
-                progress=progress,
-            )
+            request = self._request(net, data, new, trained_on, validation, progress)
             with inputs_near(net, data):
                 unlearned = self._unlearn(request)
                 _set_learnable(unlearned, learnable)
@@ -900,6 +904,12 @@ class BaseUnlearner(ForgettingClassifier):
                 # a module that remembers its last batch remembers rows that stay
                 _outputs(self.net_, data.fetch_rows(retain[:2]))
         self._warn_if_nothing_changed(original, before, self._answers(data, new))
+
+    def _request(
+        self, net: Any, data: TrainingRows, forget: Rows, retain: Rows, *others: Any
+    ) -> Request:
+        counts, pairs = self._group_counts, self._encoder.pairs_
+        return Request(net, data, forget, retain, counts, pairs, *others)
 
     def _adopt(self, net: NeuralNet) -> None:
         """Keep the modules and the history of a net, and nothing else of it.
@@ -999,7 +1009,7 @@ def _read_for(net: NeuralNet, data: TrainingRows) -> None:
 
 def _looked_at(net: NeuralNet, data: TrainingRows, rows: Rows) -> _Answers:
     """Return what a net says of some of these rows, evenly spaced."""
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), N_LOOKED_AT)).astype(np.int64)]
+    rows = evenly_spaced(rows, N_LOOKED_AT)
     log_p = log_probabilities(net, forward(net, data, first_output, rows)).cpu()
     return log_p, data.y[data.positions(rows)].cpu().long()
 

@@ -28,7 +28,7 @@ from .base import BaseUnlearner, Request
 from .fingerprints import content, digest
 from .outputs import predicted_columns
 from .randomness import derive_seed, isolated_rng
-from .rows import Rows, TrainingRows, take_rows
+from .rows import Rows, TrainingRows, evenly_spaced, take_rows
 
 __all__ = ["AnyClassifierUnlearner"]
 
@@ -45,6 +45,8 @@ class AnyClassifierUnlearner(BaseUnlearner):
     reweighted_by_ : {"sample_weight", "draws"} or None
         How the last fit of a classifier that is no net was reweighted.
     """
+
+    _takes_any = True
 
     estimator_: Any
     reweighted_by_: str | None
@@ -99,7 +101,7 @@ class AnyClassifierUnlearner(BaseUnlearner):
                 self.estimator_ = self._fit_classifier(data)
             else:
                 return
-        self._check_labels(data)
+        self._check_labels(data, data.rows)
 
     def _unlearn_model(
         self, new: Rows, retain: Rows, data: TrainingRows, progress: Any = None
@@ -107,21 +109,12 @@ class AnyClassifierUnlearner(BaseUnlearner):
         if self._takes_net:
             return super()._unlearn_model(new, retain, data, progress)
         with isolated_rng(derive_seed(self.seed_, 1 + self._n_requests)):
-            request = Request(
-                net=None,
-                data=data,
-                forget=new,
-                retain=retain,
-                validation=None,
-                group_counts=self._group_counts,
-                pairs=self._encoder.pairs_,
-            )
-            self.estimator_ = self._refit(request)
+            self.estimator_ = self._refit(self._request(None, data, new, retain))
         # what was brought in, or was fitted before on these rows perhaps
         self.estimator = clone(self._source())
         if self._is_frozen:
             self.estimator = FrozenEstimator(self.estimator_)
-        self._check_labels(data.keep(retain))
+        self._check_labels(data, retain)
 
     def _fitted_to(
         self,
@@ -145,12 +138,12 @@ class AnyClassifierUnlearner(BaseUnlearner):
             raise ValueError("A checkpoint is for nets; a classifier is fitted in one step.")
         return super()._resumable(checkpoint, new, data)
 
-    def _check_labels(self, data: TrainingRows) -> None:
+    def _check_labels(self, data: TrainingRows, rows: Rows) -> None:
         """Refuse a classifier whose labels do not follow from its probabilities.
 
         Metrics are computed from these.
         """
-        some = take_rows(data.X, np.linspace(0, len(data) - 1, N_COMPARED).astype(np.int64))
+        some = take_rows(data.X, data.positions(evenly_spaced(rows, N_COMPARED)).numpy())
         proba = np.exp(self._log_proba(some))
         ours = self.classes_[predicted_columns(proba, self._threshold)]
         best = np.sort(proba, axis=1)

@@ -244,7 +244,7 @@ def load(
         estimator = FrozenEstimator(estimator) if is_frozen else copy_net(estimator)
     unlearner.estimator = estimator
     dtype = torch.float64 if is_double else torch.float32
-    rows = torch.empty((_n_rows(unlearner), *(row_shape or [1])), dtype=dtype, device="meta")
+    rows = torch.empty((unlearner._n_rows, *(row_shape or [1])), dtype=dtype, device="meta")
     net = unlearner._new_net(rows)
     n_saved = sum(tensor.numel() for tensor in tensors.values())
     seed = derive_seed(unlearner.seed_, 0)
@@ -480,15 +480,11 @@ def _without_net(content: Any) -> BaseUnlearner:
     encoder.attributes_ = _decode(content["attributes"])
     unlearner.__dict__.update({name: _decode(value) for name, value in content["state"].items()})
     unlearner._check_parameters()
-    unlearner._sample_ids = SampleIds.from_plain(content["sample_ids"], _n_rows(unlearner))
+    unlearner._sample_ids = SampleIds.from_plain(content["sample_ids"], unlearner._n_rows)
     pairs = dict(enumerate(encoder.pairs_))
     unlearner.forget_groups_ = [pairs[number] for number in content["forget_groups"]]
     unlearner._data = None
     return unlearner
-
-
-def _n_rows(unlearner: BaseUnlearner) -> int:
-    return len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
 
 
 @contextmanager

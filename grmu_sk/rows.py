@@ -37,6 +37,12 @@ def take_rows(values: Any, positions: Rows) -> Any:
     return _safe_indexing(values, positions)
 
 
+def evenly_spaced(rows: Rows, n_rows: int) -> Rows:
+    """Return so many of the rows, from the first to the last, or all if there are no more."""
+    places = np.linspace(0, len(rows) - 1, min(len(rows), n_rows))
+    return rows[places.astype(np.int64)]
+
+
 def is_memory_mapped(X: Any) -> bool:
     """Tell whether an array, or the array it is a view of, lives in a file."""
     while isinstance(X, np.ndarray):

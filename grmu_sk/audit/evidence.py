@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.resources import files
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from ..files import require_replaceable, write_atomically
 from ..fingerprints import versions
 from ..groups import Pair
 from ..metrics.fidelity import log_odds_of_label, row_distance_score
+from ..metrics.gap import FEWEST_ROWS, hardest_hit
 from ..metrics.inputs import check_option
 from ..pipelines import unlearner_of
 from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
@@ -41,8 +41,6 @@ _OF_NET = ("module", "criterion", "optimizer", "lr", "batch_size", "max_epochs")
 _NOT_TOLD = ("host", "pid", "parameters", "reason")
 #: What evidence is written as, by ``kind``.
 KINDS = ("html", "json", "card", "reply", "record")
-#: Below so many test rows a group's accuracy is mostly chance.
-FEW = 30
 STATEMENT = (
     "This is empirical evidence and not a certificate: it reports what was measured on the rows "
     "and with the attacks named here. It does not prove that nothing about the forgotten rows can "
@@ -181,7 +179,7 @@ def build_evidence(
             "id": request_id,
             "received": received,
             "reason": reason,
-            "n_rows": len(inside.forget_idx_) + len(inside.remaining_idx_),
+            "n_rows": inside._n_rows,
             "n_forgotten": len(inside.forget_idx_),
             "n_remaining": len(inside.remaining_idx_),
             "n_requests": int(inside._n_requests),
@@ -235,15 +233,16 @@ def _damage(scores: Mapping[str, Any], asked: Iterable[Pair]) -> dict[str, Any] 
     against = "gold" if scores["gold"] else "before"
     if scores["after"] is None or scores[against] is None:
         return None
-    was = {(group.label, group.attribute): group.accuracy.value for group in scores[against].groups}
-    others = was.keys() - {(str(label), str(value)) for label, value in asked}
-    losses = [
-        {**as_json(group), "loss": was[pair] - group.accuracy.value}
-        for group in scores["after"].groups
-        if (pair := (group.label, group.attribute)) in others and group.n_rows >= FEW
-    ]
-    worst = max(losses, key=itemgetter("loss"), default=None)
-    return worst and {"against": against, **worst}
+    was, now = (
+        {(group.label, group.attribute): group for group in scores[name].groups}
+        for name in (against, "after")
+    )
+    lost = {
+        pair: was[pair].accuracy.value - now[pair].accuracy.value for pair in now if pair in was
+    }
+    forgotten = {(str(label), str(value)) for label, value in asked}
+    worst = hardest_hit(lost, {pair: now[pair].n_rows for pair in lost}, forgotten)
+    return worst and {"against": against, **as_json(now[worst]), "loss": lost[worst]}
 
 
 def _method(unlearner: Any) -> dict[str, Any]:
@@ -472,7 +471,12 @@ def _text(evidence: dict[str, Any], kind: str, document: bytes) -> bytes:
         ),
     }
     environment.filters.update(functions)
-    environment.globals |= {"unknown": _UNKNOWN, "kinds": STATUS_OF, "most_listed": 200, "few": FEW}
+    environment.globals |= {
+        "unknown": _UNKNOWN,
+        "kinds": STATUS_OF,
+        "most_listed": 200,
+        "few": FEWEST_ROWS,
+    }
     environment.globals |= {**functions, "sha256": sha256(document).hexdigest()}
     try:
         text = environment.get_template("page.html" if is_page else f"{kind}.md").render(evidence)

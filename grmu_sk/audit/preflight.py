@@ -18,7 +18,7 @@ from ..base import BaseUnlearner
 from ..net_copies import fresh_net
 from ..pipelines import by_method, inputs_of_unlearner, unlearner_of
 from ..randomness import isolated_rng
-from ..rows import TrainingRows
+from ..rows import TrainingRows, evenly_spaced
 from ..unlearners import all_unlearners
 from ..validation import check_forget_rows
 
@@ -180,15 +180,14 @@ def preflight(
     (2, 198)
     """
     model = unlearner_of(unlearner)
-    n_rows = len(model.forget_idx_) + len(model.remaining_idx_)
-    asked = check_forget_rows(forget_idx, n_rows, name="forget_idx")
+    asked = check_forget_rows(forget_idx, model._n_rows, name="forget_idx")
     forget = np.intersect1d(asked, model.remaining_idx_)
     registered = dict(all_unlearners())
     own = getattr(type(model), "method_name", type(model).__name__)
     if methods is None:  # what is most likely to be wanted comes before the budget is used up
         names = dict.fromkeys((own, "retrain", "as_unseen")) | registered
         methods = [name for name in names if name in registered and registered[name]._changes_net]
-        methods = [name for name in methods if not _needs_net(model, registered[name])]
+        methods = [name for name in methods if model._takes_net or registered[name]._takes_any]
     timed = {name: registered[name] for name in methods}
     data = model._data
     if X is not None:
@@ -242,7 +241,7 @@ def group_mix(
     ValueError
         If rows are given, and are not those that ``fit`` was given.
     """
-    n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
+    n_rows = unlearner._n_rows
     if y is not None:
         if len(np.asarray(y)) != n_rows:
             raise ValueError(f"y has {len(np.asarray(y))} rows, but fit was given {n_rows}.")
@@ -329,7 +328,7 @@ def _costs(
     costs, start = [], perf_counter()
     for name, method in methods.items():
         seconds, note = np.nan, ""
-        if _needs_net(unlearner, method):
+        if not (unlearner._takes_net or method._takes_any):
             note = "not possible here: it needs a net"
         elif perf_counter() - start > budget:
             note = "not timed: the budget is used up"
@@ -365,9 +364,8 @@ def _predicted_seconds(
     needed = np.concatenate([rest[one_a_group], rest[:2], forget[:1]])
 
     def run(n_batches: int, epochs: int) -> tuple[float, int, int]:
-        wanted = len(present) if batch == -1 else min(len(present), n_batches * batch)
-        evenly = present[np.linspace(0, len(present) - 1, wanted).astype(np.int64)]
-        rows = np.union1d(evenly, needed)
+        wanted = len(present) if batch == -1 else n_batches * batch
+        rows = np.union1d(evenly_spaced(present, wanted), needed)
         counts = dict.fromkeys({"max_epochs", "forget_epochs"} & names, epochs)
         probe = by_method(unlearner, method, **{**params, **counts})
         return (*_run(probe, data.keep(rows), forget, epochs), len(rows))
@@ -381,11 +379,6 @@ def _predicted_seconds(
     per_row = max(0.0, t_large - t_small) / max(1, (2 if in_epochs else 1) * large - small)
     epochs = getattr(method(**params), "max_epochs", unlearner.net_.max_epochs) if in_epochs else 1
     return max(0.0, t_small - per_row * small) + epochs * per_row * len(present)
-
-
-def _needs_net(unlearner: BaseUnlearner, method: Any) -> bool:
-    """Tell whether a method does not take the classifier that an unlearner has."""
-    return not unlearner._takes_net and method(unlearner.estimator)._takes_net
 
 
 def _seconds_of_classifier(unlearner: Any, method: type[BaseUnlearner], forget: Any) -> float:

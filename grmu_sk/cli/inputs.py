@@ -126,7 +126,7 @@ def rows_of_fit(unlearner: Any, source: str, columns: Any) -> LabelledRows:
         If there are not as many.
     """
     found = training_data(unlearner, source, columns)
-    n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
+    n_rows = unlearner._n_rows
     if len(found["y"]) != n_rows:
         raise ValueError(f"{source} has {len(found['y'])} rows, but fit was given {n_rows}.")
     return LabelledRows(found["X"], found["y"], found.get("groups"))

@@ -122,9 +122,8 @@ def run(
     click.echo(f"Done: {', '.join(map(str, done))}" if done else "Nothing was waiting.")
     for unlearner, before in seen[:1]:
         gone = np.setdiff1d(unlearner.forget_idx_, before).tolist()
-        n_rows = len(unlearner.forget_idx_) + len(unlearner.remaining_idx_)
         click.echo(
-            f"{model} has forgotten {len(gone)} of its {n_rows} rows, by "
+            f"{model} has forgotten {len(gone)} of its {unlearner._n_rows} rows, by "
             f"{type(unlearner).__name__}: row {naming(gone)}.\n"
             f"Checked: {ledger.path} is as it was written, and the ids named these rows.\n"
             f"Next: 'grmu requests verify {ledger.path} --model {model}' reads the new file; "

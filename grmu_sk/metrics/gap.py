@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,6 +16,8 @@ from .inputs import label_column
 
 AVERAGE_GAP = "AVG_GAP"
 AVERAGE_GAP_METRICS = ("RA", "UA", "TA", "MIA", "EO", "GA")
+#: Below so many test rows a group's accuracy is mostly chance.
+FEWEST_ROWS = 30
 
 Values: TypeAlias = Mapping[str, Any] | pd.DataFrame
 
@@ -237,7 +239,7 @@ def damage_to_other_groups(
     *,
     groups: Any,
     forget_groups: Pair | Sequence[Pair],
-    min_rows: int = 30,
+    min_rows: int = FEWEST_ROWS,
 ) -> GroupDamage:
     r"""Largest loss of accuracy over the groups that no row was forgotten of.
 
@@ -289,8 +291,35 @@ def damage_to_other_groups(
     attribute = attribute_of_rows(groups, len(true), "y_true")
     counts = {pair: int(in_pairs(true, attribute, [pair]).sum()) for pair in lost.index}
     asked = check_pairs(forget_groups)
-    others = [pair for pair, n_rows in counts.items() if n_rows >= min_rows and pair not in asked]
-    if not others:
+    worst = hardest_hit(lost, counts, asked, min_rows)
+    if worst is None:
         raise ValueError(f"No other group has {min_rows} rows or more: pass a smaller min_rows.")
-    worst = max(others, key=lost.__getitem__)
     return GroupDamage(float(lost[worst]), worst, counts[worst])
+
+
+def hardest_hit(
+    lost: Mapping[Pair, float] | pd.Series,
+    counts: Mapping[Pair, int],
+    asked: Collection[Pair],
+    min_rows: int = FEWEST_ROWS,
+) -> Pair | None:
+    """Return the group that lost most of those nobody asked about; None if none has rows enough.
+
+    Parameters
+    ----------
+    lost : mapping or Series
+        Loss of accuracy by group.
+    counts : mapping
+        Rows of each group.
+    asked : collection of tuple
+        The forgotten groups.
+    min_rows : int, default=30
+        Groups with fewer rows are left out.
+
+    Returns
+    -------
+    tuple or None
+        The group.
+    """
+    others = [pair for pair, n_rows in counts.items() if n_rows >= min_rows and pair not in asked]
+    return max(others, key=lost.__getitem__, default=None)

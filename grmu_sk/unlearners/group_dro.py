@@ -87,7 +87,6 @@ class GroupDROUnlearner(FromScratchUnlearner):
     """
 
     method_name = "group_dro"
-    _takes_net = True  # its loss changes as it trains
     search_grid = {"eta": [0.001, 0.01, 0.1, 1]}
     _needs_groups = True
 

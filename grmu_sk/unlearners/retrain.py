@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from skorch import NeuralNet
 
-from ..base import Request
+from ..base import BaseUnlearner, Request
 from ..classifiers import AnyClassifierUnlearner
 from ..net_copies import fresh_net
 from ..parameters import one_of, parameter
@@ -19,7 +19,7 @@ from .approximate import RetainingUnlearner
 __all__ = ["BudgetRetrainUnlearner", "RetrainUnlearner", "SubsampleRetrainUnlearner"]
 
 
-class FromScratchUnlearner(AnyClassifierUnlearner):
+class FromScratchUnlearner(BaseUnlearner):
     """Base class of methods that train a net with new weights, with the recipe of ``fit``."""
 
     _needs_trained_net = False
@@ -28,10 +28,6 @@ class FromScratchUnlearner(AnyClassifierUnlearner):
     @abstractmethod
     def _phase(self, net: NeuralNet | None, request: Request) -> Phase:
         """Return the one phase that trains the new net, or the rows and weights of a classifier."""
-
-    def _refit(self, request: Request) -> Any:
-        phase = self._phase(None, request)
-        return self._fitted_to(request.data, phase.rows, phase.weights, phase.name)
 
     def _unlearn(self, request: Request) -> NeuralNet:
         net = fresh_net(request.net, weights_from=None)
@@ -45,7 +41,15 @@ class FromScratchUnlearner(AnyClassifierUnlearner):
         )
 
 
-class RetrainUnlearner(FromScratchUnlearner):
+class FromScratchOfAnyKind(FromScratchUnlearner, AnyClassifierUnlearner):
+    """Base class of those that fit any classifier to the rows and with the weights of the phase."""
+
+    def _refit(self, request: Request) -> Any:
+        phase = self._phase(None, request)
+        return self._fitted_to(request.data, phase.rows, phase.weights, phase.name)
+
+
+class RetrainUnlearner(FromScratchOfAnyKind):
     r"""Retrain from scratch on what remains; with REWEIGHT, the gold standard.
 
     Forgetting is exact: a net with new random weights is trained, with the recipe of ``fit``, on
@@ -179,7 +183,7 @@ class BudgetRetrainUnlearner(RetainingUnlearner):
         return [Phase("retrain", request.retain, weights=weights)]
 
 
-class SubsampleRetrainUnlearner(FromScratchUnlearner):
+class SubsampleRetrainUnlearner(FromScratchOfAnyKind):
     r"""Retrain from scratch on equally many of the remaining rows of every group.
 
     Forgetting is exact: a net with new random weights is trained, with the recipe of ``fit``, on
