@@ -34,7 +34,7 @@ def digits(path: Path | None, seed: int) -> tuple[Splits, Any]:
 
 
 def faces(path: Path | None, seed: int) -> tuple[Splits, Any]:
-    """Age by race, embedded; a net that learns its rows by heart."""
+    """Age by race, embedded; a net that memorises its rows."""
     splits = Splits.from_bunch("embedded_faces", load_embedded_faces(random_state=seed))
     net = _net(
         MLP,

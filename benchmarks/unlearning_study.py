@@ -1,4 +1,4 @@
-"""Compare all methods where nets know rows by heart: closeness to gold, per row, damage, cost.
+"""Compare all methods where nets memorise rows: closeness to gold, per row, damage, cost.
 
 For each seed the net is trained on all rows, then retrained with REWEIGHT without the rows to
 forget: once as the gold standard, once more as the ceiling (a second gold), and as oracles for the
@@ -54,7 +54,7 @@ from grmu_sk.unlearners import all_unlearners
 N_ORACLES = 3
 #: Methods that train from new weights and have lines of their own.
 EXACT_OR_CHEAPER_BELOW = ("retrain", "budget_retrain", "subsample_retrain", "sisa", "group_dro")
-DRAWN = {"faces": "embedded faces, known by heart", "adult": "census incomes, hardly"}
+DRAWN = {"faces": "embedded faces: rows are memorised", "adult": "census incomes: hardly"}
 #: What is named in the figure; the others are pale.
 LABELS = {
     "as_unseen": "as unseen",

@@ -956,7 +956,7 @@ class BaseUnlearner(ForgettingClassifier):
         Being right on them is none as such: a net that never saw a typical row is right on it too.
         If it is right on all of n rows, though, then it is right on more than 1 - 3/n of all such
         rows, at 95 % confidence. With enough rows only a net that generalises almost perfectly
-        can say so; one that fits its rows by heart has kept them there.
+        can say so; one that has memorised its rows has kept them.
         """
         if self._effect != "approximate":
             return

@@ -140,7 +140,7 @@ def demo(data: str, seeds: int, methods: str, out: Path, **how: Any) -> None:
     """
     load = partial(_built_in, data)
     first = load(0)
-    net = _default_net(first, by_heart=data == "faces")
+    net = _default_net(first, memorises=data == "faces")
     how["forget_groups"] = first.forget_groups
     run(net, load, _names(methods, net), range(seeds), out, **how)
 
@@ -255,14 +255,14 @@ def _built_in(data: str, seed: int) -> Any:
     return Splits.from_bunch(name, getattr(datasets, f"load_{name}")(random_state=seed))
 
 
-def _default_net(splits: Any, by_heart: bool = False) -> Any:
+def _default_net(splits: Any, memorises: bool = False) -> Any:
     """Return the net that is trained if none is named, or one that memorises its rows."""
     from skorch.dataset import ValidSplit
 
     from ..nets import default_net
 
     net = default_net(splits.train.X, n_classes=len(set(splits.train.y.tolist())))
-    if not by_heart:
+    if not memorises:
         return net
     return net.set_params(
         module__hidden=(256, 256),
