@@ -5,7 +5,6 @@ from grmu_sk.datasets.celeba import load_celeba
 from grmu_sk.datasets.digits import load_digits_on_backgrounds
 from grmu_sk.datasets.embedded_faces import load_embedded_faces
 from grmu_sk.datasets.fairface import load_fairface
-from grmu_sk.datasets.image_table import load_image_table
 from grmu_sk.datasets.images import ImageFiles, ImageRows, decode_images
 from grmu_sk.datasets.multinli import load_multinli
 from grmu_sk.datasets.own_data import Columns, read_rows
@@ -24,7 +23,6 @@ __all__ = [
     "load_digits_on_backgrounds",
     "load_embedded_faces",
     "load_fairface",
-    "load_image_table",
     "load_multinli",
     "load_waterbirds",
     "read_rows",

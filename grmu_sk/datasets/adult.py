@@ -106,7 +106,7 @@ def load_adult(
     rows = labels.rows_of_splits(
         np.repeat([0, 2], [len(table) for table in tables]),
         source.where(FILES[0]),
-        cut={"validation": validation_size},
+        validation_size=validation_size,
         random_state=random_state,
     )
     data, feature_names = _features(frame.drop(columns="income"), rows["train"])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import get_args
 
 import numpy as np
 from sklearn.utils import Bunch
 
 from ..randomness import RandomState
 from . import labels
-from .fairface import NAMES, Column
+from .fairface import NAMES, Column, check_columns
 
 __all__ = ["load_embedded_faces"]
 
@@ -90,11 +89,7 @@ def load_embedded_faces(
     >>> faces.target_names[y], faces.group_names[a]
     ('20-29', 'Black')
     """
-    if target == attribute or not {target, attribute} <= set(get_args(Column)):
-        raise ValueError(
-            f"target and attribute must be two of {', '.join(NAMES)}; got {target!r} and "
-            f"{attribute!r}."
-        )
+    check_columns(target, attribute)
     path = resources.files(__package__) / "data" / "embedded_faces.npz"
     with path.open("rb") as file, np.load(file, allow_pickle=False) as table:
         columns = {name: table[name] for name in ("features", "is_train", target, attribute)}
@@ -105,7 +100,7 @@ def load_embedded_faces(
         labels.rows_of_splits(
             np.where(columns["is_train"], 0, 2),
             "the embedded faces",
-            cut={"validation": validation_size},
+            validation_size=validation_size,
             random_state=random_state,
         ),
         DESCR.format(target=target, attribute=attribute),

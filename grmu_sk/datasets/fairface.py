@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from ..metrics.inputs import check_option
 from ..randomness import RandomState
 from . import labels
 from .sources import Source, find_source, require_all_listed
@@ -109,8 +108,7 @@ def load_fairface(
        and Age for Bias Measurement and Mitigation". WACV 2021.
     .. [2] T. De Min et al. "Group-robust Machine Unlearning". TMLR 2025.
     """
-    check_option(target, NAMES, name="target")
-    check_option(attribute, NAMES, name="attribute")
+    check_columns(target, attribute)
     source = find_source(root, LABEL_FILES, HOW_TO_GET, ("fairface", "FairFace"))
     place = source if images is None else Source(images, HOW_TO_GET)
     tables = []
@@ -133,7 +131,7 @@ def load_fairface(
         labels.rows_of_splits(
             np.repeat([0, 2], [len(table) for table in tables]),
             str(root),
-            cut={"validation": validation_size},
+            validation_size=validation_size,
             random_state=random_state,
             why="No row of its label file has service_test True; service_test_only=False keeps "
             "all rows.",
@@ -146,3 +144,12 @@ def load_fairface(
         forget_group=(3, 0) if (target, attribute) == ("age", "race") else None,
         frame=frame,
     )
+
+
+def check_columns(target: str, attribute: str) -> None:
+    """Refuse what are not two columns, one of them the label and the other the attribute."""
+    if target == attribute or not {target, attribute} <= set(NAMES):
+        raise ValueError(
+            f"target and attribute must be two of {', '.join(NAMES)}; got {target!r} and "
+            f"{attribute!r}."
+        )

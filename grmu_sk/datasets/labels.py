@@ -112,15 +112,6 @@ def require_columns(there: Sequence[str], needed: Sequence[str], where: str) -> 
 # values ------------------------------------------------------------------------------------------
 
 
-def _refuse(values: pd.Series, is_bad: pd.Series, where: str, expected: str) -> None:
-    if is_bad.any():
-        first, n_bad = is_bad.idxmax(), int(is_bad.sum())
-        raise ValueError(
-            f"{where}, line {first}: {values.name} is {values[first]!r}, expected {expected}. "
-            f"{n_bad} rows have such a value."
-        )
-
-
 def encode(
     values: pd.Series, names: Sequence[str] | Mapping[str, int], where: str
 ) -> NDArray[np.int64]:
@@ -134,31 +125,13 @@ def encode(
     if not isinstance(names, Mapping):
         names = {name: code for code, name in enumerate(names)}
     codes = values.map(names)
-    _refuse(values, codes.isna(), where, f"one of {list(names)}")
+    if (is_bad := codes.isna()).any():
+        first = is_bad.idxmax()
+        raise ValueError(
+            f"{where}, line {first}: {values.name} is {values[first]!r}, expected one of "
+            f"{list(names)}. {int(is_bad.sum())} rows have such a value."
+        )
     return codes.to_numpy(dtype=np.int64)
-
-
-def number_combinations(
-    columns: Sequence[pd.Series], where: str
-) -> tuple[NDArray[np.int64], list[str]]:
-    """Number the combinations of columns' values, the last column running fastest.
-
-    The distinct values of a column are in order: as numbers if they all are, else as text.
-
-    Raises
-    ------
-    ValueError
-        If a value is missing; says on which line first.
-    """
-    codes, names = np.zeros(len(columns[0]), dtype=np.int64), [""]
-    for values in columns:
-        _refuse(values, values == "", where, "a value")
-        numbers = pd.to_numeric(values, errors="coerce")
-        own = (values if numbers.isna().any() else numbers).sort_values().index
-        distinct = values[own].unique().tolist()
-        codes = codes * len(distinct) + encode(values, distinct, where)
-        names = [f"{name}, {value}" if name else f"{value}" for name in names for value in distinct]
-    return codes, names
 
 
 # splits ------------------------------------------------------------------------------------------
@@ -168,7 +141,7 @@ def rows_of_splits(
     codes: NDArray[np.int64],
     where: str,
     *,
-    cut: Mapping[str, float] | None = None,
+    validation_size: float | None = None,
     random_state: RandomState = None,
     why: str = "Its codes are 0, 1 and 2.",
 ) -> Rows:
@@ -180,11 +153,10 @@ def rows_of_splits(
         0 for training, 1 for validation, 2 for test.
     where : str
         The data, for error messages.
-    cut : mapping or None, default=None
-        Splits that are cut from the training rows if no row has them, in this order, and the share
-        of the training rows that each gets.
+    validation_size : float or None, default=None
+        Share of the training rows that becomes validation rows, if the data have none.
     random_state : int, RandomState instance or None, default=None
-        Seed of the cuts.
+        Seed of that cut.
     why : str
         Advice for a split that has no row.
 
@@ -196,17 +168,15 @@ def rows_of_splits(
     Raises
     ------
     ValueError
-        If a share is not in (0, 1), or a split has no row.
+        If the share is not in (0, 1), or a split has no row.
     """
-    rng = check_random_state(random_state)
     rows = {split: np.flatnonzero(codes == code) for code, split in enumerate(SPLITS)}
-    for split, share in (cut or {}).items():
-        if not 0 < share < 1:
-            raise ValueError(f"{split}_size must lie in (0, 1), got {share!r}.")
-        if not len(rows[split]):
-            shuffled = rng.permutation(rows["train"])
-            n_cut = round(float(share) * len(shuffled))
-            rows[split], rows["train"] = np.sort(shuffled[:n_cut]), np.sort(shuffled[n_cut:])
+    if validation_size is not None:
+        if not 0 < validation_size < 1:
+            raise ValueError(f"validation_size must lie in (0, 1), got {validation_size!r}.")
+        shuffled = check_random_state(random_state).permutation(rows["train"])
+        n_cut = round(float(validation_size) * len(shuffled))
+        rows["validation"], rows["train"] = np.sort(shuffled[:n_cut]), np.sort(shuffled[n_cut:])
     for split in SPLITS:
         if not len(rows[split]):
             raise ValueError(f"The {split} split of {where} has no row. {why}")

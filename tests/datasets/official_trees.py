@@ -164,15 +164,3 @@ def adult_tree(root, *, n_each=6):
             lines.append(", ".join(map(str, fields)))
         (root / name).write_text("\n".join(lines) + "\n\n")
     return root
-
-
-def image_table_tree(root, *, n_each=3):
-    """A CSV file, and photographs in a folder beside it."""
-    rows = []
-    splits = ["train"] * n_each + ["val", "test"]
-    for split, t, a, age in product(splits, (0, 1), (0, 1), (9, 10)):
-        name = f"pet_{len(rows)}.png"
-        write_image(Path(root) / "images" / name, t, a, seed=len(rows))
-        rows.append([name, ("cat", "dog")[t], "fm"[a], age, split])
-    write_csv(Path(root) / "labels.csv", ["file", "animal", "sex", "age", "part"], rows)
-    return Path(root)

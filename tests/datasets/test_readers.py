@@ -11,26 +11,19 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from grmu_sk.datasets import load_celeba, load_fairface, load_image_table, load_waterbirds
+from grmu_sk.datasets import load_celeba, load_fairface, load_waterbirds
 
 SPLITS = ("train", "validation", "test")
 BIRDS = f"waterbirds/{trees.WATERBIRDS_FOLDER}"
 FACES = ("fairface/fairface_label_train.csv", "fairface/fairface_label_val.csv")
 
 
-def load_table(data, **changes):
-    parameters = {"target": "animal", "groups": "sex", "split": "part"} | changes
-    return load_image_table(data / "table/labels.csv", data / "table/images", **parameters)
-
-
 LOADERS = {"fairface": load_fairface, "celeba": load_celeba, "waterbirds": load_waterbirds}
 READERS = {name: lambda data, name=name: LOADERS[name](data / name) for name in LOADERS}
-READERS["table"] = load_table
 LABELS = {
     "fairface": FACES[1],
     "celeba": "celeba/celeba/list_attr_celeba.txt",
     "waterbirds": f"{BIRDS}/metadata.csv",
-    "table": "table/labels.csv",
 }
 PAGES = {"fairface": "joojs/fairface", "celeba": "projects/CelebA", "waterbirds": "group_DRO"}
 
@@ -41,7 +34,6 @@ def originals(tmp_path_factory):
     trees.fairface_tree(root / "fairface", n_each=1)
     trees.celeba_tree(root / "celeba", n_each=2)
     trees.waterbirds_tree(root / "waterbirds", n_each=2)
-    trees.image_table_tree(root / "table")
     return root
 
 
@@ -152,37 +144,21 @@ def test_waterbirds(originals):
     assert names == (["landbird", "waterbird"], ["land", "water"], (1, 0))
 
 
-def test_image_table(originals, tmp_path):
-    bunch, rows = load_table(originals), read_rows(originals / LABELS["table"])
-    assert (bunch.target_names, bunch.group_names) == (["cat", "dog"], ["f", "m"])
-    assert names_of(bunch, "target") == rows["animal"].tolist()
-    assert [len(bunch[split]) for split in SPLITS] == [24, 8, 8]
-    np.testing.assert_array_equal(bunch.data[3], pixels(originals / "table/images/pet_3.png"))
-    images = trees.zip_tree(originals / "table" / "images", tmp_path / "images.zip")
-    about = {"target": "animal", "groups": ["sex", "age"], "validation_size": 0.25}
-    bunch = load_image_table(originals / LABELS["table"], images, **about)
-    # numbers in the order of numbers, not of text
-    assert bunch.group_names == ["f, 9", "f, 10", "m, 9", "m, 10"]
-    assert names_of(bunch, "groups") == (rows["sex"] + ", " + rows["age"].astype(str)).tolist()
-    assert [len(bunch[split]) for split in SPLITS] == [24, 8, 8]
-
-
 # damaged data --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_label_files(data, name):
     """The label file is cut in two ways, or missing."""
-    path, page = data / LABELS[name], PAGES.get(name, "")
+    path, page = data / LABELS[name], PAGES[name]
     lines = path.read_text().splitlines(keepends=True)
     separator = " " if name == "celeba" else ","
     path.write_text("".join(lines[:-1]) + lines[-1].rstrip("\n").rpartition(separator)[0].rstrip())
     with pytest.raises(ValueError, match=rf"Line \d+ of .*{path.name} .* fields"):
         READERS[name](data)
-    if name in PAGES:
-        path.write_text("".join(lines[:-3]))
-        with pytest.raises(ValueError, match=rf"{path.name} (does not|has .* cut short).*{page}"):
-            READERS[name](data)
+    path.write_text("".join(lines[:-3]))
+    with pytest.raises(ValueError, match=rf"{path.name} (does not|has .* cut short).*{page}"):
+        READERS[name](data)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=rf"{path.name}.*{page}"):
         READERS[name](data)
@@ -213,7 +189,6 @@ def test_unknown_column_or_value(data):
         ("fairface", 2, "0-2", "03-Sep", r"line 3: age is '03-Sep', expected one of \['0-2'"),
         ("fairface", 0, "race", "other", r"has no column \['race'\]"),
         ("celeba", 4, " 1", " 2", "line 5: .* is '2'"),
-        ("table", 2, ",f,", ",,", "line 3: sex is '', expected a value"),
     ]:
         path = data / LABELS[name]
         lines = path.read_text().splitlines(keepends=True)
@@ -236,6 +211,6 @@ def test_empty_splits_and_files_that_do_not_belong_together(data):
     path.write_text(path.read_text().partition("\n")[2])
     with pytest.raises(ValueError, match="has other images than"):
         load_celeba(data / "celeba")
-    for options in ({"target": "hair"}, {"validation_size": 0}):
-        with pytest.raises(ValueError, match=r"target must be one of|must lie in \(0, 1\)"):
+    for options in ({"target": "hair"}, {"target": "race"}, {"validation_size": 0}):
+        with pytest.raises(ValueError, match=r"must be two of|must lie in \(0, 1\)"):
             load_fairface(data / "fairface", **options)
