@@ -1,4 +1,4 @@
-"""Membership attacks: what they read of a model, how they score a row, and how well that tells."""
+"""Membership attacks: signals read from a model, scores of rows, and their AUC."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ class Comparison:
     """Attacked rows and the non-members they are compared with.
 
     Non-members are weighted so that each group has the share among them that it has among the
-    attacked rows; none is thrown away for that.
+    attacked rows; none is left out.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ class Comparison:
 
     @property
     def effective_nonmembers(self) -> float:
-        """How many equally weighted non-members say as much: Kish's effective sample size."""
+        """Kish's effective sample size of the weighted non-members."""
         return float(self.weights.sum() ** 2 / (self.weights**2).sum())
 
     def auc(self, scores: NDArray[np.float64]) -> float:

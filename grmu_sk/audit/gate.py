@@ -1,4 +1,4 @@
-"""The acceptance gate: an unlearned model goes into service only if it keeps its promises."""
+"""The acceptance gate: an unlearned model is used only if it meets conditions."""
 
 from __future__ import annotations
 
@@ -284,10 +284,10 @@ class AcceptanceGate:
         training: dict[str, Any] | None = None,
         **measuring: Any,
     ) -> GateResult:
-        """Carry out a request, and let the result stand only if it passes.
+        """Carry out a request, and keep the result only if it passes.
 
         The request is carried out on a copy. Only when it has passed does the unlearner take it
-        over, so that nobody meets a model that was not accepted.
+        over, so that a model that was not accepted is never in use.
 
         Parameters
         ----------
@@ -300,8 +300,8 @@ class AcceptanceGate:
 
             - "refuse" raises a :class:`GateError`; the unlearner is as it was and can go on
               serving, with the request still open.
-            - "retrain" falls back to RETRAIN with REWEIGHT on what remains, and lets that stand,
-              being exact; the result says whether it met the conditions.
+            - "retrain" falls back to RETRAIN with REWEIGHT, which is exact, and keeps its result;
+              the result says whether it met the conditions.
         X : array-like of shape (n_samples, ...)
             Test inputs.
         y : array-like of shape (n_samples,)

@@ -1,4 +1,4 @@
-"""Attack an unlearned model, to see whether it can be told who was forgotten."""
+"""Attack an unlearned model, to see whether forgotten rows can be identified."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def audit_unlearning(
 
     .. math:: \mathrm{AUC} = \Pr[s_{forgotten} > s_{never seen}] + \tfrac12 \Pr[=]
 
-    is 0.5. Above that the rows are still remembered. Far below they can be told apart as well: the
-    model avoids them as it avoids no row that it never saw. The same attack on the original model,
-    which was trained on the rows, is the attack's *power*.
+    is 0.5. Above that the rows are still memorised. Far below they can be identified as well: the
+    model is less sure of them than of rows that it never saw. The same attack on the original
+    model, which was trained on the rows, is the attack's *power*.
 
     Verdicts on forgotten rows, with the tolerance :math:`t`:
 
@@ -120,12 +120,12 @@ def audit_unlearning(
     -----
     Non-members are weighted to the attacked rows' mix of groups. Results of single groups have
     intervals of level :math:`1 - \alpha / G` with :math:`G` groups (Bonferroni), so that the worst
-    of them may be read at :math:`1 - \alpha`; attacks are not corrected for being several. Fewer
-    than 10 rows on either side are never judged. The intervals stand for the choice of rows, not
-    for the randomness of training: another seed of the same method may come out differently.
-    Reference models spare nothing on purpose: they may train on forgotten rows, as an attacker who
-    knows somebody's record would. Whether a whole *distribution* of unlearned models can be told
-    from retrained ones [3]_ is a stronger question, and takes many runs of the method.
+    of them may be read at :math:`1 - \alpha`; they are not corrected for the number of attacks.
+    Fewer than 10 rows on either side are never judged. The intervals cover the choice of rows, not
+    the randomness of training: another seed of the same method may give another result. Reference
+    models train on forgotten rows on purpose, as an attacker would who knows a person's record.
+    Whether a whole *distribution* of unlearned models can be told from retrained ones [3]_ is a
+    stronger question, and takes many runs of the method.
 
     References
     ----------
@@ -292,7 +292,7 @@ class LeakageFinding:
     n_rows : int
         How many rows were attacked.
     n_nonmembers : float
-        How many equally weighted non-members say as much as those they were compared with.
+        Effective number (Kish) of the weighted non-members that they were compared with.
     auc : Interval
         On the unlearned model: how often one of the rows scores above a matched non-member. 0.5
         is chance; a value far below tells the rows apart as well.
@@ -364,12 +364,11 @@ class LeakageFinding:
 def judge(
     found: Interval, power: Interval, tolerance: float, *, is_forgotten: bool
 ) -> tuple[Verdict, str]:
-    """Say whether the model gives away who was forgotten, or exposes those who stay.
+    """Decide whether the model reveals who was forgotten, or exposes remaining rows more.
 
-    A leak is a leak whatever the attack does elsewhere. That none was found means something only
-    if the attack finds the rows in the original model, and so clearly that doing nothing would
-    have been called a leak. Those who stay are trained on before and after: being recognised is no
-    news, being recognised more easily is, and less is no harm.
+    A leak counts whatever the attack's power. "No leak found" takes an attack that finds the rows
+    in the original model, so clearly that doing nothing would have been called a leak. Remaining
+    rows are members before and after, so that for them only a rise of the AUC is a leak.
 
     Parameters
     ----------
@@ -442,9 +441,9 @@ class LeakageAudit:
     def decisive(self) -> list[LeakageFinding]:
         """The findings that decide: for each kind of rows and group the most powerful attack.
 
-        A weak attack that finds nothing beside it is no reason to doubt. Power is measured on the
-        original model, so that the choice does not depend on what was found; and any leak is in
-        this list, whichever attack found it.
+        A weaker attack that finds nothing does not make the result inconclusive. Power is measured
+        on the original model, so that the choice does not depend on what was found; and any leak is
+        in this list, whichever attack found it.
         """
         strongest: dict[tuple[str, str], LeakageFinding] = {}
         for finding in self.findings:

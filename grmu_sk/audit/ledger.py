@@ -1,9 +1,9 @@
-"""The ledger of deletion requests: what was asked for, and carrying it out whatever dies.
+"""The ledger of deletion requests: records them, and carries them out in spite of crashes.
 
 The history in the file is the ledger, and everything else is read from it. A run records "started"
 before anything is done, "computed" with the new model's hash before that replaces the old one, and
-"done" after that. Who finds a run without an end therefore knows: if the model at hand has the
-computed hash the work is done, and otherwise nothing has happened yet.
+"done" after that. If a run has no end, the model tells: with the computed hash the work is done,
+and otherwise nothing has happened yet.
 """
 
 from __future__ import annotations
@@ -167,12 +167,12 @@ class _State:
 
 
 class DeletionLedger:
-    """Deletion requests for one model, in a file that survives what kills the process.
+    """Deletion requests for one model, in a file that survives crashes.
 
     A request names training rows by stable ids: those given to ``fit`` as ``sample_id``, or row
-    numbers. It is written down before anything is done about it, and every step is a transaction
-    of SQLite. Whenever the process is killed, the request is afterwards waiting, and is carried
-    out by the next run from the start, with what came meanwhile; or it is done. There is no server.
+    numbers. It is stored before anything else is done, and every step is a transaction of SQLite.
+    Whenever the process is killed, the request is afterwards waiting, and is carried out by the
+    next run from the start, with what came meanwhile; or it is done. No server is needed.
 
     Requests are idempotent (naming an id again adds nothing) and cumulative: a run forgets what
     waits, and again what earlier requests named if the model it is given still has it, because it

@@ -1,4 +1,4 @@
-"""The file of a ledger: one table of chained entries, its key, its lease, and what damage is."""
+"""The file of a ledger: one table of chained entries, its key, its lease, and checks for damage."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ _CAUSES: dict[str, tuple[type[LedgerError], str]] = {
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """Something that happened, once and for all.
+    """An entry of the history; never changed.
 
     Attributes
     ----------
     sequence : int
-        1 for the first entry. This is the order of things: ``time`` may go backwards.
+        1 for the first entry. Entries are ordered by this; ``time`` may go backwards.
     time : str
         UTC by the clock of whoever wrote it, in ISO 8601.
     event : str
@@ -110,7 +110,7 @@ def create_key_file(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     FileExistsError
-        If there is such a file: a key that is replaced is a ledger that is lost.
+        If there is such a file: without its key a ledger cannot be used.
     OSError
         If it cannot be written.
 
@@ -207,7 +207,7 @@ def lease(path: Path) -> Iterator[None]:
 
 
 def now() -> str:
-    """Return the time of day, for people; the order of things is that of sequence numbers."""
+    """Return the time, for people to read; entries are ordered by sequence numbers."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 

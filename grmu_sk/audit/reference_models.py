@@ -1,4 +1,4 @@
-"""Reference models: what nets answer that were, and were not, trained on a row."""
+"""Reference models: predictions of nets that were, and were not, trained on a row."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class ReferenceModels:
     on the net, but not on an unlearning method: fit once, audit many.
 
     **Privacy.** These models are trained on forgotten rows, by intent. This object and its cache
-    hold no row and no weight, but for every candidate a few numbers from which can be told how it
-    is memorised: keep what is in files apart from the model, and delete it when the audit is done.
-    Nothing of it is left in the unlearner.
+    hold no row and no weight, but for every candidate a few numbers, which show how strongly it is
+    memorised: keep the files apart from the model, and delete them when the audit is done. Nothing
+    of it is left in the unlearner.
 
     Parameters
     ----------
