@@ -157,7 +157,7 @@ def _has_reweight(row: Row) -> bool:
     return "reweight" in unlearner_class(row)._get_param_names()
 
 
-def _goes_on(row: Row) -> bool:
+def goes_on(row: Row) -> bool:
     """Tell whether a row starts from the trained model, and need not train one of its own."""
     unlearner = unlearner_class(row)
     return unlearner._needs_trained_net and unlearner._accepts_trained_net
@@ -183,7 +183,7 @@ def make_unlearner(row: Row, net: Any, pretrained: Any, seed: int) -> BaseUnlear
         The unlearner.
     """
     return unlearner_class(row)(
-        FrozenEstimator(pretrained) if _goes_on(row) else net,
+        FrozenEstimator(pretrained) if goes_on(row) else net,
         random_state=seed + RESEED * (row.method == RESEEDED_GOLD.method),
         store_data=row != PRETRAIN,  # others start from it, maybe in another process
         **({"reweight": row.reweight} if _has_reweight(row) else {}) | row.parameters,
@@ -375,7 +375,7 @@ def run_seed(
     kept = _Kept(folder, net, splits, forget, seed)
     found = {row: kept.read(row) for row in (PRETRAIN, *rows)}
     missing = [row for row in found if not kept.has(row)]
-    if any(_goes_on(row) for row in missing):
+    if any(goes_on(row) for row in missing):
         missing = list(dict.fromkeys([PRETRAIN, *missing]))  # what they start from is not kept
     for _ in range(len(found) - len(missing)):
         on_step("kept")
@@ -383,7 +383,7 @@ def run_seed(
     # those that train from scratch need not wait for the pretrained model
     for wave in (False, True):
         given = net, splits, forget, seed, pretrained
-        jobs = [delayed(run_row)(row, *given) for row in missing if _goes_on(row) == wave]
+        jobs = [delayed(run_row)(row, *given) for row in missing if goes_on(row) == wave]
         for row, found[row], trained in parallel(jobs):
             kept.write(row, found[row])
             pretrained = pretrained if trained is None else trained

@@ -97,7 +97,7 @@ class PaperFigure:
     caption : str
         What it shows.
     notes : tuple of str
-        What is missing, and the commands that make it.
+        What is missing.
     data : DataFrame
         What was drawn, one row a point: ``source`` (``"results"`` or ``"paper"``), panel, model,
         position, mean and standard deviation.
@@ -431,6 +431,5 @@ def _missing(runs: pd.DataFrame, rows: list[Row], places: list[_Place], dataset:
         needed = [
             row for row in (_at(row, place) for row in (*rows, GOLD)) if not row.of(of_place).any()
         ]
-        cell, selection = (dataset, place.forget, place.ratio), runs["selection"].iloc[0]
-        notes += missing_notes(of_place, needed, cell, seeds, selection)
+        notes += missing_notes(of_place, needed, (dataset, place.forget, place.ratio), seeds)
     return notes

@@ -16,7 +16,6 @@ DATA = files("grmu_sk.benchmark") / "data"
 _SHOWN = tomllib.loads((DATA / "paper.toml").read_text(encoding="utf-8"))
 #: The method with parts switched off, and with other weights of its calibration.
 ABLATION, WEIGHT = _SHOWN["ablation"], _SHOWN["weight"]
-_RENAMED = {"retrain_gdro": "group_dro"}
 
 
 @dataclass(frozen=True)
@@ -66,27 +65,9 @@ class Layout:
 
 @cache
 def _all_values() -> pd.DataFrame:
+    texts = dict.fromkeys(("dataset", "method", "variant", "metric"), object)
     with (DATA / "paper_tables.csv").open(encoding="utf-8") as file:
-        printed = pd.read_csv(file)
-    parts = printed[["retaining", "unlearning", "calibration"]].fillna(1)
-    switched_off = parts.apply(lambda row: "".join(f"no_{n}" for n in parts if not row[n]), axis=1)
-    groups = printed["n_forget_groups"]
-    return pd.DataFrame(
-        {
-            "table": printed["table"],
-            "dataset": printed["dataset"].astype(object),
-            "forget": ["group" if n == 1 else f"groups-{n}" for n in groups],
-            "ratio": printed["unlearning_ratio"],
-            "method": printed["method"].replace(_RENAMED).astype(object),
-            "reweight": printed["reweight"],
-            "variant": switched_off.astype(object),
-            "metric": printed["metric"].replace("avg_gap", AVERAGE_GAP).astype(object),
-            "mean": printed["mean"],
-            "std": printed["std"],
-            "delta_vs_gold": printed["delta_vs_gold"],
-            "delta_vs_pretrain": printed["delta_vs_pretrain"],
-        }
-    )
+        return pd.read_csv(file).fillna({"variant": ""}).astype(texts)
 
 
 def paper_values(number: int | None = None) -> pd.DataFrame:

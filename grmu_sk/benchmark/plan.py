@@ -262,13 +262,13 @@ def make_jobs(
     if not set(selections) <= set(SELECTIONS):
         raise ValueError(f"selections must be of {SELECTIONS}, got {list(selections)}.")
     chosen = [
-        (row, (name, ratio), preset.setting(problem, row, name, ratio))
+        (row, (name, ratio), preset.setting(problem.key, row, name, ratio))
         for name, ratio, row in product(forget, ratios, rows)
     ]
     jobs: dict[str, Job] = {}
     for seed in seeds:
         splits = problem.load(seed)
-        start = preset.setting(problem, PRETRAIN)
+        start = preset.setting(problem.key, PRETRAIN)
         pretraining = Job("training", problem, PRETRAIN, seed, start, digest_of_rows(splits))
         digests = {
             cell: digest_of_rows(splits, draw_forget_set(problem, splits, *cell, seed))

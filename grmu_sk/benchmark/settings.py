@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -15,10 +16,10 @@ from typing import Any
 import torch
 from skorch.callbacks import LRScheduler
 
-from ..comparison import unlearner_class
+from ..comparison import goes_on, unlearner_class
 from ..results import GOLD, PRETRAIN, RESEEDED_GOLD, Row
 from ..unlearners import all_unlearners
-from .problems import DEFINITIONS, Problem
+from .problems import DEFINITIONS
 from .recipes import SCHEDULES, WarmUpSchedule
 
 __all__ = ["Preset", "Setting", "get_preset"]
@@ -86,12 +87,10 @@ class Setting:
                 raise ValueError(
                     f"{name} must be one of {list(known)}, got {getattr(self, name)!r}."
                 )
-        for name, least in {"batch_size": 1, "epochs": 1, "warmup_epochs": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)!r}.")
-        for name in ("lr", "momentum", "weight_decay"):
-            if not 0 <= getattr(self, name) < 1e6:
-                raise ValueError(f"{name} must be a number from 0, got {getattr(self, name)!r}.")
+        least = {"lr": 0, "batch_size": 1, "epochs": 1, "warmup_epochs": 0}
+        for name, smallest in {**least, "momentum": 0, "weight_decay": 0}.items():
+            if not smallest <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} must be at least {smallest}, got {value!r}.")
 
     def net(self) -> dict[str, Any]:
         """Return the net's parameters, for ``net.set_params(**setting.net())``.
@@ -174,15 +173,13 @@ class Preset:
                     raise ValueError(f"[{key!r}] may have no table {section!r}.")
                 _check_section(f"[{key!r}.{section}]", entries)
 
-    def setting(
-        self, problem: Problem | str, row: Row, forget: str = "", ratio: float = 0
-    ) -> Setting:
+    def setting(self, key: str, row: Row, forget: str = "", ratio: float = 0) -> Setting:
         """Return how a row of the table is made.
 
         Parameters
         ----------
-        problem : Problem or str
-            The problem, or its name: then with its default network, or ``"name/network"``.
+        key : str
+            Problem and network, such as ``"celeba/resnet18"``; a problem knows its own.
         row : Row
             Method, with or without REWEIGHT.
         forget : str, default=""
@@ -200,12 +197,12 @@ class Preset:
         ValueError
             If the preset has none for this combination; the message names what there is.
         """
-        key, known = _key(problem), _parameters_of(row.method)
+        known = _parameters_of(row.method)
         if row.reweight and "reweight" not in known:
             raise ValueError(f"{row.method} has no choice of REWEIGHT: ask for reweight=False.")
         sections = self._table.get(key, {})
         cell = f"{forget}-{ratio:g}" if f"{forget}-{ratio:g}" in sections else "unlearning"
-        section = "training" if trains_from_scratch(row) else cell
+        section = cell if goes_on(row) else "training"
         fallback = self._table.get("any", {}).get("unlearning", {}) if section in sections else {}
         entries = _merged(sections.get(section, {}), row) or _merged(fallback, row)
         if not entries:
@@ -266,24 +263,17 @@ def get_preset(name: str | os.PathLike[str]) -> Preset:
     --------
     >>> from grmu_sk.benchmark import get_preset
     >>> from grmu_sk.results import Row
-    >>> setting = get_preset("reference").setting("celeba", Row("miu", True), "group", 0.5)
+    >>> setting = get_preset("reference").setting("celeba/resnet18", Row("miu", True), "group", 0.5)
     >>> setting.parameters["lam"], setting.parameters["mine_lr"], setting.batch_size
     (10.0, 0.01, 256)
     """
+    path: Any = Path(name)
     if name in ("reference", "shared"):
-        data = files("grmu_sk.benchmark").joinpath(f"data/{name}_settings.toml")
-        return Preset(str(name), tomllib.loads(data.read_text(encoding="utf-8")))
-    path = Path(name)
+        path = files("grmu_sk.benchmark").joinpath(f"data/{name}_settings.toml")
     try:
-        return Preset(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))
+        return Preset(Path(name).stem, tomllib.loads(path.read_text(encoding="utf-8")))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"The settings in {path} cannot be used: {error}") from error
-
-
-def trains_from_scratch(row: Row) -> bool:
-    """Tell whether a row's nets are trained anew, so that its settings are those of training."""
-    unlearner = unlearner_class(row)
-    return not (unlearner._needs_trained_net and unlearner._accepts_trained_net)
 
 
 @cache
@@ -292,15 +282,6 @@ def _parameters_of(method: str) -> dict[str, Any]:
     parameters = inspect.signature(unlearner_class(Row(method, False))).parameters
     is_fit = method == PRETRAIN.method
     return {} if is_fit else {name: entry.default for name, entry in parameters.items()}
-
-
-def _key(problem: Problem | str) -> str:
-    if isinstance(problem, Problem):
-        return problem.key
-    name, _, net = problem.partition("/")
-    if name not in DEFINITIONS:
-        raise ValueError(f"There is no problem {name!r}; there are {', '.join(DEFINITIONS)}.")
-    return f"{name}/{net or DEFINITIONS[name]['nets'][0]}"
 
 
 def _check_section(where: str, section: Mapping[str, Any]) -> None:

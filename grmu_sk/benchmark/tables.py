@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 from tabulate import tabulate
 
-from ..comparison import unlearner_class
+from ..comparison import goes_on, unlearner_class
 from ..metrics import AVERAGE_GAP_METRICS
 from ..results import (
     AVERAGE_GAP,
@@ -25,7 +25,7 @@ from ..results import (
     gaps_of,
     rows_there,
 )
-from .paper import ABLATION, WEIGHT, Layout, paper_values, table_layout
+from .paper import ABLATION, Layout, paper_values, table_layout
 
 LEVEL = 0.95
 MIN_SEEDS = 3
@@ -183,11 +183,9 @@ def require_gold(
     for name in (there if used.empty else used)["dataset"].unique():
         of_name = used[used["dataset"] == name]
         if not GOLD.of(of_name).any():
-            seeds, selection = of_name["seed"], there["selection"].iloc[0]
             raise ValueError(
                 f"{what} needs the gold standard of {name!r} (retrain + reweight) for forget set "
-                f"{forget!r}, ratio {ratio:g}. "
-                f"Run: {bench_command(name, forget, ratio, [], seeds, selection)}"
+                f"{forget!r}, ratio {ratio:g}: 'grmu bench' trains it."
             )
 
 
@@ -233,83 +231,24 @@ def is_approximate(method: str) -> bool:
     if method in (PRETRAIN.method, RETRAIN.method, RESEEDED_GOLD.method):
         return False
     try:
-        kind = unlearner_class(Row(method, False))
+        row = Row(method, False)
+        return goes_on(row) and unlearner_class(row)._changes_net
     except ValueError:
         return True
-    return kind._needs_trained_net and kind._accepts_trained_net and kind._changes_net
 
 
 def missing_notes(
-    runs: pd.DataFrame,
-    rows: Iterable[Row],
-    cell: tuple[str, str, float],
-    seeds: Sequence[int],
-    selection: str,
+    runs: pd.DataFrame, rows: Iterable[Row], cell: tuple[str, str, float], seeds: Sequence[int]
 ) -> list[str]:
-    """Return a note if some rows have not run with all seeds, with the command for them."""
-    lacking = {
-        row: [seed for seed in seeds if seed not in set(runs.loc[row.of(runs), "seed"])]
-        for row in rows
-    }
-    lacking = {row: absent for row, absent in lacking.items() if absent}
-    if not lacking:
-        return []
-    named = [
-        row.label + ("" if absent == list(seeds) else f" (seed {', '.join(map(str, absent))})")
-        for row, absent in lacking.items()
-    ]
+    """Return a note if some rows have not run with all seeds, for 'grmu bench' to run them."""
+    named = []
+    for row in rows:
+        absent = [seed for seed in seeds if seed not in set(runs.loc[row.of(runs), "seed"])]
+        if absent:
+            which = "" if absent == list(seeds) else f" (seed {', '.join(map(str, absent))})"
+            named.append(f"{row.label}{which}")
     dataset, forget, ratio = cell
-    command = bench_command(*cell, list(lacking), seeds, selection)
-    return [
-        f"Missing, {dataset}, {forget}, ratio {ratio:g}: {'; '.join(named)}. To get them: {command}"
-    ]
-
-
-def bench_command(
-    dataset: str,
-    forget: str,
-    ratio: float,
-    rows: Sequence[Row],
-    seeds: Iterable[int] = (),
-    selection: str = "best",
-) -> str:
-    """Return the command that makes results; where data and results lie is left to the reader.
-
-    Parameters
-    ----------
-    dataset : str
-        Name of the data set.
-    forget : str
-        Name of the forget set.
-    ratio : float
-        Share that is forgotten.
-    rows : sequence of Row
-        What is wanted beside the models that always take part; a method is run without and with
-        REWEIGHT.
-    seeds : iterable of int, default=()
-        Seeds that must be among those run; none for three.
-    selection : {"best", "last"}, default="best"
-        Which epoch of the gold standard is kept.
-
-    Returns
-    -------
-    str
-        For the shell.
-    """
-    always = (PRETRAIN.method, GOLD.method, RESEEDED_GOLD.method)  # run, whatever is asked for
-    methods = dict.fromkeys(row.method for row in rows if row.method not in always)
-    start = f"{WEIGHT['parameter']}="
-    variants = dict.fromkeys(row.variant for row in rows)
-    weights = [name.removeprefix(start) for name in variants if name.startswith(start)]
-    data = "" if dataset == "digits" else "--data-root DATA "
-    command = f"grmu bench --dataset {dataset} {data}--forget {forget} --ratios {ratio:g} "
-    command += (
-        f"--methods {','.join(methods or [GOLD.method])} --seeds {max(seeds, default=2) + 1} "
-    )
-    command += f"--selection {selection} " if selection != "best" else ""
-    command += "--ablations " if any(name in ABLATION["switched_off"] for name in variants) else ""
-    command += f"--lambdas {','.join(weights)} " if weights else ""
-    return f"{command}--out RESULTS"
+    return [f"Missing, {dataset}, {forget}, ratio {ratio:g}: {'; '.join(named)}."] * bool(named)
 
 
 # the values -------------------------------------------------------------------------------------
@@ -466,4 +405,4 @@ def _gaps_in(runs: pd.DataFrame, layout: Layout, datasets: Sequence[str]) -> Ite
         seeds = sorted(of_dataset["seed"].unique().tolist()) or [0, 1, 2]
         rows = dict.fromkeys([*_rows(of_dataset, layout), GOLD])
         cell = (dataset, layout.forget, layout.ratio)
-        yield from missing_notes(of_dataset, rows, cell, seeds, runs["selection"].iloc[0])
+        yield from missing_notes(of_dataset, rows, cell, seeds)

@@ -9,9 +9,7 @@ from click.testing import CliRunner
 from quick_benchmark import TRAINING, UNLEARNING, repeatable_lines, uninterrupted_run
 from result_rows import full_results, models, run_rows
 
-from grmu_sk.benchmark.tables import bench_command
 from grmu_sk.cli import main
-from grmu_sk.results import GOLD, RESEEDED_GOLD, Row
 
 GROUPS = (("blond", "male"), ("blond", "female"), ("dark", "male"), ("dark", "female"))
 
@@ -131,16 +129,3 @@ def test_failures_of_tables_and_figures(folder, tmp_path):
         done = run(*arguments)
         assert (done.exit_code, message in " ".join(done.output.split())) == (code, True)
     assert not (tmp_path / "out").exists(), "no half result"
-
-
-def test_commands_for_missing_runs_are_understood(tmp_path):
-    for wanted in (
-        [GOLD, RESEEDED_GOLD],
-        [Row("miu", True), Row("scrub", False), Row("miu", False, "no_retaining")],
-        [Row("miu", True, "lam=0.1"), Row("miu", True, "lam=10")],
-    ):
-        given = bench_command("digits", "group", 0.5, wanted, [0, 1], "last")
-        done = grmu(*given.replace("RESULTS", str(tmp_path)).split()[1:], "--dry-run")
-        assert done.exit_code == 0, done.output
-        for row in wanted:
-            assert f"{row.label} (group 0.5, seed 1, last)" in done.output

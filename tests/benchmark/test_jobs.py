@@ -60,7 +60,7 @@ def test_models_are_those_trained_and_unlearned_by_hand(finished):
         train.y, train.groups, forget_groups=splits.forget_groups, ratio=0.5, random_state=0
     )
     rest = np.setdiff1d(np.arange(len(train.y)), rows)
-    net = problem.net().set_params(**preset().setting(problem, PRETRAIN).net())
+    net = problem.net().set_params(**preset().setting(problem.key, PRETRAIN).net())
     best = BestEpoch(validation.X, validation.y, np.unique(train.y))
     net.set_params(callbacks=[*net.callbacks, ("best_epoch", best.callback)])
     last = RetrainUnlearner(net, random_state=0).fit(train.X, train.y, train.groups)
@@ -78,7 +78,7 @@ def test_models_are_those_trained_and_unlearned_by_hand(finished):
         assert found["group_accuracy[even, orange]"] == found["GA"]
         assert (found["kept_epoch"], found["cost"]) == (epoch, 2.0), "two epochs of training"
     # unlearning starts from the last epoch, with the setting of unlearning
-    setting = preset().setting(problem, Row("fine_tune", True), "group", 0.5)
+    setting = preset().setting(problem.key, Row("fine_tune", True), "group", 0.5)
     net = problem.net().set_params(**setting.net()).initialize()
     net.module_.load_state_dict(last.net_.module_.state_dict())
     unlearner = FineTuneUnlearner(FrozenEstimator(net), random_state=0, **setting.parameters)

@@ -24,7 +24,7 @@ def shared():
 
 
 def test_one_setting_in_full(reference):
-    setting = reference.setting("waterbirds", Row("miu", True), "group", 0.9)
+    setting = reference.setting("waterbirds/resnet18", Row("miu", True), "group", 0.9)
     learning = {"lr": 0.1, "batch_size": 32, "max_epochs": 10}
     mine = {"mine_lr": 0.001, "mine_hidden": 512, "mine_momentum": 0.9}
     switches = {"moving_average_rate": 0.01, "reference": True, "reweight": True}
@@ -40,14 +40,15 @@ def test_one_setting_in_full(reference):
 def test_methods_get_their_own_parameters(reference):
     for problem, ratio, row, expected in [
         # lambda 10 for CelebA 0.1 and 0.5; 1 for 0.9 with REWEIGHT, 10 without
-        ("celeba", 0.5, Row("miu", True), {"lam": 10}),
-        ("celeba", 0.9, Row("miu", True), {"lam": 1}),
+        ("celeba/resnet18", 0.5, Row("miu", True), {"lam": 10}),
+        ("celeba/resnet18", 0.9, Row("miu", True), {"lam": 1}),
         # FairFace forgets in seven epochs, but for one file
-        ("fairface", 0.5, Row("miu", True), {"forget_epochs": 7}),
-        ("fairface", 0.5, Row("miu", False), {"forget_epochs": 5}),
-        ("fairface", 0.5, Row("scrub", False), {"alpha": 0.001, "retain_batch_size": 128}),
-        ("celeba", 0.5, Row("fine_tune", False), {"lr": 0.1, "batch_size": 32}),  # the fallback
-        ("waterbirds", 0.5, Row("group_dro", False), {"eta": 0.001}),
+        ("fairface/resnet18", 0.5, Row("miu", True), {"forget_epochs": 7}),
+        ("fairface/resnet18", 0.5, Row("miu", False), {"forget_epochs": 5}),
+        ("fairface/resnet18", 0.5, Row("scrub", False), {"alpha": 0.001, "retain_batch_size": 128}),
+        # the fallback
+        ("celeba/resnet18", 0.5, Row("fine_tune", False), {"lr": 0.1, "batch_size": 32}),
+        ("waterbirds/resnet18", 0.5, Row("group_dro", False), {"eta": 0.001}),
     ]:
         setting = reference.setting(problem, row, "group", ratio)
         assert expected.items() <= setting.parameters.items(), row.label
@@ -55,9 +56,9 @@ def test_methods_get_their_own_parameters(reference):
 
 def test_training_is_the_papers(reference):
     for problem, lr, weight_decay, schedule in [
-        ("celeba", 0.01, 1e-4, "cosine"),
-        ("waterbirds", 0.01, 1e-3, "constant"),
-        ("fairface", 0.1, 1e-4, "cosine"),
+        ("celeba/resnet18", 0.01, 1e-4, "cosine"),
+        ("waterbirds/resnet18", 0.01, 1e-3, "constant"),
+        ("fairface/resnet18", 0.1, 1e-4, "cosine"),
     ]:
         for row in (PRETRAIN, RETRAIN, GOLD):
             setting = reference.setting(problem, row)
@@ -65,16 +66,16 @@ def test_training_is_the_papers(reference):
             assert (warm_up.warmup_epochs, warm_up.schedule, warm_up.epochs) == (2, schedule, 30)
             assert (setting.lr, setting.weight_decay, setting.batch_size) == (lr, weight_decay, 32)
             assert setting.parameters == ({} if row == PRETRAIN else {"reweight": row.reweight})
-    bert = reference.setting("multinli", RETRAIN).net()
+    bert = reference.setting("multinli/bert", RETRAIN).net()
     assert (bert["optimizer"], bert["lr"], bert["callbacks"]) == (torch.optim.AdamW, 1e-5, [])
 
 
 def test_unknown_combinations_are_refused(reference):
     for problem, row, message in [
-        ("celeba", Row("miu", True), "ratio 0.3.*'group-0.1'"),
-        ("celeba", Row("gradient_ascent", True), "no choice of REWEIGHT"),
-        ("adult_sex", Row("miu", True), "celeba/resnet18.*Use 'shared'"),
-        ("cifar", Row("miu", True), "no problem 'cifar'"),
+        ("celeba/resnet18", Row("miu", True), "ratio 0.3.*'group-0.1'"),
+        ("celeba/resnet18", Row("gradient_ascent", True), "no choice of REWEIGHT"),
+        ("adult_sex/mlp", Row("miu", True), "celeba/resnet18.*Use 'shared'"),
+        ("cifar/net", Row("miu", True), "problems .*celeba/resnet18"),
     ]:
         with pytest.raises(ValueError, match=message):
             reference.setting(problem, row, "group", 0.3)
@@ -103,10 +104,10 @@ def test_methods_differ_in_nothing_but_what_they_are(shared, key):
 
 def test_a_problem_is_found_by_its_network_and_budgets_by_the_other_methods(shared, tmp_path):
     small = get_problem("fairface", tmp_path, net="small_cnn")
-    assert shared.setting(small, RETRAIN) == shared.setting("fairface/small_cnn", RETRAIN)
-    assert shared.setting(small, RETRAIN) != shared.setting("fairface", RETRAIN)
-    setting = shared.setting(small, Row("budget_retrain", False), "group", 0.5)
-    assert (setting.lr, setting.epochs) == (shared.setting(small, RETRAIN).lr, 10)
+    assert shared.setting(small.key, RETRAIN) == shared.setting("fairface/small_cnn", RETRAIN)
+    assert shared.setting(small.key, RETRAIN) != shared.setting("fairface/resnet18", RETRAIN)
+    setting = shared.setting(small.key, Row("budget_retrain", False), "group", 0.5)
+    assert (setting.lr, setting.epochs) == (shared.setting(small.key, RETRAIN).lr, 10)
     assert setting.parameters["max_epochs"] == 10
 
 
@@ -135,12 +136,12 @@ def test_a_file_of_ones_own(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(OWN)
     rows = [Row("miu", True, "lam=7", {"lam": 7}), Row("scrub", False), Row("scrub", True)]
-    of = [get_preset(path).setting("adult_sex", row, "group", 0.5) for row in rows]
+    of = [get_preset(path).setting("adult_sex/mlp", row, "group", 0.5) for row in rows]
     common = {"lr": 0.01, "batch_size": 64, "max_epochs": 4, "forget_epochs": 2}
     assert of[0].parameters == {**common, "lam": 7, "mine_lr": 0.5, "reweight": True}
     assert of[0].net()["optimizer"] is torch.optim.AdamW
     assert (of[1].lr, of[2].lr, "lam" in of[1].parameters) == (0.01, 0.5, False)
-    dro = get_preset(path).setting("adult_sex", Row("group_dro", False))
+    dro = get_preset(path).setting("adult_sex/mlp", Row("group_dro", False))
     assert (dro.lr, dro.batch_size, dro.parameters) == (0.02, 128, {"eta": 0.5})
 
 
@@ -150,7 +151,7 @@ def test_a_file_of_ones_own(tmp_path):
         ("lam = 3.0", "lambda = 3.0", "unlearning.*miu has {'lambda'}"),
         ("forget_epochs = 2", "reweight = true", "has {'reweight'}"),
         ("epochs = 5\n", "\n", "training.* has no {'epochs'}"),
-        ("lr = 0.1\n", "lr = -1\n", "lr must be a number from 0"),
+        ("lr = 0.1\n", "lr = -1\n", "lr must be at least 0"),
         ('"adamw"', '"adam"', "optimizer must be one of"),
         ('"adult_sex/mlp".training]', '"adult_sex/bert".training]', "no problem .'adult_sex/bert'"),
         ("unlearning", "forgetting", "may have no table 'forgetting'"),

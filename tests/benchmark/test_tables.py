@@ -159,12 +159,7 @@ def test_missing_runs_are_dashes_and_named(benchmark):
     gone |= benchmark["method"] == "gold_reseeded"
     table = make_table(1, benchmark[~gone])
     assert "0/3" in table.render() and "2/3" in table.render()
-    for part in (
-        "scrub; miu (seed 1); miu + reweight (seed 1)",
-        "gold_reseeded + reweight",
-        "To get them: grmu bench --dataset celeba --data-root DATA --forget group --ratios 0.5 "
-        "--methods scrub,miu --seeds 3 --out RESULTS",
-    ):
+    for part in ("scrub; miu (seed 1); miu + reweight (seed 1)", "gold_reseeded + reweight"):
         assert part in table.notes[-1]
 
 
@@ -203,9 +198,9 @@ def test_what_cannot_be_shown(benchmark):
         (benchmark, {"number": 19}, "no Table 19"),
         (benchmark, {"number": 2}, "no data set waterbirds"),
         (None, {"number": 6, "dataset": "x"}, "has no {'x'}"),
-        (benchmark, {"number": 5}, r"'group', ratio 0.1. Run: grmu bench"),
+        (benchmark, {"number": 5}, "'group', ratio 0.1: 'grmu bench' trains"),
         (benchmark, {"selection": "last"}, "selection 'last'"),
-        (benchmark[benchmark["method"] != "retrain"], {}, "gold standard of 'celeba'.*--methods"),
+        (benchmark[benchmark["method"] != "retrain"], {}, "gold standard of 'celeba'"),
         (benchmark.drop(columns=["metric", "ratio"]), {}, "lacks columns"),
         (pd.concat([benchmark, benchmark.iloc[[5]]]), {}, "rows twice"),
     ]:
