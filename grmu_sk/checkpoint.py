@@ -85,18 +85,18 @@ class UnlearningCheckpoint:
     epoch reached. It is read by ``torch.load`` with ``weights_only=True``, which runs no code. A
     SHA-256 tells whether it is whole.
 
-    **What it must not become.** Its weights know the rows that are to be forgotten, as those of
-    the model before do; it holds no row, no row number and no copy of the model before (except
-    MIU's ``original_mode="train"``, in which that copy changes). It is readable for its owner only
-    (on POSIX systems), and deleted on success, or if a loss is not finite, with everything that was
-    written on the way. Deleting is not shredding: a file system or a backup may keep what was.
+    **Privacy.** Its weights depend on the rows that are to be forgotten, as those of the model
+    before do; it holds no row, no row number and no copy of the model before (except MIU's
+    ``original_mode="train"``, in which that copy changes). It is readable for its owner only (on
+    POSIX systems), and deleted on success, or if a loss is not finite, with everything that was
+    written on the way. Deleting does not overwrite: a file system or a backup may keep the content.
 
-    **What it costs.** Nothing where none is asked for. With one, the training rows in memory are
-    read once to recognise them (of others a sample of 256 rows), and the file is written at the end
-    of each epoch. The set-up of the method, and the epoch that was cut short, are done again;
-    methods of one pass (``SSDUnlearner``, ``InfluenceUnlearner``) begin anew.
+    **Cost.** Without a checkpoint none. With one, the training rows in memory are read once to
+    recognise them (of others a sample of 256 rows), and the file is written at the end of each
+    epoch. The set-up of the method, and the epoch that was cut short, are done again; methods of
+    one pass (``SSDUnlearner``, ``InfluenceUnlearner``) begin anew.
 
-    **What cannot be seen.** Random numbers that a Dataset or loader draws from a generator of its
+    **What is not covered.** Random numbers that a Dataset or loader draws from a generator of its
     own; use those of torch, NumPy or Python. What a callback changes of what its constructor was
     given. Buffers that a module keeps out of its ``state_dict``. A disk that is full does not end
     the training: a warning is given, and the file before stays.

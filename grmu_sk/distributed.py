@@ -13,8 +13,8 @@ With :math:`o_r` the outputs of share r and :math:`\theta` the weights, the grad
 
 the last term being what depends on weights directly, such as an L1 penalty, or by way of rows that
 every process has sent through the net. Each process has that term, and its own of the sum. The
-gather's gradient is multiplied by the number of processes and all gradients are then averaged,
-which gives both their due.
+gather's gradient is multiplied by the number of processes and all gradients are then averaged, so
+that each term counts once.
 
 Torch's own wrapper for this, ``DistributedDataParallel``, is not used: it averages the losses of
 shares, and requires that each loss depends on all weights by way of the outputs (the mutual
@@ -49,7 +49,7 @@ N_COMPARED = 64
 
 
 class DistributedError(RuntimeError):
-    """What processes raise that could have gone on when another one could not.
+    """Raised by the other processes if one failed, and by all if they do different things.
 
     See Also
     --------
@@ -193,7 +193,7 @@ class ParallelRun:
         Parameters
         ----------
         doing : str
-            The same text in all processes, or their ways have parted.
+            What comes next; the same text in all processes.
         failure : str, default=""
             Why this one cannot go on.
         value : object, default=None

@@ -32,10 +32,10 @@ def fresh_net(
 ) -> NeuralNet:
     """Return an initialised copy of a net with new optimizer, callbacks and empty history.
 
-    A new optimizer is not a nicety: after cosine annealing the old one has learning rate 0, and
-    its momentum still points where the forgotten rows pushed it. For the same reason the copy does
-    without ``LoadInitState``: it would put the weights of an old checkpoint in place of the ones
-    given here, and retraining would start from what was trained on forgotten rows.
+    A new optimizer is needed: after cosine annealing the old one has learning rate 0, and its
+    momentum still holds gradients of the forgotten rows. For the same reason the copy does without
+    ``LoadInitState``: it would put the weights of an old checkpoint in place of the ones given
+    here, and retraining would start from what was trained on forgotten rows.
 
     Modules are copied as they stand: with what was frozen, added or exchanged after the net was
     initialised, which class and weights alone do not tell.

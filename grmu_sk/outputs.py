@@ -92,7 +92,7 @@ def run_of(net: Any) -> Any:
 
 
 class FeatureTap:
-    """Keep what flows past one layer during the latest forward pass.
+    """Record the input or output of one layer in the latest forward pass.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class FeatureTap:
         return features if features.dtype == torch.float64 else features.float()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Remove the hook."""
         self._handle.remove()
 
 

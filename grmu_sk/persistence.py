@@ -6,9 +6,9 @@ own classes only, and the net whose weights are filled in is the one the reader 
 classifier is in the file as `skops`_ writes it, and of types only that skops knows to be harmless
 or the reader trusts.
 
-Of the other ways to keep an unlearner, none is for files from strangers: joblib and pickle run
-any code in the file, and so does skops for a skorch net, because the net's own state is a pickle
-inside the file, whatever types are listed as trusted.
+Of the other ways to keep an unlearner, none is safe for untrusted files: joblib and pickle run any
+code in the file, and so does skops for a skorch net, because the net's own state is a pickle inside
+the file, whatever types are listed as trusted.
 
 .. _safetensors: https://huggingface.co/docs/safetensors
 .. _skops: https://skops.readthedocs.io
@@ -211,10 +211,10 @@ def load(
     What can be trusted. The classes are looked up by name in the package's own registry, and
     nothing else of the file names code, so a hostile file can at worst hold a bad model. A
     classifier names its types: trust those only that are what you use, from libraries that you
-    know. Some hold trees that compiled code walks through, which a forged one may bring down. The
-    SHA-256 in the file detects damage; it does not say who wrote it, since whoever changes the
-    file on purpose can write a new one. Against that, keep the file's own digest elsewhere, or a
-    signature. The net and its callbacks are the caller's and run as usual.
+    know. Some hold trees that compiled code reads, which a forged one may crash. The SHA-256 in the
+    file detects damage; it does not say who wrote it, since whoever changes the file on purpose can
+    write a new one. Against that, keep the file's own digest elsewhere, or a signature. The net and
+    its callbacks are the caller's and run as usual.
 
     An unlearner that was given a trained net (:class:`~sklearn.frozen.FrozenEstimator`) is loaded
     with the bare, unfitted net as well. Its ``estimator`` is then a FrozenEstimator around the

@@ -1,4 +1,4 @@
-"""Randomness that is fixed by a seed and invisible to the caller.
+"""Randomness that is fixed by a seed and leaves the caller's generators alone.
 
 What draws numbers is one for the whole process: modules, transforms and dropout take them from the
 global generators. So one thread at a time may seed them.

@@ -65,7 +65,7 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
     -----
     A pipeline hands ``groups`` to this step only with metadata routing switched on (no
     ``set_fit_resample_request`` is needed); with routing off imbalanced-learn 0.14 drops them
-    without a word.
+    silently.
 
     A pipeline of imbalanced-learn resamples X and y, but not the metadata of the steps behind:
     what comes after this step must not take ``groups`` or ``sample_weight``, since they would
@@ -121,7 +121,7 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
         return tags
 
     def fit(self, X: Any, y: ArrayLike, groups: Any = None) -> ReweightResampler:
-        """Check the arguments; drawing is the business of :meth:`fit_resample`.
+        """Check the arguments; :meth:`fit_resample` draws.
 
         Parameters
         ----------

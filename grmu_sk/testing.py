@@ -598,7 +598,7 @@ def check_unlearner(unlearner: BaseUnlearner) -> None:
 
     The class must be importable (the top level of a module will do), since its objects are pickled.
 
-    The checks find mistakes, not intentions: passing them is no proof that a method forgets.
+    Passing the checks is no proof that a method forgets.
 
     Examples
     --------

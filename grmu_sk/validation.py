@@ -1,7 +1,7 @@
 """Every check of an array or an argument that users hand over, each with one message.
 
-A wrong value is best refused where it comes in, under the name the caller knows it by: deep inside
-it is an error about an array nobody has heard of.
+A wrong value is refused where it comes in, under the caller's name for it; raised later, an error
+would name an internal array.
 """
 
 from __future__ import annotations

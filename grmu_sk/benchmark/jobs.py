@@ -1,4 +1,4 @@
-"""Doing the jobs of a benchmark, in parallel and so that a kill loses nothing that is finished.
+"""Run the jobs of a benchmark in parallel; finished jobs survive a kill.
 
 A folder holds ``jobs/<name>.json``, one record for each finished job: what it was, its numbers,
 where and how long it ran; ``models/<name>-<epoch>.safetensors``, the nets of its trainings; and

@@ -142,8 +142,8 @@ class BestEpoch:
     net. The net itself goes on to its last epoch, so one run yields both models: what was trained,
     and :meth:`best_of` it. The draws of training are not touched.
 
-    Hand :attr:`callback` to the net. It only knows this object as long as somebody else holds it,
-    and its copies in files or other processes do not know it at all.
+    Hand :attr:`callback` to the net. It holds a weak reference to this object; its copies in files
+    or other processes hold none.
 
     Parameters
     ----------

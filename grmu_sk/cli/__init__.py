@@ -21,7 +21,7 @@ _COMMANDS = {
 
 
 class _Printable:
-    """A stream on which names of groups, files and people cannot steer the terminal."""
+    """A stream on which names of groups, files and people cannot control the terminal."""
 
     def __init__(self, stream: Any, allowed: str) -> None:
         self.stream = stream

@@ -61,7 +61,7 @@ def audit(
     tolerance: float,
     **references: Any,
 ) -> None:
-    """Attack the unlearned model in the file MODEL: can it be told who was forgotten.
+    """Attack a saved, unlearned MODEL, to see whether forgotten rows can be identified.
 
     Reference models are trained on halves of the rows, the forgotten ones among them; neither they
     nor rows are kept. Every result is shown with the attack's power on the original model.

@@ -95,9 +95,9 @@ SELECTION = click.option(
 def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
     """Run the paper's protocol: pretrain, retrain, unlearn and measure.
 
-    The jobs of a run are kept one by one in --out. Interrupt it, or lose the machine, and the same
-    command goes on where it stopped: what was trained is not trained again, what failed is. Other
-    commands may use the same folder afterwards, for other ratios or methods.
+    The jobs of a run are kept one by one in --out. After an interruption the same command continues
+    where it stopped: what was trained is not trained again, what failed is. Other commands may use
+    the same folder afterwards, for other ratios or methods.
 
     Tables and figures are made from the results by 'grmu table' and 'grmu figure'.
 

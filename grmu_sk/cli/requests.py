@@ -34,7 +34,7 @@ def _with_ledger(command: Callable[..., None]) -> Callable[..., None]:
 def requests() -> None:
     """Keep deletion requests in LEDGER, a file, and let a model forget.
 
-    A request that was added is never lost: whatever kills a command, the next 'run' carries on.
+    A request that was added is never lost: if a command is killed, the next 'run' continues.
     """
 
 

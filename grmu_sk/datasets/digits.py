@@ -29,12 +29,12 @@ def load_digits_on_backgrounds(
     n_test: int = 240,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Bunch:
-    """Load handwritten digits on backgrounds that betray the target, as in Waterbirds.
+    """Load handwritten digits on backgrounds that correlate with the target, as in Waterbirds.
 
     The target is whether a digit is even or odd. Most even digits of the training rows stand on
-    blue and most odd digits on orange, so a classifier is tempted to read the background. The
-    smallest group, even digits on orange, is the one whose requests to be forgotten hurt: without
-    half of its rows a retrained network leans on the background more than before.
+    blue and most odd digits on orange, so a classifier can rely on the background instead of the
+    digit. Forgetting rows of the smallest group, even digits on orange, costs that group accuracy:
+    without half of its rows a retrained network relies on the background more than before.
 
     *Real* are the digits: the 1,797 scans of handwriting, 8x8 pixels each, bundled with
     scikit-learn [1]_, and their labels. *Synthetic* are the background colours, their correlation
@@ -49,8 +49,8 @@ def load_digits_on_backgrounds(
         Standard deviation of the Gaussian noise added to every pixel and channel, before clipping
         to [0, 1].
     contrast : float, default=1.0
-        Opacity of the white ink, in (0, 1]. The lower, the harder is the digit to read, and the
-        more tempting the background.
+        Opacity of the white ink, in (0, 1]. The lower, the harder the digit is to recognise, and
+        the more a classifier relies on the background.
     n_validation : int, default=120
         Number of scans for validation, each giving two rows.
     n_test : int, default=240

@@ -44,8 +44,8 @@ def check_rows(rows: ArrayLike | None, n_images: int) -> NDArray[np.int64]:
 class ImageFiles(Dataset[Any]):
     """Images of a folder or a zip file, decoded when they are asked for.
 
-    Pixels come as they lie in the file: a camera's note to turn the picture (EXIF orientation) is
-    not followed. Of 16 bits a colour the upper eight are kept; other depths are refused.
+    Pixels come as stored in the file: EXIF orientation is not applied. Of 16 bits a colour the
+    upper eight are kept; other depths are refused.
 
     Nothing is read ahead and nothing is kept. Copies in other processes (workers of a data loader,
     jobs) open the files themselves.

@@ -91,7 +91,7 @@ class Source:
         return sorted(Path(at, file).relative_to(self.path).as_posix() for at, file in below)
 
     def _inside(self, name: str) -> str:
-        """Refuse a name that leads out of the folder: label files may come from strangers."""
+        """Refuse a name that leads out of the folder: label files may be untrusted."""
         if os.path.isabs(name) or (".." in name and ".." in PurePath(name).parts):
             raise ValueError(f"The file name {name!r} leads out of {self.path}.")
         return os.path.join(self.path, name)

@@ -49,7 +49,7 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitPredictions:
-    """What one forward pass over a split leaves behind.
+    """Probabilities from one forward pass over a split, with labels and groups.
 
     Parameters
     ----------

@@ -249,7 +249,7 @@ def damage_to_other_groups(
 
     with :math:`G_f` the forgotten groups and :math:`\mathrm{Acc}^\star` the gold standard's
     accuracy. GA and EO look at the forgotten groups, TA at all rows together; a method can match
-    the gold standard there and ruin a group that nobody asked about.
+    the gold standard there and harm a group that nobody asked about.
 
     Parameters
     ----------

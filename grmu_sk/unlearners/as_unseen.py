@@ -43,7 +43,7 @@ class AsUnseenUnlearner(RetainingUnlearner):
     forgotten row or a held-out one, so for both nets these are rows of one kind. Let
     :math:`F^T_g` be the distribution of T's losses on held-out rows of group g, and
     :math:`F_g` that of the net being changed, as it is now. A forgotten row x of group g
-    with loss :math:`\ell_T(x)` under T shall have the loss
+    with loss :math:`\ell_T(x)` under T should have the loss
 
     .. math:: \ell(x) = F_g^{-1}\bigl(F^T_g(\ell_T(x))\bigr)
 

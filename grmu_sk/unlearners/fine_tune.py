@@ -1,4 +1,4 @@
-"""Fine-tuning: go on training on what remains."""
+"""Fine-tuning: continue training on the remaining rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["FineTuneUnlearner"]
 
 
 class FineTuneUnlearner(RetainingUnlearner):
-    r"""Go on training on the remaining rows, and let the net forget the others by itself.
+    r"""Continue training on the remaining rows, with no term that makes the net forget the others.
 
     Each epoch is one pass over the remaining rows :math:`D_r` with the net's own criterion
     :math:`\ell`,

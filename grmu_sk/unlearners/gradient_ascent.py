@@ -13,7 +13,7 @@ __all__ = ["GradientAscentUnlearner"]
 
 
 class GradientAscentUnlearner(ApproximateUnlearner):
-    r"""Undo learning: climb where training descended, on the rows to forget.
+    r"""Gradient ascent on the loss of the rows to forget.
 
     Each epoch is one pass over the rows to forget :math:`D_f` that minimises
 
@@ -29,9 +29,9 @@ class GradientAscentUnlearner(ApproximateUnlearner):
     Parameters
     ----------
     max_loss : float or None, default=None
-        Where to stop climbing: a batch whose loss is above this adds no gradient. The logarithm
-        of the number of classes, the cross-entropy of a guess, is a sensible bound: 0.69 for two
-        classes. None is pure ascent, as in the papers.
+        Upper bound: a batch whose loss is above this adds no gradient. The logarithm of the number
+        of classes, the cross-entropy of a guess, is a sensible bound: 0.69 for two classes. None is
+        pure ascent, as in the papers.
 
     Attributes
     ----------

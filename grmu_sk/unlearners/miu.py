@@ -33,7 +33,7 @@ FEWEST_IN_BATCH, MOST_FORGET_STEPS = 16, 30
 
 
 class MIUUnlearner(RetainingUnlearner):
-    r"""Mutual-information unlearning, which keeps groups' accuracy without retraining.
+    r"""Reduce what the net's features tell about the group of the rows to forget (MIU).
 
     Let z be the features of a row (what enters the net's last linear layer), g its group (y, a),
     and M(z; g) the lower bound on their mutual information that MINE gives

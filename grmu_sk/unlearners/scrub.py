@@ -1,4 +1,4 @@
-"""SCRUB: a student that leaves its teacher on the rows to forget and stays with it on the rest."""
+"""SCRUB: a student that moves away from its teacher on forgotten rows and stays close elsewhere."""
 
 from __future__ import annotations
 

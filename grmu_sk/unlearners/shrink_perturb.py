@@ -1,4 +1,4 @@
-"""Shrink and perturb: fade all weights, add noise, train on what remains."""
+"""Shrink and perturb: shrink all weights, add noise, train on the remaining rows."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ __all__ = ["SISAUnlearner"]
 class SISAUnlearner(AnyClassifierUnlearner):
     r"""Sharded training, so that forgetting exactly means retraining a few shards only.
 
-    SISA [1]_ deals the training rows at random into S disjoint shards of (almost) equal size
+    SISA [1]_ splits the training rows at random into S disjoint shards of (almost) equal size
     :math:`D_1, \dots, D_S` and trains one net :math:`f_k` on each. The S nets predict together,
 
     .. math:: p(y \mid x) = \frac{1}{S} \sum_{k=1}^S p_k(y \mid x).
@@ -78,7 +78,8 @@ class SISAUnlearner(AnyClassifierUnlearner):
     The net's ``train_split`` is applied within each shard, so that early stopping of one shard
     does not depend on rows of another.
 
-    A shard of which all rows are forgotten has no more say; its net gets new weights, untrained.
+    A shard of which all rows are forgotten no longer takes part; its net gets new weights,
+    untrained.
 
     The mean of probabilities is what the authors of [1]_ choose for harder tasks; a majority vote
     would give shares of S votes for probabilities.
