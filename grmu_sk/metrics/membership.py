@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -264,11 +264,11 @@ def membership_inference_efficacy(
     non-members, or 44% with scikit-learn 1.6, whose forests draw their rows differently: compare
     values of one version only.
 
-    The six forests of "paper" take the work of one. A fully grown tree on a single feature cuts
+    The six forests of "paper" need not be grown. A fully grown tree on a single feature cuts
     midway between every two neighbouring losses of different class, whatever the order of the cuts,
     so "gini" and "entropy" predict the same; and with one seed the forest of 20 trees is the
-    beginning of those of 50 and 100. Only 100 trees are grown, and the largest value is that of all
-    six.
+    beginning of those of 50 and 100. So 100 lists of cuts are read off the sorted losses, of the
+    rows that scikit-learn's forest draws, and the largest value is that of all six.
 
     References
     ----------
@@ -290,17 +290,43 @@ def membership_inference_efficacy(
             member_losses, nonmember_losses, random_state=random_state
         )
         return float(np.mean(~is_member(forget)))
+    losses, membership = _labelled_losses(member_losses, nonmember_losses)
+    votes, shares = np.zeros((2, len(forget))), []
+    for n_trees, (cuts, leaves) in enumerate(_grown_trees(losses, membership, random_state), 1):
+        votes += leaves[:, np.searchsorted(cuts, forget.astype(np.float32))]
+        if n_trees in _PAPER_TREES:
+            shares.append(float(np.mean((votes / n_trees).argmax(axis=0) == _NONMEMBER)))
+    return max(shares)
+
+
+def _grown_trees(losses: Any, membership: Any, random_state: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield where each tree of the forest cuts, and the share of either class in its leaves."""
     from sklearn.ensemble import RandomForestClassifier
 
-    losses, membership = _labelled_losses(member_losses, nonmember_losses)
-    # A warm start adds trees to the smaller forest and ends at the same forest as a fresh fit. The
-    # criterion is left out of the loop because it changes nothing here, see the Notes above.
-    forest = RandomForestClassifier(warm_start=True, random_state=random_state)
-    shares = []
-    for trees in _PAPER_TREES:
-        forest.set_params(n_estimators=trees).fit(losses[:, np.newaxis], membership)
-        shares.append(float(np.mean(forest.predict(forget[:, np.newaxis]) == _NONMEMBER)))
-    return max(shares)
+    # on a constant a forest grows nothing, but draws the rows of each tree as it always does
+    forest = RandomForestClassifier(max(_PAPER_TREES), random_state=random_state)
+    forest.fit(np.zeros((len(losses), 1)), membership)
+    losses, least = losses.astype(np.float32), _least_distance()
+    order = np.argsort(losses)
+    losses, membership, place = losses[order], membership[order], np.argsort(order)
+    for rows in forest.estimators_samples_:
+        times = np.bincount(place[rows], minlength=len(losses))
+        drawn = np.flatnonzero(times)
+        values, times = losses[drawn], times[drawn]
+        start = np.flatnonzero(np.r_[True, values[1:] > values[:-1] + least])
+        of_members = np.add.reduceat(times * membership[drawn], start)
+        of_all = np.add.reduceat(times, start)
+        below, above = (values[row].astype(np.float64) for row in (start[1:] - 1, start[1:]))
+        yield (below + above) / 2, np.stack([of_all - of_members, of_members]) / of_all
+
+
+@cache
+def _least_distance() -> np.float32:
+    """Return from where on trees cut between two values; scikit-learn 1.8 has changed it."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    cuts = DecisionTreeClassifier().fit([[0.0], [5e-8]], [0, 1]).get_depth()
+    return np.float32(0 if cuts else 1e-7)
 
 
 def _loss_column(losses: ArrayLike, name: str) -> NDArray[np.float64]:
