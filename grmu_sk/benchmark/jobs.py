@@ -235,15 +235,19 @@ def _do(parallel: Parallel, place: _Workplace, jobs: Sequence[Job]) -> Report:
     report, n_shown = Report(n_found=len(jobs) - len(to_do)), 0
     for is_training in (True, False):  # which all others may wait for
         wave = [job for job in to_do if (job.kind == "training") == is_training]
-        for record in parallel(delayed(perform)(place, job) for job in wave):
-            n_shown += 1
-            label, status, reason = (record.get(key, "") for key in ("label", "status", "reason"))
-            if status == FAILED:
-                report.failed[label] = reason
-            else:
-                report.n_done += 1
-            how = f"{status}: {reason}" if reason else status
-            sys.stderr.write(f"{n_shown}/{len(to_do)} jobs, {label}: {how}\n")
+        records = parallel(delayed(perform)(place, job) for job in wave)
+        try:
+            for record in records:
+                n_shown += 1
+                label, status, reason = map(record.get, ("label", "status", "reason"))
+                if status == FAILED:
+                    report.failed[label] = reason
+                else:
+                    report.n_done += 1
+                how = f"{status}: {reason}" if reason else status
+                sys.stderr.write(f"{n_shown}/{len(to_do)} jobs, {label}: {how}\n")
+        except BaseException as error:
+            records.throw(error)  # joblib ends its workers, also if it was us who was interrupted
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,8 @@ def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
                 click.echo(f"{state:8}{job.label}")
             click.echo(f"{len(jobs)} jobs, {states.count('done')} of them done.")
             return
+        # a batch system's end of time: as Ctrl-C, so that no worker is left behind
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         how = {name: options[name] for name in ("backend", "scheduler", "threads", "devices")}
         report = run_jobs(jobs, out, n_jobs=options["jobs"], **how)
     except KeyboardInterrupt:

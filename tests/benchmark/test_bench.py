@@ -1,7 +1,6 @@
 import signal
-import threading
-import time
 from functools import partial
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -31,16 +30,18 @@ def quick_arguments(folder, out, *more, **changes):
     return [*quick, "--selection", "last", "--backend", "sequential", "--out", out, *more]
 
 
-def test_interrupted_with_worker_processes_and_resumed(tmp_path):
+def test_interrupted_with_worker_processes_and_resumed(tmp_path, monkeypatch):
     out = tmp_path / "out"
 
-    def press_ctrl_c():
-        while len(list(out.glob("jobs/*.json"))) < 2:
-            time.sleep(0.01)
-        signal.raise_signal(signal.SIGINT)
+    class Ends:
+        def write(self, text):
+            if text.startswith("2/"):
+                signal.raise_signal(signal.SIGTERM)
 
-    threading.Thread(target=press_ctrl_c, daemon=True).start()
+    monkeypatch.setattr("grmu_sk.benchmark.jobs.sys", SimpleNamespace(stderr=Ends()))
     result = bench(*quick_arguments(tmp_path, out, "--backend", "loky", "--jobs", 2))
+    monkeypatch.undo()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     assert result.exit_code == 130
     assert "Interrupted. The same command goes on" in result.output
     kept = {path: path.read_bytes() for path in out.glob("jobs/*.json")}
