@@ -14,16 +14,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_net, make_table, same_weights
-from skorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    EpochScoring,
-    Freezer,
-    LRScheduler,
-    ProgressBar,
-    Unfreezer,
-)
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, Freezer, LRScheduler, Unfreezer
 from skorch.dataset import ValidSplit
+from test_malicious_files import Payload
 from torch import nn
 
 from grmu_sk import (
@@ -35,9 +28,7 @@ from grmu_sk import (
     UnlearningCheckpoint,
     training,
 )
-from grmu_sk import (
-    checkpoint as resume,
-)
+from grmu_sk import checkpoint as resume
 from grmu_sk.audit import DeletionLedger, scan_residue
 from grmu_sk.persistence import load, save
 from grmu_sk.unlearners import all_unlearners
@@ -86,34 +77,31 @@ class Killed(BaseException):
 @pytest.fixture
 def killer(monkeypatch):
     """Cuts training short at a moment: after a phase, or after what is done at an epoch's end."""
+    killer = SimpleNamespace(moments=[], at=None)
+    run_phase, run_epochs = training._run_phase, training._run_epochs
 
-    class Killer:
-        moments, at = [], None
+    def reach(moment):
+        killer.moments.append(moment)
+        if len(killer.moments) == killer.at:
+            raise Killed
 
-        def watch(self, owner, name, moment):
-            original = getattr(owner, name)
+    def phase(*args):
+        result = run_phase(*args)
+        reach("phase")
+        return result
 
-            def watched(*args, **kwargs):
-                result = original(*args, **kwargs)
-                self.moments.append(moment(result))
-                if len(self.moments) == self.at:
-                    raise Killed
-                return result
-
-            monkeypatch.setattr(owner, name, watched)
-
-    killer = Killer()
-    killer.watch(training, "_run_phase", lambda _: "phase")
-    run_epochs = training._run_epochs
-
-    def run(*args):
+    def epochs(*args):
         *others, progress = args
-        kept = SimpleNamespace(progress=progress)
-        if progress is not None:
-            killer.watch(kept, "progress", lambda epoch: f"epoch {epoch}")
-        return run_epochs(*others, kept.progress)
 
-    monkeypatch.setattr(training, "_run_epochs", run)
+        def noted(*about):
+            result = progress(*about)
+            reach(f"epoch {result}")
+            return result
+
+        return run_epochs(*others, progress and noted)
+
+    monkeypatch.setattr(training, "_run_phase", phase)
+    monkeypatch.setattr(training, "_run_epochs", epochs)
     # what is written is written; waiting for a disk would take most of the time
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     return killer
@@ -129,16 +117,13 @@ def left(checkpoint):
     return sorted(path.name for path in checkpoint.path.parent.iterdir())
 
 
-def result(unlearner):
-    """Weights, buffers and history, without what a clock says."""
-    weights = [value.numpy() for value in unlearner.net_.module_.state_dict().values()]
-    rows = [{k: v for k, v in row.items() if k != "dur"} for row in unlearner.history_]
-    return weights, repr(rows)
-
-
 def same(one, other):
-    (weights, rows), (other_weights, other_rows) = result(one), result(other)
-    return rows == other_rows and all(map(np.array_equal, weights, other_weights))
+    """Weights, buffers and history are equal, but for what a clock says."""
+    one_history, other_history = (
+        repr([{k: v for k, v in row.items() if k != "dur"} for row in unlearner.history_])
+        for unlearner in (one, other)
+    )
+    return same_weights(one, other) and one_history == other_history
 
 
 def cut_short(blob, checkpoint, killer, at, request=SECOND, **data):
@@ -173,21 +158,6 @@ def assert_resumes(unlearner, checkpoint, killer, **data):
 # every method, every kind of state ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("method", "params"),
-    [
-        ("miu", {"original_mode": "train"}),  # the original model changes
-        ("sisa", {}),
-        ("group_dro", {}),
-        ("as_unseen", {}),
-    ],
-)
-def test_methods_resume_after_an_earlier_request(method, params, table, checkpoint, killer):
-    unlearner = make(dict(all_unlearners())[method], **params)
-    unlearner.fit(table.X, table.y, table.a).unlearn(FIRST)
-    assert_resumes(unlearner, checkpoint, killer)
-
-
 class Opaque(Callback):
     def on_train_begin(self, net, **kwargs):
         self.connection_ = iter(())
@@ -209,26 +179,30 @@ class KeepsItself(Opaque):
         self.n_ = state["n"]
 
 
-NETS = {
-    "skorch's": lambda: full_net(
+def fine_tune(*callbacks, **params):
+    return make(FineTuneUnlearner, full_net(callbacks=list(callbacks), **params), max_epochs=5)
+
+
+CASES = {
+    "the original model changes": lambda: make(MIUUnlearner, original_mode="train"),
+    "shards": lambda: make(dict(all_unlearners())["sisa"]),
+    "weights of groups": lambda: make(GroupDROUnlearner),
+    "a fixed mix": lambda: make(dict(all_unlearners())["as_unseen"]),
+    "skorch's callbacks": lambda: fine_tune(
+        LRScheduler("ReduceLROnPlateau", monitor="train_loss", patience=0),
+        EpochScoring("accuracy", on_train=True, name="train_acc"),
+        *(Freezer("0.*"), Unfreezer("0.*", at=3)),
         optimizer=torch.optim.AdamW,
-        callbacks=[
-            LRScheduler("ReduceLROnPlateau", monitor="train_loss", patience=0),
-            EpochScoring("accuracy", on_train=True, name="train_acc"),
-            *(Freezer("0.*"), Unfreezer("0.*", at=3), ProgressBar(detect_notebook=False)),
-        ],
     ),
-    "one's own": lambda: full_net(callbacks=[KeepsItself()]),
-    "early stop": lambda: full_net(
-        callbacks=[EarlyStopping(monitor="train_loss", patience=2, threshold=10)]
-    ),
+    "one's own callback": lambda: fine_tune(KeepsItself()),
+    "early stop": lambda: fine_tune(EarlyStopping("train_loss", patience=2, threshold=10)),
 }
 
 
-@pytest.mark.parametrize("kind", NETS)
-def test_every_kind_of_state(kind, table, checkpoint, killer):
-    unlearner = make(FineTuneUnlearner, NETS[kind](), max_epochs=5)
-    assert_resumes(unlearner.fit(table.X, table.y, table.a), checkpoint, killer)
+@pytest.mark.parametrize("case", CASES)
+def test_every_kind_of_state_is_resumed_after_an_earlier_request(case, table, checkpoint, killer):
+    unlearner = CASES[case]().fit(table.X, table.y, table.a).unlearn(FIRST)
+    assert_resumes(unlearner, checkpoint, killer)
 
 
 class Noisy(torch.utils.data.TensorDataset):
@@ -250,19 +224,12 @@ def test_random_transforms_and_weights_of_rows(table, checkpoint, killer):
 
 
 @pytest.mark.parametrize(
-    ("method", "part"),
-    [
-        (FineTuneUnlearner, "module_"),
-        (FineTuneUnlearner, "optimizer_"),
-        (FineTuneUnlearner, "random"),
-        (FineTuneUnlearner, "callback 'by_epoch'"),
-        (FineTuneUnlearner, "history"),
-        (GroupDROUnlearner, "of phase 0"),
-    ],
+    "part",
+    ["module_", "optimizer_", "random", "callback 'by_epoch'", "history", "of phase 0"],
 )
-def test_control_without_a_part_of_the_state(method, part, table, checkpoint, killer, monkeypatch):
-    params = {"eta": 1.0} if method is GroupDROUnlearner else {}
-    blob = pickle.dumps(make(method, **params).fit(table.X, table.y, table.a))
+def test_control_without_a_part_of_the_state(part, table, checkpoint, killer, monkeypatch):
+    unlearner = make(GroupDROUnlearner, eta=1.0).fit(table.X, table.y, table.a)
+    blob = pickle.dumps(unlearner)
     undisturbed = pickle.loads(blob).unlearn(SECOND)
     assert cut_short(blob, checkpoint, killer, 6) is None
     original = resume._put_back
@@ -289,14 +256,6 @@ def interrupted(table, checkpoint, killer):
     return unlearner
 
 
-class RunsCode:
-    def __init__(self, place):
-        self.place = place
-
-    def __reduce__(self):
-        return os.mkdir, (self.place,)
-
-
 def test_damaged_files_are_refused_and_leave_the_model_alone(interrupted, checkpoint, tmp_path):
     before, raw = pickle.dumps(interrupted), checkpoint.path.read_bytes()
     places = [0, len(raw) // 2, len(raw) - 1]
@@ -306,7 +265,7 @@ def test_damaged_files_are_refused_and_leave_the_model_alone(interrupted, checkp
         with pytest.raises(CheckpointError, match=r"is damaged.*Delete it"):
             interrupted.unlearn(SECOND, checkpoint=checkpoint)
     identity = resume._loaded(raw[len(resume.FORMAT) + 64 :])["identity"]
-    checkpoint._write({"identity": identity, "runs": [RunsCode(str(tmp_path / "made"))]})
+    checkpoint._write({"identity": identity, "runs": [Payload(tmp_path / "made")]})
     with pytest.raises(pickle.UnpicklingError):
         interrupted.unlearn(SECOND, checkpoint=checkpoint)
     assert not (tmp_path / "made").exists() and pickle.dumps(interrupted) == before

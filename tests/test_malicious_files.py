@@ -18,19 +18,11 @@ import torch
 from conftest import make_net
 from PIL import Image
 
-from grmu_sk.audit import (
-    DeletionLedger,
-    read_evidence,
-)
+from grmu_sk.audit import DeletionLedger, read_evidence, scan_residue
 from grmu_sk.benchmark import get_preset, read_results
 from grmu_sk.benchmark.nets import ResNet18
 from grmu_sk.cli.inputs import forget_rows
-from grmu_sk.datasets import (
-    Columns,
-    ImageFiles,
-    load_waterbirds,
-    read_rows,
-)
+from grmu_sk.datasets import Columns, ImageFiles, load_waterbirds, read_rows
 from grmu_sk.persistence import load
 from grmu_sk.sample_ids import SampleIds
 
@@ -80,6 +72,7 @@ LOADERS = {
     "row numbers as text": (row_numbers, "rows.txt"),
     "ImageFiles": (lambda path: ImageFiles(path.parent, [path.name]).pixels(0), "image.png"),
     "zip file": (load_waterbirds, "data.zip"),
+    "scan_residue": (lambda path: scan_residue(path, np.eye(1, 9) + np.pi), "model"),
 }
 
 
@@ -92,8 +85,9 @@ def test_nothing_is_executed(loader, how, tmp_path):
     with open(path, "wb") as file:
         write(Payload(trace), file)
     path.chmod(0o600)
-    with nullcontext() if loader == "key file" else pytest.raises((OSError, ValueError)):
-        function(path)  # any bytes can be a key
+    takes_any = loader in ("key file", "scan_residue")
+    with nullcontext() if takes_any else pytest.raises((OSError, ValueError)):
+        function(path)
     assert not trace.exists()
     unpickle(path)
     assert trace.exists(), "the control: the payload is a real one"
@@ -117,20 +111,12 @@ def test_names_that_lead_out_of_the_folder(tmp_path, name):
 # sizes -------------------------------------------------------------------------------------------
 
 
-def png_of(width, height):
-    """Return the beginning of an image that says how large it is, and holds next to nothing."""
-
-    def chunk(kind, content):
-        check = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + check
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
-
-
 def test_images_that_would_fill_the_memory(tmp_path):
-    (tmp_path / "a.png").write_bytes(png_of(2**31 - 1, 2**31 - 1))
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    raw = (tmp_path / "a.png").read_bytes()
+    header = b"IHDR" + struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)
+    raw = raw[:12] + header + struct.pack(">I", zlib.crc32(header)) + raw[12 + 4 + 13 + 4 :]
+    (tmp_path / "a.png").write_bytes(raw)
     with pytest.raises(ValueError, match=r"(?i)row 0, .*a\.png, cannot be decoded"):
         ImageFiles(tmp_path, ["a.png"]).pixels(0)
 

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 import torch
 from conftest import make_net, make_table
-from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning, UndefinedMetricWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, cross_val_score
@@ -25,11 +24,6 @@ def make(cls=FineTuneUnlearner, net=None, **kwargs):
 def forget_mask(table, n_forget=12):
     rows = np.flatnonzero((table.y == 1) & (table.a == 1))[:n_forget]
     return np.isin(np.arange(table.n), rows)
-
-
-def fitted_by_hand(table, mask, train, **kwargs):
-    rows = table.X[train], table.y[train], table.a[train]
-    return make(**kwargs).fit(*rows, forget=mask[train])
 
 
 # folds -------------------------------------------------------------------------------------------
@@ -81,23 +75,17 @@ def compared():
     return table, mask, folds, methods, found
 
 
-def test_result_is_tidy(compared):
-    *_, methods, found = compared
-    assert found.columns.tolist() == ["fold", "method", "metric", "value"]
-    assert not found.duplicated(["fold", "method", "metric"]).any() and len(found) == 2 * 3 * 11
-    assert found["method"].unique().tolist() == ["gold", *methods]
+def test_values_are_those_of_a_fold_trained_by_hand_and_of_the_scorers(compared):
+    table, mask, folds, methods, found = compared
+    assert len(found) == 2 * 3 * 11 and found["method"].unique().tolist() == ["gold", *methods]
     assert not hasattr(methods["tune"], "net_") and methods["tune"].random_state is None
-    assert found["value"].between(0, 1).all()
     is_one = found.loc[found["metric"] == "AVG_GAP", "value"] == 1
     assert is_one.tolist() == [True, False, False] * 2
-
-
-def test_values_are_those_of_a_fold_trained_by_hand_and_of_the_scorers(compared):
-    table, mask, folds, _, found = compared
     values = found.set_index(["fold", "method", "metric"])["value"]
     gap_scorer = avg_gap_scorer(make(RetrainUnlearner, random_state=3))
     train, test = folds[1]
-    fitted = fitted_by_hand(table, mask, train, random_state=3, keep_forgotten=True)
+    fitted = make(random_state=3, keep_forgotten=True)
+    fitted.fit(table.X[train], table.y[train], table.a[train], forget=mask[train])
     X, y, a = table.X[test], table.y[test], table.a[test]
     pred = fitted.predict(X)
     expected = {
@@ -122,7 +110,7 @@ def test_inputs_people_have(table):
 
 
 def test_a_method_that_diverges_is_nan_and_the_others_go_on(table):
-    methods = {"wild": clone(make()).set_params(lr=1e30), "tame": make()}
+    methods = {"wild": make(lr=1e30), "tame": make()}
     args = (methods, table.X, table.y, table.a, forget_mask(table))
     with pytest.warns(FitFailedWarning, match="wild has NaN in one fold"):
         found = cross_validate_unlearning(*args, metrics=["GA"], cv=2, random_state=0)

@@ -51,15 +51,12 @@ def assert_same(one, other, X):
     """Everything a caller can see is equal, bit for bit where there are numbers."""
     assert type(one) is type(other)
     np.testing.assert_array_equal(one.predict_log_proba(X), other.predict_log_proba(X))
-    np.testing.assert_array_equal(one.predict(X), other.predict(X))
-    assert one.predict(X).dtype == other.predict(X).dtype
+    np.testing.assert_array_equal(one.predict(X), other.predict(X), strict=True)
     params, others = one.get_params(deep=False), other.get_params(deep=False)
     del params["estimator"], others["estimator"]
     assert params == others and vars(one).keys() == vars(other).keys()
     for name in vars(one).keys() & {"classes_", "forget_idx_", "remaining_idx_", "shards_"}:
-        ours, theirs = getattr(one, name), getattr(other, name)
-        assert ours.dtype == theirs.dtype
-        np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), strict=True)
     for name in ("forget_groups_", "seed_", "history_", "n_features_in_"):
         assert getattr(one, name) == getattr(other, name)
     assert one.net_.history is one.history_
@@ -90,17 +87,17 @@ def test_a_method_comes_back_as_it_was(method, table, path):
     assert_lives_on(again, unlearner, table)
 
 
-@pytest.mark.parametrize("kind", ["text, two columns", "objects", "bands"])
-def test_labels_and_attributes_of_any_type(kind, table, path):
-    y, groups = table.y, table.a
-    if kind == "text, two columns":
-        y = np.array(["größer", "small"])[y]
-        groups = pd.DataFrame({"sex": np.array(["f", "m"])[table.a], "old": np.arange(table.n) % 2})
-    elif kind == "objects":
-        y, groups = np.array(["a", "b"], dtype=object)[y], np.array([True, False])[table.a]
-    else:
-        groups = pd.cut(table.a * 40 + 10, [0, 30, 60])
-    unlearner = make(SISAUnlearner, make_net()).fit(table.X, y, groups).unlearn(FIRST)
+@pytest.mark.parametrize(
+    ("classes", "groups"),
+    [
+        (["größer", "small"], lambda a: pd.DataFrame({"sex": np.array(["f", "m"])[a], "old": 0})),
+        (np.array(["a", "b"], dtype=object), lambda a: np.array([True, False])[a]),
+        ([0, 1], lambda a: pd.cut(a * 40 + 10, [0, 30, 60])),
+    ],
+)
+def test_labels_and_attributes_of_any_type(classes, groups, table, path):
+    unlearner = make(SISAUnlearner, make_net())
+    unlearner.fit(table.X, np.array(classes)[table.y], groups(table.a)).unlearn(FIRST)
     save(unlearner, path)
     again = load(path, make_net())
     assert_same(again, unlearner, table.X)
@@ -109,15 +106,11 @@ def test_labels_and_attributes_of_any_type(kind, table, path):
     assert [list(map(type, pair)) for pair in pairs] == [list(map(type, p)) for p in expected]
 
 
-@pytest.mark.parametrize(
-    ("method", "kind"),
-    [(FineTuneUnlearner, "rows"), (FineTuneUnlearner, "double"), (SISAUnlearner, "images")],
-)
-def test_default_net_is_rebuilt_from_stored_sizes(method, kind, path):
+@pytest.mark.parametrize("kind", ["float64", "images"])
+def test_default_net_is_rebuilt_from_stored_sizes(kind, path):
     table = make_table(n_rows=60, n_classes=3, images=kind == "images")
-    if kind == "double":
-        table.X = table.X.astype(np.float64)
-    unlearner = make(method, None).fit(table.X, table.y, table.a).unlearn([40])
+    table.X = table.X.astype("float32" if kind == "images" else kind)
+    unlearner = make(FineTuneUnlearner, None).fit(table.X, table.y, table.a).unlearn([40])
     save(unlearner, path)
     again = load(path)
     assert again.estimator is None
@@ -213,17 +206,13 @@ def test_unsavable_things_are_named(saved, path, table, monkeypatch):
 
     with pytest.raises(PersistenceError, match="Own is not a registered method"):
         save(fitted(table, Own), path)
-    saved.history_[-1]["thing"] = object()
-    with pytest.raises(PersistenceError, match=r"history_\[\d+\]\['thing'\].*type object"):
-        save(saved, path)
-    del saved.history_[-1]["thing"]
-    with monkeypatch.context() as patched:
-        patched.setattr(saved, "lam", {1, 2})
-        with pytest.raises(PersistenceError, match="lam cannot be saved"):
-            save(saved, path)
-    with monkeypatch.context() as patched:
-        patched.setattr(MLP, "get_extra_state", lambda module: {"a": 1})
-        with pytest.raises(PersistenceError, match="module's '_extra_state' is no tensor"):
+    for owner, name, value, message in (
+        (saved, "lam", {1, 2}, "lam cannot be saved"),
+        (saved, "_n_requests", object(), "type object"),
+        (MLP, "get_extra_state", lambda module: {"a": 1}, "module's '_extra_state' is no tensor"),
+    ):
+        with monkeypatch.context() as patched, pytest.raises(PersistenceError, match=message):
+            patched.setattr(owner, name, value)
             save(saved, path)
     assert path.read_bytes() == before
 
@@ -263,7 +252,6 @@ def test_every_single_byte_counts(table, path):
     "raw",
     [
         b"Dear reader, this is a letter and not a model.",
-        safetensors.torch.save({"weight": torch.ones(3)}, {"format": "pt"}),
         safetensors.torch.save({"weight": torch.ones(3)}, {"grmu_sk": "{}"}),
         (2**63).to_bytes(8, "little") + b'{"__metadata__":{}}',
         (50_000).to_bytes(8, "little") + b"[" * 50_000,

@@ -1,10 +1,10 @@
 """Kill processes that carry out deletion requests, and count what is lost. See ``--help``.
 
-Each life starts with a model that knows all rows and an empty ledger. A process hands in three
-requests and carries them out. It is killed (SIGKILL) at a named point of the work or after a
-random time, and started again, up to a few times, until one is let through. After each kill and
-at the end it is compared what the ledger and the model's file say with what was acknowledged, and
-with the models of a life without kills.
+Each life starts with a model that knows all rows and no ledger. A process hands in two requests and
+carries them out, and then a third. It is killed (SIGKILL) at a named point of the work or after a
+random time, and started again, up to a few times, until one is let through. After each kill and at
+the end it is compared what the ledger and the model's file say with what was acknowledged, and with
+the models of a life without kills.
 
 With ``--checkpoint`` the state of training is kept after every epoch, so that a process goes on
 with the next one of the request in which the one before was killed.
@@ -46,15 +46,12 @@ from grmu_sk.persistence import PersistenceError, load, save
 KEY = b"a key of more than sixteen bytes"
 N_ROWS = 80
 REQUESTS = [["p3", "p7"], ["p11"], ["p20", "p21", "p22"]]
-ROWS = [[int(text[1:]) for text in ids] for ids in REQUESTS]
-POINT = "GRMU_SK_CHAOS_POINT"
-MODES = ("together", "one by one")
 METHODS = {
     "retrain": lambda: RetrainUnlearner(net(), random_state=0),
     "miu": lambda: MIUUnlearner(net(), max_epochs=2, tune_updates=(3, 2), random_state=0),
     "sisa": lambda: SISAUnlearner(net(), n_shards=2, random_state=0),
 }
-#: Where a process can be told to die; the number says at which passage.
+#: Where a process can be told to die.
 POINTS = [
     *(f"in {event}" for event in ("created", "received", "started", "computed", "done")),
     *(f"after {event}" for event in ("received", "started", "computed", "done")),
@@ -98,30 +95,20 @@ def fit(folder, method):
     save(METHODS[method]().fit(**data(), sample_id=ids), folder / "model")
 
 
-def serve(folder, mode, with_checkpoint):
+def serve(folder, with_checkpoint):
     """Hand in all requests and carry them out; done by a process that may be killed."""
     ledger = patiently(lambda: DeletionLedger(folder / "ledger", key=KEY))
-    for number, ids in enumerate(REQUESTS):
-        ledger.add(ids)
-        acknowledge(folder, number)
-        if mode == "one by one":
-            run(ledger, folder, with_checkpoint)
-    run(ledger, folder, with_checkpoint)
+    state = folder / "state" if with_checkpoint else None
+    for numbers in ([0, 1], [2]):
+        for number in numbers:
+            ledger.add(REQUESTS[number])
+            acknowledge(folder, number)
+        patiently(lambda: ledger.run_file(folder / "model", net(), data=data(), checkpoint=state))
 
 
 def acknowledge(folder, number):
     with open(folder / "acknowledged", "ab", buffering=0) as file:
         file.write(f"{number}\n".encode())
-
-
-def run(ledger, folder, with_checkpoint):
-    state = None
-    if with_checkpoint:
-        state = UnlearningCheckpoint(folder / "state")
-        if state.path.exists() and ledger.counts()["running"]:
-            with open(folder / "resumed", "ab", buffering=0) as file:
-                file.write(b".")
-    patiently(lambda: ledger.run_file(folder / "model", net(), data=data(), checkpoint=state))
 
 
 def patiently(action):
@@ -132,19 +119,17 @@ def patiently(action):
             time.sleep(0.02)
 
 
-# points at which it dies -------------------------------------------------------------------------
+# how it dies -------------------------------------------------------------------------------------
 
 
-def install_crash_point():
-    """Make this process kill itself where the environment says: ``<point>:<passage>``."""
-    point, _, passage = os.environ.get(POINT, "").partition(":")
-    if not point:
-        return
+def die_at(point, passage):
+    """Make this process kill itself when it passes a point for the first time, or a later one."""
     passages = Counter()
 
-    def reach(name):
+    def reach(name, last=lambda: None):
         passages[name] += 1
-        if name == point and passages[name] == int(passage):
+        if name == point and passages[name] == passage:
+            last()
             os.kill(os.getpid(), signal.SIGKILL)
 
     def after(owner, name, what):
@@ -172,11 +157,10 @@ def install_crash_point():
         reach(f"{Path(target).name} replaced")
 
     def synced(handle):
-        name = os.readlink(f"/proc/self/fd/{handle}") if os.path.isdir("/proc/self/fd") else ""
-        if f".{point.split()[0]}." in name:
-            if passages[point] + 1 == int(passage):
-                os.ftruncate(handle, os.fstat(handle).st_size // 2)
-            reach(point)
+        name = Path(os.readlink(f"/proc/self/fd/{handle}")).name  # such as .model.1a2b.tmp
+        half = os.fstat(handle).st_size // 2
+        what = name.lstrip(".").partition(".")[0]
+        reach(f"{what} half written", lambda: os.ftruncate(handle, half))
         fsync(handle)
 
     os.replace = replaced
@@ -208,125 +192,103 @@ def acknowledge_first():
 BROKEN = {"done first": done_first, "acknowledge first": acknowledge_first}
 
 
-def child(action, folder, *args, point="", broken=""):
+def child(action, *args, point=(), broken=""):
     """Fork a process that does something; return its number."""
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
-        os.environ[POINT] = point
-        BROKEN.get(broken, lambda: None)()
-        install_crash_point()
-        action(folder, *args)
+        if broken:
+            BROKEN[broken]()
+        if point:
+            die_at(*point)
+        action(*args)
         code = 0
     except BaseException:
-        with open(folder / "errors", "a") as file:
-            traceback.print_exc(file=file)
+        traceback.print_exc()
     finally:
         os._exit(code)
 
 
 def ended(pid):
-    """Wait for a process, and tell whether it was killed."""
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL, f"died of {os.WTERMSIG(status)}"
-        return True
-    return os.WEXITSTATUS(status) != 0 and "failed"
+    """Wait for a process; return its exit code, or the negative number of what killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 # what is looked at -------------------------------------------------------------------------------
 
 
 class Chaos:
-    """Lives with kills, and what was found in them. A life is of a kind: a method and a mode."""
+    """Lives with kills, and what was found in them."""
 
-    def __init__(self, folder, options):
-        self.folder, self.broken = folder, options.broken
-        self.with_checkpoint = options.checkpoint
-        self.random = random.Random(options.seed)
-        self.found = Counter()
-        self.points = Counter()
+    def __init__(self, folder, seed=0, checkpoint=False, methods=("retrain",), broken=""):
+        self.folder, self.with_checkpoint, self.broken = folder, checkpoint, broken
+        self.random = random.Random(seed)
+        self.found, self.points = Counter(), Counter()
         self.hashes, self.seconds = {}, {}
-        self.methods = options.methods.split(",")
-        for method in self.methods:
-            start = self.start(method)
-            start.mkdir()
-            assert ended(child(fit, start, method)) is False, (start / "errors").read_text()
+        for method in methods:
+            self.live_undisturbed(method)
 
-    def live_undisturbed(self, kind):
-        life, began = self.new_life(kind[0]), time.monotonic()
-        pid = child(serve, life, kind[1], self.with_checkpoint)
-        assert ended(pid) is False, (life / "errors").read_text()
-        self.seconds[kind] = time.monotonic() - began
+    def live_undisturbed(self, method):
+        start = self.folder / method
+        start.mkdir()
+        assert ended(child(fit, start, method)) == 0
+        life, began = self.new_life(method), time.monotonic()
+        assert ended(child(serve, life, self.with_checkpoint)) == 0
+        self.seconds[method] = time.monotonic() - began
         history = DeletionLedger(life / "ledger", key=KEY).history()
         after = [entry.details["model_after"] for entry in history if entry.event == "done"]
-        self.hashes[kind] = [model_hash(load(self.start(kind[0]) / "model", net())), *after]
-
-    def start(self, method):
-        return self.folder / f"start {method}"
+        self.hashes[method] = [model_hash(load(start / "model", net())), *after]
 
     def new_life(self, method):
         life = self.folder / f"life{len(list(self.folder.iterdir()))}"
-        return Path(shutil.copytree(self.start(method), life))
+        return Path(shutil.copytree(self.folder / method, life))
 
-    def any_kind(self, modes=MODES):
-        kind = self.random.choice(self.methods), self.random.choice(modes)
-        if kind not in self.hashes:
-            self.live_undisturbed(kind)
-        return kind
+    def start(self, life, *point):
+        return child(serve, life, self.with_checkpoint, point=point, broken=self.broken)
 
-    def at_point(self, point):
-        """Die once at this point, at its first or a later passage, or at the one it names."""
-        kind = self.any_kind()
-        life = self.new_life(kind[0])
-        point, _, number = point.partition(":")
-        latest = 12 if point in POINTS_OF_CHECKPOINTS else 3
-        passage = int(number) if number else self.random.randint(1, latest)
-        for tried in range(passage, 0, -1):  # not every point is passed so often
-            killed = self.killed(life, kind, [self.child(life, kind, f"{point}:{tried}")])
-            if killed:
-                self.points[point] += killed
-                break
-            life = self.new_life(kind[0])
-        self.finish(life, kind)
+    def at_point(self, point, latest):
+        """Die once at this point, at its first or a later passage."""
+        method = self.random.choice(list(self.hashes))
+        for passage in range(self.random.randint(1, latest), 0, -1):
+            life = self.new_life(method)
+            if self.end(life, method, [self.start(life, point, passage)], point):
+                break  # not every point is passed so often
+        self.finish(life, method)
 
-    def at_random(self, n_processes=1):
+    def at_random(self, n_processes):
         """Die a few times, after random times; perhaps in the middle of a second process's way."""
-        kind = self.any_kind(MODES if n_processes == 1 else ["together"])
-        life = self.new_life(kind[0])
+        method = self.random.choice(list(self.hashes))
+        life = self.new_life(method)
+        name = "random time" if n_processes == 1 else "random time, two processes"
         for _ in range(self.random.randint(1, 3)):
-            pids = [self.child(life, kind) for _ in range(n_processes)]
-            time.sleep(self.random.uniform(0, 1.1 * self.seconds[kind]))
+            pids = [self.start(life) for _ in range(n_processes)]
+            time.sleep(self.random.uniform(0, 1.1 * self.seconds[method]))
             os.kill(pids[0], signal.SIGKILL)  # not waited for yet, so its number is still its own
-            name = "random time" if n_processes == 1 else "random time, two processes"
-            n_killed = self.killed(life, kind, pids)
-            self.points[name] += n_killed
+            is_killed = self.end(life, method, pids, name)
             # a busy machine becomes slower and faster; too late is time wasted
-            self.seconds[kind] *= 1.1 if n_killed else 0.7
-        self.finish(life, kind)
+            self.seconds[method] *= 1.1 if is_killed else 0.7
+        self.finish(life, method)
 
-    def child(self, life, kind, point=""):
-        return child(serve, life, kind[1], self.with_checkpoint, point=point, broken=self.broken)
-
-    def killed(self, life, kind, pids):
-        results = [ended(pid) for pid in pids]
-        self.found["errors"] += results.count("failed")
-        n_killed = results.count(True)
+    def end(self, life, method, pids, point=None):
+        """Wait for processes, look at what they left, and tell whether one was killed."""
+        codes = [ended(pid) for pid in pids]
+        n_killed = codes.count(-signal.SIGKILL)
+        self.found["errors"] += len(codes) - codes.count(0) - n_killed
         self.found["kills"] += n_killed
-        self.look(life, kind)
-        return n_killed
+        self.points[point] += n_killed
+        self.look(life, method)
+        return n_killed > 0
 
-    def look(self, life, kind):
-        """Compare ledger and model with what was acknowledged."""
+    def look(self, life, method):
+        """Compare ledger and model with what was acknowledged, and return them."""
         try:
             model = load(life / "model", net())
         except (PersistenceError, OSError):
             self.found["unreadable models"] += 1
             return None
-        if model_hash(model) not in self.hashes[kind]:
-            self.found["half-done models"] += 1
+        self.found["half-done models"] += model_hash(model) not in self.hashes[method]
         told = life / "acknowledged"
         acknowledged = {int(line) for line in told.read_text().split()} if told.exists() else ()
         try:
@@ -338,14 +300,15 @@ class Chaos:
         for number in acknowledged:
             self.found["lost requests"] += None in ledger.requests_of(REQUESTS[number])
         self.found["returned rows"] += len(ledger.returned_rows(model))
+        is_resumed = (life / "state").exists() and ledger.counts()["running"]
+        self.found["resumed in the middle"] += bool(is_resumed)
         return ledger, model
 
-    def finish(self, life, kind):
+    def finish(self, life, method):
         """Let a last process through; all must be as if none had died."""
         self.found["lives"] += 1
-        failed = ended(self.child(life, kind))
-        self.found["errors"] += failed is not False
-        seen = self.look(life, kind)
+        self.found["errors"] += ended(self.start(life)) != 0
+        seen = self.look(life, method)
         if seen is None:
             return
         ledger, model = seen
@@ -355,46 +318,41 @@ class Chaos:
         times = Counter(number for about in taken for number in about["requests"])
         self.found["requests done twice"] += sum(count > 1 for count in times.values())
         self.found["requests not done"] += len(REQUESTS) - ledger.counts()["done"]
-        self.found["other results"] += model_hash(model) != self.hashes[kind][-1]
-        remaining = set(model.remaining_idx_.tolist())
-        self.found["returned rows"] += len(remaining & {row for rows in ROWS for row in rows})
-        if (life / "resumed").exists():
-            self.found["resumed in the middle"] += len((life / "resumed").read_bytes())
+        self.found["other results"] += model_hash(model) != self.hashes[method][-1]
         self.found["checkpoints left"] += any("state" in path.name for path in life.iterdir())
-        if not any(self.found[name] for name in PROBLEMS):
-            shutil.rmtree(life)
 
 
-def run_chaos(arguments):
-    """Run what the arguments of the command line say, and return the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=200, help="how many at least")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--points", default="all", help="such as training or training:2, or none")
-    parser.add_argument("--checkpoint", action="store_true", help="go on in the middle")
-    parser.add_argument("--methods", default="retrain", help=f"of {', '.join(METHODS)}")
-    parser.add_argument("--broken", default="", choices=["", *BROKEN], help="a promise to break")
-    options = parser.parse_args(arguments)
+def run_chaos(kills, points, latest=1, **options):
+    """Die at some points, and then at random until there were so many kills."""
     torch.set_num_threads(1)
     warnings.simplefilter("error")
-    every = POINTS + POINTS_OF_CHECKPOINTS * options.checkpoint
-    points = {"all": every, "none": []}.get(options.points, options.points.split(","))
     # to SIGKILL what is written is written, wherever it is; waiting for a disk would take long
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as name:
-        chaos = Chaos(Path(name), options)
+        chaos = Chaos(Path(name), **options)
         for point in points:
-            chaos.at_point(point)
-        while chaos.found["kills"] < options.kills:
+            chaos.at_point(point, latest)
+        while chaos.found["kills"] < kills:
             chaos.at_random(1 + (chaos.found["lives"] % 3 == 2))
             print(f"{chaos.found['kills']} kills", end="\r", file=sys.stderr, flush=True)
-        for errors in Path(name).glob("life*/errors"):
-            sys.stderr.write(errors.read_text())
     names = ("kills", "lives", "resumed in the middle", *PROBLEMS)
     return {name: chaos.found[name] for name in names} | {"kills by point": dict(chaos.points)}
 
 
 if __name__ == "__main__":
-    found = run_chaos(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200, help="how many at least")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkpoint", action="store_true", help="go on in the middle")
+    parser.add_argument("--methods", default="retrain", help=f"of {', '.join(METHODS)}")
+    asked = parser.parse_args()
+    found = run_chaos(
+        asked.kills,
+        POINTS + POINTS_OF_CHECKPOINTS * asked.checkpoint,
+        latest=4,
+        seed=asked.seed,
+        checkpoint=asked.checkpoint,
+        methods=asked.methods.split(","),
+    )
     print(json.dumps(found, indent=1))
     sys.exit(any(found[name] for name in PROBLEMS))

@@ -95,6 +95,7 @@ def test_save_and_load(name, after, tmp_path):
     again = load(path, **brought(name, after, path))
     assert model_hash(again) == model_hash(after)
     np.testing.assert_array_equal(again.predict_proba(TEST[0]), after.predict_proba(TEST[0]))
+    assert model_hash(again) == model_hash(after), "nor do questions change it"
     assert again.get_params(deep=False).keys() == after.get_params(deep=False).keys()
     further = [copy.deepcopy(after).unlearn([0]), again.unlearn([0], **TRAIN)]
     assert len({model_hash(one) for one in further}) == 1
@@ -102,20 +103,15 @@ def test_save_and_load(name, after, tmp_path):
 
 
 def test_ledger_and_ids(name, before, tmp_path):
-    ledger = DeletionLedger(tmp_path / "ledger")
-    named = [f"p{row}" for row in FORGET]
-    ledger.add(named[:4])
-    unlearner = copy.deepcopy(before)
-    assert ledger.run(unlearner) == [1]
-    assert unlearner.forget_idx_.tolist() == FORGET[:4].tolist()
     save(before, path := tmp_path / "model")
     needed = brought(name, before, path)
-    ledger = DeletionLedger(tmp_path / "another")
+    named = [f"p{row}" for row in FORGET]
+    ledger = DeletionLedger(tmp_path / "ledger")
     ledger.add(named)
     assert ledger.run_file(path, data=TRAIN, **needed) == [1]
     changed = load(path, **needed)
+    assert changed.forget_idx_.tolist() == FORGET.tolist()
     assert model_hash(changed) == model_hash(copy.deepcopy(before).unlearn(ids=named))
-    assert not len(ledger.returned_rows(changed))
     ledger.verify()
 
 
@@ -147,12 +143,8 @@ def test_gate(name, before):
         assert AcceptanceGate().enforce(control, FORGET, "retrain", **given).action == "retrained"
         gold = RetrainUnlearner(ESTIMATORS[name], random_state=0).fit(**TRAIN).unlearn(FORGET)
         np.testing.assert_array_equal(control.predict_proba(TEST[0]), gold.predict_proba(TEST[0]))
-    assert (
-        AcceptanceGate(leakage=False, residue=False, **LOOSE)
-        .enforce(unlearner, FORGET, **given)
-        .action
-        == "accepted"
-    )
+    loose = AcceptanceGate(leakage=False, residue=False, **LOOSE)
+    assert loose.enforce(unlearner, FORGET, **given).action == "accepted"
 
 
 def test_preflight(name, before):
@@ -173,13 +165,10 @@ def test_preflight(name, before):
         assert note == "not possible here: it needs a net"
 
 
-def test_scorers(name, after):
+def test_scorers_and_cross_validation(name, after):
     gold = clone(after).set_params(random_state=1)
     for scorer in (row_distance_scorer(gold), ga_scorer):
         assert np.isfinite(scorer(after, *TEST[:2], groups=TEST[2]))
-
-
-def test_cross_validation(name, after):
     given = (*TRAIN.values(), np.isin(ROWS, FORGET))
     options = {"cv": 2, "metrics": ["RA", "UA", "GA"], "random_state": 0}
     found = cross_validate_unlearning({"own": made(name)}, *given, **options)
@@ -218,8 +207,6 @@ def test_frozen_classifiers_and_foreign_files(tmp_path, monkeypatch):
     again = load(path)
     assert again.estimator.estimator is again.estimator_
     np.testing.assert_array_equal(again.predict(TEST[0]), trained.predict(TEST[0]))
-    (report,) = preflight(taken, [3], methods=["retrain"]).costs["note"]
-    assert "nothing was trained here yet" in report
     with pytest.raises(ValueError, match="is fitted in one step"):
         taken.unlearn([3], checkpoint=tmp_path / "state")
     forged = copy.copy(taken)
@@ -245,12 +232,6 @@ def test_commands_ask_for_trust(tmp_path):
     for command in (run, ["requests", "verify", ledger, "--model", path]):
         done = CliRunner().invoke(main, command + trust)
         assert done.exit_code == 0, done.output
-
-
-def test_digests_do_not_change_with_questions(before):
-    known = model_hash(before)
-    before.predict_proba(TEST[0])
-    assert model_hash(before) == known == model_hash(copy.deepcopy(before))
 
 
 def test_residue(name, before, after):

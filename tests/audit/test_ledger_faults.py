@@ -17,14 +17,8 @@ from pathlib import Path
 import pytest
 
 import grmu_sk
-from grmu_sk.audit import (
-    DeletionLedger,
-    LedgerBusyError,
-    LedgerDamagedError,
-    LedgerWriteError,
-    ledger_file,
-)
-from grmu_sk.audit.ledger_file import lease
+from grmu_sk.audit import DeletionLedger, ledger_file
+from grmu_sk.audit.ledger_file import LedgerBusyError, LedgerDamagedError, LedgerWriteError, lease
 
 KEY = b"sixteen bytes or more"
 IDS = [f"person-{number}" for number in range(40)]
@@ -134,7 +128,7 @@ def without_an_id(event, details):
     return details | ({"ids": details["ids"][1:]} if event == "received" else {})
 
 
-def test_forgery_of_everything_is_found_by_key_or_head(tmp_path):
+def test_forgery_of_everything_is_found_by_key_or_head(ledger, tmp_path):
     plain = DeletionLedger(tmp_path / "plain")
     keyed = DeletionLedger(tmp_path / "keyed", key=KEY)
     for book in (plain, keyed):
@@ -149,9 +143,6 @@ def test_forgery_of_everything_is_found_by_key_or_head(tmp_path):
             action()  # who has seen the ledger before remembers it
     with pytest.raises(LedgerDamagedError, match="made without the key"):
         DeletionLedger(keyed.path, key=KEY)
-
-
-def test_a_chain_of_entries_that_do_not_fit_is_damage(ledger):
     forge(ledger.path, lambda event, told: told | {"request": 3} if "ids" in told else told)
     with pytest.raises(LedgerDamagedError, match="holds what no ledger holds"):
         DeletionLedger(ledger.path)
@@ -248,15 +239,13 @@ def test_full_disk_loses_nothing(ledger, table, net, tmp_path):
     assert content(ledger) == before
     unlearner = grmu_sk.NoOpUnlearner(net, random_state=0)
     grmu_sk.persistence.save(unlearner.fit(**data, sample_id=[*IDS, *range(table.n - 40)]), model)
-    raw, write = model.read_bytes(), grmu_sk.files.os.fsync
+    raw = model.read_bytes()
 
-    def full(handle):
-        if "model" in os.readlink(f"/proc/self/fd/{handle}"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(handle)
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.MonkeyPatch.context() as patched, pytest.raises(OSError, match="No space left"):
-        patched.setattr(grmu_sk.files.os, "fsync", full)
+        patched.setattr(os, "replace", full)
         ledger.run_file(model, net, data=data)
     assert model.read_bytes() == raw and ledger.counts()["failed"] == 4
     assert ledger.run_file(model, net, data=data, retry_failed=True) == [1, 2, 3, 4]
@@ -281,9 +270,7 @@ def test_read_only_folder_can_be_looked_at():
                 lambda: DeletionLedger(folder / "new"),
                 lambda: lease(ledger.path).__enter__(),
             ):
-                with pytest.raises(
-                    LedgerWriteError, match=r"writable|No ledger can|\.lease cannot"
-                ):
+                with pytest.raises(LedgerWriteError):
                     action()
         finally:
             os.seteuid(user)
@@ -295,33 +282,29 @@ def test_read_only_folder_can_be_looked_at():
 # ``chaos_ledger.py --kills 200`` does the same for longer, at every named point
 POINTS = ["in received", "after started", "training", "model written", "model replaced"]
 STATES = ["state half written", "state replaced"]
-BROKEN = {
-    "returned rows": ["--points=model written:1", "--broken=done first"],
-    "lost requests": ["--points=in received:1", "--broken=acknowledge first"],
-}
+RUNS = [
+    {"points": POINTS},
+    {"points": STATES, "checkpoint": True},
+    {"points": ["model written"], "broken": "done first"},
+    {"points": ["in received"], "broken": "acknowledge first"},
+]
 
 
 def test_killed_processes_lose_nothing():
-    named, states = (",".join(f"{point}:1" for point in some) for some in (POINTS, STATES))
-    runs = [[f"--points={named}"], [f"--points={states}", "--checkpoint"], *BROKEN.values()]
     program = "import json, sys, chaos_ledger as chaos\nruns = json.loads(sys.argv[1])\n"
-    program += "print(json.dumps([[chaos.run_chaos(run) for run in runs], chaos.PROBLEMS]))"
+    program += "print(json.dumps([[chaos.run_chaos(1, **run) for run in runs], chaos.PROBLEMS]))"
     result = subprocess.run(  # that has trained nothing: its children are forked
-        [sys.executable, "-c", program, json.dumps([[*run, "--kills=1"] for run in runs])],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(map(str, sys.path)),
-            "OMP_NUM_THREADS": "1",
-        },
+        [sys.executable, "-c", program, json.dumps(RUNS)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
     )
     assert result.stdout, result.stderr
-    found, problems = json.loads(result.stdout)
-    for figures, points in zip(found, (POINTS, STATES), strict=False):
+    (*kept, done_first, acknowledged_first), problems = json.loads(result.stdout)
+    for figures, points in zip(kept, (POINTS, STATES), strict=True):
         assert not any(figures[name] for name in problems), (figures, result.stderr)
         assert figures["kills by point"] == dict.fromkeys(points, 1)
         assert (figures["resumed in the middle"] > 0) == (points == STATES)
-    for promise, figures in zip(BROKEN, found[2:], strict=True):
-        assert figures[promise] > 0, "control: a broken promise is found"
+    assert done_first["returned rows"] > 0, "control: a broken promise is found"
+    assert acknowledged_first["lost requests"] > 0

@@ -151,13 +151,7 @@ def test_rows_that_are_not_stored_and_pipelines():
         preflight(pipe[-1], [1, 2], X=9 * TABLE.X, **given, **only)
 
 
-def test_bad_input_text_and_json():
-    for message, arguments in (
-        ("fit was given 160", {"y": TABLE.y[:5], "groups": TABLE.a[:5]}),
-        ("was given groups", {"y": TABLE.y}),
-    ):
-        with pytest.raises(ValueError, match=message):
-            preflight(fitted(), [1], **arguments)
+def test_text_and_json():
     labels = np.array(["no", "yes"], dtype=object)[TABLE.y]
     unlearner = FineTuneUnlearner(make_net(), random_state=0).fit(TABLE.X, labels, TABLE.a)
     report = preflight(unlearner, rows_of((1, 0), 5), methods=["retrain", "sisa"])

@@ -147,21 +147,6 @@ def test_other_kinds_of_inputs(case, kind):
 # bad input ---------------------------------------------------------------------------------------
 
 
-def test_rows_that_do_not_fit_together(case):
-    X, y, a = case.nonmembers
-    for nonmembers, message in [
-        ((X[:, :5], y, a), "must match exactly"),
-        ((torch.from_numpy(X), y, a), "Inputs are of several kinds"),
-        ((X, y, None), "no row of the group"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            quick(case, rows=(case.forgotten, case.remaining, nonmembers))
-    with pytest.raises(ValueError, match="even and at least 4"):
-        ReferenceModels(None, n_models=2)
-    with pytest.raises(TypeError, match="of a pipeline pass the last step"):
-        ReferenceModels("net")
-
-
 @pytest.mark.parametrize(
     ("place", "message"),
     [(2, "3 of 243 nonmembers equal a training row"), (0, "forgotten rows equal a remaining row")],
@@ -235,16 +220,3 @@ def test_cache_of_something_else_is_not_used(case, tmp_path, trained):
         trained.clear()
         quick(**{"case": case, "cache": tmp_path, **changed})
         assert len(trained) == 4, changed
-
-
-def test_damaged_cache_is_noticed_and_made_anew(case, tmp_path, trained):
-    quick(case, cache=tmp_path)
-    cut_off, empty, flipped, _ = sorted(tmp_path.rglob("output.pkl"))
-    raw = bytearray(flipped.read_bytes())
-    raw[len(raw) // 2] ^= 1
-    flipped.write_bytes(raw)
-    cut_off.write_bytes(cut_off.read_bytes()[:-8])
-    empty.write_bytes(b"")
-    trained.clear()
-    again = quick(case, cache=tmp_path)
-    assert len(trained) == 3 and np.array_equal(again.log_odds_, case.quick.log_odds_)

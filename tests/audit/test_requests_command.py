@@ -137,18 +137,14 @@ def test_old_copies_keys_and_unknown_ids(folder, table, expected):
     assert loaded().forget_idx_.tolist() == [40]
 
 
-def test_data_that_is_none(folder, table, expected):
+def test_a_request_whose_data_is_none_has_failed(folder, table, expected):
     save_csv(table, np.arange(table.n))
-    np.savez("bare.npz", X=table.X)
-    np.savez("pickled.npz", X=np.array([{}], dtype=object), y=table.y)
     before = (folder / "model").read_bytes()
     for number, (data, message) in enumerate(
         (
             (["no_such_module:data"], "cannot be imported"),
             (["data.csv", "--target", "nothing"], "has no column 'nothing'"),
             (["data.csv"], "--target"),
-            (["bare.npz"], "has no y"),
-            (["pickled.npz"], "allow_pickle=False"),
         )
     ):
         text("add", "ledger", f"04{number}")

@@ -14,10 +14,9 @@ import pytest
 import torch
 from conftest import EVERY_METHOD, make_net, make_table
 from residue_plants import FILES, OBJECTS
-from skorch.callbacks import Callback
 from torch import nn
 
-from grmu_sk import FineTuneUnlearner, SCRUBUnlearner
+from grmu_sk import FineTuneUnlearner
 from grmu_sk.audit import Finding, ResidueScan, residue, residue_places, scan_residue
 from grmu_sk.persistence import save
 from grmu_sk.unlearners import all_unlearners
@@ -76,6 +75,8 @@ def test_planted_row(plant, X, file):
 def test_every_row_is_named_by_its_number(X):
     (finding,) = scan_residue(X.tobytes(), X[FORGET], forget_idx=FORGET)
     assert (finding.rows, finding.offset) == (tuple(FORGET), X[: FORGET[0]].nbytes)
+    with pytest.raises(ValueError, match="forget_idx names 2 rows"):
+        scan_residue(X, X[FORGET], forget_idx=FORGET[:2])
     other = X[FORGET].copy()
     other[:, 4] += 0.01
     halves = [part.copy() for part in (X[3, :3], X[3, 3:], *X[7][:, None])]
@@ -163,16 +164,6 @@ def test_what_lies_across_chunks_is_found(X, file, monkeypatch):
         assert (finding.kind, finding.tensors, finding.offset) == ("original weights", ("w",), 3)
 
 
-def test_pickles_are_not_carried_out(X, file, tmp_path):
-    class Touch:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "executed"),)
-
-    file.write_bytes(pickle.dumps([Touch(), X.tobytes()]))
-    assert scan_residue(file, X[FORGET])[0].rows == (0, 1, 2)
-    assert not (tmp_path / "executed").exists()
-
-
 def test_links_are_not_followed(X, tmp_path):
     outside, folder = tmp_path / "outside", tmp_path / "folder"
     for made in (outside, folder):
@@ -220,17 +211,6 @@ def test_damaged_files_raise_nothing(X, tmp_path):
     assert "gzip in a gzipped tar!gzip: cannot be read" in told
 
 
-def test_bad_input(X):
-    for arguments, message in (
-        ({"rows": [1.0, 2.0]}, r"rows\[None\]"),
-        ({"std": 0}, "std must be finite"),
-        ({"forget_idx": [1, 2]}, "forget_idx names 2 rows"),
-        ({"remaining": np.ones((2, 2))}, "remaining has rows of shape"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            scan_residue(X, **{"rows": X, **arguments})
-
-
 # weights -----------------------------------------------------------------------------------------
 
 
@@ -276,11 +256,6 @@ def test_every_method(method, tmp_path):
     original = {name: value.clone() for name, value in state.items()}
     before = scan_residue(unlearner, rows, original)
     assert kinds(before) == {"forgotten row", "original weights"}, "the scan must see both"
-    save(unlearner, tmp_path / ".model.1.tmp")  # what a save leaves that is killed
-    (tmp_path / "model").touch()
-    for place in (tmp_path, tmp_path / "model"):
-        assert kinds(scan_residue(place, rows, original)) == {"original weights"}
-    (tmp_path / ".model.1.tmp").unlink()
     unlearner.unlearn(FORGET)
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(unlearner))
     joblib.dump(unlearner, tmp_path / "model.joblib", compress=1)
@@ -293,17 +268,10 @@ def test_every_method(method, tmp_path):
         assert scan.not_searched == []
 
 
-class Keeper(Callback):
-    """Keeps what it sees, as a careless callback does."""
-
-    def on_batch_end(self, net, batch=None, training=False, **_):
-        if training:
-            net.history.record_batch("inputs", batch[0].tolist())
-
-
 def test_rows_that_the_user_keeps(file):
-    unlearner, table = fitted(SCRUBUnlearner, make_net(callbacks=[Keeper()]))
-    save(unlearner.unlearn(FORGET), file)
+    unlearner, table = fitted()
+    unlearner.unlearn(FORGET).history_[-1]["inputs"] = table.X[FORGET].tolist()
+    save(unlearner, file)
     for place in (unlearner, file):
         assert kinds(scan_residue(place, table.X[FORGET])) == {"forgotten row"}
     unlearner, table = fitted(keep_forgotten=True)
@@ -312,11 +280,8 @@ def test_rows_that_the_user_keeps(file):
     assert scan_residue(unlearner, table.X[FORGET])[0].rows == (0, 1, 2)
 
 
-def test_result_as_json_and_text():
+def test_result_as_json():
     finding = Finding("original weights", "a.pt", "float32", tensors=("w",))
-    assert str(finding) == "a.pt: original weights as float32 (w)"
     scan = ResidueScan([finding], not_searched=["b"], n_places=2, n_bytes=5)
-    assert scan.verdict == "residue" and scan == [finding]
     again = ResidueScan.from_dict(json.loads(json.dumps(scan.to_dict())))
-    assert (again, again.to_dict()) == (scan, scan.to_dict())
-    assert ResidueScan().verdict == "clean"
+    assert (again, again.to_dict(), again.verdict) == (scan, scan.to_dict(), "residue")

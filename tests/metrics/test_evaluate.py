@@ -53,27 +53,6 @@ def test_equals_the_single_functions(splits, scores):
     assert scores == pytest.approx(expected, rel=1e-13)
 
 
-def test_labels_and_attributes_of_any_kind():
-    """In whatever order they appear, and whether or not they have one."""
-    rng = np.random.default_rng(0)
-    classes, values = np.empty(3, dtype=object), np.empty(3, dtype=object)
-    classes[:], values[:] = ["ant", 5, ("a", "pair")], ["x", ("y", 0), type(None)]
-    y, a = rng.integers(3, size=(2, 701))
-    proba = rng.dirichlet(np.ones(3), 701) + 0.7 * np.eye(3)[y]
-    proba /= proba.sum(axis=1, keepdims=True)
-    names = ("TA", "EO", "GA", "DP", "EP", "WG")
-    found, coded = (
-        evaluate_predictions(
-            classes=kinds,
-            test=SplitPredictions(kinds[y], proba, attributes[a]),
-            forget_groups=[(kinds[1], attributes[0]), (kinds[2], attributes[2])],
-            metrics=names,
-        )
-        for kinds, attributes in ((classes, values), (np.arange(3), np.arange(3)))
-    )
-    assert found == pytest.approx(coded, abs=1e-12)
-
-
 def test_a_model_runs_once_over_each_split(splits, scores):
     """One pass over the training rows serves the remaining and the forgotten ones."""
     passes = []
@@ -102,10 +81,6 @@ def test_a_model_runs_once_over_each_split(splits, scores):
     assert by_group["group_accuracy[bee, x]"] == scores["GA"]
     evaluate_model(Model(), **rows, holdout=test, metrics="RA")
     assert passes[3:] == [240, 300], "non-members that are the test rows are not run again"
-    nothing_forgotten = rows | {"forget": np.zeros(240, dtype=bool)}
-    assert (
-        evaluate_model(Model(), **nothing_forgotten, holdout=test, metrics="RA").log_odds.size == 0
-    )
 
 
 def test_empty_group(splits):
