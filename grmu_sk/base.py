@@ -459,16 +459,13 @@ class ForgettingClassifier(
         return self._digests
 
     def _digests_of(self, data: TrainingRows) -> dict[str, str]:
-        return rows_digests(data, self.remaining_idx_, len(self._encoder.attributes_))
-
-    def _digests_of_columns(self, g: torch.Tensor) -> dict[str, str]:
-        return columns_digests(g, len(self._encoder.attributes_))
+        n_attributes = len(self._encoder.attributes_)
+        return rows_digests(data, self.remaining_idx_, n_attributes, self._takes_net)
 
     def _check_same_columns(self, numbers: NDArray[np.int64]) -> None:
         """Raise ValueError if group numbers of all rows of ``fit`` are not what they were."""
-        self._check_same_rows(
-            self._digests_of_columns(torch.from_numpy(numbers[self.remaining_idx_]))
-        )
+        g = torch.from_numpy(numbers[self.remaining_idx_])
+        self._check_same_rows(columns_digests(g, len(self._encoder.attributes_)))
 
     def _check_same_rows(self, digests: dict[str, str]) -> None:
         known = self._known_digests()
@@ -862,6 +859,8 @@ class BaseUnlearner(ForgettingClassifier):
     ) -> AbstractContextManager[Progress | None]:
         if checkpoint is None:
             return nullcontext()
+        if not self._takes_net:
+            raise ValueError("A checkpoint is for nets; a classifier is fitted in one step.")
         refuse_several_processes(self.net_, "a request with a checkpoint")
         if not isinstance(checkpoint, UnlearningCheckpoint):
             checkpoint = UnlearningCheckpoint(checkpoint)
@@ -986,7 +985,7 @@ class BaseUnlearner(ForgettingClassifier):
 
     @property
     def _threshold(self) -> float | None:
-        return decision_threshold(self.net_)
+        return decision_threshold(self._model)
 
 
 def _outputs(net: NeuralNet, inputs: Any) -> torch.Tensor:

@@ -25,7 +25,6 @@ from skorch import NeuralNet
 from skorch.history import History
 
 from .base import BaseUnlearner, Request
-from .fingerprints import content, digest
 from .outputs import predicted_columns
 from .randomness import derive_seed, isolated_rng
 from .rows import Rows, TrainingRows, evenly_spaced, take_rows
@@ -85,9 +84,6 @@ class AnyClassifierUnlearner(BaseUnlearner):
             tags.input_tags = get_tags(self._source()).input_tags
         return tags
 
-    def _order_of_classes(self, labels: NDArray[Any]) -> NDArray[Any]:
-        return super()._order_of_classes(labels) if self._takes_net else labels
-
     def _fit_model(self, data: TrainingRows, is_to_forget: bool) -> None:
         if self._takes_net:
             return super()._fit_model(data, is_to_forget)
@@ -133,11 +129,6 @@ class AnyClassifierUnlearner(BaseUnlearner):
         self.history_ = History([*self.history_, known])  # a copy may share what was there
         return fitted
 
-    def _resumable(self, checkpoint: Any, new: Rows, data: TrainingRows) -> Any:
-        if checkpoint is not None and not self._takes_net:
-            raise ValueError("A checkpoint is for nets; a classifier is fitted in one step.")
-        return super()._resumable(checkpoint, new, data)
-
     def _check_labels(self, data: TrainingRows, rows: Rows) -> None:
         """Refuse a classifier whose labels do not follow from its probabilities.
 
@@ -159,26 +150,9 @@ class AnyClassifierUnlearner(BaseUnlearner):
             return super()._log_proba(X)
         return log_proba_of(self.estimator_, X, self.classes_)
 
-    @property
-    def _threshold(self) -> Any:
-        if self._takes_net:
-            return super()._threshold
-        # scikit-learn's tuned and fixed thresholds
-        found = [getattr(self.estimator_, name, None) for name in ("best_threshold_", "threshold")]
-        return next((value for value in found if isinstance(value, float)), None)
-
     def _read_as_fitted(self, data: TrainingRows) -> None:
         if self._takes_net:
             super()._read_as_fitted(data)
-
-    def _digests_of(self, data: TrainingRows) -> dict[str, str]:
-        if self._takes_net:
-            return super()._digests_of(data)
-        where = data.positions(self.remaining_idx_).numpy()
-        digests = self._digests_of_columns(data.g[where])
-        if data.sample_weight is not None:
-            digests["sample_weight"] = digest([("", data.sample_weight[where])])
-        return {**digests, "X": digest(content(take_rows(data.X, where)))}
 
 
 def is_plain_classifier(estimator: Any) -> bool:

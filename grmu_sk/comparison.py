@@ -29,7 +29,7 @@ from torch import nn
 
 from .base import BaseUnlearner
 from .files import write_atomically
-from .fingerprints import content, describe, digest, versions
+from .fingerprints import describe, digest, versions
 from .groups import Pair, in_pairs, sample_forget_set
 from .metrics.evaluate import Evaluation, Split, evaluate_model
 from .metrics.fidelity import row_distance_score
@@ -409,12 +409,13 @@ class _Kept:
             return
         about = describe([type(net), net.get_params(deep=False), versions(), seed])
         parts = [[part.X, part.y, part.groups] for part in (splits.train, splits.validation)]
-        self.common = digest(content([about, parts, splits.test.X, splits.test.y, forget]))
+        given = [about, parts, splits.test.X, splits.test.y, forget]
+        self.common = digest([("", describe(given, learned=True))])
 
     def path(self, row: Row) -> Path:
         """Return where the result of a row lies."""
         assert self.folder is not None
-        name = digest(content([self.common, row.key, row.parameters]))[:16]
+        name = digest([("", describe([self.common, row.key, row.parameters]))])[:16]
         return self.folder / f"seed{self.seed}_{row.label.replace(' ', '')}_{name}.json"
 
     def has(self, row: Row) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from skorch import NeuralNet
 from torch.utils.data import Dataset
 
 from .net_copies import parts_of
-from .rows import Rows, TrainingRows, map_tensors
+from .rows import Rows, TrainingRows, map_tensors, take_rows
 
 __all__ = ["describe", "digest", "rows_digests", "tensor_bytes", "versions", "weights"]
 
@@ -68,81 +68,18 @@ def tensor_bytes(value: Any) -> bytes:
 
 
 def weights(model: Any) -> Iterator[tuple[str, Any]]:
-    """Yield all that a model has learned, by name: the state of a net's parts, or its content."""
+    """Yield all that a model has learned: the state of a net's parts by name, or all it holds."""
     if not isinstance(model, NeuralNet):
-        yield from content(model)
+        yield "", describe(model, learned=True)
         return
     for component, part in parts_of(model).items():
         for name, value in part.state_dict().items():
             yield f"{component}/{name}", value
 
 
-def content(value: Any, name: str = "", seen: list[Any] | None = None) -> Iterator[tuple[str, Any]]:
-    """Yield all that an object holds, such as a fitted estimator, by name.
-
-    Parameters
-    ----------
-    value : object
-        Anything that can be pickled. What pickle would write down is taken apart, so that two
-        objects that hold the same yield the same, in any process.
-    name : str, default=""
-        What to call it.
-    seen : list or None, default=None
-        Objects it lies in.
-
-    Yields
-    ------
-    str
-        Where something lies.
-    object
-        Bytes, or what prints as what it is.
-    """
-    seen = [] if seen is None else seen
-    if isinstance(value, pd.DataFrame):  # whatever its index says
-        rows = pd.util.hash_pandas_object(value, index=False).to_numpy()
-        value = [value.columns.tolist(), rows]
-    if isinstance(value, np.ndarray) and value.dtype.names:  # what lies between fields is noise
-        value = {field: value[field] for field in value.dtype.names}
-    if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
-        yield name, f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes()
-    elif value is None or isinstance(value, bool | int | float | complex | str | bytes):
-        yield name, repr(value)
-    elif isinstance(value, type | FunctionType | BuiltinFunctionType):
-        yield name, f"{value.__module__}.{value.__qualname__}"
-    elif any(value is one for one in seen):
-        yield name, "itself"
-    else:
-        seen = [*seen, value]
-        if isinstance(value, dict):
-            parts = sorted(value.items(), key=repr)
-        elif isinstance(value, set | frozenset):
-            parts = list(enumerate(sorted(value, key=repr)))
-        elif isinstance(value, list | tuple | np.ndarray):
-            parts = list(enumerate(value))
-        else:
-            reduced = _learned(value) or value.__reduce_ex__(4)
-            parts = list(enumerate(reduced[:3] if isinstance(reduced, tuple) else [reduced]))
-            parts += list(enumerate(list(items or []) for items in reduced[3:5]))
-        yield name, f"{type(value).__name__} {len(parts)}"
-        for key, part in parts:
-            yield from content(part, f"{name}/{key}", seen)
-
-
-def _learned(value: Any) -> tuple[Any] | None:
-    """Return all that counts of an object that also holds what has nothing to do with it."""
-    if isinstance(value, KDTree | BallTree):  # they count what they are asked
-        return ([part for part in value.__getstate__() if not isinstance(part, int)],)
-    if hasattr(value, "model_to_string"):  # LightGBM's has other parameters once it was copied
-        return (value.model_to_string(),)
-    if hasattr(value, "_serialize_model") and value.is_fitted():  # CatBoost's says when it was made
-        bare = value.copy()
-        for key in list(notes := bare.get_metadata()):
-            del notes[key]
-        return (bare._serialize_model(),)
-    return None
-
-
-def rows_digests(data: TrainingRows, rows: Rows, n_attributes: int) -> dict[str, str]:
+def rows_digests(
+    data: TrainingRows, rows: Rows, n_attributes: int, for_net: bool = True
+) -> dict[str, str]:
     """Return a digest of each thing that ``fit`` was given, over these row numbers alone.
 
     They are taken over all rows together and not row by row, so that nothing in them tells whether
@@ -158,6 +95,8 @@ def rows_digests(data: TrainingRows, rows: Rows, n_attributes: int) -> dict[str,
         Row numbers of ``fit``.
     n_attributes : int
         Number of attribute values.
+    for_net : bool, default=True
+        Whether inputs count as a net reads them, or by what they hold.
 
     Returns
     -------
@@ -168,7 +107,9 @@ def rows_digests(data: TrainingRows, rows: Rows, n_attributes: int) -> dict[str,
     found = columns_digests(data.g[where], n_attributes)
     if data.sample_weight is not None:
         found["sample_weight"] = digest([("", data.sample_weight[where])])
-    if not data.is_augmented:
+    if not for_net:
+        found["X"] = digest([("", describe(take_rows(data.X, where.numpy())))])
+    elif not data.is_augmented:
         is_sample = isinstance(data.X, Dataset)
         if is_sample:
             spaced = np.linspace(0, len(rows) - 1, min(N_SAMPLED, len(rows)))
@@ -197,6 +138,8 @@ def _inputs(data: TrainingRows, rows: Rows) -> Iterator[tuple[str, torch.Tensor]
 def describe(
     value: Any,
     of_object: Callable[[Any], Mapping[str, Any]] = lambda value: {},
+    *,
+    learned: bool = False,
     within: tuple[int, ...] = (),
 ) -> Any:
     """Describe a parameter by what it does, never by where in memory it lies.
@@ -204,11 +147,14 @@ def describe(
     Parameters
     ----------
     value : object
-        Numbers, text, collections, classes, functions, arrays, estimators, or other objects. What
-        is in classes and functions counts, as far as their source is to be had.
+        Numbers, text, collections, tables, classes, functions, arrays, estimators, or other
+        objects. What is in classes and functions counts, as far as their source is to be had.
     of_object : callable, optional
         What to say of an object without ``get_params``, beside its class: names and values, which
         are described in turn. Nothing by default.
+    learned : bool, default=False
+        Whether to say all that objects hold, such as what an estimator has learned, and leave out
+        the source of classes and functions.
     within : tuple of int, default=()
         What is being described already: an object may hold a method of its own.
 
@@ -221,11 +167,16 @@ def describe(
         return value
     if id(value) in within:
         return "itself"
-    again = partial(describe, of_object=of_object, within=(*within, id(value)))
+    again = partial(describe, of_object=of_object, learned=learned, within=(*within, id(value)))
     if isinstance(value, np.generic):
         return again(value.item())
-    if isinstance(value, bytes | Path | torch.device | torch.dtype | np.dtype):
+    if isinstance(value, complex | bytes | Path | torch.device | torch.dtype | np.dtype):
         return {type(value).__name__: str(value)}
+    if isinstance(value, pd.DataFrame):  # whatever its index says
+        rows = pd.util.hash_pandas_object(value, index=False).to_numpy()
+        return {"table": again([value.columns.tolist(), rows])}
+    if isinstance(value, np.ndarray) and value.dtype.names:  # what lies between fields is noise
+        return {"array": again({field: value[field] for field in value.dtype.names})}
     if isinstance(value, np.ndarray) and value.dtype == object:
         return again(value.tolist())
     if isinstance(value, np.ndarray | torch.Tensor):
@@ -245,9 +196,13 @@ def describe(
     if hasattr(value, "__qualname__"):
         # what a method does depends on whose it is
         owner = [again(value.__self__)] if isinstance(value, MethodType) else []
-        return [{f"{value.__module__}.{value.__qualname__}": _source(value)}, *owner]
-    has_parameters = hasattr(value, "get_params")
-    own = value.get_params(deep=False) if has_parameters else of_object(value)
+        source = "" if learned else _source(value)
+        return [{f"{value.__module__}.{value.__qualname__}": source}, *owner]
+    if learned:
+        own: Mapping[str, Any] = {"holds": _held_by(value)}
+    else:
+        has_parameters = hasattr(value, "get_params")
+        own = value.get_params(deep=False) if has_parameters else of_object(value)
     return {"class": again(type(value)), **{name: again(entry) for name, entry in own.items()}}
 
 
@@ -257,3 +212,20 @@ def _source(value: Any) -> str:
     except (OSError, TypeError):  # built in, or typed at a prompt
         return ""
     return hashlib.sha256(source.encode()).hexdigest()
+
+
+def _held_by(value: Any) -> Any:
+    """Return all that counts of an object: what pickle would write down, or less of some."""
+    if isinstance(value, KDTree | BallTree):  # they count what they are asked
+        return [part for part in value.__getstate__() if not isinstance(part, int)]
+    if hasattr(value, "model_to_string"):  # LightGBM's has other parameters once it was copied
+        return value.model_to_string()
+    if hasattr(value, "_serialize_model") and value.is_fitted():  # CatBoost's says when it was made
+        bare = value.copy()
+        for key in list(notes := bare.get_metadata()):
+            del notes[key]
+        return bare._serialize_model()
+    reduced = value.__reduce_ex__(4)
+    if isinstance(reduced, str):
+        return reduced
+    return [*reduced[:3], *(list(items or []) for items in reduced[3:5])]
