@@ -1,9 +1,7 @@
-"""What all methods have in common, in two parts.
+"""What all methods have in common: rows, groups and requests, and the life of the model.
 
-:class:`ForgettingClassifier` is about rows, groups and requests: it validates and encodes them,
-remembers which row is where and drops what is forgotten. Of what learns from the rows, the *model*,
-it knows only the few methods under its first heading. In :class:`BaseUnlearner` the model is a
-skorch net.
+The first half of :class:`BaseUnlearner` validates and encodes rows, remembers which is where and
+drops what is forgotten. The second half, from the heading on what is trained, is about the net.
 """
 
 from __future__ import annotations
@@ -105,18 +103,87 @@ class _Fitted:
     _digests: dict[str, str] | None
 
 
-class ForgettingClassifier(
+@dataclass
+class Request:
+    """One deletion request, as a method sees it.
+
+    Attributes
+    ----------
+    net : NeuralNet
+        The net to change: an initialised copy with a new optimizer and an empty history.
+    data : TrainingRows
+        The rows that are still there, those of this request included.
+    forget : ndarray
+        Row numbers to forget now.
+    retain : ndarray
+        Row numbers that stay, less those the net's ``train_split`` keeps for validation.
+    group_counts : ndarray of shape (n_groups,)
+        Rows of each group in the data of ``fit``.
+    pairs : list of tuple
+        The pair (y, a) of each group number.
+    validation : Dataset or None
+        What the net's validation callbacks look at.
+    progress : callable or None
+        What to hand to ``grmu_sk.training.train``, so that a killed request can go on.
+    """
+
+    net: NeuralNet
+    data: TrainingRows
+    forget: Rows
+    retain: Rows
+    group_counts: NDArray[np.int64]
+    pairs: list[Pair]
+    validation: Any = None
+    progress: Progress | None = None
+
+    @property
+    def train(self) -> Rows:
+        """Row numbers of both, ascending."""
+        return np.union1d(self.forget, self.retain)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of pairs (y, a)."""
+        return len(self.pairs)
+
+    def reweight(self) -> NDArray[np.float64]:
+        """Return REWEIGHT's sampling probability of each row in ``retain``."""
+        groups = self.data.g[self.data.positions(self.retain)].numpy()
+        return group_balance_weights(self.group_counts, groups, self.pairs)
+
+    def retain_weights(self, reweight: bool | str) -> NDArray[np.float64] | None:
+        """Return the probability with which each row in ``retain`` is drawn, with replacement.
+
+        Parameters
+        ----------
+        reweight : bool or "uniform"
+            The parameter of that name.
+
+        Returns
+        -------
+        ndarray of shape (len(retain),) or None
+            None means that each row is seen once an epoch, without replacement.
+        """
+        if reweight == "uniform":
+            return np.full(len(self.retain), 1 / len(self.retain))
+        return self.reweight() if reweight else None
+
+
+class BaseUnlearner(
     _Fitted, WithParameters, ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta
 ):
-    """A classifier that knows the rows it was fitted to, and forgets some of them by request.
+    """Base class of all unlearning methods.
 
-    Validation, encoding of labels and groups, which row is where, ids, seeds, atomicity, and what
-    must not be remembered. What a model is, and how it forgets, a subclass says.
+    A method subclasses this and says, in :meth:`_unlearn`, how a net is changed so that it
+    forgets. Everything else is here: validation, encoding of labels and groups, which row is
+    where, ids, seeds, atomicity, what must not be remembered, and the life of the net.
 
     Parameters
     ----------
-    estimator : estimator or None, default=None
-        What learns from the rows.
+    estimator : skorch net, FrozenEstimator or None, default=None
+        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
+        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
+        trains nothing. None gives a small default net.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, batches and draws. The caller's random state is never touched.
     store_data : bool, default=True
@@ -128,6 +195,10 @@ class ForgettingClassifier(
 
     Attributes
     ----------
+    net_ : skorch net
+        The net that predicts.
+    history_ : skorch.history.History
+        A row for each epoch and phase, over all runs.
     classes_ : ndarray of shape (n_classes,)
         Target labels.
     forget_idx_, remaining_idx_ : ndarray
@@ -149,51 +220,49 @@ class ForgettingClassifier(
     store_data: bool = parameter(True, "boolean")
     keep_forgotten: bool = parameter(False, "boolean")
 
-    #: The probability above which a model answers with the second of two classes, if it has one.
-    _threshold: ClassVar[Any] = None
+    #: Settings a fair comparison tries on validation rows: lists of values, by parameter.
+    search_grid: ClassVar[dict[str, list[Any]]] = {}
+    #: Whether the method starts from the trained net; if not, ``fit`` with ``forget`` skips it.
+    _needs_trained_net = True
+    #: Whether the method builds the net anew, with the weights that it was given.
+    _needs_fresh_weights = False
+    #: Whether the method takes any scikit-learn classifier in place of a net.
+    _takes_any = False
+    #: Whether the method can take over a net that was trained elsewhere.
+    _accepts_trained_net = True
+    #: Whether unlearning changes the net at all; False for a control that does nothing.
+    _changes_net = True
+    #: Whether some weights of the trained net stay as they are, by the method's own definition.
+    _keeps_weights = False
+    #: Whether weights that never saw a row to forget stay as they are.
+    _keeps_unaffected_weights = False
+    #: Phases in which the method reads rows that are to be forgotten; no other may.
+    _phases_that_read_forgotten: ClassVar[tuple[str, ...]] = ()
 
-    # what a kind of model says -----------------------------------------------------------------
+    # what a method says ------------------------------------------------------------------------
+
+    @abstractmethod
+    def _unlearn(self, request: Request) -> NeuralNet:
+        """Return a net that has forgotten; ``request.net`` may be changed and returned."""
+
+    def _train(self, net: NeuralNet, data: TrainingRows) -> None:
+        """Train the net in ``fit``, as skorch does; one that is made of several, each by itself."""
+        rows, validation = split_for_validation(net, data, data.rows)
+        phase = Phase("fit", rows, own_order=True)
+        train(net, data, [phase], epochs=net.max_epochs, validation=validation)
+
+    def _net_parameters(self) -> dict[str, Any]:
+        """Return the net's parameters that an unlearning run sets (a learning rate, say)."""
+        return {}
 
     @property
     def _needs_groups(self) -> bool:
         """Whether the method needs protected attributes to work."""
         return bool(getattr(self, "reweight", False)) and self.reweight != "uniform"
 
-    @abstractmethod
-    def _fit_model(self, data: TrainingRows, is_to_forget: bool) -> None:
-        """Train on all rows, or not at all if some are to be forgotten and it needs no model."""
-
-    @abstractmethod
-    def _read_as_fitted(self, data: TrainingRows) -> None:
-        """Let rows that are handed in again be read as the fitted model reads them."""
-
-    @abstractmethod
-    def _unlearn_model(
-        self, new: Rows, retain: Rows, data: TrainingRows, progress: Progress | None
-    ) -> None:
-        """Put in place of the model one that has forgotten ``new``, of all it knew of it."""
-
-    @abstractmethod
-    def _log_proba(self, X: Any) -> NDArray[np.floating]:
-        """Return the model's log-probabilities of inputs that are checked."""
-
     def _checked(self, X: Any, reset: bool) -> Any:
         """Return inputs that the model can read, or raise ValueError."""
         return check_inputs(self, X, reset=reset)
-
-    def _order_of_classes(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Return the sorted labels in the order of the model's outputs."""
-        return labels
-
-    def _working_together(self, is_fitted: bool) -> AbstractContextManager[None]:
-        """Let other processes that have a part in the model work with this one."""
-        return nullcontext()
-
-    def _resumable(
-        self, checkpoint: Any, new: Rows, data: TrainingRows
-    ) -> AbstractContextManager[Progress | None]:
-        """Give what keeps the state of a request in a file as it goes on."""
-        return nullcontext()
 
     def _check_parameters(self) -> None:
         """Raise ValueError if parameters are out of range; called before any work."""
@@ -258,9 +327,7 @@ class ForgettingClassifier(
             self._encode_groups(labels, groups)
             data = self._training_rows(X, labels, groups, rows, sample_weight)
             self._group_counts = np.bincount(data.g, minlength=self._encoder.n_groups_)
-            self._sample_ids = SampleIds(len(rows))
-            if sample_id is not None:
-                self._sample_ids = SampleIds.from_user(sample_id, len(rows))
+            self._sample_ids = SampleIds.from_user(sample_id, len(rows))
             to_forget = np.flatnonzero(check_forget_mask(forget, len(rows)))
             if len(to_forget):
                 self._require_groups()
@@ -281,7 +348,9 @@ class ForgettingClassifier(
         encoder = self._encoder = GroupEncoder().fit(labels, groups)
         if len(encoder.classes_) < 2:
             raise ValueError("y has 1 class, and a classifier needs at least two.")
-        self.classes_ = encoder.classes_ = self._order_of_classes(encoder.classes_)
+        if self._is_frozen:
+            encoder.classes_ = _in_order_of(self.estimator.estimator, encoder.classes_)
+        self.classes_ = encoder.classes_
         self._has_groups = groups is not None
 
     def _training_rows(
@@ -447,7 +516,8 @@ class ForgettingClassifier(
         X = self._checked(X if is_lazy else take_rows(X, rows), reset=False)
         data = self._training_rows(X, check_targets(y, len(rows)), groups, rows, sample_weight)
         data.source = torch.from_numpy(rows) if is_lazy else None
-        self._read_as_fitted(data)
+        if self._takes_net:
+            _read_for(self.net_, data)
         self._check_same_rows(self._digests_of(data))
         return data
 
@@ -602,155 +672,19 @@ class ForgettingClassifier(
         proba = self.predict_proba(X)
         return self.classes_[predicted_columns(proba, self._threshold)]
 
-    # house-keeping -----------------------------------------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        data = state.get("_data")
-        if data is not None and data.is_lazy:
-            state["_data"] = None  # the caller's files; a pickle would copy forgotten rows too
-        return state
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "remaining_idx_")
-
-
-@dataclass
-class Request:
-    """One deletion request, as a method sees it.
-
-    Attributes
-    ----------
-    net : NeuralNet
-        The net to change: an initialised copy with a new optimizer and an empty history.
-    data : TrainingRows
-        The rows that are still there, those of this request included.
-    forget : ndarray
-        Row numbers to forget now.
-    retain : ndarray
-        Row numbers that stay, less those the net's ``train_split`` keeps for validation.
-    group_counts : ndarray of shape (n_groups,)
-        Rows of each group in the data of ``fit``.
-    pairs : list of tuple
-        The pair (y, a) of each group number.
-    validation : Dataset or None
-        What the net's validation callbacks look at.
-    progress : callable or None
-        What to hand to ``grmu_sk.training.train``, so that a killed request can go on.
-    """
-
-    net: NeuralNet
-    data: TrainingRows
-    forget: Rows
-    retain: Rows
-    group_counts: NDArray[np.int64]
-    pairs: list[Pair]
-    validation: Any = None
-    progress: Progress | None = None
-
-    @property
-    def train(self) -> Rows:
-        """Row numbers of both, ascending."""
-        return np.union1d(self.forget, self.retain)
-
-    @property
-    def n_groups(self) -> int:
-        """Number of pairs (y, a)."""
-        return len(self.pairs)
-
-    def reweight(self) -> NDArray[np.float64]:
-        """Return REWEIGHT's sampling probability of each row in ``retain``."""
-        groups = self.data.g[self.data.positions(self.retain)].numpy()
-        return group_balance_weights(self.group_counts, groups, self.pairs)
-
-    def retain_weights(self, reweight: bool | str) -> NDArray[np.float64] | None:
-        """Return the probability with which each row in ``retain`` is drawn, with replacement.
-
-        Parameters
-        ----------
-        reweight : bool or "uniform"
-            The parameter of that name.
-
-        Returns
-        -------
-        ndarray of shape (len(retain),) or None
-            None means that each row is seen once an epoch, without replacement.
-        """
-        if reweight == "uniform":
-            return np.full(len(self.retain), 1 / len(self.retain))
-        return self.reweight() if reweight else None
-
-
-class BaseUnlearner(ForgettingClassifier):
-    """Base class of all unlearning methods for nets.
-
-    A method subclasses this and says, in :meth:`_unlearn`, how a net is changed so that it
-    forgets. Everything else is here and in the class above.
-
-    Parameters
-    ----------
-    estimator : skorch net, FrozenEstimator or None, default=None
-        The net to train: an unfitted :class:`skorch.NeuralNetClassifier` (or subclass). Wrapped
-        in :class:`sklearn.frozen.FrozenEstimator`, a trained net is taken as it is and ``fit``
-        trains nothing. None gives a small default net.
-
-    Attributes
-    ----------
-    net_ : skorch net
-        The net that predicts.
-    history_ : skorch.history.History
-        A row for each epoch and phase, over all runs.
-    """
-
-    #: Settings a fair comparison tries on validation rows: lists of values, by parameter.
-    search_grid: ClassVar[dict[str, list[Any]]] = {}
-    #: Whether the method starts from the trained net; if not, ``fit`` with ``forget`` skips it.
-    _needs_trained_net = True
-    #: Whether the method builds the net anew, with the weights that it was given.
-    _needs_fresh_weights = False
-    #: Whether the method takes any scikit-learn classifier in place of a net.
-    _takes_any = False
-    #: Whether the method can take over a net that was trained elsewhere.
-    _accepts_trained_net = True
-    #: Whether unlearning changes the net at all; False for a control that does nothing.
-    _changes_net = True
-    #: Whether some weights of the trained net stay as they are, by the method's own definition.
-    _keeps_weights = False
-    #: Whether weights that never saw a row to forget stay as they are.
-    _keeps_unaffected_weights = False
-    #: Phases in which the method reads rows that are to be forgotten; no other may.
-    _phases_that_read_forgotten: ClassVar[tuple[str, ...]] = ()
-
-    # what a method says ------------------------------------------------------------------------
-
-    @abstractmethod
-    def _unlearn(self, request: Request) -> NeuralNet:
-        """Return a net that has forgotten; ``request.net`` may be changed and returned."""
-
-    def _train(self, net: NeuralNet, data: TrainingRows) -> None:
-        """Train the net in ``fit``, as skorch does; one that is made of several, each by itself."""
-        rows, validation = split_for_validation(net, data, data.rows)
-        phase = Phase("fit", rows, own_order=True)
-        train(net, data, [phase], epochs=net.max_epochs, validation=validation)
-
-    def _net_parameters(self) -> dict[str, Any]:
-        """Return the net's parameters that an unlearning run sets (a learning rate, say)."""
-        return {}
-
-    # fit ---------------------------------------------------------------------------------------
+    # what is trained ---------------------------------------------------------------------------
 
     @property
     def _is_frozen(self) -> bool:
         return isinstance(self.estimator, FrozenEstimator)
 
     def _working_together(self, is_fitted: bool) -> AbstractContextManager[None]:
+        """Let other processes that have a part in the model work with this one."""
         model = self._model if is_fitted else self._source()
         return getattr(model, "working_together", nullcontext)()
 
-    def _order_of_classes(self, labels: NDArray[Any]) -> NDArray[Any]:
-        return _in_order_of(self.estimator.estimator, labels) if self._is_frozen else labels
-
     def _fit_model(self, data: TrainingRows, is_to_forget: bool) -> None:
+        """Train on all rows, or not at all if some are to be forgotten and it needs no model."""
         net = self._new_net(data.X)
         if (run := run_of(net)) is not None:
             self.seed_ = run.from_main(self.seed_)
@@ -849,14 +783,10 @@ class BaseUnlearner(ForgettingClassifier):
                 stacklevel=4,
             )
 
-    # unlearn -----------------------------------------------------------------------------------
-
-    def _read_as_fitted(self, data: TrainingRows) -> None:
-        _read_for(self.net_, data)
-
     def _resumable(
         self, checkpoint: Any, new: Rows, data: TrainingRows
     ) -> AbstractContextManager[Progress | None]:
+        """Give what keeps the state of a request in a file as it goes on."""
         if checkpoint is None:
             return nullcontext()
         if not self._takes_net:
@@ -864,7 +794,7 @@ class BaseUnlearner(ForgettingClassifier):
         refuse_several_processes(self.net_, "a request with a checkpoint")
         if not isinstance(checkpoint, UnlearningCheckpoint):
             checkpoint = UnlearningCheckpoint(checkpoint)
-        return resumable(checkpoint, lambda: self._identity(new, data))
+        return resumable(checkpoint, self._identity(new, data))
 
     def _identity(self, new: Rows, data: TrainingRows) -> dict[str, Any]:
         """Return what the result of a request depends on, as JSON."""
@@ -887,6 +817,7 @@ class BaseUnlearner(ForgettingClassifier):
     def _unlearn_model(
         self, new: Rows, retain: Rows, data: TrainingRows, progress: Progress | None
     ) -> None:
+        """Put in place of the model one that has forgotten ``new``, of all it knew of it."""
         original, before = self.net_, self._answers(data, new)
         with isolated_rng(derive_seed(self.seed_, 1 + self._n_requests), self.net_.device):
             changes = self._net_parameters()
@@ -976,16 +907,28 @@ class BaseUnlearner(ForgettingClassifier):
                 stacklevel=5,
             )
 
-    # predict -----------------------------------------------------------------------------------
-
     def _log_proba(self, X: Any) -> NDArray[np.floating]:
+        """Return the model's log-probabilities of inputs that are checked."""
         data = InputRows(X, *input_dtype(self.net_))
         outputs = forward(self.net_, data, first_output)
         return log_probabilities(self.net_, outputs).cpu().numpy()
 
     @property
     def _threshold(self) -> float | None:
+        """The probability above which a model answers with the second of two classes, if any."""
         return decision_threshold(self._model)
+
+    # house-keeping -----------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        data = state.get("_data")
+        if data is not None and data.is_lazy:
+            state["_data"] = None  # the caller's files; a pickle would copy forgotten rows too
+        return state
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "remaining_idx_")
 
 
 def _outputs(net: NeuralNet, inputs: Any) -> torch.Tensor:

@@ -11,7 +11,7 @@ import inspect
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -196,27 +196,22 @@ def _loaded(raw: bytes) -> Any:
 
 
 @contextmanager
-def resumable(
-    checkpoint: UnlearningCheckpoint | None, identity: Callable[[], dict[str, Any]]
-) -> Iterator[Progress | None]:
+def resumable(checkpoint: UnlearningCheckpoint, known: dict[str, Any]) -> Iterator[Progress]:
     """Yield what ``train`` is to call, and delete the file when the block has ended well.
 
     Parameters
     ----------
-    checkpoint : UnlearningCheckpoint or None
-        Where the state is stored; None if it is not.
-    identity : callable
-        Returns what the run depends on, as JSON.
+    checkpoint : UnlearningCheckpoint
+        Where the state is stored.
+    known : dict
+        What the run depends on, as JSON.
 
     Yields
     ------
-    callable or None
+    callable
         The ``progress`` of :func:`grmu_sk.training.train`.
     """
-    if checkpoint is None:
-        yield None
-        return
-    known, number = identity(), -1
+    number = -1
     runs = checkpoint._read(known)
 
     def progress(net: NeuralNet, phases: Sequence[Phase], epoch: int) -> int:

@@ -150,10 +150,6 @@ class AnyClassifierUnlearner(BaseUnlearner):
             return super()._log_proba(X)
         return log_proba_of(self.estimator_, X, self.classes_)
 
-    def _read_as_fitted(self, data: TrainingRows) -> None:
-        if self._takes_net:
-            super()._read_as_fitted(data)
-
 
 def is_plain_classifier(estimator: Any) -> bool:
     """Tell whether an estimator is a scikit-learn classifier that is no net.

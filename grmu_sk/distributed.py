@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -39,8 +39,9 @@ from skorch.utils import to_device
 from torch import nn
 from torch.utils.data import Dataset
 
+from .net_copies import parts_of
 from .randomness import derive_seed, isolated_rng
-from .rows import InputRows, TrainingRows
+from .rows import InputRows, TrainingRows, evenly_spaced
 
 __all__ = ["DistributedError", "ParallelMixin"]
 
@@ -235,9 +236,8 @@ class ParallelRun:
 
         Running statistics of BatchNorm, for example, are those of each one's rows.
         """
-        parts = [getattr(net, name + "_") for name in (*net._modules, *net._criteria)]
-        modules = [part for part in parts if isinstance(part, nn.Module)]
-        tensors = [x for part in modules for x in (*part.parameters(), *part.buffers())]
+        parts = parts_of(net).values()
+        tensors = [x for part in parts for x in (*part.parameters(), *part.buffers())]
         known = [tensor.detach() for tensor in tensors if not nn.parameter.is_lazy(tensor)]
         self.meet(f"take over {list(map(_kind, known))}")
         for tensor in known:
@@ -334,8 +334,7 @@ def _description(data: TrainingRows, phases: Sequence[Any]) -> str:
     parts = [torch.from_numpy(rows) for rows in (data.rows, *(phase.rows for phase in phases))]
     parts += [data.y, data.g, *([] if data.sample_weight is None else [data.sample_weight])]
     if not isinstance(data.X, Dataset):  # whose transforms may be random
-        where = torch.linspace(0, len(data) - 1, N_COMPARED).long()
-        parts.append(data.__getitems__(where)[0])  # type: ignore[arg-type]
+        parts.append(data.fetch_rows(evenly_spaced(data.rows, N_COMPARED)))
     return f"train on {len(data)} rows with the checksums {list(map(checksum, parts))}"
 
 
@@ -344,40 +343,6 @@ def checksum(numbers: torch.Tensor) -> int:
 
 
 _run: ContextVar[ParallelRun | None] = ContextVar("grmu_sk_parallel_run", default=None)
-
-
-@contextmanager
-def all_processes(net: Any) -> Iterator[None]:
-    """Let several processes train a net together inside the block.
-
-    If one fails, all raise; the others a :class:`DistributedError` that says what happened where.
-    A net without :class:`ParallelMixin` works alone, and a block inside another belongs to that.
-
-    Parameters
-    ----------
-    net : NeuralNet or object
-        What is going to be trained.
-
-    Raises
-    ------
-    DistributedError
-        If another process failed, or does something else.
-    """
-    if not isinstance(net, ParallelMixin) or process_count() == 1 or _run.get() is not None:
-        yield
-        return
-    run = ParallelRun(net.device)  # type: ignore[attr-defined]
-    token = _run.set(run)
-    try:
-        yield
-        run.meet("end the run")
-    except BaseException as error:
-        if not isinstance(error, DistributedError):  # of which all know
-            with suppress(DistributedError):  # which is how the others learn of it
-                run.meet("", failure=f"{type(error).__name__}: {error}")
-        raise
-    finally:
-        _run.reset(token)
 
 
 def refuse_several_processes(net: Any, what: str) -> None:
@@ -406,15 +371,38 @@ class ParallelMixin:
         """The run that takes place; what the training loop asks for."""
         return _run.get()
 
-    def working_together(self) -> AbstractContextManager[None]:
-        """Return a block in which the processes train the net together, and fail together.
+    @contextmanager
+    def working_together(self: Any) -> Iterator[None]:
+        """Let the processes train the net together inside the block.
 
-        Returns
-        -------
-        context manager
-            See :func:`all_processes`.
+        If one fails, all raise. In one process nothing happens, and a block inside another belongs
+        to that.
+
+        Yields
+        ------
+        None
+            Once all have arrived.
+
+        Raises
+        ------
+        DistributedError
+            If another process failed, or does something else; it says what happened where.
         """
-        return all_processes(self)
+        if process_count() == 1 or _run.get() is not None:
+            yield
+            return
+        run = ParallelRun(self.device)
+        token = _run.set(run)
+        try:
+            yield
+            run.meet("end the run")
+        except BaseException as error:
+            if not isinstance(error, DistributedError):  # of which all know
+                with suppress(DistributedError):  # which is how the others learn of it
+                    run.meet("", failure=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            _run.reset(token)
 
     def initialize(self: Any) -> Any:
         """Initialise the net, in all processes with the weights of the main one.

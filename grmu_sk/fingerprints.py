@@ -20,7 +20,7 @@ from skorch import NeuralNet
 from torch.utils.data import Dataset
 
 from .net_copies import parts_of
-from .rows import Rows, TrainingRows, map_tensors, take_rows
+from .rows import Rows, TrainingRows, evenly_spaced, map_tensors, take_rows
 
 __all__ = ["describe", "digest", "rows_digests", "tensor_bytes", "versions", "weights"]
 
@@ -112,8 +112,7 @@ def rows_digests(
     elif not data.is_augmented:
         is_sample = isinstance(data.X, Dataset)
         if is_sample:
-            spaced = np.linspace(0, len(rows) - 1, min(N_SAMPLED, len(rows)))
-            rows = rows[np.unique(spaced.round().astype(np.int64))]
+            rows = evenly_spaced(rows, N_SAMPLED)
         found["X (a sample)" if is_sample else "X"] = digest(_inputs(data, rows))
     return found
 

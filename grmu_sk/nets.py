@@ -184,32 +184,24 @@ def default_net(X: Any, n_classes: int) -> NeuralNetClassifier:
         module, size = SmallCNN, {"module__n_channels": shape[0]}
     elif getattr(X, "dtype", None) in (np.float64, torch.float64):
         size["module__dtype"] = torch.float64
-    return NeuralNetClassifier(
+    return net_of_module(
         module,
         module__n_classes=n_classes,
         **size,
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.SGD,
-        optimizer__momentum=0.9,
         optimizer__weight_decay=1e-3,
-        lr=0.05,
-        max_epochs=20,
-        batch_size=64,
-        train_split=None,
         callbacks=[("schedule", LRScheduler("CosineAnnealingLR", T_max=20))],
-        verbose=0,
     )
 
 
-def net_of_module(module: nn.Module, **settings: Any) -> NeuralNetClassifier:
+def net_of_module(module: Any, **settings: Any) -> NeuralNetClassifier:
     """Return a skorch net that trains a torch module by stochastic gradient descent.
 
     Unlearners do so by themselves with a module that they are given; call it for other settings.
 
     Parameters
     ----------
-    module : torch.nn.Module
-        Returns logits, one for each class. Its weights are what training starts from.
+    module : torch.nn.Module or its class
+        Returns logits, one for each class. A module's weights are what training starts from.
     **settings : dict
         Of :class:`skorch.NeuralNetClassifier`: ``criterion`` (cross-entropy if not given),
         ``optimizer`` (SGD, momentum 0.9), ``lr`` (0.05), ``max_epochs`` (20), ``batch_size`` (64),

@@ -33,7 +33,7 @@ from .base import BaseUnlearner
 from .checkpoint import UnlearningCheckpoint
 from .fingerprints import digest, weights
 from .net_copies import fresh_net
-from .nets import MLP
+from .nets import MLP, net_of_module
 from .randomness import isolated_rng, random_states
 
 __all__ = ["check_unlearner", "parametrize_with_checks"]
@@ -76,13 +76,9 @@ def small_data(n_rows: int = 160) -> SimpleNamespace:
 
 def small_net(module: Any = MLP, **params: Any) -> NeuralNetClassifier:
     """Return an untrained net for this data that trains in a fraction of a second."""
-    defaults = {"criterion": nn.CrossEntropyLoss, "optimizer": torch.optim.SGD, "lr": LR}
-    defaults |= {"max_epochs": 3, "batch_size": 32, "train_split": None, "verbose": 0}
     if module is MLP:
-        defaults |= {"module__n_features": 4, "module__hidden": (16,)}
-    if params.get("optimizer", torch.optim.SGD) is torch.optim.SGD:
-        defaults["optimizer__momentum"] = 0.9
-    return NeuralNetClassifier(module, **{**defaults, **params})
+        params = {"module__n_features": 4, "module__hidden": (16,), **params}
+    return net_of_module(module, **{"lr": LR, "max_epochs": 3, "batch_size": 32, **params})
 
 
 class DropoutNet(nn.Module):
