@@ -30,7 +30,7 @@ from .distributed import refuse_several_processes
 from .files import unchanged_on_error
 from .fingerprints import columns_digests, describe, digest, rows_digests, versions, weights
 from .groups import GroupEncoder, Pair
-from .loading import inputs_near, own_collate, split_for_validation
+from .loading import collate_of, inputs_near, split_for_validation
 from .net_copies import (
     check_fresh_weights,
     copy_net,
@@ -946,7 +946,7 @@ def _read_for(net: NeuralNet, data: TrainingRows) -> None:
     data.read_as(*input_dtype(net))
     if isinstance(net, NeuralNetBinaryClassifier):
         data.y = data.y.float()  # its criterion compares probabilities
-    data.collate = own_collate(net, data)
+    data.collate = collate_of(net.get_iterator(data, training=False))
 
 
 def _looked_at(net: NeuralNet, data: TrainingRows, rows: Rows) -> _Answers:

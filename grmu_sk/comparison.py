@@ -1,4 +1,4 @@
-"""Compare unlearning methods in memory: train, let each forget, measure; and tune them first."""
+"""Compare unlearning methods in memory: train, let each forget, measure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from time import perf_counter, process_time
@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import ParameterGrid
 from sklearn.utils import Bunch
 from skorch import NeuralNet
 from torch import nn
@@ -33,13 +32,13 @@ from .fingerprints import describe, digest, versions
 from .groups import Pair, in_pairs, sample_forget_set
 from .metrics.evaluate import Evaluation, Split, evaluate_model
 from .metrics.fidelity import row_distance_score
-from .metrics.gap import AVERAGE_GAP, average_gaps, damage_to_other_groups
+from .metrics.gap import average_gaps, damage_to_other_groups
 from .nets import net_of_module
 from .results import GOLD, MODEL, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
 from .rows import take_rows
 from .unlearners import RetrainUnlearner, all_unlearners
 
-__all__ = ["Split", "Splits", "compare", "rows_for", "tune"]
+__all__ = ["Split", "Splits", "compare", "rows_for"]
 
 RESEED = 1_000_003  # added to the seed of the second gold model
 NOT_PERCENT = ("seconds", "retrainings", "row_distance")
@@ -560,86 +559,3 @@ def compare(
         in_groups = in_pairs(splits.train.y, splits.train.groups, splits.forget_groups)
         ratio = round(float(splits.forget.sum() / in_groups.sum()), 3)
     return table_of(scores, splits.name, ratio)
-
-
-# tuning -----------------------------------------------------------------------------------------
-
-
-def settings_of(row: Row) -> list[Row]:
-    """Return a row with each setting of the method's own documented grid.
-
-    Parameters
-    ----------
-    row : Row
-        A row of the table.
-
-    Returns
-    -------
-    list of Row
-        At least one; the row itself where there is nothing to choose.
-    """
-    settings = list(ParameterGrid(unlearner_class(row).search_grid))
-    return [
-        replace(row, variant=str(number) if setting else "", parameters=row.parameters | setting)
-        for number, setting in enumerate(settings)
-    ]
-
-
-def tune(
-    net: Any,
-    load: Load,
-    rows: Sequence[Row],
-    *,
-    seeds: Sequence[int],
-    ratio: float = 0.5,
-    n_jobs: int = 1,
-    on_step: Callable[[str], None] = lambda label: None,
-) -> tuple[list[Row], pd.DataFrame]:
-    """Choose the setting with the best average gap on validation rows, for each row of a table.
-
-    Test rows are not read: validation rows stand in for them.
-
-    Parameters
-    ----------
-    net : skorch net
-        What is trained; not modified.
-    load : callable
-        ``load(seed) -> Splits``.
-    rows : sequence of Row
-        Who takes part, the gold standard among them.
-    seeds : sequence of int
-        Runs to average over; other ones than those to be reported.
-    ratio : float, default=0.5
-        Share of the forget group that is to be forgotten.
-    n_jobs : int, default=1
-        Processes to use.
-    on_step : callable, default does nothing
-        Called with a label after each run.
-
-    Returns
-    -------
-    chosen : list of Row
-        The rows with their chosen parameters.
-    report : DataFrame
-        One row a method and setting: method, reweight, setting, avg_gap (mean over seeds, in
-        percent; NaN if a run failed), seconds (of all runs), chosen.
-    """
-    tried = [setting for row in rows for setting in settings_of(row)]
-
-    def on_validation(seed: int) -> Splits:
-        splits = load(seed)
-        return replace(splits, test=splits.validation)
-
-    how: dict[str, Any] = {"seeds": seeds, "ratio": ratio, "n_jobs": n_jobs, "on_step": on_step}
-    found = compare(net, on_validation, tried, **how)
-    by_metric = found.groupby([*MODEL, "metric"])["value"]
-    gaps = by_metric.agg(lambda values: values.mean(skipna=False)).xs(AVERAGE_GAP, level="metric")
-    seconds = by_metric.sum().xs("seconds", level="metric")
-    lines = [
-        (row.method, row.reweight, row.parameters, gaps[row.key], seconds[row.key]) for row in tried
-    ]
-    report = pd.DataFrame(lines, columns=["method", "reweight", "setting", "avg_gap", "seconds"])
-    best = report.fillna({"avg_gap": -1}).groupby(["method", "reweight"])["avg_gap"].idxmax()
-    report["chosen"] = report.index.isin(best)
-    chosen = [replace(tried[number], variant="") for number in np.flatnonzero(report["chosen"])]
-    return chosen, report

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import check_consistent_length, check_random_state
 
-from .validation import about, to_array
+from .validation import about, label_column, to_array
 
 Pair = tuple[Hashable, Hashable]
 
@@ -73,13 +73,6 @@ def attribute_of_rows(groups: Any, n_rows: int, of: str) -> NDArray[Any]:
     if len(attribute) != n_rows:
         raise ValueError(f"groups has {len(attribute)} rows but {of} has {n_rows}.")
     return attribute
-
-
-def label_column_or_1d(y: Any) -> NDArray[Any]:
-    """Return labels as one column, whatever they come in."""
-    is_table = isinstance(y, pd.DataFrame | pd.Series | pd.Index)
-    with about("y"):
-        return column_or_1d(y if is_table else to_array(y, "y"))
 
 
 def _as_frame(groups: Any, name: str) -> pd.DataFrame:
@@ -149,7 +142,7 @@ class GroupEncoder:
         GroupEncoder
             The fitted encoder.
         """
-        labels = label_column_or_1d(y)
+        labels = label_column(y)
         attribute = self._attribute(groups, len(labels))
         self.classes_ = sorted_unique(labels)
         self.attributes_ = sorted_unique(attribute)
@@ -179,7 +172,7 @@ class GroupEncoder:
         ValueError
             If a label or attribute value was not seen by :meth:`fit`.
         """
-        labels = label_column_or_1d(y)
+        labels = label_column(y)
         attribute = self._attribute(groups, len(labels))
         label_codes = codes_of(labels, self.classes_, "y")
         attribute_codes = codes_of(attribute, self.attributes_, "groups")
@@ -260,15 +253,13 @@ def count_unknown(values: NDArray[Any], known: NDArray[Any] | None) -> dict[Hash
     return unknown
 
 
-def check_pairs(pairs: Any, *, name: str = "forget_groups") -> list[Pair]:
+def check_pairs(pairs: Any) -> list[Pair]:
     """Check a list of groups given as pairs (y, a).
 
     Parameters
     ----------
     pairs : tuple or sequence of tuples
         One pair ``(y, a)`` or several.
-    name : str, default="forget_groups"
-        What to call the argument in error messages.
 
     Returns
     -------
@@ -290,7 +281,7 @@ def check_pairs(pairs: Any, *, name: str = "forget_groups") -> list[Pair]:
         pairs = [pairs]
     checked = list(pairs) if isinstance(pairs, Iterable) else []
     if not checked or not all(map(_is_pair, checked)):
-        raise ValueError(f"{name} must be one or more pairs (y, attribute), got {pairs!r}.")
+        raise ValueError(f"forget_groups must be one or more pairs (y, attribute), got {pairs!r}.")
     return [(y, attribute) for y, attribute in checked]
 
 
@@ -358,7 +349,7 @@ def sample_forget_set(
     """
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio must lie in (0, 1], got {ratio!r}.")
-    labels, attribute = label_column_or_1d(y), attribute_column(groups)
+    labels, attribute = label_column(y), attribute_column(groups)
     check_consistent_length(labels, attribute)
     pairs = check_pairs(forget_groups)
     for pair in pairs:

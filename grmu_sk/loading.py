@@ -198,7 +198,7 @@ def _loaded(
         rows.loaders = None
         loader = getattr(net, name)(rows, batch_sampler=order, **_loader_options(net, name))
         # whole batches are fetched, and made the loader's way, by the rows themselves
-        rows.collate, loader.collate_fn = _collate_of(loader), _inputs_and_labels
+        rows.collate, loader.collate_fn = collate_of(loader), _inputs_and_labels
         kept[name] = order, loader
     order, loader = kept[name]
     order[:] = batches
@@ -211,25 +211,8 @@ def _inputs_and_labels(batch: tuple[Any, ...]) -> tuple[Any, ...]:
     return batch[:2]
 
 
-def own_collate(net: NeuralNet, data: InputRows) -> Callable[[list[Any]], Any] | None:
-    """Return how the net's loader for predictions makes a batch of rows; None if as torch does.
-
-    Parameters
-    ----------
-    net : NeuralNet
-        The net.
-    data : InputRows
-        What is read.
-
-    Returns
-    -------
-    callable or None
-        Its ``collate_fn``.
-    """
-    return _collate_of(net.get_iterator(data, training=False))
-
-
-def _collate_of(loader: Any) -> Callable[[list[Any]], Any] | None:
+def collate_of(loader: Any) -> Callable[[list[Any]], Any] | None:
+    """Return how a loader makes a batch of rows; None if as torch does."""
     collate = getattr(loader, "collate_fn", default_collate)
     return None if collate is default_collate else collate
 

@@ -123,7 +123,7 @@ def initialized(
                 part = getattr(net, name + "_")
                 if not isinstance(part, nn.Module):
                     continue
-                is_lost = _is_lost(part)
+                is_lost = any(bool(weight.isnan().all()) for weight in _weights([part]))
                 if name in given and (is_lost or name not in anew):
                     part = given[name]
                 elif is_lost:
@@ -154,10 +154,6 @@ def initialized(
             del net.__dict__[name]  # skorch's own __delattr__ would unregister a component
 
 
-def _is_lost(part: nn.Module) -> bool:
-    return any(bool(weight.isnan().all()) for weight in _weights([part]))
-
-
 # what nets are made of ---------------------------------------------------------------------------
 
 
@@ -175,12 +171,12 @@ def parts_of(net: NeuralNet) -> dict[str, nn.Module]:
         From skorch's names of them to modules.
     """
     parts = {name: getattr(net, name + "_", None) for name in (*net._modules, *net._criteria)}
-    return {name: _unwrapped(part) for name, part in parts.items() if isinstance(part, nn.Module)}
-
-
-def _unwrapped(module: nn.Module) -> nn.Module:
-    """Return the module itself; ``torch.compile`` prefixes the names of weights."""
-    return getattr(module, "_orig_mod", module)
+    # torch.compile prefixes the names of weights
+    return {
+        name: getattr(part, "_orig_mod", part)
+        for name, part in parts.items()
+        if isinstance(part, nn.Module)
+    }
 
 
 def _weights(parts: Iterable[nn.Module]) -> list[nn.Parameter]:

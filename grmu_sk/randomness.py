@@ -58,14 +58,12 @@ def isolated_rng(seed: int, device: object = "cpu") -> Iterator[None]:
             set_random_states(states)
 
 
-def draw_by_weight(
-    weights: torch.Tensor, n_draws: int, generator: torch.Generator | None = None
-) -> torch.Tensor:
+def draw_by_weight(weights: torch.Tensor, n_draws: int) -> torch.Tensor:
     """Draw positions with replacement, with torch's generator, from any number of weights."""
     if len(weights) <= MOST_CATEGORIES:
-        return torch.multinomial(weights, n_draws, replacement=True, generator=generator)
+        return torch.multinomial(weights, n_draws, replacement=True)
     ends = weights.double().cumsum(0)
-    points = torch.rand(n_draws, dtype=torch.double, generator=generator) * ends[-1]
+    points = torch.rand(n_draws, dtype=torch.double) * ends[-1]
     return torch.searchsorted(ends, points, right=True)  # past every weight of zero
 
 

@@ -48,6 +48,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Subset
 
 from .loading import batch_size_of, batches_in_order, cut_up, fetched, orders_of
+from .net_copies import parts_of
 from .outputs import run_of
 from .randomness import draw_by_weight
 from .rows import InputRows, Rows, TrainingRows
@@ -201,7 +202,19 @@ def train(
     run = run_of(net)
     with contextlib.nullcontext() if run is None else run.training(net, data, phases):
         net.notify("on_train_begin", X=None, y=None)
-        _run_epochs(net, data, phases, epochs, validation, progress)
+        done = 0 if progress is None else progress(net, phases, 0)
+        for epoch in range(1 + done, epochs + 1):
+            active = [phase for phase in phases if phase.is_active(epoch)]
+            if active:
+                _map_parameters(net, active[0], epoch)
+            is_over = False
+            for phase in active:
+                last = (True, validation) if phase is active[-1] else (False, None)
+                is_over = is_over or _run_phase(net, data, phase, epoch, *last)
+            if progress is not None:
+                progress(net, phases, epochs if is_over else epoch)
+            if is_over:
+                break
         _refuse_old_checkpoints(net)
         net.notify("on_train_end", X=None, y=None)
     return net
@@ -215,29 +228,6 @@ def _warn_of_other_orders(net: NeuralNet, phases: list[Phase]) -> None:
             f"{' and '.join(unused)} cannot be kept here: a loader's order counts in fit alone.",
             stacklevel=2,
         )
-
-
-def _run_epochs(
-    net: NeuralNet,
-    data: TrainingRows,
-    phases: list[Phase],
-    epochs: int,
-    validation: Any,
-    progress: Progress | None,
-) -> None:
-    done = 0 if progress is None else progress(net, phases, 0)
-    for epoch in range(1 + done, epochs + 1):
-        active = [phase for phase in phases if phase.is_active(epoch)]
-        if active:
-            _map_parameters(net, active[0], epoch)
-        is_over = False
-        for phase in active:
-            last = (True, validation) if phase is active[-1] else (False, None)
-            is_over = is_over or _run_phase(net, data, phase, epoch, *last)
-        if progress is not None:
-            progress(net, phases, epochs if is_over else epoch)
-        if is_over:
-            return
 
 
 def _run_phase(
@@ -619,7 +609,6 @@ def forward(
     data: InputRows,
     function: Callable[[Any], torch.Tensor],
     rows: Rows | None = None,
-    training: bool = False,
 ) -> torch.Tensor:
     """Run the net over the rows without gradient and collect ``function(output)``.
 
@@ -633,8 +622,6 @@ def forward(
         From the module's output to a tensor with one entry a row.
     rows : ndarray or None, default=None
         Row numbers of ``fit``; None means all rows, in order.
-    training : bool, default=False
-        Mode of the net.
 
     Returns
     -------
@@ -644,7 +631,7 @@ def forward(
     where = torch.arange(len(data)) if rows is None else data.positions(rows)
     collected, done = torch.empty(0), 0
     for X, _, _ in batches_in_order(net, data, where):
-        part = function(net.evaluation_step((X, None), training=training)).detach()
+        part = function(net.evaluation_step((X, None))).detach()
         if not done:  # room for all of them at once: joined at the end they would take it twice
             collected = part.new_empty((len(where), *part.shape[1:]))
         collected[done : done + len(part)] = part
@@ -751,8 +738,7 @@ def _inference(net: NeuralNet) -> Step:
 
 def _set_training(net: NeuralNet) -> Callable[[], None]:
     """Put all layers of a net into training mode; return what does so if one has left it."""
-    parts = [getattr(net, name + "_") for name in (*net._modules, *net._criteria)]
-    modules = [part for part in parts if isinstance(part, nn.Module)]
+    modules = [getattr(net, f"{name}_") for name in parts_of(net)]
     layers = [layer for module in modules for layer in module.modules()]
 
     def set_training(always: bool = False) -> None:

@@ -148,6 +148,13 @@ def check_inputs(estimator: Any, X: Any, *, reset: bool) -> Any:
     return X if isinstance(X, np.memmap) else checked
 
 
+def label_column(y: Any, warn: bool = False) -> NDArray[Any]:
+    """Return labels as one column, whatever they come in."""
+    is_table = isinstance(y, pd.DataFrame | pd.Series | pd.Index)
+    with about("y"):
+        return column_or_1d(y if is_table else to_array(y, "y"), warn=warn)
+
+
 def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
     """Check labels: one a row, none missing.
 
@@ -168,10 +175,7 @@ def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
     ValueError
         If the shape or length is wrong or a label is missing.
     """
-    if not isinstance(y, pd.DataFrame | pd.Series | pd.Index):
-        y = to_array(y, "y")
-    with about("y"):
-        labels = column_or_1d(y, warn=True)
+    labels = label_column(y, warn=True)
     if pd.isna(labels).any():
         raise ValueError("Input y contains NaN or None: every row needs a label.")
     check_consistent_length(range(n_rows), labels)

@@ -55,7 +55,8 @@ def test_torch_sampler_draws_the_training_mix(rows):
 def test_more_rows_than_torch_can_draw_from():
     weights = torch.zeros(2**24 + 1, dtype=torch.double)
     weights[[3, 2**24]] = torch.tensor([1.0, 3.0], dtype=torch.double)
-    drawn = randomness.draw_by_weight(weights, 4000, torch.Generator().manual_seed(0))
+    with randomness.isolated_rng(0):
+        drawn = randomness.draw_by_weight(weights, 4000)
     places, counts = drawn.unique(return_counts=True)
     assert places.tolist() == [3, 2**24]
     assert counts[1] == pytest.approx(3000, abs=100)
