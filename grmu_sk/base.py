@@ -67,7 +67,6 @@ from .rows import (
 from .sample_ids import SampleIds
 from .training import Phase, Progress, forward, train
 from .validation import (
-    check_class_labels,
     check_forget_mask,
     check_forget_rows,
     check_inputs,
@@ -145,6 +144,11 @@ class Request:
     def n_groups(self) -> int:
         """Number of pairs (y, a)."""
         return len(self.pairs)
+
+    def trained(self, phases: list[Phase], epochs: int) -> NeuralNet:
+        """Return the net after these phases, see :func:`grmu_sk.training.train`."""
+        others = {"validation": self.validation, "progress": self.progress}
+        return train(self.net, self.data, phases, epochs=epochs, **others)
 
     def reweight(self) -> NDArray[np.float64]:
         """Return REWEIGHT's sampling probability of each row in ``retain``."""
@@ -323,7 +327,6 @@ class BaseUnlearner(
             X = self._checked(X, reset=True)
             rows = np.arange(_num_samples(X))
             labels = check_targets(y, len(rows))
-            check_class_labels(labels)
             self._encode_groups(labels, groups)
             data = self._training_rows(X, labels, groups, rows, sample_weight)
             self._group_counts = np.bincount(data.g, minlength=self._encoder.n_groups_)

@@ -110,13 +110,12 @@ class FeatureTap:
         self._net = net
         self._features: torch.Tensor | None = None
         self._share: Any = None  # what of a batch they are of, if several processes have a part
-        target = net.module_.get_submodule(layer)
-        if side == "input":
-            self._handle = target.register_forward_pre_hook(lambda _, args: self._keep(args[0]))
-        else:
-            self._handle = target.register_forward_hook(
-                lambda layer, args, output: self._keep(first_output(output))
+        # a function, of which a copied module holds no copy with the net in it
+        self._handle = net.module_.get_submodule(layer).register_forward_hook(
+            lambda layer, args, output: self._keep(
+                args[0] if side == "input" else first_output(output)
             )
+        )
 
     def _keep(self, features: torch.Tensor) -> None:
         run = run_of(self._net)

@@ -156,7 +156,7 @@ def label_column(y: Any, warn: bool = False) -> NDArray[Any]:
 
 
 def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
-    """Check labels: one a row, none missing.
+    """Check labels: one a row, none missing, and classes.
 
     Parameters
     ----------
@@ -173,12 +173,13 @@ def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If the shape or length is wrong or a label is missing.
+        If the shape or length is wrong, a label is missing, or these are no classes.
     """
     labels = label_column(y, warn=True)
     if pd.isna(labels).any():
         raise ValueError("Input y contains NaN or None: every row needs a label.")
     check_consistent_length(range(n_rows), labels)
+    check_class_labels(labels)
     return labels
 
 

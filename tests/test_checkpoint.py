@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import stat
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +27,7 @@ from grmu_sk import (
     MIUUnlearner,
     RetrainUnlearner,
     UnlearningCheckpoint,
+    base,
     training,
 )
 from grmu_sk import checkpoint as resume
@@ -78,7 +80,7 @@ class Killed(BaseException):
 def killer(monkeypatch):
     """Cuts training short at a moment: after a phase, or after what is done at an epoch's end."""
     killer = SimpleNamespace(moments=[], at=None)
-    run_phase, run_epochs = training._run_phase, training._run_epochs
+    run_phase = training._run_phase
 
     def reach(moment):
         killer.moments.append(moment)
@@ -90,18 +92,19 @@ def killer(monkeypatch):
         reach("phase")
         return result
 
-    def epochs(*args):
-        *others, progress = args
+    @contextmanager
+    def resumable(*args):
+        with resume.resumable(*args) as progress:
 
-        def noted(*about):
-            result = progress(*about)
-            reach(f"epoch {result}")
-            return result
+            def noted(*about):
+                result = progress(*about)
+                reach(f"epoch {result}")
+                return result
 
-        return run_epochs(*others, progress and noted)
+            yield noted
 
     monkeypatch.setattr(training, "_run_phase", phase)
-    monkeypatch.setattr(training, "_run_epochs", epochs)
+    monkeypatch.setattr(base, "resumable", resumable)
     # what is written is written; waiting for a disk would take most of the time
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     return killer

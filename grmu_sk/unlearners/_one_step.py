@@ -14,21 +14,7 @@ from skorch import NeuralNet
 from skorch.utils import to_device
 
 from .. import training
-from ..base import Request
 from ..rows import Rows, TrainingRows
-from ..training import Phase, train
-
-
-def run_once(request: Request, phases: list[Phase]) -> NeuralNet:
-    """Run phases that do their own work once, and return the net."""
-    return train(
-        request.net,
-        request.data,
-        phases,
-        epochs=1,
-        validation=request.validation,
-        progress=request.progress,
-    )
 
 
 def trained_parameters(net: NeuralNet) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ from skorch.callbacks import LRScheduler
 
 from ..base import BaseUnlearner, Request
 from ..parameters import COUNT, LEARNING_RATE, Options, one_of, parameter
-from ..training import Phase, train
+from ..training import Phase
 
 
 class ApproximateUnlearner(BaseUnlearner):
@@ -41,14 +41,7 @@ class ApproximateUnlearner(BaseUnlearner):
 
     def _unlearn(self, request: Request) -> NeuralNet:
         _fit_schedule(request.net, self.max_epochs)
-        return train(
-            request.net,
-            request.data,
-            self._phases(request),
-            epochs=self.max_epochs,
-            validation=request.validation,
-            progress=request.progress,
-        )
+        return request.trained(self._phases(request), self.max_epochs)
 
 
 class RetainingUnlearner(ApproximateUnlearner):

@@ -17,7 +17,6 @@ from ._one_step import (
     flat_gradient,
     row_losses,
     row_weights,
-    run_once,
     trained_parameters,
 )
 
@@ -143,7 +142,7 @@ class InfluenceUnlearner(BaseUnlearner):
             Phase("gradient", step.rows, work=step.sum_gradients),
             Phase("step", request.retain, work=step.take),
         ]
-        return run_once(request, phases)
+        return request.trained(phases, 1)
 
 
 class _InfluenceStep:

@@ -9,7 +9,6 @@ from skorch import NeuralNet
 from ..base import Request
 from ..classifiers import AnyClassifierUnlearner
 from ..training import Phase
-from ._one_step import run_once
 
 __all__ = ["NoOpUnlearner"]
 
@@ -56,7 +55,7 @@ class NoOpUnlearner(AnyClassifierUnlearner):
     _keeps_weights = True
 
     def _unlearn(self, request: Request) -> NeuralNet:
-        return run_once(request, [Phase("none", request.retain, work=lambda epoch: [0.0])])
+        return request.trained([Phase("none", request.retain, work=lambda epoch: [0.0])], 1)
 
     def _refit(self, request: Request) -> Any:
         return self.estimator_

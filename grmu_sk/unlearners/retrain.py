@@ -13,7 +13,7 @@ from ..classifiers import AnyClassifierUnlearner
 from ..net_copies import fresh_net
 from ..parameters import one_of, parameter
 from ..rows import Rows
-from ..training import Phase, train
+from ..training import Phase
 from .approximate import RetainingUnlearner
 
 __all__ = ["BudgetRetrainUnlearner", "RetrainUnlearner", "SubsampleRetrainUnlearner"]
@@ -30,15 +30,8 @@ class FromScratchUnlearner(BaseUnlearner):
         """Return the one phase that trains the new net, or the rows and weights of a classifier."""
 
     def _unlearn(self, request: Request) -> NeuralNet:
-        net = fresh_net(request.net, weights_from=None)
-        return train(
-            net,
-            request.data,
-            [self._phase(net, request)],
-            epochs=net.max_epochs,
-            validation=request.validation,
-            progress=request.progress,
-        )
+        net = request.net = fresh_net(request.net, weights_from=None)
+        return request.trained([self._phase(net, request)], net.max_epochs)
 
 
 class FromScratchOfAnyKind(FromScratchUnlearner, AnyClassifierUnlearner):

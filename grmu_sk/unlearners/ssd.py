@@ -12,7 +12,7 @@ from ..base import BaseUnlearner, Request
 from ..parameters import COUNT, NOT_NEGATIVE, POSITIVE, parameter
 from ..rows import Rows
 from ..training import Phase
-from ._one_step import gradient, row_losses, row_weights, run_once, trained_parameters
+from ._one_step import gradient, row_losses, row_weights, trained_parameters
 
 __all__ = ["SSDUnlearner"]
 
@@ -127,7 +127,7 @@ class SSDUnlearner(BaseUnlearner):
             Phase("train", dampening.train_rows, work=dampening.measure_train),
             Phase("dampen", request.retain, work=dampening.apply),
         ]
-        return run_once(request, phases)
+        return request.trained(phases, 1)
 
 
 class _Dampening:
