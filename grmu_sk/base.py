@@ -23,7 +23,6 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.history import History
 from torch import nn
-from torch.utils.data import Dataset
 
 from .checkpoint import UnlearningCheckpoint, resumable
 from .distributed import refuse_several_processes
@@ -61,7 +60,7 @@ from .rows import (
     Rows,
     TrainingRows,
     evenly_spaced,
-    is_memory_mapped,
+    is_lazy,
     take_rows,
 )
 from .sample_ids import SampleIds
@@ -515,10 +514,10 @@ class BaseUnlearner(
         y, groups, sample_weight = (
             None if part is None else take_rows(part, rows) for part in (y, groups, sample_weight)
         )
-        is_lazy = isinstance(X, Dataset) or is_memory_mapped(X)
-        X = self._checked(X if is_lazy else take_rows(X, rows), reset=False)
+        is_whole = is_lazy(X)
+        X = self._checked(X if is_whole else take_rows(X, rows), reset=False)
         data = self._training_rows(X, check_targets(y, len(rows)), groups, rows, sample_weight)
-        data.source = torch.from_numpy(rows) if is_lazy else None
+        data.source = torch.from_numpy(rows) if is_whole else None
         if self._takes_net:
             _read_for(self.net_, data)
         self._check_same_rows(self._digests_of(data))

@@ -13,6 +13,7 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn import config_context
@@ -267,18 +268,12 @@ def fit_classifier(
         sample_weight = each if sample_weight is None else each * sample_weight
     elif probability is not None:
         how, rows = "draws", np.random.choice(len(y), len(y), p=probability)  # noqa: NPY002
-        missing = np.setdiff1d(np.arange(len(y)), rows)
-        rows = np.concatenate([rows, _of_lost_classes(y, rows, missing)])
+        first = np.flatnonzero(~pd.Series(y).duplicated())
+        rows = np.concatenate([rows, first[~np.isin(y[first], y[rows])]])  # of classes not drawn
         X, y = take_rows(X, rows), y[rows]
     weights = {} if sample_weight is None or name is None else {name: sample_weight}
     with config_context(enable_metadata_routing=False):  # which would ask every step
         return fitted.fit(X, y, **weights), how
-
-
-def _of_lost_classes(y: NDArray[Any], drawn: Rows, missing: Rows) -> Rows:
-    """Return a row of each class of which no row happened to be drawn."""
-    lost = ~np.isin(y[missing], y[drawn])
-    return missing[lost][np.unique(y[missing[lost]], return_index=True)[1]]
 
 
 def _last_step(estimator: Any) -> Any:

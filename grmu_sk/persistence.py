@@ -229,7 +229,7 @@ def load(
     with _malformed(path):
         unlearner = _without_net(content)
         unlearner.history_ = History(map(dict, _decode(content["history"])))
-        is_frozen, row_shape, is_double = content["net"]
+        is_frozen, row_shape = content["net"]
     classifier = tensors.pop("classifier", None)
     inside = "the default net" if row_shape else classifier is not None and "a classifier in it"
     if bool(inside) != (estimator is None):
@@ -243,7 +243,7 @@ def load(
         # a frozen one for its layers: the file has the weights
         estimator = FrozenEstimator(estimator) if is_frozen else copy_net(estimator)
     unlearner.estimator = estimator
-    dtype = torch.float64 if is_double else torch.float32
+    dtype = next(iter(tensors.values()), torch.empty(0)).dtype
     rows = torch.empty((unlearner._n_rows, *(row_shape or [1])), dtype=dtype, device="meta")
     net = unlearner._new_net(rows)
     n_saved = sum(tensor.numel() for tensor in tensors.values())
@@ -309,12 +309,12 @@ def _plain_state(unlearner: BaseUnlearner) -> dict[str, Any]:
 
 
 def _describe_net(unlearner: BaseUnlearner) -> list[Any]:
-    """Return if the net is frozen and, of the default one, the shape of a row and if in double."""
+    """Return if the net is frozen and, of the default one, the shape of a row."""
     if unlearner.estimator is not None:
-        return [isinstance(unlearner.estimator, FrozenEstimator), None, False]
+        return [unlearner._is_frozen, None]
     sizes = unlearner.net_.get_params_for("module")
     shape = [sizes["n_channels"], 1, 1] if "n_channels" in sizes else [sizes["n_features"]]
-    return [False, shape, sizes.get("dtype") is not None]
+    return [False, shape]
 
 
 def _weights(net: NeuralNet) -> dict[str, torch.Tensor]:

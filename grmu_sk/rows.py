@@ -43,13 +43,11 @@ def evenly_spaced(rows: Rows, n_rows: int) -> Rows:
     return rows[places.astype(np.int64)]
 
 
-def is_memory_mapped(X: Any) -> bool:
-    """Tell whether an array, or the array it is a view of, lives in a file."""
-    while isinstance(X, np.ndarray):
-        if isinstance(X, np.memmap):
-            return True
+def is_lazy(X: Any) -> bool:
+    """Tell whether X is read on demand: a torch Dataset, or an array or view that is in a file."""
+    while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
         X = X.base
-    return False
+    return isinstance(X, Dataset | np.memmap)
 
 
 def as_tensor(array: NDArray[Any]) -> torch.Tensor:
@@ -270,8 +268,8 @@ class TrainingRows(InputRows):
 
     @property
     def is_lazy(self) -> bool:
-        """Whether X is read on demand (a torch Dataset or a memory map) and thus not ours."""
-        return isinstance(self.X, Dataset) or is_memory_mapped(self.X)
+        """Whether X is read on demand, and thus not ours."""
+        return is_lazy(self.X)
 
     @property
     def is_augmented(self) -> bool:
