@@ -86,21 +86,6 @@ _Answers = tuple[torch.Tensor, torch.Tensor]
 N_LOOKED_AT, N_TELLING = 1000, 30
 
 
-class _Fitted:
-    """What ``fit`` sets; declared apart, since every annotation below is a parameter."""
-
-    net_: NeuralNet
-    history_: History
-    classes_: NDArray[Any]
-    forget_idx_: Rows
-    remaining_idx_: Rows
-    forget_groups_: list[Pair]
-    seed_: int
-    _sample_ids: SampleIds
-    _data: TrainingRows | None
-    _digests: dict[str, str] | None
-
-
 @dataclass
 class Request:
     """One deletion request, as a method sees it.
@@ -173,7 +158,7 @@ class Request:
 
 
 class BaseUnlearner(
-    _Fitted, WithParameters, ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta
+    WithParameters, ClassifierMixin, MetaEstimatorMixin, BaseEstimator, metaclass=ABCMeta
 ):
     """Base class of all unlearning methods.
 
@@ -336,10 +321,10 @@ class BaseUnlearner(
             self.seed_ = resolve_seed(self.random_state)
             self._fit_model(data, bool(len(to_forget)))
             self.forget_idx_, self.remaining_idx_ = rows[:0], rows
-            self.forget_groups_ = []
+            self.forget_groups_: list[Pair] = []
             self._n_requests = 0
             self._has_weights = sample_weight is not None
-            self._data = data
+            self._data: TrainingRows | None = data
             if len(to_forget):
                 self._forget_rows(to_forget, data)
             else:
