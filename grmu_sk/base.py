@@ -458,7 +458,10 @@ class BaseUnlearner(
 
     def _forget_rows(self, new: Rows, data: TrainingRows, progress: Progress | None = None) -> None:
         retain = np.setdiff1d(self.remaining_idx_, new)
-        self._check_what_remains(data, retain)
+        numbers = data.g[data.positions(retain)].numpy() // len(self._encoder.attributes_)
+        if len(lost := np.setdiff1d(np.arange(len(self.classes_)), numbers)):
+            named = self.classes_[lost].tolist()
+            raise ValueError(f"This is every row of the class(es) {named}: fit without them.")
         self._unlearn_model(new, retain, data, progress)
         pairs = self._encoder.pairs_  # built anew each time it is asked for
         forgotten = {pairs[g] for g in data.g[data.positions(new)].unique().tolist()}
@@ -469,13 +472,6 @@ class BaseUnlearner(
         self._n_requests += 1
         # digests take the place of those that told of all rows
         self._hold(data, self._data if self.keep_forgotten else data.keep(retain))
-
-    def _check_what_remains(self, data: TrainingRows, retain: Rows) -> None:
-        numbers = data.g[data.positions(retain)].numpy() // len(self._encoder.attributes_)
-        left = np.bincount(numbers, minlength=len(self.classes_))
-        if (left == 0).any():
-            lost = self.classes_[left == 0].tolist()
-            raise ValueError(f"This is every row of the class(es) {lost}: fit without them.")
 
     def _require_groups(self) -> None:
         if self._needs_groups and not self._has_groups:

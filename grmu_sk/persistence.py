@@ -263,13 +263,17 @@ def load(
 
 
 def _to_bytes(unlearner: BaseUnlearner) -> bytes:
+    method = str(getattr(type(unlearner), "method_name", None))
+    if dict(all_unlearners()).get(method) is not type(unlearner):
+        name = type(unlearner).__name__
+        raise PersistenceError(f"{name} is not a registered method, which load needs.")
     plain = _plain_state(unlearner)
     plain["_digests"] = _encode(unlearner._known_digests(), "_digests")
     pairs = unlearner._encoder.pairs_
     content = {
         "format": FORMAT_VERSION,
         "versions": versions(),
-        "method": _registered_name(type(unlearner)),
+        "method": method,
         "classes": _encode(unlearner.classes_, "classes_"),
         "attributes": _encode(unlearner._encoder.attributes_, "the attribute values"),
         "forget_groups": [pairs.index(pair) for pair in unlearner.forget_groups_],
@@ -281,22 +285,11 @@ def _to_bytes(unlearner: BaseUnlearner) -> bytes:
     takes_net = unlearner._takes_net
     tensors = _weights(unlearner.net_) if takes_net else {"classifier": _classifier(unlearner)}
     tensors["content"] = _as_tensor(json.dumps(content).encode())
-    return safetensors.torch.save(tensors, {FORMAT: _digest_of(tensors)})
+    return safetensors.torch.save(tensors, {FORMAT: digest(sorted(tensors.items()))})
 
 
 def _as_tensor(raw: bytes) -> torch.Tensor:
     return torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-
-
-def _digest_of(tensors: dict[str, torch.Tensor]) -> str:
-    return digest(sorted(tensors.items()))
-
-
-def _registered_name(cls: type[BaseUnlearner]) -> str:
-    name = getattr(cls, "method_name", None)
-    if dict(all_unlearners()).get(str(name)) is not cls:
-        raise PersistenceError(f"{cls.__name__} is not a registered method, which load needs.")
-    return str(name)
 
 
 def _plain_state(unlearner: BaseUnlearner) -> dict[str, Any]:
@@ -454,7 +447,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[Any, dict[str, torch.Tensor]]:
         raise PersistenceError(
             f"{path} was not written by grmu_sk.persistence.save, or is damaged ({error})."
         ) from error
-    if stored != _digest_of(tensors):
+    if stored != digest(sorted(tensors.items())):
         raise PersistenceError(f"{path} is damaged: its content does not match its SHA-256.")
     with _malformed(path):
         content = json.loads(tensors.pop("content").numpy().tobytes())

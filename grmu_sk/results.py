@@ -301,17 +301,11 @@ def format_table(
         text["retrainings"] = f"{cells.loc['retrainings', 'mean']:.2f}"
         lines.append([method, "yes" if reweight else "no", *text])
     header = ["method", "reweight", *metrics, "avg gap", *(more.values()), "retrains"]
-    first, *rest = aligned([header, *lines], n_left=2)
+    sides = ["left"] * 2 + ["right"] * (len(header) - 2)
+    how: dict[str, Any] = {"tablefmt": "plain", "disable_numparse": True}
+    text = tabulate([header, *lines], colalign=sides, preserve_whitespace=True, **how)
+    first, *rest = (line.rstrip() for line in text.splitlines())
     return "\n".join([first, "-" * len(first), *rest])
-
-
-def aligned(lines: Sequence[Sequence[str]], n_left: int) -> list[str]:
-    """Return lines of text in columns, the first few to the left and the others to the right."""
-    sides = ["left"] * n_left + ["right"] * (len(lines[0]) - n_left)
-    text = tabulate(
-        lines, tablefmt="plain", colalign=sides, disable_numparse=True, preserve_whitespace=True
-    )
-    return [line.rstrip() for line in text.splitlines()]
 
 
 # what figures ask of a table --------------------------------------------------------------------

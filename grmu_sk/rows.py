@@ -174,7 +174,11 @@ class InputRows(SkorchDataset):
 
         Small batches are fetched several at a time, which gives the same numbers sooner.
         """
-        n_at_once = self._batches_at_once(len(batches[0])) if batches else 1
+        n_at_once = 1
+        # random transforms take turns with random layers
+        if batches and not isinstance(self.X, Dataset) and self.collate is None:
+            n_bytes = len(batches[0]) * math.prod(self.X.shape[1:]) * self.dtype.itemsize
+            n_at_once = max(1, BYTES_AT_ONCE // max(1, n_bytes))
         for start in range(0, len(batches), n_at_once):
             group = batches[start : start + n_at_once]
             if len(group) == 1:
@@ -184,13 +188,6 @@ class InputRows(SkorchDataset):
             # "unsafe": to torch a batch is no view, so that a net may write into it
             X, y, where = (part.unsafe_split_with_sizes(sizes) for part in fetched)
             yield from zip(map(_aligned, X), y, where, strict=True)
-
-    def _batches_at_once(self, batch_size: int) -> int:
-        if isinstance(self.X, Dataset) or self.collate is not None:
-            return 1  # random transforms take turns with random layers
-        item_size = torch.empty((), dtype=self.dtype).element_size()
-        n_bytes = batch_size * math.prod(self.X.shape[1:]) * item_size
-        return max(1, BYTES_AT_ONCE // max(1, n_bytes))
 
     def fetch(self, where: torch.Tensor, y: torch.Tensor | None = None) -> Any:
         """Return the inputs at these positions as one batch; ``y`` is for the user's collate_fn."""

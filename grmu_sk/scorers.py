@@ -392,9 +392,11 @@ _gold_answers: dict[tuple[str, str], _Answers] = {}
 
 
 def _compare(scored: ScoredRows, *, gold: BaseUnlearner, token: str, score: Any) -> float:
-    unlearner, key = scored.unlearner, (token, _digest_of_rows(scored))
+    unlearner, data = scored.unlearner, scored.unlearner.training_rows("all")
+    of_fit = data.X, data.y, data.groups, data.sample_weight, unlearner.forget_idx_
+    of_call = scored.X, to_array(scored.y, "y"), attribute_column(scored.groups)
+    key = token, joblib.hash([*of_fit, *of_call])
     if key not in _gold_answers:
-        data = unlearner.training_rows("all")
         # some methods take no weights at all
         weights = {} if data.sample_weight is None else {"sample_weight": data.sample_weight}
         forget = np.isin(data.rows, unlearner.forget_idx_)
@@ -409,10 +411,3 @@ def _answers(scored: ScoredRows) -> _Answers:
     unlearner, rows = scored.unlearner, scored.unlearner.training_rows("forgotten")
     logs = unlearner.predict_log_proba(rows.X)
     return _Answers(metrics, log_odds_of_label(rows.y, logs, classes=unlearner.classes_))
-
-
-def _digest_of_rows(scored: ScoredRows) -> str:
-    unlearner, data = scored.unlearner, scored.unlearner.training_rows("all")
-    of_fit = data.X, data.y, data.groups, data.sample_weight, unlearner.forget_idx_
-    of_call = scored.X, to_array(scored.y, "y"), attribute_column(scored.groups)
-    return joblib.hash([*of_fit, *of_call])
