@@ -275,7 +275,7 @@ def rewrite(path, *keys, value):
     part[keys[-1]] = value
     raw = bytearray(json.dumps(content).encode())
     held["content"] = torch.frombuffer(raw, dtype=torch.uint8)
-    metadata = {"grmu_sk": persistence._digest_of(held)}
+    metadata = {"grmu_sk": persistence.digest(sorted(held.items()))}
     path.write_bytes(safetensors.torch.save(held, metadata))
 
 
