@@ -224,7 +224,6 @@ FOUND_BY = [
     (TrainsOnForgottenRows, READ, "phase(s) ['retain']"),
     (LooksAtForgottenRows, READ, "phase(s) ['setup']"),
     (UnlearnsTwice, "check_ways_to_ask_agree", "changed the object"),
-    (DoesNotUnlearn, "check_nothing_changed_is_said", "says nothing"),
     (KeepsRowsInAnObject, ROWS, "row 40 is still in the object"),
     (KeepsWeightsInAFunction, WEIGHTS, "still in the object"),
     (DoesNotUnlearn, WEIGHTS, "still in the pickle"),
