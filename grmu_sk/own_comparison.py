@@ -43,8 +43,9 @@ def split_rows(
     ----------
     rows : Bunch
         As :func:`grmu_sk.datasets.read_rows` returns them. Without ``split``, a fifth of each group
-        is for tests and a fifth for validation, drawn anew for each seed; rows to forget are
-        always training rows. Without validation rows in ``split``, a fifth of the training rows is.
+        is for tests and a fifth for validation, drawn anew for each seed; rows to forget, and
+        groups of which fewer than five others are left, are always training rows. Without
+        validation rows in ``split``, a fifth of the training rows is.
     name : str
         What tables call the data.
     seed : int
@@ -72,8 +73,8 @@ def split_rows(
             "them with others."
         )
     pairs = list(zip(y.tolist(), a.tolist(), strict=True))
-    forget = rows.forget
-    if forget is None:
+    forget = np.zeros(len(y), dtype=bool) if rows.forget is None else rows.forget
+    if rows.forget is None:
         asked = [_asked_group(forget_group, pairs)]
     else:
         asked = sorted({pairs[row] for row in np.flatnonzero(forget)}, key=str)
@@ -82,10 +83,9 @@ def split_rows(
     part = (
         _drawn_parts(pairs, forget, seed) if rows.split is None else _given_parts(rows.split, seed)
     )
-    if forget is not None and (n_elsewhere := int((forget & (part != 0)).sum())):
+    if n_elsewhere := int((forget & (part != 0)).sum()):
         raise ValueError(f"{n_elsewhere} rows to forget are no training rows.")
-    lost = set(y) - set(y[part == 0] if forget is None else y[(part == 0) & ~forget])
-    if lost:
+    if lost := set(y) - set(y[(part == 0) & ~forget]):
         raise ValueError(f"No training row of the class(es) {sorted(lost)} would remain.")
     if untested := set(asked) - {pairs[row] for row in np.flatnonzero(part == 2)}:
         raise ValueError(
@@ -93,7 +93,7 @@ def split_rows(
         )
     cut = [np.flatnonzero(part == number) for number in range(3)]
     train, validation, test = (Split(take_rows(rows.X, some), y[some], a[some]) for some in cut)
-    mask = None if forget is None else forget[cut[0]]
+    mask = None if rows.forget is None else forget[cut[0]]
     return Splits(name, train, validation, test, asked, forget=mask)
 
 
@@ -117,18 +117,13 @@ def _asked_group(group: Sequence[str] | None, pairs: list[Pair]) -> Pair:
     return names[tuple(group)]
 
 
-def _drawn_parts(pairs: list[Pair], forget: Any, seed: int) -> NDArray[np.int64]:
+def _drawn_parts(pairs: list[Pair], forget: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
     """Return 0, 1 or 2 for each row: for training, validation or test."""
     codes = pd.factorize(pd.Series(pairs))[0]
-    free = np.arange(len(pairs)) if forget is None else np.flatnonzero(~forget)
-    # a group too small for all folds goes with those of its kind
-    sizes = np.bincount(codes[free], minlength=codes.max() + 1)
-    strata = np.where(sizes[codes] < FEWEST_OF_CLASS, -1, codes)[free]
     part = np.zeros(len(pairs), dtype=np.int64)
-    n_rare = int((strata == -1).sum())
-    if 0 < n_rare < FEWEST_OF_CLASS:  # so few stay training rows
-        free, strata = free[strata != -1], strata[strata != -1]
-    folds = StratifiedKFold(5, shuffle=True, random_state=seed).split(free, strata)
+    free = np.flatnonzero(~forget)
+    free = free[np.bincount(codes[free])[codes[free]] >= FEWEST_OF_CLASS]
+    folds = StratifiedKFold(5, shuffle=True, random_state=seed).split(free, codes[free])
     for number in (2, 1):
         part[free[next(folds)[1]]] = number
     return part
