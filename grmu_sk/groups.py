@@ -142,8 +142,7 @@ class GroupEncoder:
         GroupEncoder
             The fitted encoder.
         """
-        labels = label_column(y)
-        attribute = self._attribute(groups, len(labels))
+        labels, attribute = self._columns(y, groups)
         self.classes_ = sorted_unique(labels)
         self.attributes_ = sorted_unique(attribute)
         n_pairs = len(np.unique(self.transform(labels, None if groups is None else attribute)))
@@ -172,8 +171,7 @@ class GroupEncoder:
         ValueError
             If a label or attribute value was not seen by :meth:`fit`.
         """
-        labels = label_column(y)
-        attribute = self._attribute(groups, len(labels))
+        labels, attribute = self._columns(y, groups)
         label_codes = codes_of(labels, self.classes_, "y")
         attribute_codes = codes_of(attribute, self.attributes_, "groups")
         return attribute_codes + len(self.attributes_) * label_codes
@@ -189,10 +187,11 @@ class GroupEncoder:
         return [(y, a) for y in self.classes_.tolist() for a in self.attributes_.tolist()]
 
     @staticmethod
-    def _attribute(groups: Any, n_rows: int) -> NDArray[Any]:
+    def _columns(y: Any, groups: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        labels = label_column(y)
         if groups is None:
-            return np.zeros(n_rows, dtype=np.int64)
-        return attribute_of_rows(groups, n_rows, "y")
+            return labels, np.zeros(len(labels), dtype=np.int64)
+        return labels, attribute_of_rows(groups, len(labels), "y")
 
 
 def value_index(values: NDArray[Any]) -> pd.Index[Any]:

@@ -14,6 +14,7 @@ from sklearn.utils import Tags, check_consistent_length, check_random_state
 from sklearn.utils.validation import validate_data
 
 from .groups import GroupEncoder, attribute_column
+from .parameters import WithParameters, parameter
 from .randomness import RandomState
 from .reweight import group_balance_weights
 from .rows import take_rows
@@ -22,7 +23,7 @@ from .validation import check_class_labels, to_numbers
 __all__ = ["ReweightResampler"]
 
 
-class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
+class ReweightResampler(WithParameters, BaseSampler):  # type: ignore[misc, unused-ignore]
     r"""Draw rows so that each group gets the share it has in a reference.
 
     This is REWEIGHT [1]_ for pipelines of imbalanced-learn, and with it for any scikit-learn
@@ -104,14 +105,8 @@ class ReweightResampler(BaseSampler):  # type: ignore[misc, unused-ignore]
 
     _sampling_type = "bypass"
 
-    def __init__(
-        self,
-        group_counts: Mapping[Hashable, float] | None = None,
-        *,
-        random_state: RandomState = None,
-    ) -> None:
-        self.group_counts = group_counts
-        self.random_state = random_state
+    group_counts: Mapping[Hashable, float] | None = parameter(None, kw_only=False)
+    random_state: RandomState = parameter(None, "random_state")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
