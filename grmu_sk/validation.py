@@ -148,7 +148,7 @@ def check_inputs(estimator: Any, X: Any, *, reset: bool) -> Any:
     return X if isinstance(X, np.memmap) else checked
 
 
-def label_column(y: Any, warn: bool = False) -> NDArray[Any]:
+def column_of_labels(y: Any, warn: bool = False) -> NDArray[Any]:
     """Return labels as one column, whatever they come in."""
     is_table = isinstance(y, pd.DataFrame | pd.Series | pd.Index)
     with about("y"):
@@ -175,7 +175,7 @@ def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
     ValueError
         If the shape or length is wrong, a label is missing, or these are no classes.
     """
-    labels = label_column(y, warn=True)
+    labels = column_of_labels(y, warn=True)
     if pd.isna(labels).any():
         raise ValueError("Input y contains NaN or None: every row needs a label.")
     check_consistent_length(range(n_rows), labels)
