@@ -98,17 +98,6 @@ def test_values_are_those_of_a_fold_trained_by_hand_and_of_the_scorers(compared)
     assert {name: values[1, "tune", name] for name in expected} == pytest.approx(expected)
 
 
-def test_inputs_people_have(table):
-    mask, net = forget_mask(table), make_net(max_epochs=1)
-    X = torch.utils.data.TensorDataset(torch.from_numpy(table.X), torch.zeros(table.n))
-    y = np.array(["no", "yes"])[table.y].tolist()
-    a = pd.Series(np.array(["f", "m"])[table.a], dtype="category")
-    methods, shared = {"m": make(net=net)}, {"metrics": ["GA"], "cv": 2, "random_state": 0}
-    found = cross_validate_unlearning(methods, X, y, a, mask.tolist(), **shared)
-    plain = cross_validate_unlearning(methods, table.X, table.y, table.a, mask, **shared)
-    pd.testing.assert_frame_equal(found, plain, atol=1e-6)
-
-
 def test_a_method_that_diverges_is_nan_and_the_others_go_on(table):
     methods = {"wild": make(lr=1e30), "tame": make()}
     args = (methods, table.X, table.y, table.a, forget_mask(table))

@@ -204,19 +204,3 @@ def test_forgotten_ids_leave_the_model_if_the_ledger_is_hashed(fitted, hashed, d
     hashed.process(knows_hashes, ["person-42"])
     save(knows_hashes, path)
     assert knows_hashes.forget_idx_.tolist() == [40, 42] and b"person" not in path.read_bytes()
-
-
-def test_interrupted_in_memory_is_carried_out_later(fitted, ledger, monkeypatch):
-    def interrupted(request):
-        raise KeyboardInterrupt
-
-    before = model_hash(fitted)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(fitted, "_unlearn", interrupted)
-        ledger.process(fitted, ["person-40"])
-    assert model_hash(fitted) == before
-    assert ledger.counts()["running"] == 1, "as a killed process leaves it"
-    ledger.add(["person-41"])
-    assert ledger.run(fitted) == [1, 2]
-    told = [event for event in events(ledger)[2:] if event != "received"]
-    assert told == ["started", "abandoned", "started", "done"]

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from grmu_sk import NoOpUnlearner, RetrainUnlearner
-from grmu_sk.audit import LeakageAudit, ReferenceModels, audit_unlearning, scan_residue
+from grmu_sk.audit import LeakageAudit, audit_unlearning, scan_residue
 
 ROWS = ("forgotten", "nonmembers")
 
@@ -83,23 +83,6 @@ def test_an_attack_without_power_proves_nothing(case):
     found = [f for f in audit.findings if f.rows == "forgotten"]
     assert {f.verdict for f in found} == {"inconclusive"}
     assert "no power on the original model" in of(audit, "RMIA").reason
-
-
-def test_few_rows_are_not_judged(case):
-    few = tuple(part[:6] for part in case.forgotten)
-    references = ReferenceModels(case.references.net, n_models=4, remaining_per_group=0)
-    audit = audited(case, case.no_op, forgotten=few, references=references)
-    assert {found.verdict for found in audit.findings} == {"inconclusive"}
-    assert all("fewer than 10 rows" in found.reason for found in audit.findings)
-    assert not audit.findings[0].auc.is_known
-
-
-def test_the_same_seed_gives_the_same_result(case):
-    one, same, other = (
-        audited(case, case.gold, random_state=seed).to_frame() for seed in (3, 3, 4)
-    )
-    pd.testing.assert_frame_equal(one, same)
-    assert one["auc"].equals(other["auc"]) and not one["auc_low"].equals(other["auc_low"])
 
 
 # what becomes of it ------------------------------------------------------------------------------

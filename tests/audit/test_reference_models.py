@@ -72,6 +72,8 @@ def test_every_row_is_in_half_of_the_models():
     assert len(np.unique(is_in, axis=0)) == 12
     assert np.array_equal(assign_halves(group, 16, seed=3)[:12], is_in), "more models, same first"
     assert not np.array_equal(assign_halves(group, 12, seed=4), is_in)
+    with pytest.raises(ValueError, match="even and at least 4"):
+        ReferenceModels(None, n_models=2)
 
 
 def test_models_and_what_is_kept_of_them(case, monkeypatch):
