@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import make_net
 from leakage_case import N_MODELS, before_and_after, finding, fitted_references, memorised_rows
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from grmu_sk import NoOpUnlearner, RetrainUnlearner
-from grmu_sk.audit import LeakageAudit, audit_unlearning, scan_residue
+from grmu_sk.audit import LeakageAudit, ReferenceModels, audit_unlearning, scan_residue
 
 ROWS = ("forgotten", "nonmembers")
 
@@ -108,7 +109,8 @@ def test_the_most_powerful_attack_decides(findings, verdict, n_decisive):
 
 def test_nothing_stays_in_the_unlearner(case):
     before = pickle.dumps(case.gold)
-    audit = audited(case, case.gold, references=4, attacks=["RMIA"])
+    quick = ReferenceModels(make_net(module__n_features=12), n_models=4, remaining_per_group=5)
+    audit = audited(case, case.gold, references=quick, attacks=["RMIA"])
     assert audit.n_models == 4 and {found.attack for found in audit.findings} == {"RMIA"}
     assert pickle.dumps(case.gold) == before
     assert scan_residue(pickle.dumps(audit), case.forgotten[0]) == []
