@@ -119,7 +119,7 @@ class Comparison:
             f"standard once more, with another seed. {len(close)} lines lie within one standard "
             f"deviation of it or above: {self.named(close)}. Their order means nothing.",
             f"**Doing nothing reaches {gap[nothing]:.1f}**, and {len(below)} lines are no better: "
-            f"{self.named(below) or 'none'}. Of the six metrics only UA and MIA ask whether "
+            f"{self.named(below) or 'none'}. Of the six metrics only UA and MIA measure whether "
             "anything was forgotten; read UA beside the average gap.",
             f"**Approximate methods**: the first are {self.named(approximate[:3])}, MIU + REWEIGHT "
             f"is number {approximate.index(Row('miu', True)) + 1} of {len(approximate)} lines "
