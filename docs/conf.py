@@ -15,8 +15,8 @@ matplotlib.use("Agg")
 
 project = "grmu_sk"
 author = "The grmu_sk developers"
-copyright = author
 release = version = installed_version("grmu_sk")
+copyright = f"{author}, version {version}"
 
 extensions = [
     "generated_pages",  # in _ext
@@ -106,7 +106,7 @@ html_theme_options = {
     "pygments_light_style": "default",
     "pygments_dark_style": "github-dark",
 }
-# where pages are edited, with {path} in it, for those who publish the site
+# for those who publish the site: where pages are edited, with {path} in it, and a list of versions
 if edit_url := os.environ.get("DOCS_EDIT_URL"):
     html_theme_options["use_edit_page_button"] = True
     html_context = {
@@ -114,6 +114,10 @@ if edit_url := os.environ.get("DOCS_EDIT_URL"):
         "edit_page_provider_name": "the repository",
         "doc_path": "docs",
     }
+if versions_url := os.environ.get("DOCS_VERSIONS_URL"):
+    html_theme_options["switcher"] = {"json_url": versions_url, "version_match": version}
+    html_theme_options["navbar_start"] = ["navbar-logo", "version-switcher"]
+    html_theme_options["check_switcher"] = False  # it is read by the reader's browser
 html_show_sphinx = False
 html_copy_source = False
 
