@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
+from ..metrics.evaluate import group_name
 from ..metrics.inputs import check_option
 from ..pipelines import inputs_of_unlearner, unlearner_of
 from ..randomness import RandomState, derive_seed, resolve_seed
@@ -237,7 +238,11 @@ def _comparisons(
     for place, which in enumerate(("forgotten", "remaining")):
         members = candidates.of_kind(which)
         numbers = np.unique(group[members])
-        of_groups = {str(candidates.pairs[n]): members[group[members] == n] for n in numbers}
+        of_groups = {
+            # there is no attribute if no groups were given
+            f"({group_name(candidates.pairs[n]).removesuffix(', ')})": members[group[members] == n]
+            for n in numbers
+        }
         parts = {"all": members, **of_groups} if len(numbers) > 1 else {"all": members}
         for index, (name, rows) in enumerate(parts.items() if len(members) else ()):
             drawn = derive_seed(seed, 1 + place, index)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_net, make_table
-from leakage_case import LEAK, NO_LEAK, UNSURE
+from leakage_case import LEAK, NO_LEAK, UNSURE, finding
 from sklearn.dummy import DummyClassifier
 
 from grmu_sk import FineTuneUnlearner, MIUUnlearner
@@ -226,6 +226,15 @@ def test_page_shows_what_failed_first_and_the_figures(model, tmp_path):
     assert "url(" not in page.html and "@import" not in page.html
     policy = next(v for n, v in page.attributes if n == "content" and v.startswith("default-src"))
     assert "default-src 'none'" in policy and "script" not in policy
+
+
+def test_many_attacks_do_not_hide_the_other_checks(model, tmp_path):
+    unsure = [finding("inconclusive", power=0.51, group=f"({y}, 7)") for y in range(5)]
+    page = page_of(full(model, attacks=[LEAK, *unsure]), tmp_path).text
+    checks = page[page.index("Checks") : page.index("What was asked")]
+    assert "Leakage: 5 attacks ? Not decided" in checks and f"group {LEAK.group} ✕" in checks
+    assert [checks.count(found.group) for found in unsure] == [0] * 5
+    assert all(found.group in page for found in unsure)
 
 
 def test_page_says_what_is_not_known(model, tmp_path):
