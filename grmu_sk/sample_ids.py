@@ -184,7 +184,8 @@ class SampleIds:
         if self._texts is None:
             return f"no row of fit has this id: ids are the row numbers 0 to {self.n_rows - 1}."
         n_dropped = self.n_rows - len(self.rows)
-        return f"no row of fit has this id. The ids of {n_dropped} forgotten rows were dropped."
+        dropped = f" The ids of {n_dropped} forgotten rows were dropped." if n_dropped else ""
+        return f"no row of fit has this id.{dropped}"
 
     def without(self, rows: Rows) -> SampleIds:
         """Return a copy that does not know the ids of these rows; row numbers are no secret.

@@ -127,7 +127,7 @@ def run(
             f"{type(unlearner).__name__}: row {naming(gone)}.\n"
             f"Checked: {ledger.path} is as it was written, and the ids named these rows.\n"
             f"Next: 'grmu requests verify {ledger.path} --model {model}' reads the new file; "
-            "'grmu report' shows what was done; older copies of the model still know the rows."
+            "'grmu report' shows what was done; delete older copies of the model."
         )
     if failed := [str(request.number) for request in ledger.requests("failed")]:
         raise click.ClickException(f"Failed: {', '.join(failed)}. See 'grmu requests status'.")
