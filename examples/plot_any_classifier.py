@@ -42,7 +42,7 @@ def load(seed):
 # Drawing
 # -------
 # The resampler is told how large the groups were before the request. ``groups`` reach it by
-# metadata routing; with routing off imbalanced-learn would drop them without a word.
+# metadata routing; with routing off imbalanced-learn drops them silently.
 def retrain_on_draws(X, y, a, rest, seed):
     """Fit a pipeline that draws the remaining rows by REWEIGHT."""
     before = Counter(zip(y.tolist(), a.tolist(), strict=True))

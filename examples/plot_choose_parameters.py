@@ -55,8 +55,8 @@ scores = results[["param_lr", "param_lam", "mean_test_avg_gap", "std_test_avg_ga
 print(scores.round(3).to_string(index=False))
 
 # %%
-# Is the winner better, or lucky?
-# -------------------------------
+# Is the chosen setting better than chance?
+# -----------------------------------------
 # The gold standard with another seed shows how close two retrainings come. No setting should be
 # expected above that line, and differences smaller than the bars mean nothing.
 reseeded = GridSearchCV(

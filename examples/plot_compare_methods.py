@@ -8,8 +8,8 @@ and says in words what came out.
 """
 
 # %%
-# Who takes part
-# --------------
+# The methods
+# -----------
 # The methods that :doc:`the study </study>` recommends, with their defaults, and MIU of the paper.
 # Beside them stand the two that every comparison needs: doing nothing, and the gold standard once
 # more with another seed, since no method can be expected to come closer than a second

@@ -2,8 +2,8 @@
 Gradient boosting, from a request to the evidence
 =================================================
 
-A classifier of scikit-learn on a table, and people who ask to be deleted from it: write the request
-down, look ahead, retrain with REWEIGHT, attack the result, report.
+A classifier of scikit-learn on a table, and people who ask to be deleted from it: record the
+request, check it, retrain with REWEIGHT, attack the result, report.
 """
 
 # %%

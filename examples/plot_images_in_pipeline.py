@@ -72,8 +72,8 @@ same.fit(X, y, miuunlearner__groups=a, miuunlearner__forget=mask)
 print("same predictions:", (same.predict(X_test) == miu.predict(X_test)).all())
 
 # %%
-# What the earlier steps remember
-# -------------------------------
+# What the earlier steps keep
+# ---------------------------
 # Means, standard deviations and components were computed from the forgotten rows as well, and
 # ``unlearn`` does not touch them. Two ways out: fit the embedding on data that nobody will ask you
 # to delete, or refit the whole pipeline without the rows, which is the exact answer.

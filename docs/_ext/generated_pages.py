@@ -26,7 +26,7 @@ GROUPS = [
     (
         "reweighting",
         "Reweighting and groups",
-        "The exact answer to the paper's question as a part of its own, and who asks to leave.",
+        "REWEIGHT as sampling probabilities, and functions that draw forget sets.",
         [
             Part("Sampling by group", "grmu_sk", ("ReweightSampler", "sample_forget_set")),
             Part(
@@ -70,8 +70,7 @@ GROUPS = [
     (
         "evidence",
         "Evidence",
-        "For the person who answers a request and must show what was done; see "
-        ":doc:`/guide/trust`.",
+        "To answer a request and show what was done; see :doc:`/guide/trust`.",
         [
             Part(
                 "Ledger of requests",
@@ -122,14 +121,14 @@ GROUPS = [
             Part(
                 "Several devices",
                 "grmu_sk.distributed",
-                text="Needs the extra ``distributed``; see :doc:`/guide/processes`.",
+                text="By ``torch.distributed``; see :doc:`/guide/processes`.",
             ),
         ],
     ),
     (
         "datasets",
         "Data sets and nets",
-        "A built-in data set that needs no download, readers of others, and small nets.",
+        "Two built-in data sets that need no download, readers of others, and small nets.",
         [
             Part("Data sets", "grmu_sk.datasets"),
             Part("Nets", "grmu_sk.nets"),
