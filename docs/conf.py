@@ -59,6 +59,7 @@ logging.getLogger("sphinx.sphinx.ext.intersphinx").addFilter(
 )
 
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 myst_enable_extensions = ["colon_fence"]
