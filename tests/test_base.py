@@ -3,10 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from conftest import make_net
 from sklearn.exceptions import NotFittedError
-from torch.utils.data import TensorDataset
 
 from grmu_sk import FineTuneUnlearner
 
@@ -47,29 +45,6 @@ def test_rows_come_back_in_the_users_terms(table, keep):
         assert found.groups.tolist() == list(groups.iloc[rows].itertuples(index=False, name=None))
         np.testing.assert_array_equal(found.sample_weight, weight[rows])
         unlearner.predict(found.X)  # without a warning about column names
-
-
-@pytest.mark.parametrize("kind", ["tensor", "memory map", "dataset"])
-def test_kinds_of_inputs(table, tmp_path, kind):
-    np.save(tmp_path / "X.npy", table.X)
-    X = {
-        "tensor": torch.as_tensor(table.X),
-        "memory map": np.load(tmp_path / "X.npy", mmap_mode="r"),
-        "dataset": TensorDataset(torch.as_tensor(table.X), torch.ones(table.n)),
-    }[kind]
-    unlearner = make().fit(X, table.y, table.a).unlearn(FORGET)
-    for which, rows in ROWS.items():
-        found = unlearner.training_rows(which)
-        np.testing.assert_array_equal(found.groups, table.a[rows])
-        assert found.sample_weight is None
-        if kind == "tensor":
-            assert isinstance(found.X, torch.Tensor)
-        elif which == "all":
-            assert found.X is X
-        else:
-            assert isinstance(found.X, torch.utils.data.Dataset), "nothing is read yet"
-        expected = unlearner.predict_proba(table.X[rows])
-        np.testing.assert_allclose(unlearner.predict_proba(found.X), expected, rtol=1e-6)
 
 
 def test_without_rows(table):

@@ -13,13 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import parallel_cases
 import pytest
-import torch
 from skorch import NeuralNetClassifier
 from skorch.hf import AccelerateMixin
 
 from grmu_sk import MIUUnlearner
-from grmu_sk.distributed import Share
-from grmu_sk.mutual_information import InformationCritic
 from grmu_sk.nets import MLP
 
 HERE = Path(__file__).parent
@@ -66,20 +63,6 @@ def test_two_processes_give_what_one_gives(both, tmp_path):
     assert [name for name in known if distance(first[name], second[name])] == []
 
 
-def test_information_of_shares_would_be_another(monkeypatch):
-    """What averaging the losses of shares comes to: the test above is able to see it."""
-    case = partial(parallel_cases.forgetful, MIUUnlearner)
-    right = parallel_cases.outcome(case)
-    of_batch = InformationCritic.forward
-
-    def of_shares(critic, z, labels, other_labels):
-        halves = zip(*(part.tensor_split(2) for part in (z, labels, other_labels)), strict=True)
-        return sum(of_batch(critic, *half) for half in halves) / 2
-
-    monkeypatch.setattr(InformationCritic, "forward", of_shares)
-    assert distance(parallel_cases.outcome(case), right) > 100 * TOLERANCE
-
-
 def test_all_processes_learn_of_a_failure_and_go_on(both):
     different = "DistributedError.*not doing the same.*process 0: was to.*process 1: was to"
     in_second = "DistributedError.*process 1: "
@@ -101,9 +84,6 @@ def test_all_processes_learn_of_a_failure_and_go_on(both):
             assert re.search(message, text) and is_unchanged, (name, text)
 
 
-# in one process ----------------------------------------------------------------------------------
-
-
 def test_in_one_process_nothing_changes():
     case = partial(parallel_cases.forgetful, MIUUnlearner)
     assert distance(parallel_cases.outcome(case, True), parallel_cases.outcome(case)) == 0
@@ -116,11 +96,3 @@ def test_accelerate_wraps_modules_and_is_refused(table):
     net = AcceleratedNet(MLP, module__n_features=4, accelerator=SimpleNamespace(print=print))
     with pytest.raises(TypeError, match=r"use grmu_sk\.distributed\.ParallelMixin"):
         MIUUnlearner(net).fit(table.X, table.y, table.a)
-
-
-def test_module_has_to_return_rows():
-    share = Share(8, SimpleNamespace(rank=0, count=2, gather=lambda part: [part, part]))
-    assert share.join((torch.zeros(4, 2), None))[0].shape == (8, 2)
-    for returned in (torch.zeros(()), (torch.zeros(4, 2), torch.zeros(3)), {"a": torch.zeros(4)}):
-        with pytest.raises(TypeError, match="first axis is the 4 rows"):
-            share.join(returned)

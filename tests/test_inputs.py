@@ -8,8 +8,6 @@ import pytest
 import torch
 from conftest import make_net, make_table, same_weights
 from PIL import Image
-from sklearn.frozen import FrozenEstimator
-from skorch.exceptions import NotInitializedError
 from torch.utils.data import Dataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader
@@ -38,9 +36,6 @@ def reference(table):
     return miu().fit(table.X, table.y, table.a).unlearn(FORGET)
 
 
-# tables and tensors -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("labels", ["numbers", "categories"])
 def test_tables_with_names_categories_and_another_index(table, frame, reference, labels):
     # "other" occurs in no row, and the order of categories is not that of words
@@ -55,21 +50,6 @@ def test_tables_with_names_categories_and_another_index(table, frame, reference,
     np.testing.assert_array_equal(unlearner.predict_proba(frame), reference.predict_proba(table.X))
     words = np.array(["f", "m"])[table.a[FORGET]].tolist()
     assert set(unlearner.forget_groups_) == set(zip(y.iloc[FORGET].tolist(), words, strict=True))
-
-
-def test_everything_as_tensors(table, reference):
-    X = torch.as_tensor(table.X).requires_grad_()
-    mask = torch.zeros(table.n, dtype=torch.bool)
-    mask[FORGET] = True
-    y, a = torch.as_tensor(table.y), torch.as_tensor(table.a)
-    assert same_weights(miu().fit(X, y, a).unlearn(torch.tensor(FORGET)), reference)
-    by_mask = miu().fit(X, y, a, forget=mask)
-    assert same_weights(by_mask, reference)
-    assert X.grad is None
-    np.testing.assert_array_equal(by_mask.predict(X), reference.predict(table.X))
-
-
-# torch datasets, folders of images, memory maps ---------------------------------------------------
 
 
 class Records(Dataset):
@@ -96,18 +76,28 @@ class Batches(Records):
         return [(torch.as_tensor(self.X[i]), "a label nobody reads") for i in rows]
 
 
-@pytest.mark.parametrize("kind", ["batches", "subset", "arrays"])
-def test_kinds_of_dataset(table, kind, reference):
+@pytest.mark.parametrize("kind", ["batches", "subset", "arrays", "tensor", "memory map"])
+def test_kinds_of_inputs(table, kind, reference, tmp_path):
     X = torch.as_tensor(table.X)
+    np.save(tmp_path / "X.npy", table.X)
+    stored = (tmp_path / "X.npy").read_bytes()
     twice = TensorDataset(X.repeat(2, 1), torch.zeros(2 * table.n))
     data = {
         "batches": Batches(table.X),
         "subset": Subset(twice, range(table.n, 2 * table.n)),
         "arrays": Records(table.X, make=lambda row: row.astype(np.float64)),
+        "tensor": X.clone().requires_grad_(),
+        "memory map": np.load(tmp_path / "X.npy", mmap_mode="r"),
     }[kind]
-    unlearner = miu().fit(data, table.y, table.a).unlearn(FORGET)
+    y, a, rows = table.y, table.a, FORGET
+    if kind == "tensor":
+        y, a, rows = torch.as_tensor(y), torch.as_tensor(a), torch.tensor(rows)
+    unlearner = miu().fit(data, y, a).unlearn(rows)
     assert same_weights(unlearner, reference)
     np.testing.assert_array_equal(unlearner.predict(data), reference.predict(table.X))
+    if kind == "memory map":
+        assert unlearner._data.X is data and (tmp_path / "X.npy").read_bytes() == stored
+        assert table.X[60].tobytes() not in pickle.dumps(unlearner)
 
 
 def test_image_folder(tmp_path):
@@ -133,29 +123,3 @@ def test_image_folder(tmp_path):
     unlearner.unlearn([5])
     assert not {3, 40} & set(opened)
     assert unlearner.classes_.tolist() == ["cat", "dog"]
-    # the same as with the pixels in memory
-    X = pixels.astype(np.float32) / 255
-    in_memory = miu(net, original_mode="eval").fit(X, y, a).unlearn([3, 40]).unlearn([5])
-    np.testing.assert_allclose(
-        unlearner.predict_proba(images), in_memory.predict_proba(X), rtol=1e-3, atol=1e-5
-    )
-
-
-def test_memory_map_is_neither_copied_nor_written(table, tmp_path, reference):
-    np.save(tmp_path / "X.npy", table.X)
-    X = np.load(tmp_path / "X.npy", mmap_mode="r")
-    before = (tmp_path / "X.npy").read_bytes()
-    unlearner = miu().fit(X, table.y, table.a).unlearn(FORGET)
-    assert unlearner._data.X is X
-    assert same_weights(unlearner, reference)
-    np.testing.assert_array_equal(unlearner.predict(X), reference.predict(table.X))
-    assert (tmp_path / "X.npy").read_bytes() == before
-    assert table.X[60].tobytes() not in pickle.dumps(unlearner)
-
-
-# models that are trained already ------------------------------------------------------------------
-
-
-def test_net_without_weights_is_not_taken_for_trained(table):
-    with pytest.raises(NotInitializedError):
-        miu(FrozenEstimator(make_net())).fit(table.X, table.y, table.a)

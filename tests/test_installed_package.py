@@ -47,17 +47,6 @@ def installed(wheel, tmp_path_factory):
     return target
 
 
-@pytest.fixture
-def python(installed, tmp_path):
-    """Run Python such that it finds the installed copy, in an empty folder."""
-    environment = os.environ | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
-
-    def run_there(*arguments):
-        return run(*arguments, cwd=tmp_path, env=environment)
-
-    return run_there
-
-
 def test_wheel_holds_the_whole_package_and_says_what_it_needs(installed):
     source, target = ROOT / "grmu_sk", installed / "grmu_sk"
     files = {path for path in source.rglob("*.*") if "__pycache__" not in path.parts}

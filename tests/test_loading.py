@@ -7,7 +7,6 @@ from conftest import make_net, same_weights
 from skorch.callbacks import EpochScoring
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.helper import predefined_split
-from torch import nn
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -59,59 +58,10 @@ def both(**options):
     return {f"iterator_{n}__{k}": v for k, v in options.items() for n in ("train", "valid")}
 
 
-# masks, whole numbers, and several inputs ---------------------------------------------------------
-
-
-class ReadsAll(MLP):
-    """Needs the mask to be one and the large whole number to be exact."""
-
-    def forward(self, X, mask=None, number=None):
-        if mask is None:
-            X, mask, number = X
-        assert mask.dtype is torch.bool
-        assert (number == 2**24 + 1).all()
-        return super().forward(X.masked_fill(~mask, 0.0))
-
-
-MASK = torch.tensor([True, True, False, True])
-NUMBER = torch.tensor(2**24 + 1)
-SEVERAL = {
-    "dict": lambda X: Items(X, lambda x, i: ({"X": x, "mask": MASK, "number": NUMBER}, i % 3)),
-    "tuple": lambda X: Items(X, lambda x, i: ((x, MASK, NUMBER), torch.tensor([7]))),
-    "skorch": lambda X: SkorchDataset(
-        {"X": X, "mask": MASK.expand(160, 4), "number": NUMBER.expand(160)}
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", SEVERAL)
-def test_masks_and_whole_numbers_reach_the_module_as_they_are(table, kind):
-    net = make_net(ReadsAll, module__n_features=4, module__hidden=(16,))
-    data = SEVERAL[kind](table.X)
-    made, X = requests(table, data, net), table.X * MASK.numpy()
-    np.testing.assert_allclose(
-        made.predict_proba(data), requests(table, X).predict_proba(X), atol=1e-5
-    )
-
-
-class OneHot(nn.Linear):
-    def forward(self, X):
-        return super().forward(nn.functional.one_hot(X, 5).float().flatten(1))
-
-
-def test_whole_numbers_of_a_tensor(table):
-    X = torch.as_tensor(table.X).clamp(0, 4).long()
-    retrain(make_net(OneHot, module__in_features=20, module__out_features=2)).fit(X, table.y)
-    retrain(make_net()).fit(X.numpy(), table.y)  # a table, which a net without embedding reads
-
-
-@pytest.mark.parametrize("item", [lambda x, i: (x, MASK, 1), lambda x, i: (x, x)])
+@pytest.mark.parametrize("item", [lambda x, i: (x, x, 1), lambda x, i: (x, x)])
 def test_items_that_are_neither_inputs_nor_a_pair_are_refused(table, item):
     with pytest.raises(TypeError, match="hand out several"):
         retrain(make_net()).fit(Items(table.X, item), table.y)
-
-
-# making batches -----------------------------------------------------------------------------------
 
 
 def scaled(pairs):
@@ -158,9 +108,6 @@ def test_batches_with_other_rows_or_labels_are_refused(table, collate, name):
         retrain(make_net(**{f"{name}__collate_fn": collate})).fit(table.X, table.y).predict(table.X)
 
 
-# the order of rows --------------------------------------------------------------------------------
-
-
 class Notes(MLP):
     seen = []
 
@@ -197,9 +144,6 @@ def test_fit_trains_in_the_order_of_the_users_loader(table, name):
         made.unlearn(FORGET)
 
 
-# workers ------------------------------------------------------------------------------------------
-
-
 def test_persistent_workers_are_started_once_and_change_no_result(table):
     started = []
 
@@ -221,9 +165,6 @@ def test_persistent_workers_are_started_once_and_change_no_result(table):
     assert same_weights(made, plain.fit(table.X, table.y, table.a).unlearn(FORGET))
 
 
-# the user's own validation set --------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("values", "kind"), [(["no", "yes"], "skorch"), ([0, 5], "Dataset"), ([1, 2], "subset")]
 )
@@ -242,9 +183,6 @@ def test_labels_of_a_validation_set_are_those_of_fit(table, values, kind):
     net.set_params(train_split=predefined_split(SkorchDataset(X, table.y + 7)))
     with pytest.raises(ValueError, match="has a label that is not in"):
         retrain(net).fit(X, y)
-
-
-# inputs on their way to a GPU, whose part the processor plays here --------------------------------
 
 
 @pytest.mark.parametrize("what", ["fits", "too large", "map", "workers", "no GPU"])

@@ -74,15 +74,6 @@ def test_all_methods_are_those_that_take_the_model(people):
     assert 12 / of_group < results["ratio"].unique().item() < 1, "of the group's training rows"
 
 
-def test_a_net_and_a_group_by_name(people):
-    group = [*TABLE, "--forget-group", "high,f", "--ratio", "0.4"]
-    out = compare(*group, "--methods", "fine_tune", "--out", "mine")
-    assert "fine_tune" in out
-    results = pd.read_csv("mine/results.csv")
-    assert set(results["ratio"]) == {0.4}
-    assert {"table.txt", "summary.txt"} <= {path.name for path in Path("mine").iterdir()}
-
-
 def test_rows_are_cut_by_group_and_rows_to_forget_are_training_rows(people):
     rows = read_rows("people.csv", Columns("income", ("sex",), forget="asked"))
     one, other = (split_rows(rows, "people", seed) for seed in (0, 1))
@@ -111,8 +102,6 @@ def test_a_split_column(people):
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        ({}, ["--target", "incme", *ASKED[2:]], "did you mean 'income'?"),
-        ({"asked": "yesterday"}, ASKED, "says 'yesterday'"),
         ({"asked": 0}, ASKED, "No row is to be forgotten"),
         ({}, [*TABLE, "--forget-group", "high,x"], "There is no group 'high,x', but: high,f"),
         ({"sex": None}, ASKED, "300 values of labels are missing"),
@@ -134,9 +123,6 @@ def test_small_classes_and_groups(people):
     rare.loc[0, ["income", "sex", "asked"]] = ["high", "x", 1]
     rare.to_csv("people.csv", index=False)
     assert "no test row of the group" in compare(*ASKED, *LOGISTIC, code=1)
-    lost = people.assign(asked=(people["income"] == "high").astype(int))
-    lost.to_csv("people.csv", index=False)
-    assert "class(es) ['high'] would remain" in compare(*ASKED, *LOGISTIC, code=1)
 
 
 def test_a_folder_of_images(tmp_path, monkeypatch):
@@ -153,6 +139,7 @@ def test_a_folder_of_images(tmp_path, monkeypatch):
     out = compare(
         *("--target", "kind", "--group-column", "sex", "--forget-group", "b,m"),
         *("--image-column", "file", "--image-size", "8", "--methods", "fine_tune"),
+        *("--ratio", "0.4", "--out", "mine"),
         data=".",
     )
-    assert "fine_tune" in out
+    assert "fine_tune" in out and set(pd.read_csv("mine/results.csv")["ratio"]) == {0.4}

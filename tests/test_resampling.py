@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from imblearn.pipeline import make_pipeline
 from imblearn.utils.estimator_checks import estimator_checks_generator
-from scipy import sparse
 from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -72,29 +71,6 @@ def test_without_a_reference_groups_get_equal_shares(rows):
     assert list(found.values()) == pytest.approx([1 / 6] * 6, abs=0.03)
 
 
-@pytest.mark.parametrize("kind", ["images", "frame", "sparse"])
-def test_rows_are_taken_in_their_own_type(kind):
-    y = np.repeat([0, 1], [20, 40])
-    numbers = np.arange(60)
-    X = {
-        "images": np.tile(numbers[:, None, None, None], (1, 3, 2, 2)),
-        "frame": pd.DataFrame({"n": numbers, "s": [str(n) for n in numbers]}, index=numbers + 100),
-        "sparse": sparse.csr_matrix(numbers[:, None]),
-    }[kind]
-    resampler = ReweightResampler(random_state=0)
-    X_new, y_new = resampler.fit_resample(X, y)
-    drawn = resampler.sample_indices_
-    np.testing.assert_array_equal(y_new, y[drawn])
-    if kind == "frame":
-        pd.testing.assert_frame_equal(X_new, X.iloc[drawn].reset_index(drop=True))
-    else:
-        X_new = X_new.toarray() if kind == "sparse" else X_new
-        assert X_new.reshape(60, -1)[:, 0].tolist() == drawn.tolist()
-
-
-# in a pipeline -----------------------------------------------------------------------------------
-
-
 def test_pipeline_hands_groups_on_with_routing_only(rows):
     X, y, a, rest = rows
     resampler = ReweightResampler(pairs(y, a), random_state=0)
@@ -108,22 +84,3 @@ def test_pipeline_hands_groups_on_with_routing_only(rows):
         search.fit(X[rest], y[rest], groups=a[rest])  # which are cut by fold
     drawn = model[1].sample_indices_
     assert shares(y[rest][drawn], a[rest][drawn]) == pytest.approx(shares(y, a), abs=0.04)
-
-
-COUNTS = {(label, sex): 1 for label in (0, 1) for sex in "fm"}
-
-
-@pytest.mark.parametrize(
-    ("counts", "match"),
-    [
-        ({(0, "f"): 3}, r"no entry for the group\(s\) \[\(0, 'm'\), \(1, 'f"),
-        ({**COUNTS, (0, "x"): 3}, r"nothing to sample for the group\(s\) \[\(0, 'x'"),
-        ({**COUNTS, (0, "f"): -1}, "must be finite, not negative"),
-        (dict.fromkeys(COUNTS, 0), "not all zero"),
-    ],
-)
-def test_a_reference_that_does_not_fit_is_refused(counts, match):
-    with pytest.raises(ValueError, match=match):
-        ReweightResampler(counts).fit_resample(
-            np.zeros((6, 2)), [0, 0, 0, 1, 1, 1], groups=list("fmfmfm")
-        )

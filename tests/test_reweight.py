@@ -60,9 +60,3 @@ def test_more_rows_than_torch_can_draw_from():
     places, counts = drawn.unique(return_counts=True)
     assert places.tolist() == [3, 2**24]
     assert counts[1] == pytest.approx(3000, abs=100)
-
-
-def test_group_without_remaining_rows():
-    sampler = ReweightSampler().fit([0, 0, 1], groups=["f", "m", "m"])
-    with pytest.raises(ValueError, match=r"nothing to sample for the group\(s\) \[\(0, 'f'\)\]"):
-        sampler.transform([0, 1], groups=["m", "m"])

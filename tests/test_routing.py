@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import sklearn
 from conftest import make_net, same_weights
-from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score, cross_validate
+from sklearn.model_selection import cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from grmu_sk import MIUUnlearner, RetrainUnlearner
-from grmu_sk.model_selection import UnlearningStratifiedKFold
 from grmu_sk.scorers import (
     avg_gap_scorer,
     eo_scorer,
@@ -70,38 +68,3 @@ def test_cross_validate(table, mask, keep, routing):
         assert np.isfinite(found[f"test_{name}"]).all() == (keep or name in ("ga", "eo"))
     n_forgotten = [len(fitted[-1].forget_idx_) for fitted in found["estimator"]]
     assert sum(n_forgotten) == mask.sum(), "with two folds each row is trained on once"
-
-
-def test_grid_search(table, mask, routing):
-    search = GridSearchCV(
-        miu(),
-        {"lam": [1, 10], "estimator__lr": [0.01, 0.1]},
-        scoring={"ga": ga_scorer, "eo": eo_scorer},
-        refit="ga",
-        cv=UnlearningStratifiedKFold(2),
-        error_score="raise",
-    ).fit(table.X, table.y, groups=table.a, forget=mask)
-    assert len(search.cv_results_["params"]) == 4
-    assert len(set(search.cv_results_["mean_test_eo"])) > 1, "the parameters reach the net"
-    best = search.best_estimator_
-    assert best.forget_idx_.tolist() == np.flatnonzero(mask).tolist()
-    assert best.net_.lr == search.best_params_["estimator__lr"]
-    assert ga_scorer(search, table.X, table.y, groups=table.a) >= 0
-
-
-def test_alias_beside_group_k_fold(table, mask, routing):
-    subjects = np.arange(table.n) // 4
-    ga = clone(ga_scorer).set_score_request(groups="attr")
-    given = miu().set_fit_request(groups="attr"), table.X, table.y
-    params = {"groups": subjects, "attr": table.a, "forget": mask}
-    how = {"params": params, "cv": GroupKFold(2), "error_score": "raise"}
-    returned = {"return_estimator": True, "return_indices": True}
-    found = cross_validate(*given, scoring={"ga": ga}, **how, **returned)
-    train, test = found["indices"]["train"][0], found["indices"]["test"][0]
-    assert not set(subjects[train]) & set(subjects[test])
-    fitted = found["estimator"][0]
-    assert same_weights(
-        fitted, miu().fit(table.X[train], table.y[train], table.a[train], forget=mask[train])
-    )
-    with pytest.raises(ValueError, match=r"fit has not seen.*set_score_request\(groups=.attr"):
-        cross_val_score(*given, scoring=ga_scorer, **how)

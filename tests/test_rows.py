@@ -3,21 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset
 
 from grmu_sk.rows import ALIGNMENT, TrainingRows
 
 N_ROWS = 1_000
-
-
-class Squares(Dataset):
-    """Rows that are computed when asked for."""
-
-    def __len__(self):
-        return N_ROWS
-
-    def __getitem__(self, i):
-        return torch.full((16,), float(i) ** 2)
 
 
 def make_rows(X):
@@ -28,18 +17,6 @@ def make_rows(X):
 @pytest.fixture
 def X():
     return np.random.default_rng(0).normal(size=(N_ROWS, 16)).astype(np.float32)
-
-
-@pytest.fixture
-def fetches(monkeypatch):
-    """How many rows were fetched at a time."""
-    sizes, original = [], TrainingRows.__getitems__
-    monkeypatch.setattr(
-        TrainingRows,
-        "__getitems__",
-        lambda data, where: (sizes.append(len(where)), original(data, where))[1],
-    )
-    return sizes
 
 
 def memory_map(X, folder):
@@ -68,20 +45,6 @@ def test_batches_are_the_rows_in_the_order_given(X, kind, tmp_path):
     assert torch.equal(y, where % 3)
     np.testing.assert_array_equal(inputs, X[where])
     assert inputs.dtype == torch.float32
-
-
-@pytest.mark.parametrize(
-    ("X", "batch_size", "at_once"),
-    [
-        (np.zeros((N_ROWS, 16), np.float32), 4, [N_ROWS]),
-        (Squares(), 50, [50] * 20),  # a Dataset may draw random numbers
-    ],
-)
-def test_small_batches_are_fetched_many_at_once(X, batch_size, at_once, fetches):
-    batches = list(make_rows(X).batches(torch.arange(N_ROWS).split(batch_size)))
-    assert len(batches) == N_ROWS // batch_size
-    batches[0][0].mul_(torch.ones((), requires_grad=True))  # a net may write into its batch
-    assert fetches == at_once
 
 
 def test_rows_keep_their_numbers(X):

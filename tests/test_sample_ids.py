@@ -22,8 +22,3 @@ def test_dropped_ids_are_not_held():
     assert ids.rows_of(["c"]).tolist() == [2]
     again = SampleIds.from_plain(json.loads(json.dumps(ids.to_plain())), 3)
     assert (again.texts, again.rows.tolist()) == (ids.texts, [0, 2])
-
-
-def test_messages_name_a_few_ids():
-    with pytest.raises(ValueError, match="'a', 'b', 'c', 'd', 'e' and 2 more"):
-        SampleIds.from_user(["x", "y"], 2).rows_of("abcdefg"[i] for i in range(7))

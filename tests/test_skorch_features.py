@@ -1,7 +1,6 @@
 """What skorch offers while training works while unlearning, one feature at a time."""
 
 import pickle
-import threading
 
 import numpy as np
 import pytest
@@ -11,10 +10,8 @@ from skorch.callbacks import (
     Callback,
     Checkpoint,
     EarlyStopping,
-    Freezer,
     LoadInitState,
     LRScheduler,
-    TensorBoard,
 )
 from skorch.dataset import ValidSplit
 
@@ -61,9 +58,6 @@ def test_best_so_far_is_the_best_of_last_phases(table):
             assert row[name + "_best"] == (row[name] < best)
             best = min(best, row[name])
     assert not any(row["train_loss_best"] for row in rows_of(unlearner, "tune"))
-    # compared across phases the retain phase could not have had a best epoch
-    information = [row["train_loss"] for row in rows_of(unlearner, "tune")]
-    assert max(information) < min(row["train_loss"] for row in rows_of(unlearner, "retain"))
 
 
 @two_kinds
@@ -141,53 +135,6 @@ def test_weights_of_an_old_checkpoint_are_not_loaded(table, method, tmp_path):
     plain = fitted(method, table)
     assert same_weights(loading, plain)
     assert same_weights(loading.unlearn(FORGET), plain.unlearn(FORGET))
-
-
-class Frozen(Callback):
-    """Records, for every phase, whether the hidden layer changed and whether the last one did."""
-
-    changed = []
-
-    def on_epoch_begin(self, net, **kwargs):
-        self.before_ = [p.detach().clone() for p in net.module_.parameters()]
-
-    def on_epoch_end(self, net, **kwargs):
-        same = map(torch.equal, self.before_, net.module_.parameters())
-        hidden, _, head, _ = (not one for one in same)
-        Frozen.changed.append((net.history[-1, "epoch"], net.history[-1, "phase"], hidden, head))
-
-
-def test_freezer_freezes_from_its_epoch_on_in_every_phase(table):
-    unlearner = fitted(MIUUnlearner, table, ("freeze", Freezer("features.*", at=2)), Frozen())
-    Frozen.changed = []
-    unlearner.unlearn(FORGET)
-    assert {phase for _, phase, _, _ in Frozen.changed} == {"tune", "forget", "retain"}
-    for epoch, phase, hidden_changed, head_changed in Frozen.changed:
-        # tuning trains MINE and not the net; the forget phase knows features and no head
-        assert head_changed == (phase == "retain")
-        assert hidden_changed == (epoch < 2 and phase != "tune")
-
-
-class Writer:
-    """As TensorBoard's SummaryWriter: it has a thread's lock, so nothing can copy it."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.scalars = []
-
-    def add_scalar(self, tag, scalar_value, global_step):
-        self.scalars.append((tag, float(scalar_value)))  # a word is refused
-
-    def close(self):
-        pass
-
-
-def test_tensorboard(table):
-    writer = Writer()
-    unlearner = fitted(MIUUnlearner, table, ("board", TensorBoard(writer))).unlearn(FORGET)
-    losses = [value for tag, value in writer.scalars if tag == "Loss/train_loss"]
-    assert losses == [row["train_loss"] for row in unlearner.history_]
-    assert {tag for tag, _ in writer.scalars} == {"Loss/train_loss", "dur"}
 
 
 class Autocast(MLP):

@@ -11,7 +11,7 @@ from torch import nn
 from grmu_sk import MIUUnlearner, RetrainUnlearner
 from grmu_sk.net_copies import fresh_net
 from grmu_sk.nets import MLP
-from grmu_sk.training import Phase, forward, train
+from grmu_sk.training import Phase, train
 
 SHORT = {"max_epochs": 3, "forget_epochs": 2, "tune_updates": (4, 2), "random_state": 0}
 FORGET = [40, 41, 50]
@@ -78,7 +78,7 @@ def test_phases_have_own_rows_losses_draws_and_epochs(table, row_spy):
 
 
 class Listener(Callback):
-    """Notes the phases and the gradients that it hears of, in the class: callbacks are copied."""
+    """Notes the phases that it hears of, in the class: callbacks are copied."""
 
     heard = []
 
@@ -88,9 +88,6 @@ class Listener(Callback):
     def on_epoch_end(self, net, **kwargs):
         self.heard.append(net.history[-1, "phase"])
 
-    def on_grad_computed(self, net, named_parameters, **kwargs):
-        self.heard.append("grad")
-
 
 class OncePerEpoch(Listener):
     once_per_epoch = True
@@ -99,10 +96,8 @@ class OncePerEpoch(Listener):
 def test_callbacks_hear_every_phase_and_counters_once_per_epoch(table):
     net = make_net(callbacks=[Listener(), OncePerEpoch()])
     MIUUnlearner(net, **SHORT).fit(table.X, table.y, table.a).unlearn(FORGET)
-    phases = [event for event in Listener.heard if event != "grad"]
-    assert phases == ["tune", "forget", "retain"] * 2 + ["tune", "retain"]
-    assert Listener.heard.count("grad") == 2 * 1 + 3 * 5  # forget batches, retain batches
-    assert [event for event in OncePerEpoch.heard if event != "grad"] == ["retain"] * 3
+    assert Listener.heard == ["tune", "forget", "retain"] * 2 + ["tune", "retain"]
+    assert OncePerEpoch.heard == ["retain"] * 3
 
 
 class Probabilities(MLP):
@@ -168,10 +163,3 @@ def test_a_nonlinearity_and_a_threshold_of_the_net(table):
     np.testing.assert_allclose(proba, other.unlearn(FORGET).predict_proba(table.X), rtol=1e-5)
     one.net_.threshold = 0.9
     assert np.array_equal(one.predict(table.X) == 1, proba[:, 1] > 0.9)
-
-
-def test_forward_draws_no_random_number(table):
-    net, data = initialized(), training_rows(table)
-    state = torch.get_rng_state()
-    forward(net, data, lambda output: output, np.array([5, 3]))
-    assert torch.equal(state, torch.get_rng_state())

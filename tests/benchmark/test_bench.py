@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from quick_benchmark import TRAINING, UNLEARNING, repeatable_lines, uninterrupted_run
+from quick_benchmark import TRAINING, UNLEARNING
 from result_rows import full_results, models, run_rows
 
 from grmu_sk.cli import main
@@ -52,8 +52,6 @@ def test_interrupted_with_worker_processes_and_resumed(tmp_path, monkeypatch):
     lines = [line.split()[0] for line in result.stderr.splitlines() if " jobs, " in line]
     assert lines == [f"{n}/{10 - len(kept)}" for n in range(1, 11 - len(kept))]
     assert all(path.read_bytes() == raw for path, raw in kept.items())
-    expected = [line for line in repeatable_lines(uninterrupted_run()) if ",best," not in line]
-    assert repeatable_lines(out) == expected
     made = table(1, "--dataset", "digits", "--results", out, "--selection", "last")
     assert made.exit_code == 0 and "gold standard, other seed" in made.output, made.output
     more = bench(*quick_arguments(tmp_path, out, "--methods", "no_op,fine_tune", "--dry-run"))
@@ -67,7 +65,6 @@ def test_interrupted_with_worker_processes_and_resumed(tmp_path, monkeypatch):
 def test_bad_usage_exits_with_2_and_failed_jobs_with_1(tmp_path, monkeypatch):
     for arguments, expected in [
         (["--dataset", "mnist"], "no problem 'mnist'"),
-        (["--dataset", "digits", "--methods", "magic"], "no method 'magic'"),
         (["--dataset", "digits", "--ratios", "0.5,1.5"], "1.5"),
     ]:
         result = bench(*arguments, "--out", tmp_path / "new")
@@ -81,9 +78,6 @@ def test_bad_usage_exits_with_2_and_failed_jobs_with_1(tmp_path, monkeypatch):
     result = bench(*quick_arguments(tmp_path, tmp_path / "out"))
     assert result.exit_code == 1
     assert "Failed: pretrain (seed 0, training): MemoryError" in result.output
-
-
-# tables and figures --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -116,17 +110,5 @@ def test_figures_are_files_for_each_data_set(folder, tmp_path):
     text = (tmp_path / "figure_4_fairface.svg").read_text(encoding="utf-8")
     assert "miu + reweight" in text and "scrub" not in text
     assert "ratio 0.5: ssd; ssd + reweight" in done.stdout
-    assert figure(8, "--dataset", "celeba", "--out", tmp_path / "paper").exit_code == 0
-
-
-def test_failures_of_tables_and_figures(folder, tmp_path):
-    (broken := tmp_path / "broken.csv").write_text('a,b\n1,"2\n')
-    out = ("--out", tmp_path / "out")
-    for run, arguments, code, message in [
-        (table, [19], 2, "19 is not in the range 1<=x<=18"),
-        (table, [1, "--results", broken], 1, str(broken)),
-        (figure, [8, "--results", folder, *out, "--dataset", "fairface"], 1, "several weights"),
-    ]:
-        done = run(*arguments)
-        assert (done.exit_code, message in " ".join(done.output.split())) == (code, True)
-    assert not (tmp_path / "out").exists(), "no half result"
+    refused = figure(8, "--results", folder, "--out", tmp_path / "no", "--dataset", "fairface")
+    assert refused.exit_code == 1 and not (tmp_path / "no").exists(), "no half result"

@@ -54,9 +54,6 @@ def test_a_second_run_starts_from_the_base_rate_and_phases_of_an_epoch_count_onc
     np.testing.assert_allclose(np.array(rates)[-2:, 0], 0.1 * (1 + np.cos(2 * np.pi / 3)))
 
 
-# the best epoch ------------------------------------------------------------------------------
-
-
 def run(table, validation, *, epochs=6, with_best=True, lr=0.05):
     best = BestEpoch(validation.X, validation.y, np.unique(table.y))
     callbacks = [("best", best.callback)] if with_best else []
@@ -85,17 +82,6 @@ def test_the_best_epoch_is_kept_and_training_does_not_notice(table, validation):
     best, _ = run(table, validation)
     assert best.curve.count(max(best.curve)) > 1, "otherwise it shows nothing"
     assert best.kept_epoch == 1 + int(np.argmax(best.curve)), "of equal ones the first"
-
-
-def test_a_second_run_begins_a_new_record_and_phases_are_measured_once(table, validation):
-    best, unlearner = run(table, validation, epochs=3)
-    of_training = list(best.curve)
-    unlearner.unlearn(np.arange(40))
-    assert len(best.curve) == 3 and best.curve != of_training
-    assert best.best_of(unlearner).forget_idx_.tolist() == list(range(40))
-    net = make_net(max_epochs=2, callbacks=[("best", best.callback)])
-    MIUUnlearner(net, max_epochs=4, random_state=0).fit(table.X, table.y, table.a).unlearn([0, 1])
-    assert len(best.curve) == 4
 
 
 def test_nothing_of_the_record_leaves_with_the_model(table, validation):

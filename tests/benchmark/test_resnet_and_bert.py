@@ -1,5 +1,3 @@
-import sys
-
 import pytest
 import torch
 import transformers
@@ -50,39 +48,12 @@ def test_weights_from_a_file(imagenet, tmp_path):
     assert find_feature_layer(net, torch.zeros(2, 3, 32, 32)) == ("fc", "input")
 
 
-def test_imagenet_weights_are_taken_from_the_cache_or_it_says_where_to_put_them(
-    imagenet, monkeypatch, tmp_path
-):
+def test_imagenet_weights_are_taken_from_the_cache(imagenet, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-
-    def refuse(*args, **kwargs):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("torch.hub.urlopen", refuse)
-    with pytest.raises(FileNotFoundError, match="no route to host") as caught:
-        ResNet18(2, weights="imagenet")
     place = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
-    assert str(place) in str(caught.value)
-    assert models.ResNet18_Weights.IMAGENET1K_V1.url in str(caught.value)
+    place.parent.mkdir(parents=True)
     torch.save(imagenet.state_dict(), place)
     check_body(ResNet18(4, weights="imagenet"), imagenet, 4)
-
-
-class WordsOf:
-    """Code that a file of weights must not name."""
-
-
-def test_other_files_are_refused(imagenet, tmp_path):
-    path = tmp_path / "weights.pth"
-    grey = {**imagenet.state_dict(), "conv1.weight": torch.zeros(64, 1, 7, 7)}
-    for content, message in [
-        ({"weights": WordsOf}, "cannot be read as weights"),
-        ({"layer": torch.zeros(2)}, r"(?s)Missing key.*conv1.weight"),
-        (grey, r"size mismatch for conv1.weight"),
-    ]:
-        torch.save(content, path)
-        with pytest.raises(ValueError, match=message):
-            ResNet18(2, weights=path)
 
 
 def test_channels_last_computes_the_same_as_the_plain_network():
@@ -121,14 +92,4 @@ def test_logits_are_those_of_transformers(tmp_path):
     assert find_feature_layer(net, X) == ("head", "input")
     transformers.BertForMaskedLM(original.config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"pooler.dense.bias"):
-        BertClassifier(2, weights=tmp_path)
-
-
-def test_neither_folder_nor_network_nor_package(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for weights, message in [("bert-base-uncased", "bert-base-uncased"), (tmp_path, "config.json")]:
-        with pytest.raises(FileNotFoundError, match=message):
-            BertClassifier(2, weights=weights)
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ImportError, match=r"pip install 'grmu_sk\[text\]'"):
         BertClassifier(2, weights=tmp_path)

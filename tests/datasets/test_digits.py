@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from sklearn.datasets import load_digits
 
 from grmu_sk.datasets import load_digits_on_backgrounds
@@ -44,13 +43,9 @@ def test_training_rows_are_correlated(correlation, seed):
     assert counts[bunch.smallest_group] == counts.min()
     if correlation == 0.93:
         assert (*bunch.smallest_group, counts.min()) == (0, 1, 50)
-    for impossible in (1.0, 0.9999):
-        with pytest.raises(ValueError, match="correlation"):
-            load_digits_on_backgrounds(correlation=impossible)
 
 
 def test_colours_and_what_the_seed_decides(bunch):
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()
     clean = load_digits_on_backgrounds(noise=0, contrast=0.5)
     blank = load_digits().images[clean.scans][:, 0, 0] == 0
     for a, channel in ((0, 2), (1, 0)):  # blue, orange
@@ -62,5 +57,3 @@ def test_colours_and_what_the_seed_decides(bunch):
     np.testing.assert_array_equal(one.images, same.images)
     assert set(bunch.scans[bunch.test]) != set(one.scans[one.test])
     assert not np.array_equal(bunch.groups[bunch.train], one.groups[one.train])
-    np.testing.assert_array_equal(before[0], np.random.get_state()[1])
-    assert torch.equal(before[1], torch.get_rng_state())

@@ -15,9 +15,6 @@ def run(method, table, net=None, **kwargs):
     return fitted(method, table, net, **{"max_epochs": 3, **kwargs}).unlearn(FORGET)
 
 
-# shrink ------------------------------------------------------------------------------------------
-
-
 def test_range_of_moved_inputs(spy, monkeypatch):
     """That of the rows that are there, or the one that is given."""
     seen = spy(boundary, "nearest_wrong_class", lambda result, *args, input_range, **_: input_range)
@@ -30,17 +27,6 @@ def test_range_of_moved_inputs(spy, monkeypatch):
     monkeypatch.setattr(boundary, "_range_of_inputs", None)  # no pass over all rows is needed
     unlearner.set_params(input_range=(-1, 1.5)).unlearn([41])
     assert seen[3:] == [(-1, 1.5)]
-
-
-# expand ------------------------------------------------------------------------------------------
-
-
-def test_extra_unit_is_dropped(table):
-    unlearner = run(BoundaryExpandUnlearner, table, lr=1.0)
-    head = unlearner.net_.module_.head
-    assert head.weight.shape == (2, 16) and set(unlearner.predict(table.X)) <= {0, 1}
-    assert sum(len(group["params"]) for group in unlearner.net_.optimizer_.param_groups) == 4
-    assert not head._forward_pre_hooks and not head._forward_hooks
 
 
 class Scaled(MLP):

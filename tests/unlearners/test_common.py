@@ -1,7 +1,5 @@
 """What every registered method keeps. A new method is tested without an edit here."""
 
-import pickle
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from conftest import EVERY_METHOD, fitted, make_net, make_table, same_weights, s
 from skorch import NeuralNetBinaryClassifier
 from torch import nn
 
-from grmu_sk import FineTuneUnlearner, training
+from grmu_sk import FineTuneUnlearner
 from grmu_sk.base import Request
 from grmu_sk.nets import MLP
 from grmu_sk.testing import ALL_CHECKS
@@ -56,9 +54,6 @@ def test_unlearner_check(unlearner, check):
     check(unlearner)
 
 
-# settings of the run -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", has("lr", "batch_size"))
 def test_learning_rate_and_batch_size_are_of_the_run_only(name, table):
     runs = [
@@ -69,8 +64,6 @@ def test_learning_rate_and_batch_size_are_of_the_run_only(name, table):
     assert runs[0].history_[-1, "train_batch_count"] in (1, 2, 5, 16), "not over batches of 32"
     assert (runs[0].net_.lr, runs[0].net_.batch_size) == (0.05, 32)
 
-
-# reweight ----------------------------------------------------------------------------------------
 
 #: Others put the weights into a formula, or draw from a shard: see their own tests.
 DRAWING = sorted({*has("reweight")} - {"influence", "ssd", "sisa"})
@@ -97,9 +90,6 @@ def test_reweight_draws_as_many_rows_with_replacement(name, table, row_spy, spy)
     weights = dict(asked)
     assert weights[False] is None and np.ptp(weights[True]) > 2 / n_left
     np.testing.assert_allclose(weights["uniform"], np.full(n_left, 1 / n_left))
-
-
-# other nets --------------------------------------------------------------------------------------
 
 
 class Probabilities(MLP):
@@ -151,24 +141,6 @@ def test_one_step_leaves_statistics_of_batch_norm(name, image_net):
     same = {key for key, value in before.items() if torch.equal(value, after[key])}
     assert same >= {key for key in before if "running" in key or "tracked" in key} > set()
     assert len(same) < len(before)
-
-
-# what one method shows ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", [*WITH_STATE, "influence", "ssd"])
-def test_memory_that_runs_out_after_a_phase_changes_nothing(name, table, monkeypatch):
-    unlearner = make(METHODS[name]).fit(table.X, table.y, table.a)
-    before, run = pickle.dumps(unlearner), training._run_phase
-
-    def break_down(*args):
-        run(*args)
-        raise MemoryError
-
-    monkeypatch.setattr(training, "_run_phase", break_down)
-    with pytest.raises(MemoryError):
-        unlearner.unlearn(FIRST)
-    assert pickle.dumps(unlearner) == before
 
 
 def test_each_request_draws_anew_by_the_seed(table, row_spy):

@@ -6,7 +6,7 @@ import torch
 from conftest import make_net
 from sklearn.frozen import FrozenEstimator
 from torch import nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import prune
 
 from grmu_sk import FineTuneUnlearner, MIUUnlearner, RetrainUnlearner
 
@@ -42,18 +42,12 @@ def later_buffer(net):
     net.module_.register_forward_pre_hook(lambda module, args: (args[0] + module.offset,))
 
 
-def new_head(net):
-    net.module_.head = nn.Sequential(net.module_.head, nn.Tanh())
-
-
 CHANGES = {
     "frozen body": lambda net: net.module_.body.requires_grad_(False),
     "later buffer": later_buffer,
     "replaced": lambda net: setattr(net, "module_", Net(5)),
     "pruned": lambda net: prune.l1_unstructured(net.module_.body, "weight", 0.5),
-    "parametrized": lambda net: parametrizations.weight_norm(net.module_.body),
     "low rank": lambda net: setattr(net.module_, "body", LowRank(net.module_.body)),
-    "new head": new_head,
 }
 
 

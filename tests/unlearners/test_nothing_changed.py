@@ -39,16 +39,12 @@ def test_rows_known_by_heart_before_and_after(coins):
         assert unlearned(MIUUnlearner, coins, lr=0.02, max_epochs=3) == 1
 
 
-@pytest.mark.parametrize(
-    ("method", "params", "what"),
-    [
-        (FineTuneUnlearner, {"lr": 0.0}, "all weights are what"),
-        (InfluenceUnlearner, {"alpha": 1e-6, "n_fisher": 10}, "says of the forgotten rows what"),
-    ],
-)
-def test_few_rows_and_no_effect(coins, method, params, what):
-    with pytest.warns(UserWarning, match=f"{SAID}: .*{what}"):
-        unlearned(method, coins, 3, **params)
+def test_few_rows_and_no_effect(coins):
+    tiny = {"alpha": 1e-6, "n_fisher": 10}
+    with pytest.warns(UserWarning, match=f"{SAID}: .*says of the forgotten rows what"):
+        unlearned(InfluenceUnlearner, coins, 3, **tiny)
+    with pytest.warns(UserWarning, match=f"{SAID}: all weights are what"):
+        unlearned(FineTuneUnlearner, coins, 3, lr=0.0)
 
 
 @pytest.mark.parametrize(("method", "n_rows"), [(RandomLabelUnlearner, 40), (FineTuneUnlearner, 3)])

@@ -54,9 +54,6 @@ def weights_of_rows(table, *, weighted, reweight):
     return given if weighted else None, s / s.sum(), of_rest / of_rest.sum()
 
 
-# influence ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("reweight", "weighted"), [(False, False), (True, False), (True, True)])
 def test_step_against_numpy(table, reweight, weighted):
     """The whole step, recomputed from formulas in float64 with the inverse of the matrix."""
@@ -79,9 +76,6 @@ def test_n_fisher_caps_the_rows_read(table, row_spy):
     unlearner.unlearn(FORGET)
     assert len(row_spy.rows("step")) == 20 and not set(row_spy.rows("step")) & set(FORGET)
     np.testing.assert_array_equal(row_spy.rows("gradient"), np.arange(table.n))
-
-
-# SSD ---------------------------------------------------------------------------------------------
 
 
 def factors(of_forget, of_train, alpha, lam):
@@ -112,12 +106,3 @@ def test_factors_against_the_closed_form(table, reweight, weighted, alpha, lam):
     np.testing.assert_allclose(flat(unlearner), expected, rtol=1e-6)
     selected = of_forget > alpha * of_train
     assert unlearner.history_[-1]["train_loss"] == pytest.approx(selected.mean())
-
-
-@pytest.mark.parametrize(("reweight", "expected"), [(False, np.arange(160)), (True, REST)])
-def test_rows_read(table, row_spy, reweight, expected):
-    unlearner = fitted(SSDUnlearner, table, reweight=reweight, fisher_batch_size=20)
-    row_spy.clear()
-    unlearner.unlearn(FORGET)
-    np.testing.assert_array_equal(row_spy.rows("forget"), FORGET)
-    np.testing.assert_array_equal(row_spy.rows("train"), expected)

@@ -18,9 +18,6 @@ from grmu_sk.unlearners.random_label import draw_labels
 FORGET = [40, 41, 50, 60, 61]
 
 
-# Bad Teacher -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("share", "reweight"), [(0.3, False), (1.0, True)])
 def test_bad_teacher_sees_each_row_to_forget_once_an_epoch(table, row_spy, share, reweight):
     params = {"retain_share": share, "reweight": reweight, "batch_size": 1000, "max_epochs": 2}
@@ -34,9 +31,6 @@ def test_bad_teacher_sees_each_row_to_forget_once_an_epoch(table, row_spy, share
         assert (len(set(kept)) < len(kept)) == reweight, "drawn by REWEIGHT with replacement"
         assert sorted(rows[np.isin(rows, FORGET)]) == FORGET
     assert sorted(epochs[0]) != sorted(epochs[1]), "each epoch draws its own"
-
-
-# NegGrad+ ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_forget", [3, 20])
@@ -58,9 +52,6 @@ def test_every_batch_of_neg_grad_plus_has_a_partner(table, row_spy, monkeypatch,
     np.testing.assert_allclose(counts, expected, atol=5 * np.sqrt(expected))
 
 
-# random labels -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("exclude_true", [False, True])
 def test_labels_are_uniform(exclude_true):
     torch.manual_seed(0)
@@ -72,9 +63,6 @@ def test_labels_are_uniform(exclude_true):
     assert (share[1] == 0) == exclude_true
 
 
-# SCRUB -------------------------------------------------------------------------------------------
-
-
 def test_teacher_is_in_eval_mode_and_stays_as_it_was(image_net, spy, monkeypatch):
     monkeypatch.setattr("grmu_sk.rows.TrainingRows.is_augmented", True)
     teachers = spy(scrub, "frozen_teacher", lambda _, net, *rest: (net, state_of(net)))
@@ -82,9 +70,6 @@ def test_teacher_is_in_eval_mode_and_stays_as_it_was(image_net, spy, monkeypatch
     ((teacher, before),) = teachers
     assert not teacher.module_.training
     assert all(map(torch.equal, before.values(), state_of(teacher).values()))
-
-
-# shrink and perturb ------------------------------------------------------------------------------
 
 
 class PartlyFrozen(nn.Module):
