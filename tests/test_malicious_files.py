@@ -91,9 +91,6 @@ def test_nothing_is_executed(loader, how, tmp_path):
     assert trace.exists(), "the control: the payload is a real one"
 
 
-# places ------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["../secret.png", "a/../../secret.png", "{outside}"])
 def test_names_that_lead_out_of_the_folder(tmp_path, name):
     folder, outside = tmp_path / "images", tmp_path / "secret.png"
@@ -104,9 +101,6 @@ def test_names_that_lead_out_of_the_folder(tmp_path, name):
     assert (folder / name).exists()
     with pytest.raises(ValueError, match="leads out of"):
         ImageFiles(folder, ["inside.png", name])
-
-
-# sizes -------------------------------------------------------------------------------------------
 
 
 def test_arrays_with_a_forged_shape(tmp_path):

@@ -193,9 +193,6 @@ def test_history_keeps_values_of_any_kind(saved, path):
         np.testing.assert_array_equal(loaded[name], row[name])
 
 
-# what cannot be saved ----------------------------------------------------------------------------
-
-
 def test_unsavable_things_are_named(saved, path, table, monkeypatch):
     before = path.read_bytes()
     with pytest.raises(NotFittedError):
@@ -333,9 +330,6 @@ def test_net_must_match(saved, path):
     ):
         with pytest.raises(PersistenceError, match=message):
             load(path, other)
-
-
-# elsewhere ---------------------------------------------------------------------------------------
 
 
 def test_what_a_killed_save_left_is_found_and_goes_with_the_next(table, path):

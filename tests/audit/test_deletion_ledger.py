@@ -97,9 +97,6 @@ def test_keys(hashed, ledger, tmp_path):
         DeletionLedger(tmp_path / "ledger", key_file=key_file)
 
 
-# unlearn with ids --------------------------------------------------------------------------------
-
-
 def test_ids_are_rows_by_another_name(fitted, data):
     hashes = {model_hash(fitted)}
     for parameter in fitted.net_.module_.parameters():

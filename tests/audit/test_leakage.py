@@ -139,9 +139,6 @@ def test_pipelines(case):
     pd.testing.assert_frame_equal(audit.to_frame(), audited(case, case.no_op).to_frame())
 
 
-# bad input ---------------------------------------------------------------------------------------
-
-
 def test_bad_input(case):
     X, y, a = case.nonmembers
     with_group = (y == 1) & (a == 0)

@@ -146,9 +146,6 @@ def test_other_kinds_of_inputs(case, kind):
     quick(case, rows=[(X, y, None) for X, y, _ in given])
 
 
-# bad input ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("place", "message"),
     [(2, "3 of 243 nonmembers equal a training row"), (0, "forgotten rows equal a remaining row")],
