@@ -105,9 +105,11 @@ class SalUnUnlearner(RandomLabelUnlearner):
         weights = trained_parameters(request.net)
         saliency = _saliency(request, weights, even_batches=not self.reference)
         masks = _largest(saliency, self.threshold)
-        _mask_gradients(weights, masks)
+        # as numbers: a product takes a twentieth of the time of a choice
+        kept = [mask.to(weight.dtype) for weight, mask in zip(weights, masks, strict=True)]
+        _mask_gradients(weights, kept)
         if not self.reference:
-            _put_back_after_steps(request.net, weights, masks)
+            _put_back_after_steps(request.net, weights, kept)
         return super()._phases(request)
 
 
@@ -146,22 +148,22 @@ def _largest(saliency: list[torch.Tensor], share: float) -> list[torch.Tensor]:
     return [mask.view_as(part) for mask, part in zip(kept.split(sizes), saliency, strict=True)]
 
 
-def _mask_gradients(weights: list[torch.Tensor], masks: list[torch.Tensor]) -> None:
-    """Let no gradient reach masked-out weights, so that clipping by norm does not see it either."""
-    for weight, mask in zip(weights, masks, strict=True):
-        weight.register_hook(lambda grad, frozen=~mask: grad.masked_fill(frozen, 0))
+def _mask_gradients(weights: list[torch.Tensor], kept: list[torch.Tensor]) -> None:
+    """Let no gradient reach frozen weights, so that clipping by norm does not see it either."""
+    for weight, mask in zip(weights, kept, strict=True):
+        weight.register_hook(lambda grad, mask=mask: grad * mask)
 
 
 def _put_back_after_steps(
-    net: NeuralNet, weights: list[torch.Tensor], masks: list[torch.Tensor]
+    net: NeuralNet, weights: list[torch.Tensor], kept: list[torch.Tensor]
 ) -> None:
-    """Undo what each optimizer step does to masked-out weights: weight decay and momentum."""
-    originals = [weight.detach().clone() for weight in weights]
+    """Undo what each optimizer step does to frozen weights: weight decay and momentum."""
+    frozen = [weight.detach() * (1 - mask) for weight, mask in zip(weights, kept, strict=True)]
 
     def put_back(*_: Any) -> None:
         with torch.no_grad():
-            for weight, mask, original in zip(weights, masks, originals, strict=True):
-                weight.copy_(torch.where(mask, weight, original))
+            for weight, mask, value in zip(weights, kept, frozen, strict=True):
+                weight.mul_(mask).add_(value)
 
     for name in net._optimizers:
         getattr(net, name + "_").register_step_post_hook(put_back)
