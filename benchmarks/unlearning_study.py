@@ -6,10 +6,13 @@ distance of single rows. Every method starts from the same trained net and is us
 defaults, with REWEIGHT where it can, beside doing nothing, and fine-tuning and retraining for a
 fifth of the epochs. Rows that the net's train_split holds out are drawn from the training rows; the
 attack's non-members are the validation rows. One thread; costs are processor time of ``unlearn``
-over that of the gold standard's training.
+over that of the gold standard's training. With ``--tuned`` each method first tries the settings of
+its ``search_grid`` (four, learning rates in units of the net's own) on other rows and seeds, and
+takes the one with the best average gap.
 
     python benchmarks/unlearning_study.py --data faces --seeds 10 --out docs/results/study
     python benchmarks/unlearning_study.py --data adult --path .../adult --seeds 10 --out ...
+    python benchmarks/unlearning_study.py --data faces --tuned --seeds 10 --out docs/results/study
     python benchmarks/unlearning_study.py --data faces --attack --seeds 1 --out docs/results/study
     python benchmarks/unlearning_study.py --figure --out docs/results/study
     python benchmarks/unlearning_study.py --data faces --table --out docs/results/study
@@ -21,6 +24,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +33,10 @@ import numpy as np
 import pandas as pd
 import torch
 from local_data import LOADERS
+from scipy.stats import rankdata
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import ParameterGrid
 from skorch.dataset import ValidSplit
 from tqdm import tqdm
 
@@ -52,6 +59,8 @@ from grmu_sk.metrics.evaluate import evaluate_model
 from grmu_sk.unlearners import all_unlearners
 
 N_ORACLES = 3
+#: Settings are chosen with these seeds; tables use those from 10 on.
+SEARCH_SEEDS = (100, 101)
 #: Methods that train from new weights and have lines of their own.
 EXACT_OR_CHEAPER_BELOW = ("retrain", "budget_retrain", "subsample_retrain", "sisa", "group_dro")
 DRAWN = {"faces": "embedded faces: rows are memorised", "adult": "census incomes: hardly"}
@@ -108,9 +117,62 @@ def request(load: Any, path: Path | None, seed: int, ratio: float) -> tuple[Any,
     return splits, net, rows, np.isin(np.arange(len(train.y)), rows)
 
 
+def settings_of(name: str, unlearner: Any, net: Any) -> dict[str, Any]:
+    """Return the method in each setting of its grid, whose rates are meant for a net's 0.05."""
+    found = {}
+    for setting in ParameterGrid(unlearner.search_grid):
+        if "lr" in setting:
+            setting["lr"] *= net.lr / 0.05
+        found[f"{name} {setting}"] = clone(unlearner).set_params(**setting)
+    return found
+
+
+def tuned(load: Any, path: Path | None, ratio: float, file: Path) -> Any:
+    """Return what makes the methods in the setting that is best on rows and seeds of the search."""
+    tried: dict[str, str] = {}
+
+    def every(net: Any, seed: int) -> dict[str, Any]:
+        found = {}
+        for name, unlearner in methods(net, seed).items():
+            of_method = settings_of(name, unlearner, net)
+            tried.update(dict.fromkeys(of_method, name))
+            found.update(of_method)
+        return found
+
+    def on_search_rows(path: Path | None, seed: int) -> Any:
+        splits, net = load(path, seed)
+        X, y, groups = (getattr(splits.validation, part) for part in ("X", "y", "groups"))
+        halves = [Split(X[half::2], y[half::2], groups[half::2]) for half in (0, 1)]
+        return replace(splits, test=halves[0], validation=halves[1]), net
+
+    found = pd.concat(
+        one_seed(on_search_rows, path, seed, ratio, make=every, tell=True) for seed in SEARCH_SEEDS
+    )
+    gaps = found.groupby("method")["avg_gap"].agg(lambda gaps: gaps.mean(skipna=False))
+    table = gaps.reindex(list(tried)).rename("avg_gap").rename_axis("setting").reset_index()
+    table["method"] = table["setting"].map(tried)
+    best = table.fillna(-1).groupby("method")["avg_gap"].idxmax()
+    table["chosen"] = table.index.isin(best)
+    table.to_csv(file, index=False, float_format="%.6g")
+    chosen = set(table.loc[table["chosen"], "setting"])
+
+    def make(net: Any, seed: int) -> dict[str, Any]:
+        return {tried[name]: method for name, method in every(net, seed).items() if name in chosen}
+
+    return make
+
+
 def one_seed(
-    load: Any, path: Path | None, seed: int, ratio: float, only: Sequence[str] = ()
+    load: Any,
+    path: Path | None,
+    seed: int,
+    ratio: float,
+    *,
+    only: Sequence[str] = (),
+    make: Any = methods,
+    tell: bool = False,
 ) -> pd.DataFrame:
+    """Return a line for each model of a seed; ``only`` some methods beside the gold standard."""
     splits, net, rows, mask = request(load, path, seed, ratio)
     train, test, validation = splits.train, splits.test, splits.validation
 
@@ -149,7 +211,7 @@ def one_seed(
             }
         )
 
-    chosen = methods(net, seed)
+    chosen = make(net, seed)
     if only:
         chosen = {name: chosen[name] for name in only}
     add("gold", gold, seconds)
@@ -157,7 +219,7 @@ def one_seed(
         add("second gold", trained(seed + 10_000, forget=mask), seconds)
         plain = RetrainUnlearner(net, reweight=False, random_state=seed)
         add("retrain", plain.fit(train.X, train.y, train.groups, forget=mask), seconds)
-    for name, unlearner in chosen.items():
+    for name, unlearner in tqdm(chosen.items(), disable=not tell, unit="setting", miniters=10):
         unlearner.set_params(estimator=FrozenEstimator(pretrained))
         unlearner.fit(train.X, train.y, train.groups)
         start = time.process_time()
@@ -194,8 +256,26 @@ def attacks(load: Any, path: Path | None, seed: int, ratio: float) -> pd.DataFra
     return pd.concat(found)
 
 
-def table(file: Path) -> str:
-    """Return a table of the documentation: exact models first, then methods by average gap."""
+def ranks(results: pd.DataFrame, n_bootstrap: int = 2000) -> pd.DataFrame:
+    """Return the methods' ranks by mean average gap, with 95 % intervals over seeds, paired.
+
+    Seeds are drawn with replacement, the same for all methods; a run that was not finite counts as
+    the worst of its seed.
+    """
+    gaps = results.pivot_table("avg_gap", "seed", "method", dropna=False).fillna(-1.0)
+    gaps = gaps.drop(columns=list(LINES)[:4])
+    drawn = np.random.default_rng(0).integers(len(gaps), size=(n_bootstrap, len(gaps)))
+    means = [gaps.mean().to_numpy(), *gaps.to_numpy()[drawn].mean(axis=1)]
+    found = rankdata(-np.array(means), axis=1)
+    low, high = np.quantile(found[1:], (0.025, 0.975), axis=0)
+    return pd.DataFrame({"rank": found[0], "low": low, "high": high}, index=gaps.columns)
+
+
+def table(file: Path, shown: Sequence[str] = ()) -> str:
+    """Return a table of the documentation: exact models first, then methods by average gap.
+
+    ``shown`` names the methods to show; all are ranked.
+    """
     results = pd.read_csv(file)
     if "auc" in results:
         return _attack_table(results)
@@ -204,18 +284,21 @@ def table(file: Path) -> str:
     groups = results.groupby("method", sort=False)
     mean, error, there = groups.mean(), groups.sem(), groups["avg_gap"].agg(["size", "count"])
     first = list(LINES)[:4]
-    order = mean["avg_gap"].drop(first).fillna(-1).sort_values(ascending=False, kind="stable")
-    titles = [*AVERAGE_GAP_METRICS, "avg gap", "row distance", "damage", "cost"]
+    rank = ranks(results)
+    order = [name for name in rank.sort_values("rank").index if not shown or name in shown]
+    titles = [*AVERAGE_GAP_METRICS, "avg gap", "rank", "row distance", "damage", "cost"]
     lines = []
-    for method in [*first, *order.index]:
+    for method in [*first, *order]:
         of, spread = mean.loc[method], error.loc[method]
         cells = [f"{of[metric]:.1f}" for metric in AVERAGE_GAP_METRICS]
         cells.append(f"{of['avg_gap']:.1f} ±{spread['avg_gap']:.1f}")
+        ranked = "{rank:.0f} [{low:.0f}, {high:.0f}]"
+        cells.append(ranked.format(**rank.loc[method]) if method in rank.index else "")
         cells.append(f"{of['row_distance']:.2f} ±{spread['row_distance']:.2f}")
         cells += [f"{of['damage']:.1f}", f"{of['cost']:.2f}"]
         n_runs, n_finite = there.loc[method]
         lost = f" ({n_runs - n_finite} of {n_runs} not finite)" if 0 < n_finite < n_runs else ""
-        cells = cells if n_finite else ["loss not finite", *[""] * 9]
+        cells = cells if n_finite else ["loss not finite", *[""] * 10]
         lines.append([LINES.get(method, method.replace("_", " ")) + lost, *cells])
     return _markdown(["method", *titles], lines, "---:")
 
@@ -296,6 +379,7 @@ def main() -> None:
     parser.add_argument("--data", choices=LOADERS)
     parser.add_argument("--figure", action="store_true", help="only draw what was measured")
     parser.add_argument("--table", action="store_true", help="only print what was measured")
+    parser.add_argument("--tuned", action="store_true", help="each method in its best setting")
     parser.add_argument("--attack", action="store_true", help="only attack a few of the models")
     parser.add_argument("--path", type=Path)
     parser.add_argument("--seeds", type=int, default=10)
@@ -311,17 +395,24 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.figure:
         return draw(options.out)
-    kind = "attacks" if options.attack else f"{options.ratio:g}"
+    kind = "attacks" if options.attack else f"{options.ratio:g}" + "_tuned" * options.tuned
     file = options.out / f"{options.data}_{kind}.csv"
     if options.table:
         return print(table(file))
     tables = []
-    measure = attacks if options.attack else partial(one_seed, only=options.only)
+    load = LOADERS[options.data]
+    make = methods
+    if options.tuned:
+        searched = file.with_name(file.stem + "_search.csv")
+        make = tuned(
+            LOADERS.get(f"{options.data}_search", load), options.path, options.ratio, searched
+        )
+    measure = attacks if options.attack else partial(one_seed, only=options.only, make=make)
     if options.only:
         known = pd.read_csv(file)
         tables.append(known[~known["method"].isin(options.only)])
     for seed in tqdm(range(options.first_seed, options.first_seed + options.seeds), unit="seed"):
-        found = measure(LOADERS[options.data], options.path, seed, options.ratio)
+        found = measure(load, options.path, seed, options.ratio)
         tables.append(found[found["method"].isin(options.only)] if options.only else found)
         pd.concat(tables).sort_values("seed", kind="stable").to_csv(
             file, index=False, float_format="%.6g"
