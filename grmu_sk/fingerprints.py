@@ -26,6 +26,8 @@ __all__ = ["describe", "digest", "rows_digests", "tensor_bytes", "versions", "we
 
 #: Rows of a Dataset that are read, evenly spaced, and rows of anything that are read at a time.
 N_SAMPLED = 256
+#: What is described by what it prints; the last two have no counterpart in Python.
+PLAIN = (complex, bytes, Path, torch.device, torch.dtype, np.dtype, np.longdouble, np.clongdouble)
 PACKAGES = ("grmu_sk", "torch", "skorch", "scikit-learn", "numpy")
 
 
@@ -167,10 +169,10 @@ def describe(
     if id(value) in within:
         return "itself"
     again = partial(describe, of_object=of_object, learned=learned, within=(*within, id(value)))
+    if isinstance(value, PLAIN):
+        return {type(value).__name__: str(value)}
     if isinstance(value, np.generic):
         return again(value.item())
-    if isinstance(value, complex | bytes | Path | torch.device | torch.dtype | np.dtype):
-        return {type(value).__name__: str(value)}
     if isinstance(value, pd.DataFrame):  # whatever its index says
         rows = pd.util.hash_pandas_object(value, index=False).to_numpy()
         return {"table": again([value.columns.tolist(), rows])}

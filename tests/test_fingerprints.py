@@ -30,4 +30,5 @@ def test_descriptions_tell_apart_what_trains_differently():
     values += [Scaled(1).scale, Scaled(2).scale, np.zeros(2), np.ones(2), np.zeros((2, 1))]
     described = [json.dumps(describe(value)) for value in values]
     assert len(set(described)) == len(values) and "0x" not in "".join(described)
+    assert describe(np.longdouble(1)) != describe(np.longdouble(2)) and describe(np.int8(3)) == 3
     assert describe(torch.ones(2, dtype=torch.bfloat16)) != describe(torch.ones(2))
