@@ -130,7 +130,7 @@ class Request:
         return len(self.pairs)
 
     def trained(self, phases: list[Phase], epochs: int) -> NeuralNet:
-        """Return the net after these phases, see :func:`grmu_sk.training.train`."""
+        """Return the net after these phases, see ``grmu_sk.training.train``."""
         others = {"validation": self.validation, "progress": self.progress}
         return train(self.net, self.data, phases, epochs=epochs, **others)
 
