@@ -18,8 +18,6 @@ from ..validation import about
 from . import labels
 from .sources import Source, find_source
 
-__all__ = ["load_adult"]
-
 HOW_TO_GET, DESCR = labels.describe("adult")
 
 FILES = ("adult.data", "adult.test")
@@ -124,12 +122,8 @@ def load_adult(
 
 def _read(source: Source, name: str) -> pd.DataFrame:
     """Read one file: no header, a comment at the top of the test file, blanks after commas."""
-    lines = enumerate(labels.read_text(source, name).splitlines(), start=1)
-    records = [
-        (number, [field.strip() for field in line.split(",")])
-        for number, line in lines
-        if line.strip() and not line.startswith("|")
-    ]
+    lines = labels.read_records(source, name)
+    records = [(number, fields) for number, fields in lines if not fields[0].startswith("|")]
     table, where = labels.table_of(records, COLUMNS, source, name), source.where(name)
     table["income"] = table["income"].str.removesuffix(".")
     for column, names in NAMES.items():  # here the line is known

@@ -12,8 +12,6 @@ from sklearn.utils import Bunch
 from . import labels
 from .sources import Source, find_source, require_all_listed
 
-__all__ = ["load_celeba"]
-
 HOW_TO_GET, DESCR = labels.describe("celeba")
 
 ATTRIBUTE_FILE = "list_attr_celeba.txt"
@@ -24,7 +22,6 @@ IMAGE_FOLDER = "img_align_celeba"
 def load_celeba(
     root: str | os.PathLike[str],
     *,
-    images: str | os.PathLike[str] | None = None,
     target: str = "Blond_Hair",
     attribute: str = "Male",
 ) -> Bunch:
@@ -39,8 +36,6 @@ def load_celeba(
         Folder with ``list_attr_celeba.txt``, ``list_eval_partition.txt`` and the images, in a
         folder ``img_align_celeba`` or in ``img_align_celeba.zip``; or the folder that holds such a
         folder ``celeba``, as torchvision makes it; or a zip file with all of them.
-    images : str or Path or None, default=None
-        Folder or zip file with the images, where they are elsewhere.
     target : str, default="Blond_Hair"
         Attribute to predict.
     attribute : str, default="Male"
@@ -95,13 +90,14 @@ def load_celeba(
     source = find_source(root, files, HOW_TO_GET, ("celeba", "CelebA"))
     where = source.where(ATTRIBUTE_FILE)
     table = _read_attributes(source)
-    labels.require_columns(list(table.columns[1:]), (target, attribute), where)
+    for name in (target, attribute):
+        labels.require_column(name, table.columns[1:], where)
     names, splits = table["file"].tolist(), _read_partition(source, table["file"])
     values = {
         name: labels.encode(table[name], {"-1": 0, "1": 1}, where) for name in table.columns[1:]
     }
     return labels.image_bunch(
-        *_find_images(source, images, names),
+        *_find_images(source, names),
         (values[target], (f"not {target}", target)),
         (values[attribute], (f"not {attribute}", attribute)),
         labels.rows_of_splits(splits, source.where(PARTITION_FILE)),
@@ -129,23 +125,16 @@ def _read_partition(source: Source, names: pd.Series) -> NDArray[np.int64]:
     return codes.loc[names].to_numpy()
 
 
-def _lines(source: Source, name: str) -> list[tuple[int, list[str]]]:
-    """Return number and words of each line that is not empty."""
-    numbered = enumerate(labels.read_text(source, name).splitlines(), start=1)
-    return [(number, line.split()) for number, line in numbered if line.strip()]
+def _lines(source: Source, name: str) -> labels.Records:
+    records = labels.read_records(source, name, " ")  # more than one blank may lie between words
+    return [(number, list(filter(None, words))) for number, words in records]
 
 
-def _find_images(
-    source: Source, images: str | os.PathLike[str] | None, names: list[str]
-) -> tuple[Source, list[str]]:
-    """Find the images in the given place, or in a folder or zip file beside the label files."""
-    place = source if images is None else Source(images, HOW_TO_GET)
-    archive = f"{IMAGE_FOLDER}.zip"
-    if images is None and not source.has(f"{IMAGE_FOLDER}/{names[0]}") and source.has(archive):
+def _find_images(source: Source, names: list[str]) -> tuple[Source, list[str]]:
+    """Find the images in a folder or zip file beside the label files."""
+    place, archive = source, f"{IMAGE_FOLDER}.zip"
+    if not source.has(f"{IMAGE_FOLDER}/{names[0]}") and source.has(archive):
         place = Source(source.path / archive, HOW_TO_GET)
-    # the official zip file has the folder inside; a folder given by the user may be the folder
-    is_inside = place is not source and place.has(names[0])
-    paths = names if is_inside else [f"{IMAGE_FOLDER}/{name}" for name in names]
-    folder = "" if is_inside else IMAGE_FOLDER
-    require_all_listed(place, [folder], paths, source.where(ATTRIBUTE_FILE))
+    paths = [f"{IMAGE_FOLDER}/{name}" for name in names]  # the zip file has the folder inside
+    require_all_listed(place, [IMAGE_FOLDER], paths, source.where(ATTRIBUTE_FILE))
     return place, paths

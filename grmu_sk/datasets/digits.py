@@ -10,8 +10,6 @@ from sklearn.utils import Bunch, check_random_state
 
 from .labels import describe, make_bunch, rows_of_splits
 
-__all__ = ["load_digits_on_backgrounds"]
-
 _, DESCR = describe("digits")
 
 TARGET_NAMES = ("even", "odd")
@@ -87,10 +85,6 @@ def load_digits_on_backgrounds(
         train, validation, test : ndarray, int64
             Row numbers of the splits, disjoint in scans. Each validation and test
             scan appears twice, once on each background.
-        channel_names : list of str
-            Meaning of the second axis of ``images``.
-        frame_shape : tuple of int
-            Shape of one image.
         DESCR : str
             Description of the data, with the size of every training group.
 
@@ -164,8 +158,6 @@ def load_digits_on_backgrounds(
         images=images,
         digits=source.target[scans].astype(np.int64),
         scans=scans,
-        channel_names=["red", "green", "blue"],
-        frame_shape=images.shape[1:],
     )
 
 

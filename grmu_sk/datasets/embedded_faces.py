@@ -11,8 +11,6 @@ from ..randomness import RandomState
 from . import labels
 from .fairface import NAMES, Column, check_columns
 
-__all__ = ["load_embedded_faces"]
-
 _, DESCR = labels.describe("embedded_faces")
 STEPS = 32  # the file holds whole numbers, in steps of 1/32 of a standard deviation
 

@@ -12,9 +12,7 @@ from sklearn.utils import Bunch
 
 from ..randomness import RandomState
 from . import labels
-from .sources import Source, find_source, require_all_listed
-
-__all__ = ["load_fairface"]
+from .sources import find_source, require_all_listed
 
 HOW_TO_GET, DESCR = labels.describe("fairface")
 
@@ -31,10 +29,8 @@ Column = Literal["age", "gender", "race"]
 def load_fairface(
     root: str | os.PathLike[str],
     *,
-    images: str | os.PathLike[str] | None = None,
     target: Column = "age",
     attribute: Column = "race",
-    service_test_only: bool = True,
     validation_size: float = 0.1,
     random_state: RandomState = 0,
 ) -> Bunch:
@@ -49,15 +45,10 @@ def load_fairface(
     root : str or Path
         Folder or zip file with ``fairface_label_train.csv`` and ``fairface_label_val.csv``, and
         the folders ``train`` and ``val``. A zip file is read without extracting it.
-    images : str or Path or None, default=None
-        Folder or zip file with ``train`` and ``val``, where they are not beside the label files.
     target : {"age", "gender", "race"}, default="age"
         Column of the target.
     attribute : {"age", "gender", "race"}, default="race"
         Column of the protected attribute.
-    service_test_only : bool, default=True
-        Keep only rows whose ``service_test`` is true, in both files, as the paper's experiments
-        do; otherwise all rows.
     validation_size : float, default=0.1
         Share of the training file that becomes validation rows.
     random_state : int, RandomState instance or None, default=0
@@ -87,7 +78,7 @@ def load_fairface(
         frame : DataFrame
             The label files, one row a row.
         filenames : list of str
-            The images, relative to ``root`` or ``images``.
+            The images, relative to ``root``.
         centre_crop : bool
             True: the paper evaluates on a centre crop.
         DESCR : str
@@ -110,21 +101,19 @@ def load_fairface(
     """
     check_columns(target, attribute)
     source = find_source(root, LABEL_FILES, HOW_TO_GET, ("fairface", "FairFace"))
-    place = source if images is None else Source(images, HOW_TO_GET)
     tables = []
     codes: dict[str, list[NDArray[np.int64]]] = {target: [], attribute: []}
     for name, folder in zip(LABEL_FILES, ("train", "val"), strict=True):
-        needed = ("file", target, attribute, *(["service_test"] if service_test_only else []))
+        needed = ("file", target, attribute, "service_test")
         table, where = labels.read_csv(source, name, needed), source.where(name)
-        require_all_listed(place, [folder], table["file"], where)
-        if service_test_only:
-            table = table[labels.encode(table["service_test"], ("False", "True"), where) == 1]
+        require_all_listed(source, [folder], table["file"], where)
+        table = table[labels.encode(table["service_test"], ("False", "True"), where) == 1]
         for column, found in codes.items():
             found.append(labels.encode(table[column], NAMES[column], where))
         tables.append(table)
     frame = pd.concat(tables, ignore_index=True)
     return labels.image_bunch(
-        place,
+        source,
         frame["file"],
         (np.concatenate(codes[target]), NAMES[target]),
         (np.concatenate(codes[attribute]), NAMES[attribute]),
@@ -133,14 +122,8 @@ def load_fairface(
             str(root),
             validation_size=validation_size,
             random_state=random_state,
-            why="No row of its label file has service_test True; service_test_only=False keeps "
-            "all rows.",
         ),
-        DESCR.format(
-            target=target,
-            attribute=attribute,
-            filtered="left out" if service_test_only else "kept",
-        ),
+        DESCR.format(target=target, attribute=attribute),
         forget_group=(3, 0) if (target, attribute) == ("age", "race") else None,
         frame=frame,
     )

@@ -27,8 +27,6 @@ from ..validation import to_array
 from .sources import Source
 from .transforms import normalize_images, resize_images
 
-__all__ = ["ImageFiles", "ImageRows", "decode_images"]
-
 FORMAT = 2
 MARK = b"grmuimgs"
 PRECOMPUTE_BATCH = 256
@@ -132,9 +130,6 @@ class ImageFiles(Dataset[Any]):
 
     def __getitem__(self, row: int) -> torch.Tensor:
         return torch.from_numpy(self.pixels(row)).permute(2, 0, 1)
-
-    def __getitems__(self, rows: Sequence[int]) -> list[torch.Tensor]:
-        return [self[row] for row in rows]
 
     def pixels(self, row: int) -> NDArray[np.uint8]:
         """Return an image as it is in its file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -19,6 +20,7 @@ from .sources import Source
 
 Rows = dict[str, NDArray[np.int64]]
 Coded = tuple[NDArray[np.int64], Sequence[str]]
+Records = list[tuple[int, list[str]]]
 
 #: The splits, by the code that official files give them.
 SPLITS = ("train", "validation", "test")
@@ -29,14 +31,14 @@ SPLIT_NAMES = {"train": 0, "val": 1, "validation": 1, "test": 2, "0": 0, "1": 1,
 # files -------------------------------------------------------------------------------------------
 
 
-def read_text(source: Source, name: str) -> str:
-    """Return a file as text, whatever program put a byte-order mark before it."""
-    return source.read(name).decode("utf-8-sig")
+def read_records(source: Source, name: str, delimiter: str = ",") -> Records:
+    """Return number and fields of each line that is not empty, without blanks around them."""
+    text = io.StringIO(source.read(name).decode("utf-8-sig"), newline="")
+    reader = csv.reader(text, delimiter=delimiter)
+    return [(reader.line_num, [field.strip() for field in row]) for row in reader if row]
 
 
-def table_of(
-    records: Sequence[tuple[int, list[str]]], columns: Sequence[str], source: Source, name: str
-) -> pd.DataFrame:
+def table_of(records: Records, columns: Sequence[str], source: Source, name: str) -> pd.DataFrame:
     """Make a table of text from numbered lines that have been taken apart.
 
     Parameters
@@ -96,17 +98,30 @@ def read_csv(source: Source, name: str, columns: Sequence[str]) -> pd.DataFrame:
     ValueError
         If a column is missing, a line has too few or too many fields, or there is no line.
     """
-    reader = csv.reader(io.StringIO(read_text(source, name), newline=""))
-    lines = [(reader.line_num, [field.strip() for field in row]) for row in reader if row]
+    lines = read_records(source, name)
     header = lines[0][1] if lines else []
-    require_columns(header, columns, source.where(name))
+    for column in columns:
+        require_column(column, header, source.where(name))
     return table_of(lines[1:], header, source, name)
 
 
-def require_columns(there: Sequence[str], needed: Sequence[str], where: str) -> None:
-    """Raise ValueError if a column is not there, and say which are."""
-    if missing := [column for column in needed if column not in there]:
-        raise ValueError(f"{where} has no column {missing}. Its columns are: {list(there)}.")
+def require_column(name: str, there: Iterable[str], where: Any) -> None:
+    """Raise ValueError if a table has no such column, and name the nearest one.
+
+    Parameters
+    ----------
+    name : str
+        The column.
+    there : iterable of str
+        What there is.
+    path : Path
+        The table.
+    """
+    there = [str(column) for column in there]
+    if name not in there:
+        near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(there)}."
+        raise ValueError(f"{where} has no column {name!r}: {hint}")
 
 
 # values ------------------------------------------------------------------------------------------
@@ -143,7 +158,6 @@ def rows_of_splits(
     *,
     validation_size: float | None = None,
     random_state: RandomState = None,
-    why: str = "Its codes are 0, 1 and 2.",
 ) -> Rows:
     """Return the row numbers of each split, cutting at random what the data do not say.
 
@@ -157,8 +171,6 @@ def rows_of_splits(
         Share of the training rows that becomes validation rows, if the data have none.
     random_state : int, RandomState instance or None, default=None
         Seed of that cut.
-    why : str
-        Advice for a split that has no row.
 
     Returns
     -------
@@ -179,7 +191,7 @@ def rows_of_splits(
         rows["validation"], rows["train"] = np.sort(shuffled[:n_cut]), np.sort(shuffled[n_cut:])
     for split in SPLITS:
         if not len(rows[split]):
-            raise ValueError(f"The {split} split of {where} has no row. {why}")
+            raise ValueError(f"The {split} split of {where} has no row.")
     return rows
 
 

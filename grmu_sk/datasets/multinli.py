@@ -13,8 +13,6 @@ from sklearn.utils import Bunch
 from . import labels
 from .sources import Source, find_source
 
-__all__ = ["load_multinli"]
-
 HOW_TO_GET, DESCR = labels.describe("multinli")
 
 METADATA = "metadata_random.csv"

@@ -5,7 +5,6 @@ All commands read through :func:`read_rows`, so that a source means the same to 
 
 from __future__ import annotations
 
-import difflib
 import sys
 import zipfile
 import zlib
@@ -20,9 +19,8 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from .images import ImageFiles, ImageRows
+from .labels import require_column
 from .transforms import EvaluationTransform
-
-__all__ = ["Columns", "read_rows"]
 
 NAMES = ("X", "y", "groups", "sample_weight", "sample_id", "forget", "split")
 TABLES = (".csv", ".parquet")
@@ -164,25 +162,6 @@ def _read_table(path: Path, special: list[str]) -> tuple[pd.DataFrame, pd.DataFr
         raise ValueError(f"{path} cannot be read as a table: {error}") from error
     there = typed[special].astype(object)
     return typed, there.where(there.notna(), "").astype(str)
-
-
-def require_column(name: str, there: Iterable[str], path: Path) -> None:
-    """Raise ValueError if a table has no such column, and name the nearest one.
-
-    Parameters
-    ----------
-    name : str
-        The column.
-    there : iterable of str
-        What there is.
-    path : Path
-        The table.
-    """
-    there = [str(column) for column in there]
-    if name not in there:
-        near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(there)}."
-        raise ValueError(f"{path} has no column {name!r}: {hint}")
 
 
 def _groups(frame: pd.DataFrame, names: tuple[str, ...]) -> Any:

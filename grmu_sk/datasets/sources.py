@@ -10,8 +10,6 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path, PurePath
 
-__all__ = ["Source", "find_source", "require_all_listed"]
-
 #: Those that torchvision's ImageFolder reads.
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 

@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["EvaluationTransform", "TrainingTransform", "normalize_images", "resize_images"]
-
 # The short side before a centre crop, for one pixel of the crop: 256 for 224.
 MARGIN = 256 / 224
 

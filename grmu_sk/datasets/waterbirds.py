@@ -9,8 +9,6 @@ from sklearn.utils import Bunch
 from .labels import describe, encode, image_bunch, read_csv, rows_of_splits
 from .sources import find_source, require_all_listed
 
-__all__ = ["load_waterbirds"]
-
 HOW_TO_GET, DESCR = describe("waterbirds")
 
 LABEL_FILE = "metadata.csv"
