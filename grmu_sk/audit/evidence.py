@@ -32,7 +32,7 @@ from .leakage import LeakageFinding
 from .ledger import DeletionRequest, model_hash
 from .preflight import group_mix
 from .residue import ResidueScan
-from .scores import ModelScores, as_json, measure_models
+from .scores import ModelScores, as_json, from_json, measure_models
 
 FORMAT = "grmu_sk evidence 1"
 #: What is told of a net, beside the number of its weights.
@@ -174,7 +174,7 @@ def build_evidence(
         "statement": STATEMENT,
         "title": title,
         "created": (created or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds"),
-        "gate": gate.to_dict(),
+        "gate": as_json(gate),
         "request": {
             "id": request_id,
             "received": received,
@@ -195,10 +195,10 @@ def build_evidence(
         "model": {"hash_before": hash_before, "hash_after": model_hash(inside)},
         "environment": {"system": platform.platform(), **versions()},
         "measuring": {"n_test_rows": found["after"].n_rows if found["after"] else 0, **drawn},
-        "scores": {name: scores and scores.to_dict() for name, scores in found.items()},
+        "scores": {name: scores and as_json(scores) for name, scores in found.items()},
         "row_distance": _row_distance(models, forgotten),
         "damage": _damage(found, inside.forget_groups_) if inside._has_groups else None,
-        "attacks": [attack.to_dict() for attack in attacks],
+        "attacks": [as_json(attack) for attack in attacks],
         "residue": None if residue is None else residue.to_dict(),
     }
 
@@ -435,8 +435,8 @@ def findings_of(evidence: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         told = {name: evidence["scores"][name] for name in ("after", "before", "gold")}
-        models = {name: scores and ModelScores.from_dict(scores) for name, scores in told.items()}
-        attacks = [LeakageFinding.from_dict(attack) for attack in evidence["attacks"]]
+        models = {n: scores and from_json(ModelScores, scores) for n, scores in told.items()}
+        attacks = from_json(list[LeakageFinding], evidence["attacks"])
         residue = evidence["residue"] and ResidueScan.from_dict(evidence["residue"])
         return models | {"attacks": attacks, "residue": residue}
     except (AttributeError, LookupError, TypeError) as error:
@@ -461,7 +461,7 @@ def _text(evidence: dict[str, Any], kind: str, document: bytes) -> bytes:
         lstrip_blocks=not is_page,
         undefined=StrictUndefined,
     )
-    functions = {
+    environment.filters |= {
         "percent": lambda value, digits=1: _shown(value, f".{digits}%"),
         "fixed": lambda value, digits=3: _shown(value, f".{digits}f"),
         "day": lambda moment: re.sub(r"^([\d-]{10})T\S+$", r"\1", moment),
@@ -470,14 +470,13 @@ def _text(evidence: dict[str, Any], kind: str, document: bytes) -> bytes:
             found, key=lambda item: ORDER.index(STATUS_OF[item[key]])
         ),
     }
-    environment.filters.update(functions)
     environment.globals |= {
         "unknown": _UNKNOWN,
         "kinds": STATUS_OF,
         "most_listed": 200,
         "few": FEWEST_ROWS,
+        "sha256": sha256(document).hexdigest(),
     }
-    environment.globals |= {**functions, "sha256": sha256(document).hexdigest()}
     try:
         text = environment.get_template("page.html" if is_page else f"{kind}.md").render(evidence)
     except (AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike
@@ -95,16 +95,6 @@ class GateResult:
     def __str__(self) -> str:
         title = f"{'Passed' if self.passed else 'Not passed'} ({self.action})"
         return "\n".join([title, *(f"  {check}" for check in self.checks)])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON values.
-
-        Returns
-        -------
-        dict
-            By name.
-        """
-        return asdict(self)
 
 
 class GateError(ValueError):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from ..pipelines import inputs_of_unlearner, unlearner_of
 from ..randomness import RandomState, derive_seed, resolve_seed
 from .attacks import Comparison, lira_scores, log_odds_of, rmia_scores
 from .reference_models import AuditRows, Candidates, ReferenceModels
-from .scores import Interval, as_json, numbers_of
+from .scores import Interval, as_json
 
 #: With fewer rows than this on either side a bootstrap says too little about its own error.
 FEWEST_ROWS = 10
@@ -338,33 +338,6 @@ class LeakageFinding:
         if self.verdict == "no leak found" and math.isnan(self.power.value):
             raise ValueError(f"{self.attack!r} found no leak, but its power was not measured.")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; NaN becomes None.
-
-        Returns
-        -------
-        dict
-            By field name.
-        """
-        return as_json(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` returned.
-
-        Parameters
-        ----------
-        fields : mapping
-            By field name.
-
-        Returns
-        -------
-        LeakageFinding
-            The result.
-        """
-        intervals = {n: Interval(**numbers_of(fields[n])) for n in ("auc", "power", "change")}
-        return cls(**{**numbers_of(fields), **intervals})
-
 
 def judge(
     found: Interval, power: Interval, tolerance: float, *, is_forgotten: bool
@@ -478,7 +451,7 @@ class LeakageAudit:
             One row a finding; the columns are the fields of :class:`LeakageFinding`, an interval
             being three of them: ``auc``, ``auc_low`` and ``auc_high``.
         """
-        table = pd.json_normalize([finding.to_dict() for finding in self.findings], sep="_")
+        table = pd.json_normalize([as_json(finding) for finding in self.findings], sep="_")
         return table.rename(columns=lambda name: name.removesuffix("_value"))
 
     def __iter__(self) -> Iterator[LeakageFinding]:

@@ -334,6 +334,8 @@ def _costs(
             note = "not timed: the budget is used up"
         elif method is not type(unlearner) and not method._accepts_trained_net:
             note = "not timed: it has to be fitted anew"
+        elif not unlearner._takes_net and method._needs_groups is True:
+            note = "not timed: it is fitted to fewer rows, and costs less than retraining"
         else:
             try:
                 seconds = _predicted_seconds(unlearner, data, method, forget, reweight)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,18 @@ def as_json(record: Any) -> dict[str, Any]:
     return asdict(record, dict_factory=known)
 
 
+def from_json(kind: Any, told: Any) -> Any:
+    """Return the record that :func:`as_json` has told of, and those inside it."""
+    if get_origin(kind) is list:
+        return [from_json(get_args(kind)[0], each) for each in told]
+    if get_origin(kind) is dict:
+        return {name: from_json(get_args(kind)[1], each) for name, each in told.items()}
+    if is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        return kind(**{name: from_json(kinds[name], value) for name, value in told.items()})
+    return math.nan if kind is float and told is None else told
+
+
 @dataclass(frozen=True)
 class Interval:
     """A value and its confidence interval; NaN where it is not known.
@@ -56,11 +68,6 @@ class Interval:
     def __str__(self) -> str:
         ends = f"[{self.low:.3f}, {self.high:.3f}]" if self.is_known else "[-, -]"
         return f"{self.value:.3f} {ends}"
-
-
-def numbers_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what :func:`as_json` made of a record of numbers and text; None becomes NaN."""
-    return {name: math.nan if value is None else value for name, value in fields.items()}
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class ModelScores:
     Examples
     --------
     >>> from grmu_sk.audit import ModelScores
-    >>> ModelScores.from_dict(ModelScores({}, [], 10).to_dict()).n_rows
+    >>> ModelScores({}, [], 10).n_rows
     10
     """
 
@@ -113,37 +120,6 @@ class ModelScores:
     n_rows: int = 0
     confidence: float = 0.95
     left_out: dict[str, int] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON values.
-
-        Returns
-        -------
-        dict
-            By field name.
-        """
-        return as_json(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_dict` returned.
-
-        Parameters
-        ----------
-        fields : mapping
-            By field name.
-
-        Returns
-        -------
-        ModelScores
-            The scores.
-        """
-        metrics = {name: Interval(**numbers_of(score)) for name, score in fields["metrics"].items()}
-        groups = [
-            GroupScore(**{**group, "accuracy": Interval(**numbers_of(group["accuracy"]))})
-            for group in fields["groups"]
-        ]
-        return cls(**{**fields, "metrics": metrics, "groups": groups})
 
 
 def measure(
@@ -271,12 +247,13 @@ def measure_models(
     """Score models that are compared; without test rows, those that were scored already."""
     inside = unlearner_of(unlearner)
     options = {"forget_groups": inside.forget_groups_ or None, "fitted": inside, **measuring}
-    scores: dict[str, ModelScores | None] = {}
-    for name, model in models.items():
-        scores[name] = model if isinstance(model, ModelScores) else None
-        if scores[name] is None and model is not None and X is not None:
-            scores[name] = measure(model, X, y, groups, **options)
-    return scores
+
+    def scored(model: Any) -> ModelScores | None:
+        if isinstance(model, ModelScores):
+            return model
+        return None if model is None or X is None else measure(model, X, y, groups, **options)
+
+    return {name: scored(model) for name, model in models.items()}
 
 
 def _answers(estimator: Any, X: Any, y: ArrayLike, name: str) -> tuple[NDArray[Any], NDArray[Any]]:

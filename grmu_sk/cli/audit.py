@@ -67,6 +67,7 @@ def audit(
     nor rows are kept. Every result is shown with the attack's power on the original model.
     """
     from ..audit import ReferenceModels, audit_unlearning
+    from ..audit.scores import as_json
 
     unlearner = load_model(model, brought)
     rows = rows_of_fit(unlearner, training, columns)
@@ -84,7 +85,7 @@ def audit(
     )
     click.echo(str(found))
     if out is not None:
-        results = [result.to_dict() for result in (found.decisive if decisive else found)]
+        results = [as_json(result) for result in (found.decisive if decisive else found)]
         out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         click.echo(f"Written: {out}", err=True)
 
@@ -96,13 +97,14 @@ def audit(
 @takes_columns
 @click.option(
     "--forget",
+    "request",
     required=True,
     type=FILE,
     help="Text with an id on each line, or a row number if fit was given no ids; or .npy.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def preflight(
-    model: Path, brought: Any, training: str, columns: Any, forget: Path, as_json: bool
+    model: Path, brought: Any, training: str, columns: Any, request: Path, as_json: bool
 ) -> None:
     """Say what forgetting rows would do to groups, and what methods would cost.
 
@@ -112,7 +114,7 @@ def preflight(
 
     unlearner = load_model(model, brought)
     rows = rows_of_fit(unlearner, training, columns)._asdict()
-    found = audit.preflight(unlearner, forget_rows(unlearner, forget), **rows)
+    found = audit.preflight(unlearner, forget_rows(unlearner, request), **rows)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
 
 
@@ -225,10 +227,11 @@ def _reference(path: Path, brought: Any) -> Any:
 
 def _read_attacks(path: Path) -> list[Any]:
     from ..audit import LeakageFinding
+    from ..audit.scores import from_json
 
     try:
-        return [LeakageFinding.from_dict(item) for item in json.loads(path.read_text("utf-8"))]
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        return from_json(list[LeakageFinding], json.loads(path.read_text("utf-8")))
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no list of attacks that was written here: {error}") from error
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from .inputs import NET, ROWS, load_estimator, takes_columns
 
 MOST_GROUPS = 20  # in the figure of groups
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+AT_LEAST_ONE = click.IntRange(1)
 WRITTEN = (
     "results.csv",
     "table.txt",
@@ -22,61 +24,53 @@ WRITTEN = (
     "group_accuracy.png",
     "method_comparison.png",
 )
-_SHARED = (
-    click.option("--ratio", default=0.5, type=SHARE, help="Share of the group to be forgotten."),
-    click.option(
-        "--jobs",
-        "n_jobs",
-        default=os.cpu_count(),
-        show_default="number of cores",
-        type=click.IntRange(1),
-        help="How many processes to use.",
-    ),
-)
 
 
-def _with_shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_SHARED):
-        command = option(command)
-    return command
+def _compares(methods: str, seeds: int, folder: str) -> Callable[..., Any]:
+    """Give a command the options of a comparison, with these defaults."""
+    options = (
+        click.option(
+            "--methods",
+            default=methods,
+            help="Which methods take part: their names with commas, 'all' or 'recommended'.",
+        ),
+        click.option("--seeds", default=seeds, type=AT_LEAST_ONE, help="How many seeds to run."),
+        click.option("--ratio", default=0.5, type=SHARE, help="Share of the group to forget."),
+        click.option(
+            "--jobs",
+            "n_jobs",
+            default=os.cpu_count(),
+            show_default="number of cores",
+            type=AT_LEAST_ONE,
+            help="How many processes to use.",
+        ),
+        click.option(
+            "--out",
+            default=Path("results", folder),
+            type=click.Path(file_okay=False, path_type=Path),
+            help=f"Folder for {', '.join(WRITTEN)}.",
+        ),
+    )
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--data", required=True, metavar=ROWS, help="The rows: a table, say.")
 @takes_columns
-@click.option("--forget-column", help="Column that says which rows are to be forgotten.")
+@click.option("--forget-column", "forget", help="Column that says which rows are to be forgotten.")
 @click.option(
     "--forget-group",
     help="Or the group that asks, label and attributes with commas: '>50K,Female'.",
 )
-@click.option("--split-column", help="Column with train, validation or test; else drawn by seed.")
+@click.option("--split-column", "split", help="With train, validation or test; else drawn by seed.")
 @NET
-@click.option("--estimator", metavar="MODULE.NAME", help="The same as --net.")
-@click.option(
-    "--methods",
-    default="recommended",
-    help="Which methods take part: their names with commas, 'all' or 'recommended'.",
-)
-@click.option("--seeds", default=5, type=click.IntRange(1), help="How many seeds to run.")
-@_with_shared_options
 @click.option("--scheduler", help="Address of a Dask scheduler that has the jobs done.")
-@click.option(
-    "--out",
-    default=Path("results/comparison"),
-    type=click.Path(file_okay=False, path_type=Path),
-    help=f"Folder for {', '.join(WRITTEN)}, and what is finished.",
-)
+@_compares("recommended", 5, "comparison")
 def compare(
     data: str,
     columns: Any,
-    forget_column: str | None,
     forget_group: str | None,
-    split_column: str | None,
     net: str | None,
-    estimator: str | None,
-    methods: str,
-    seeds: int,
-    scheduler: str | None,
     out: Path,
     **how: Any,
 ) -> None:
@@ -86,16 +80,14 @@ def compare(
     printed. A run that was killed goes on where it was, with the same command. The columns of the
     table that is printed are explained by 'grmu demo --help'.
     """
-    from dataclasses import replace
-
     from ..datasets import read_rows
     from ..own_comparison import prepared, split_rows
 
-    if (forget_column is None) == (forget_group is None):
+    if (columns.forget is None) == (forget_group is None):
         raise click.UsageError("Say who is to be forgotten: --forget-column or --forget-group.")
-    rows = read_rows(data, replace(columns, forget=forget_column, split=split_column))
+    rows = read_rows(data, columns)
     group = None if forget_group is None else forget_group.split(",")
-    model, prepare, steps = prepared(load_estimator(net or estimator), rows)
+    model, prepare, steps = prepared(load_estimator(net), rows)
 
     def load(seed: int) -> Any:
         return prepare(split_rows(rows, Path(data).stem, seed, group))
@@ -104,8 +96,7 @@ def compare(
     click.echo(_about(rows, steps, first))
     if model is None:
         model = _default_net(first)
-    how["forget_groups"] = first.forget_groups
-    run(model, load, _names(methods, model), range(seeds), out, scheduler, keep=True, **how)
+    run(model, load, first.forget_groups, out, folder=out / "finished", **how)
 
 
 @click.command(context_settings={"show_default": True})
@@ -115,18 +106,8 @@ def compare(
     type=click.Choice(["faces", "digits"]),
     help="Embedded photographs, which the net memorises, or small pictures of digits.",
 )
-@click.option("--seeds", default=3, type=click.IntRange(1), help="How many seeds to run.")
-@click.option(
-    "--methods", default="miu,as_unseen", help="Which methods take part, with commas, or 'all'."
-)
-@_with_shared_options
-@click.option(
-    "--out",
-    default=Path("results/demo"),
-    type=click.Path(file_okay=False, path_type=Path),
-    help=f"Folder for {', '.join(WRITTEN)}.",
-)
-def demo(data: str, seeds: int, methods: str, out: Path, **how: Any) -> None:
+@_compares("miu,as_unseen", 3, "demo")
+def demo(data: str, out: Path, **how: Any) -> None:
     """Compare unlearning methods on real data.
 
     Half of one group asks to be forgotten: of the faces Black people between 20 and 29, of the
@@ -141,8 +122,7 @@ def demo(data: str, seeds: int, methods: str, out: Path, **how: Any) -> None:
     load = partial(_built_in, data)
     first = load(0)
     net = _default_net(first, memorises=data == "faces")
-    how["forget_groups"] = first.forget_groups
-    run(net, load, _names(methods, net), range(seeds), out, **how)
+    run(net, load, first.forget_groups, out, **how)
 
 
 def _names(methods: str, model: Any) -> list[str]:
@@ -169,13 +149,12 @@ def _names(methods: str, model: Any) -> list[str]:
 def run(
     net: Any,
     load: Callable[[int], Any],
-    names: Sequence[str],
-    seeds: Sequence[int],
-    out: Path,
-    scheduler: str | None = None,
-    *,
     forget_groups: Sequence[Any],
-    keep: bool = False,
+    out: Path,
+    *,
+    methods: str,
+    seeds: int,
+    scheduler: str | None = None,
     **how: Any,
 ) -> None:
     """Compare methods, show the table and what it says, and write both with figures.
@@ -186,20 +165,18 @@ def run(
         What is trained.
     load : callable
         ``load(seed) -> Splits``.
-    names : sequence of str
-        The methods.
-    seeds : sequence of int
-        The runs.
-    out : Path
-        Folder to write to.
-    scheduler : str or None, default=None
-        Address of a Dask scheduler.
     forget_groups : sequence of tuple
         The groups (y, a) that rows are forgotten from.
-    keep : bool, default=False
-        Whether a killed run can go on.
+    out : Path
+        Folder to write to.
+    methods : str
+        The methods, with commas, "all" or "recommended".
+    seeds : int
+        How many runs.
+    scheduler : str or None, default=None
+        Address of a Dask scheduler.
     **how : dict
-        Of :func:`grmu_sk.comparison.compare`: ``ratio`` and ``n_jobs``.
+        Of :func:`grmu_sk.comparison.compare`: ``ratio``, ``n_jobs`` and ``folder``.
     """
     import torch
     from tqdm import tqdm
@@ -208,18 +185,19 @@ def run(
     from ..own_comparison import describe_results
     from ..results import format_table
 
+    # a service that is stopped takes its worker processes with it, as after Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(1)  # for nets this small more threads only wait for each other
-    rows = rows_for(names)
+    rows = rows_for(_names(methods, net))
     out.mkdir(parents=True, exist_ok=True)
     where: Any = nullcontext()
     if scheduler is not None:
         from ..benchmark.jobs import on_cluster
 
         where, how["n_jobs"] = on_cluster(scheduler), -1
-    if keep:
-        how["folder"] = out / "finished"
-    with where, tqdm(total=len(seeds) * (1 + len(rows)), unit="run", disable=None) as bar:
-        results = compare(net, load, rows, seeds=seeds, on_step=lambda _: bar.update(), **how)
+    how["seeds"] = range(seeds)
+    with where, tqdm(total=seeds * (1 + len(rows)), unit="run", disable=None) as bar:
+        results = compare(net, load, rows, on_step=lambda _: bar.update(), **how)
     table, words = format_table(results), describe_results(results, forget_groups)
     click.echo(f"{table}\n\n{words}")
     results.to_csv(out / "results.csv", index=False, float_format="%.4f")

@@ -6,6 +6,7 @@ Every command takes rows in the same way, see :func:`grmu_sk.datasets.read_rows`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ROWS = "FILE|FOLDER|MODULE:FUNCTION"
 NET = click.option(
     "--net",
+    "--estimator",
+    "net",
     metavar="MODULE:NAME",
     help="Where to import the unfitted net or classifier from, or a function that returns it; it "
     "is your own code and runs. Not needed for the default net, nor for a saved classifier.",
@@ -25,30 +28,29 @@ TRAINING = "The training rows, as they were given to fit."
 _COLUMNS = (
     click.option("--target", help="Column of a table with the labels."),
     click.option(
-        "--group-column", multiple=True, help="Its column with a protected attribute; repeatable."
+        "--group-column",
+        "groups",
+        multiple=True,
+        help="Its column with a protected attribute; repeatable.",
     ),
-    click.option("--id-column", help="Its column with ids; then rows may be in any order."),
-    click.option("--image-column", help="Its column with files of images, which are the inputs."),
+    click.option("--id-column", "sample_id", help="Its column with ids; rows may be in any order."),
+    click.option("--image-column", "image", help="Its column with files of images, the inputs."),
     click.option("--image-size", default=64, type=click.IntRange(1), help="Their size, in pixels."),
 )
 
 
 def takes_columns(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command say what the columns of tables stand for; it gets them as ``columns``."""
+    """Let a command say what the columns of tables stand for; it gets them as ``columns``.
+
+    An option is called like its field of :class:`grmu_sk.datasets.Columns`.
+    """
 
     @wraps(command)
     def with_columns(*arguments: Any, **options: Any) -> None:
-        from ..datasets.own_data import Columns
+        from ..datasets import Columns
 
-        given = {name: options.pop(f"{name}_column") for name in ("group", "id", "image")}
-        columns = Columns(
-            target=options.pop("target"),
-            groups=tuple(given["group"]),
-            sample_id=given["id"],
-            image=given["image"],
-            image_size=options.pop("image_size"),
-        )
-        command(*arguments, columns=columns, **options)
+        named = {f.name: options.pop(f.name) for f in fields(Columns) if f.name in options}
+        command(*arguments, columns=Columns(**named), **options)
 
     for option in reversed(_COLUMNS):
         with_columns = option(with_columns)

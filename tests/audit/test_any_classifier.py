@@ -160,6 +160,7 @@ def test_preflight(name, before):
     assert costs.loc["retrain", "ratio"] == 1
     if name not in NETS:
         assert set(costs.index) == {"retrain", "subsample_retrain", "sisa"}
+        assert "fewer rows" in costs.loc["subsample_retrain", "note"]
         assert "SISAUnlearner" in str(report)
         (note,) = preflight(before, FORGET, methods=["scrub"]).costs["note"]
         assert note == "not possible here: it needs a net"

@@ -12,6 +12,7 @@ from leakage_case import NO_LEAK
 
 from grmu_sk import FineTuneUnlearner, MIUUnlearner
 from grmu_sk.audit import DeletionLedger, LeakageFinding
+from grmu_sk.audit.scores import as_json, from_json
 from grmu_sk.cli import main
 from grmu_sk.persistence import save
 
@@ -32,7 +33,7 @@ def folder(tmp_path_factory):
         np.savez(folder / name, X=table.X[rows], y=table.y[rows], groups=table.a[rows])
     (folder / "rows.txt").write_text("\n".join(map(str, forget)))
     np.save(folder / "rows.npy", forget)
-    (folder / "attacks.json").write_text(json.dumps([NO_LEAK.to_dict()]))
+    (folder / "attacks.json").write_text(json.dumps([as_json(NO_LEAK)]))
     for name in ("clean", "dirty"):
         (folder / name).mkdir()
     np.savez_compressed(folder / "dirty" / "cache", X=table.X[:200])
@@ -151,7 +152,7 @@ def test_audit_writes_what_report_reads(folder, tmp_path):
     assert "4 reference models" in output
     written = json.loads((tmp_path / "attacks.json").read_text())
     # six rows of one group, and those that stay; of three attacks the strongest, and leaks
-    found = [LeakageFinding.from_dict(fields) for fields in written]
+    found = from_json(list[LeakageFinding], written)
     groups = [(one.rows, one.group) for one in found if one.verdict != "leak"]
     assert ("forgotten", "all") in groups and ("remaining", "(1, 0)") in groups
     assert len(groups) == len(set(groups))

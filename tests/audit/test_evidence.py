@@ -30,6 +30,7 @@ from grmu_sk.audit import (
     write_report,
 )
 from grmu_sk.audit.evidence import STATEMENT
+from grmu_sk.audit.scores import as_json, from_json
 from grmu_sk.metrics import damage_to_other_groups, log_odds_of_label, row_distance_score
 from grmu_sk.persistence import load, save
 
@@ -158,7 +159,7 @@ def test_scores_against_plain_computation(model, evidence):
     scores = measure(model, *TEST, **splits, n_bootstrap=5)
     for name, split in (("RA", "remaining"), ("UA", "forgotten")):
         assert scores.metrics[name].value == pytest.approx(model.score(*splits[split]))
-    assert ModelScores.from_dict(json.loads(json.dumps(scores.to_dict()))) == scores
+    assert from_json(ModelScores, json.loads(json.dumps(as_json(scores)))) == scores
     one = build_evidence(model, X[y == 1], y[y == 1], a[y == 1], n_bootstrap=5)
     assert one["scores"]["after"]["metrics"]["EO"]["value"] is None, "undefined"
 
@@ -395,8 +396,8 @@ def test_what_is_not_evidence_and_what_is_not_measured(model, tmp_path):
 
 
 def test_findings_of_attacks_are_read_again():
-    fields = json.loads(json.dumps(UNSURE.to_dict()))
-    assert fields["power"]["high"] is None and LeakageFinding.from_dict(fields) == UNSURE
+    fields = json.loads(json.dumps(as_json(UNSURE)))
+    assert fields["power"]["high"] is None and from_json(LeakageFinding, fields) == UNSURE
     fields["power"]["value"] = None
     with pytest.raises(ValueError, match="power was not measured"):
-        LeakageFinding.from_dict({**fields, "verdict": "no leak found"})
+        from_json(LeakageFinding, {**fields, "verdict": "no leak found"})
