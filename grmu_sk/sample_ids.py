@@ -70,8 +70,8 @@ def _text(value: Any, name: str) -> str:
     return text
 
 
-def naming(texts: Iterable[str]) -> str:
-    """Return some of the ids, for a message."""
+def naming(texts: Iterable[Any]) -> str:
+    """Return some of the names, for a message."""
     named = list(texts)
     more = f" and {len(named) - N_NAMED} more" if len(named) > N_NAMED else ""
     return ", ".join(map(repr, named[:N_NAMED])) + more

@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from ..base import BaseUnlearner
 from ..classifiers import fresh_classifier, is_plain_classifier
-from ..fingerprints import describe, tensor_bytes, versions
+from ..fingerprints import content, describe, digest, tensor_bytes, versions
 from ..groups import GroupEncoder, Pair, attribute_column
 from ..net_copies import copy_net
 from ..nets import net_of_module
 from ..randomness import RandomState, derive_seed, resolve_seed
-from ..rows import split_item, take_rows
+from ..rows import map_tensors, split_item, take_rows
 from ..unlearners import RetrainUnlearner
 from ..validation import to_array
 from .attacks import log_odds_of
@@ -420,10 +420,7 @@ class AuditRows:
         self.y = pd.concat(map(pd.Series, labels)).to_numpy()
         self.groups = pd.concat(map(pd.Series, groups)).to_numpy()
         self.X = _joined(inputs)
-        self.digests = {
-            kind: str(joblib.hash([_plain(X), y.tolist(), a.tolist()]))
-            for kind, (X, y, a) in parts.items()
-        }
+        self.digests = {kind: _digest(*part) for kind, part in parts.items()}
 
     def take(self, positions: NDArray[np.int64]) -> AuditRows:
         """Return some of the rows."""
@@ -465,12 +462,7 @@ def _joined(inputs: tuple[Any, ...]) -> Any:
     raise ValueError(f"Inputs are of several kinds: {[type(X).__name__ for X in inputs]}.")
 
 
-def _plain(X: Any) -> Any:
-    """Return inputs as arrays, in which joblib tells values, types and shapes apart."""
+def _digest(X: Any, y: NDArray[Any], attribute: NDArray[Any]) -> str:
     if isinstance(X, Dataset):
-        return [_plain(split_item(X[place])[0]) for place in range(len(X))]  # type: ignore[arg-type]
-    if isinstance(X, pd.DataFrame | Mapping):
-        return [(name, _plain(values)) for name, values in X.items()]
-    if isinstance(X, tuple | list):
-        return [_plain(part) for part in X]
-    return tensor_bytes(X) if isinstance(X, torch.Tensor) else np.asarray(X)
+        X = [split_item(X[place])[0] for place in range(len(X))]  # type: ignore[arg-type]
+    return digest(content([map_tensors(tensor_bytes, X), y.tolist(), attribute.tolist()]))

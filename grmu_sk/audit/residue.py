@@ -19,6 +19,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..base import BaseUnlearner
+from ..sample_ids import naming
 from ..validation import to_array
 from .residue_needles import Kind, Needle, Needles, row_needles, weight_needles
 from .residue_places import PART_MARKS, Piece, Places
@@ -70,7 +71,7 @@ class Finding:
 
     def __str__(self) -> str:
         what = f"{len(self.rows)} forgotten row(s)" if self.rows else self.kind
-        return f"{self.place}: {what} as {self.encoding} ({_listed(self.rows or self.tensors)})"
+        return f"{self.place}: {what} as {self.encoding} ({naming(self.rows or self.tensors)})"
 
 
 class ResidueScan(list[Finding]):
@@ -284,11 +285,7 @@ def scan_residue(
 def _unsearched(rows: NDArray[np.int64], reason: str) -> list[str]:
     if not len(rows):
         return []
-    return [f"{len(rows)} rows ({_listed(rows.tolist())}): not searched for, since {reason}"]
-
-
-def _listed(names: Sequence[Any]) -> str:
-    return ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
+    return [f"{len(rows)} rows ({naming(rows.tolist())}): not searched for, since {reason}"]
 
 
 def _numeric(rows: Any, name: str) -> NDArray[Any]:

@@ -44,10 +44,7 @@ GROUP_SETS = ["pairs-2", "pairs-4", "group"]  # of figures 2 and 7, the first th
 RATIO = 0.5  # where a figure is not about it
 MAX_GROUPS = 12
 #: Average gap by weight, for data sets of which the paper states it.
-_WEIGHTS: dict[str, dict[float, float]] = {
-    name: {float(weight): gap for weight, gap in found.items()}
-    for name, found in WEIGHT["printed"].items()
-}
+_WEIGHTS = {name: dict(found) for name, found in WEIGHT["printed"].items()}
 _MIU, _SWEEP = Row(WEIGHT["method"], True), f"{WEIGHT['parameter']}="
 _WHO = f"{WEIGHT['method'].upper()} + reweight"
 _OURS = "Which quantities it shows is our choice, not the paper's."

@@ -37,8 +37,6 @@ from .plan import SELECTIONS, Job, digest_of_rows, draw_forget_set
 from .problems import Problem
 from .recipes import BestEpoch
 
-__all__ = ["BenchmarkError", "Report", "run_jobs"]
-
 RESULT_COLUMNS = ["dataset", "forget", "ratio", "seed", "selection", *MODEL, "metric", "value"]
 #: What every model is measured by, in percent.
 MEASURED = list(SPLITS_OF)

@@ -19,7 +19,6 @@ __all__ = ["BertClassifier", "ChannelsLastCNN", "ResNet18"]
 
 IMAGENET = ResNet18_Weights.IMAGENET1K_V1
 HEAD = ("fc.weight", "fc.bias")
-COUNTER = "num_batches_tracked"  # which files of old versions of torch lack
 
 
 class ChannelsLastCNN(SmallCNN):
@@ -94,9 +93,7 @@ def _imagenet() -> Mapping[str, Any]:
 
 def _load_body(net: nn.Module, state: Mapping[str, Any], where: str | os.PathLike[str]) -> None:
     """Load all weights but the head's, which must be there by name and shape."""
-    own = net.state_dict()
-    # files of old versions of torch lack counters
-    kept = {name: own[name] for name in own if name in HEAD or name.endswith(COUNTER)}
+    kept = {name: value for name, value in net.state_dict().items() if name in HEAD}
     body = {name: value for name, value in state.items() if name not in HEAD}
     try:
         net.load_state_dict({**kept, **body})

@@ -20,8 +20,6 @@ from .paper import ABLATION, METHODS, WEIGHT
 from .problems import Problem
 from .settings import Preset, Setting
 
-__all__ = ["Job", "draw_forget_set", "make_jobs", "make_rows"]
-
 #: Number of the format of records; raise it when what a job computes changes.
 FORMAT = 2
 SELECTIONS = ("best", "last")
@@ -208,14 +206,13 @@ def digest_of_rows(splits: Splits, forget: Sequence[int] | NDArray[np.int64] = (
         SHA-256 of the labels and attributes of every split in their order, and of the rows to
         forget, in hexadecimal.
     """
-    digest = hashlib.sha256(json.dumps(splits.name).encode())
-    for split in (splits.train, splits.validation, splits.test):
-        for values in (np.asarray(split.y), attribute_column(split.groups)):
-            names, codes = np.unique(values.astype(str), return_inverse=True)
-            digest.update(json.dumps([len(values), names.tolist()]).encode())
-            digest.update(codes.astype("<i8").tobytes())
-    digest.update(np.asarray(forget).astype("<i8").tobytes())
-    return digest.hexdigest()
+    held = [
+        np.asarray(values).astype(str).tolist()
+        for split in (splits.train, splits.validation, splits.test)
+        for values in (split.y, attribute_column(split.groups))
+    ]
+    text = json.dumps([splits.name, held, np.asarray(forget).tolist()])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def make_jobs(

@@ -24,8 +24,6 @@ from ..groups import Pair
 from ..nets import MLP
 from .nets import BertClassifier, ChannelsLastCNN, ResNet18
 
-__all__ = ["Problem", "get_problem", "problem_names"]
-
 DEFINITIONS = tomllib.loads(
     files("grmu_sk.benchmark").joinpath("data/problems.toml").read_text(encoding="utf-8")
 )

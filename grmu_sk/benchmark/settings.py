@@ -22,8 +22,6 @@ from ..unlearners import all_unlearners
 from .problems import DEFINITIONS
 from .recipes import SCHEDULES, WarmUpSchedule
 
-__all__ = ["Preset", "Setting", "get_preset"]
-
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 NEEDED = ("lr", "batch_size", "epochs")
 # said by the comparison, or under another name
