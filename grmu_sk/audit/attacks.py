@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -257,6 +258,7 @@ def weighted_auc(
     return (member_weights * beaten).sum(axis=1) / (member_weights.sum(axis=1) * total[:, -1])
 
 
+@dataclass
 class Comparison:
     """Attacked rows and the non-members they are compared with.
 
@@ -275,22 +277,18 @@ class Comparison:
         Seed of the samples.
     """
 
-    def __init__(
-        self,
-        members: NDArray[np.int64],
-        nonmembers: NDArray[np.int64],
-        group: NDArray[np.int64],
-        n_bootstrap: int,
-        seed: int,
-    ) -> None:
-        self.members = members
-        self.member_group = group[members]
-        has_members = np.isin(group[nonmembers], self.member_group)
-        self.nonmembers = nonmembers[has_members]
-        self.nonmember_group = group[self.nonmembers]
-        self.n_bootstrap = n_bootstrap
-        self.seed = seed
-        size = int(np.max(group)) + 1
+    members: NDArray[np.int64]
+    nonmembers: NDArray[np.int64]
+    group: NDArray[np.int64]
+    n_bootstrap: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.member_group = self.group[self.members]
+        has_members = np.isin(self.group[self.nonmembers], self.member_group)
+        self.nonmembers = self.nonmembers[has_members]
+        self.nonmember_group = self.group[self.nonmembers]
+        size = int(np.max(self.group)) + 1
         of_members = np.bincount(self.member_group, minlength=size)
         of_nonmembers = np.bincount(self.nonmember_group, minlength=size)
         self.weights = (of_members / np.maximum(of_nonmembers, 1))[self.nonmember_group]

@@ -23,6 +23,7 @@ from ..sample_ids import naming
 from ..validation import to_array
 from .residue_needles import Kind, Needle, Needles, row_needles, weight_needles
 from .residue_places import PART_MARKS, Piece, Places
+from .scores import from_json
 
 #: So much of a file is in memory at once, in bytes.
 CHUNK = 1 << 23
@@ -64,10 +65,6 @@ class Finding:
     rows: tuple[int, ...] = ()
     tensors: tuple[str, ...] = ()
     offset: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("rows", "tensors"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def __str__(self) -> str:
         what = f"{len(self.rows)} forgotten row(s)" if self.rows else self.kind
@@ -149,7 +146,7 @@ class ResidueScan(list[Finding]):
             The findings and the rest.
         """
         counts = {name: fields[name] for name in ("not_searched", "n_places", "n_bytes")}
-        return cls((Finding(**finding) for finding in fields["findings"]), **counts)
+        return cls(from_json(list[Finding], fields["findings"]), **counts)
 
 
 def scan_residue(

@@ -36,13 +36,14 @@ def as_json(record: Any) -> dict[str, Any]:
 
 def from_json(kind: Any, told: Any) -> Any:
     """Return the record that :func:`as_json` has told of, and those inside it."""
-    if get_origin(kind) is list:
-        return [from_json(get_args(kind)[0], each) for each in told]
+    if (several := get_origin(kind)) in (list, tuple):
+        return several(from_json(get_args(kind)[0], each) for each in told)
     if get_origin(kind) is dict:
         return {name: from_json(get_args(kind)[1], each) for name, each in told.items()}
     if is_dataclass(kind):
         kinds = get_type_hints(kind)
-        return kind(**{name: from_json(kinds[name], value) for name, value in told.items()})
+        fields = {name: from_json(kinds[name], value) for name, value in told.items()}
+        return kind(**fields)  # type: ignore[operator]
     return math.nan if kind is float and told is None else told
 
 

@@ -361,7 +361,8 @@ def _group_figure(
 ) -> PaperFigure:
     if runs is None:
         raise ValueError(f"Figure {number} needs results: the paper states none of its numbers.")
-    place = _group_place(runs)
+    forget = next((name for name in GROUP_SETS if name in set(runs["forget"])), GROUP_SETS[0])
+    place = _Place(0, forget, forget, RATIO)
     used = runs[place.of(runs)]
     require_gold(used, runs, f"Figure {number}", place.forget, place.ratio)
     rows = [PRETRAIN, RETRAIN, GOLD]
@@ -392,11 +393,6 @@ def _group_figure(
     notes = tuple(_missing(used, rows, [place], dataset))
     data = cells.rename(columns={"group": "position"}).assign(source="results")
     return PaperFigure(number, dataset, display.figure_, caption, notes, data)
-
-
-def _group_place(runs: pd.DataFrame) -> _Place:
-    forget = next((name for name in GROUP_SETS if name in set(runs["forget"])), GROUP_SETS[0])
-    return _Place(0, forget, forget, RATIO)
 
 
 def _group_cells(runs: pd.DataFrame, rows: list[Row]) -> pd.DataFrame:

@@ -124,8 +124,7 @@ def results_of(folder: Path) -> pd.DataFrame:
             numbers |= {"kept_epoch": record["kept_epoch"]} if "kept_epoch" in record else {}
         lines += [(*columns.values(), metric, value) for metric, value in numbers.items()]
     table = pd.DataFrame(lines, columns=RESULT_COLUMNS)
-    keys = ["dataset", "forget", "ratio", "seed", "selection", *MODEL]
-    return table.sort_values(keys, kind="stable", ignore_index=True)
+    return table.sort_values(RESULT_COLUMNS[:-2], kind="stable", ignore_index=True)
 
 
 def write_results(folder: Path) -> None:

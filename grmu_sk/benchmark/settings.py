@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from skorch.callbacks import LRScheduler
 
 from ..comparison import goes_on, unlearner_class
 from ..results import GOLD, PRETRAIN, RESEEDED_GOLD, Row
@@ -96,12 +95,7 @@ class Setting:
         Of a net that is trained already, ``fresh_net(trained, **setting.net())`` makes one to
         start from.
         """
-        callbacks: list[tuple[str, Any]] = []
-        if self.warmup_epochs:
-            warm_up = WarmUpSchedule(self.warmup_epochs, self.schedule, self.epochs)
-            callbacks = [("schedule", warm_up)]
-        elif self.schedule == "cosine":
-            callbacks = [("schedule", LRScheduler("CosineAnnealingLR", T_max=self.epochs))]
+        schedule = WarmUpSchedule(self.warmup_epochs, self.schedule, self.epochs)
         return {
             "optimizer": OPTIMIZERS[self.optimizer],
             "optimizer__weight_decay": self.weight_decay,
@@ -109,7 +103,7 @@ class Setting:
             "lr": self.lr,
             "batch_size": self.batch_size,
             "max_epochs": self.epochs,
-            "callbacks": callbacks,
+            "callbacks": [("schedule", schedule)],
         }
 
 

@@ -130,7 +130,6 @@ def preflight(
 @click.option("--gold", type=FILE, help="RETRAIN + REWEIGHT: saved, or the .json of a report.")
 @click.option("--attacks", type=FILE, help="What 'grmu audit --out' wrote.")
 @click.option("--scan", type=PLACE, help="A file or folder to scan for residue.")
-@click.option("--title", default="Unlearning report", help="Title of the page.")
 @click.option("--request-id", default="", show_default=False, help="What the request is called.")
 @click.option("--received", default="", show_default=False, help="When it was received.")
 @click.option("--reason", default="", show_default=False, help="Why the rows had to be deleted.")

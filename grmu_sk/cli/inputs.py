@@ -199,18 +199,17 @@ def _as_fitted(column: Any, known: Iterable[Any]) -> Any:
     """
     import pandas as pd
 
-    def same(text: str, value: Any) -> bool:
-        try:  # 1.0 or 01 for the number 1, true for the truth value
-            return not isinstance(value, str) and float(str(value)) == float(text)
-        except ValueError:
-            return isinstance(value, bool) and str(value).lower() == text.lower()
-
     exact = {str(value): value for value in known}
-    meant = {
-        text: exact.get(text, next((v for v in exact.values() if same(text, v)), text))
-        for text in set(column)
-    }
+    alike = {_plain(text): value for text, value in exact.items() if not isinstance(value, str)}
+    meant = {text: exact.get(text, alike.get(_plain(text), text)) for text in set(column)}
     return pd.Series([meant[text] for text in column]).to_numpy()
+
+
+def _plain(text: str) -> float | str:
+    try:  # 1.0 or 01 for the number 1, true for the truth value
+        return float(text)
+    except ValueError:
+        return text.lower()
 
 
 def _positions(unlearner: Any, ids: Any, source: str) -> Any:

@@ -519,12 +519,8 @@ class ImageRows(Dataset[Any]):
         """
         if self.is_augmented:
             raise ValueError("The transform is random: it may give another image each time.")
-        numbers, first = np.arange(len(self)), self[0]
-        whole = first.new_empty((len(self), *first.shape))
-        for start in range(0, len(self), PRECOMPUTE_BATCH):
-            part = numbers[start : start + PRECOMPUTE_BATCH]
-            whole[part] = self.batch(part)
-        return whole
+        parts = np.split(np.arange(len(self)), range(PRECOMPUTE_BATCH, len(self), PRECOMPUTE_BATCH))
+        return torch.cat([self.batch(part) for part in parts])
 
     def __getstate__(self) -> dict[str, Any]:
         images: Any = self.images

@@ -226,13 +226,9 @@ def make_bunch(
     Bunch
         With the smallest group of the training rows.
     """
-    train, shape = rows["train"], (len(target[1]), len(groups[1]))
-    pairs = np.ravel_multi_index((target[0][train], groups[0][train]), shape)
-    counts = np.bincount(pairs, minlength=shape[0] * shape[1])
-    # the fewest rows but at least one; of equals, the first
-    smallest = divmod(int(np.argmin(np.where(counts > 0, counts, len(train) + 1))), shape[1])
-    names = [f"{y:<24} {a:<28}" for y in target[1] for a in groups[1]]
-    sizes = [f"{name} {count:>7}" for name, count in zip(names, counts, strict=True)]
+    pairs = {"target": target[0][rows["train"]], "group": groups[0][rows["train"]]}
+    counts = pd.DataFrame(pairs).groupby(list(pairs)).size()  # of those that have rows
+    sizes = [f"{target[1][y]:<24} {groups[1][a]:<28} {n:>7}" for (y, a), n in counts.items()]
     of_splits = ", ".join(f"{len(rows[split])} {split}" for split in SPLITS)
     head = f"{descr}\nRows: {of_splits}\n\nTraining rows of each group (target, attribute):"
     return Bunch(
@@ -241,7 +237,7 @@ def make_bunch(
         target_names=list(target[1]),
         groups=groups[0],
         group_names=list(groups[1]),
-        smallest_group=smallest,
+        smallest_group=tuple(map(int, counts.idxmin())),
         DESCR="\n".join([head, *sizes, ""]),
         **rows,
         **more,

@@ -31,7 +31,7 @@ def read_all(files):
 
 def test_images_are_those_of_the_files(files, monkeypatch, tmp_path):
     expected = read_all(files).transpose(0, 3, 1, 2)
-    np.testing.assert_array_equal(np.stack(files.__getitems__([3, 1])), expected[[3, 1]])
+    np.testing.assert_array_equal(np.stack([files[3], files[1]]), expected[[3, 1]])
     assert files.take([7, 2]).filenames == ["7.png", "2.png"]
     np.testing.assert_array_equal(files.take(np.arange(12) == 4)[0], expected[4])
     monkeypatch.chdir(tmp_path)
