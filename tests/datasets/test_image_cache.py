@@ -62,7 +62,7 @@ def test_workers_and_threads_read_the_same_images_of_a_zip_file(tmp_path):
     loader = DataLoader(files, batch_size=4, num_workers=2, multiprocessing_context="fork")
     assert torch.equal(torch.cat(list(loader)), expected)
     sent = pickle.loads(pickle.dumps(files))  # as to a process that was not forked
-    assert torch.equal(torch.stack(sent.__getitems__(range(12))), expected)
+    assert torch.equal(torch.stack([sent[row] for row in range(12)]), expected)
     decoded = decode_images(files, n_jobs=4)
     np.testing.assert_array_equal(decoded, expected.permute(0, 2, 3, 1))
 
