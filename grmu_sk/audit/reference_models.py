@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from ..base import BaseUnlearner
 from ..classifiers import fresh_classifier, is_plain_classifier
-from ..fingerprints import content, describe, digest, tensor_bytes, versions
+from ..fingerprints import describe, digest, versions
 from ..groups import GroupEncoder, Pair, attribute_column
 from ..net_copies import copy_net
 from ..nets import net_of_module
 from ..randomness import RandomState, derive_seed, resolve_seed
-from ..rows import map_tensors, split_item, take_rows
+from ..rows import split_item, take_rows
 from ..unlearners import RetrainUnlearner
 from ..validation import to_array
 from .attacks import log_odds_of
@@ -465,4 +465,4 @@ def _joined(inputs: tuple[Any, ...]) -> Any:
 def _digest(X: Any, y: NDArray[Any], attribute: NDArray[Any]) -> str:
     if isinstance(X, Dataset):
         X = [split_item(X[place])[0] for place in range(len(X))]  # type: ignore[arg-type]
-    return digest(content([map_tensors(tensor_bytes, X), y.tolist(), attribute.tolist()]))
+    return digest([("", describe([X, y.tolist(), attribute.tolist()]))])
