@@ -117,8 +117,7 @@ if edit_url := os.environ.get("DOCS_EDIT_URL"):
     }
 if versions_url := os.environ.get("DOCS_VERSIONS_URL"):
     html_theme_options["switcher"] = {"json_url": versions_url, "version_match": version}
-    html_theme_options["navbar_end"] = ["version-switcher", "theme-switcher"]
-    html_theme_options["header_links_before_dropdown"] = 4  # or the header has two lines
+    html_theme_options["navbar_start"] = ["navbar-logo", "version-switcher"]
     html_theme_options["check_switcher"] = False  # it is read by the reader's browser
 html_show_sphinx = False
 html_copy_source = False

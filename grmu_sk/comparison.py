@@ -6,8 +6,8 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -247,6 +247,9 @@ def evaluate(
 
 
 _is_warm = threading.Event()
+#: A process does one job at a time, even where a scheduler gives it several threads: the clock, the
+#: seeds, torch's number of threads and the peak of memory are the process's.
+ONE_JOB = threading.Lock()
 
 
 def warm_up(net: Any, splits: Splits) -> None:
@@ -312,19 +315,29 @@ def run_row(
         If the loss of pretraining or of the gold standard is not finite: nothing can be compared
         with them.
     """
-    torch.set_num_threads(1)  # in worker processes too: small nets gain nothing from more
-    warm_up(net, splits)
-    unlearner = make_unlearner(row, net, pretrained, seed)
-    asked = None if row == PRETRAIN else forget
+    with ONE_JOB:
+        torch.set_num_threads(1)  # in worker processes too: small nets gain nothing from more
+        warm_up(net, splits)
+        unlearner = make_unlearner(row, net, pretrained, seed)
+        asked = None if row == PRETRAIN else forget
+        try:
+            seconds = forget_rows(unlearner, net, splits, splits.train.X, asked)
+        except FloatingPointError:
+            if row in (PRETRAIN, GOLD):
+                raise
+            return row, None, None
+        found = evaluate(unlearner, splits, forget)
+        found.scores["seconds"] = seconds
+        return row, found, unlearner if row == PRETRAIN else None
+
+
+@contextmanager
+def ending_workers(results: Any) -> Iterator[Any]:
+    """Let joblib end its workers if what takes its results, one by one, is interrupted."""
     try:
-        seconds = forget_rows(unlearner, net, splits, splits.train.X, asked)
-    except FloatingPointError:
-        if row in (PRETRAIN, GOLD):
-            raise
-        return row, None, None
-    found = evaluate(unlearner, splits, forget)
-    found.scores["seconds"] = seconds
-    return row, found, unlearner if row == PRETRAIN else None
+        yield results
+    except BaseException as error:
+        results.throw(error)
 
 
 def run_seed(
@@ -383,10 +396,11 @@ def run_seed(
     for wave in (False, True):
         given = net, splits, forget, seed, pretrained
         jobs = [delayed(run_row)(row, *given) for row in missing if goes_on(row) == wave]
-        for row, found[row], trained in parallel(jobs):
-            kept.write(row, found[row])
-            pretrained = pretrained if trained is None else trained
-            on_step(row.label)
+        with ending_workers(parallel(jobs)) as results:
+            for row, found[row], trained in results:
+                kept.write(row, found[row])
+                pretrained = pretrained if trained is None else trained
+                on_step(row.label)
     models = {row: model for row, model in found.items() if model is not None}
     for row, model in models.items():
         seconds = 0 if row == PRETRAIN else model.scores["seconds"]
@@ -435,6 +449,7 @@ class _Kept:
         """Keep the result of a row."""
         if self.folder is None:
             return
+        self.folder.mkdir(parents=True, exist_ok=True)
         parts = found and [found.scores, found.log_odds.tolist(), found.predicted.tolist()]
         write_atomically(self.path(row), json.dumps(parts).encode())
 
@@ -550,7 +565,6 @@ def compare(
     how: dict[str, Any] = {"ratio": ratio, "parallel": parallel, "on_step": on_step}
     if folder is not None:
         how["folder"] = Path(folder)
-        how["folder"].mkdir(parents=True, exist_ok=True)
     scores = {}
     for seed in seeds:
         splits = load(seed)

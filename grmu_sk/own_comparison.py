@@ -65,8 +65,8 @@ def split_rows(
         If labels or groups are missing, a class is too small, nothing or a whole class is to be
         forgotten, or a split is missing.
     """
-    y, a = np.asarray(rows.y), attribute_column(_complete(rows.groups))
-    labels, counts = np.unique(_complete(y), return_counts=True)
+    y, a = np.asarray(rows.y), attribute_column(_complete(rows.groups, "groups"))
+    labels, counts = np.unique(_complete(y, "labels"), return_counts=True)
     if few := labels[counts < FEWEST_OF_CLASS].tolist():
         raise ValueError(
             f"The classes {few} have fewer than {FEWEST_OF_CLASS} rows: leave them out, or merge "
@@ -97,12 +97,12 @@ def split_rows(
     return Splits(name, train, validation, test, asked, forget=mask)
 
 
-def _complete(values: Any) -> Any:
+def _complete(values: Any, what: str) -> Any:
     if values is None:
         raise ValueError("Which column holds the protected attribute (groups, or --group-column)?")
     for name, column in pd.DataFrame(values).items():
         if n_missing := int((column.isna() | (column.astype(str) == "")).sum()):
-            where = "labels" if np.ndim(values) == 1 else repr(name)
+            where = what if np.ndim(values) == 1 else repr(name)
             raise ValueError(f"{n_missing} values of {where} are missing: fill in or leave out.")
     return values
 

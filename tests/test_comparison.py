@@ -1,9 +1,14 @@
+from time import sleep
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from conftest import make_net, make_table
+from joblib import Parallel, delayed
 
-from grmu_sk import RetrainUnlearner, sample_forget_set
+from grmu_sk import RetrainUnlearner, comparison, sample_forget_set
 from grmu_sk.comparison import Split, Splits, compare, rows_for
+from grmu_sk.results import RETRAIN
 
 
 def test_what_is_measured_row_by_row_and_group_by_group():
@@ -35,3 +40,20 @@ def test_what_is_measured_row_by_row_and_group_by_group():
     lost = [right_of_gold[rows].mean() - right[rows].mean() for rows in others if rows.sum() >= 30]
     assert found["retrain", 0, "damage"] == pytest.approx(100 * max(lost))
     assert ("retrain", 1, "damage") not in found.index
+
+
+def test_threads_of_a_worker_do_one_row_after_the_other(monkeypatch):
+    at_work, peaks = [], []
+
+    def forget_rows(*_):
+        at_work.append(1)
+        sleep(0.02)
+        peaks.append(len(at_work))
+        at_work.pop()
+        raise FloatingPointError
+
+    monkeypatch.setattr(comparison, "forget_rows", forget_rows)
+    splits = SimpleNamespace(train=SimpleNamespace(X=None))
+    jobs = [delayed(comparison.run_row)(RETRAIN, None, splits, None, seed=0)] * 4
+    assert Parallel(4, backend="threading")(jobs) == [(RETRAIN, None, None)] * 4
+    assert peaks == [1] * 4

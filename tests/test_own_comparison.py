@@ -104,13 +104,14 @@ def test_a_split_column(people):
     [
         ({"asked": 0}, ASKED, "No row is to be forgotten"),
         ({}, [*TABLE, "--forget-group", "high,x"], "There is no group 'high,x', but: high,f"),
-        ({"sex": None}, ASKED, "300 values of labels are missing"),
+        ({"sex": None}, ASKED, "300 values of groups are missing"),
+        ({}, [*ASKED, "--net", "sklearn.linear_model.LinearRegression"], "Any classifier of"),
     ],
 )
 def test_one_sentence_for_what_does_not_fit(people, change, options, message):
     people.assign(**change).to_csv("people.csv", index=False)
-    out = compare(*options, *LOGISTIC, "--out", "mine", code=1)
-    assert message in out.replace("\n", " ") and "Traceback" not in out
+    out = compare(*LOGISTIC, *options, "--out", "mine", code=1)
+    assert message in " ".join(out.split()) and "Traceback" not in out
     assert not Path("mine").exists(), "nothing is written by halves"
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,15 @@ import torch
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed, parallel_config
 
-from ..comparison import Splits, evaluate, forget_rows, make_unlearner, warm_up
+from ..comparison import (
+    ONE_JOB,
+    Splits,
+    ending_workers,
+    evaluate,
+    forget_rows,
+    make_unlearner,
+    warm_up,
+)
 from ..files import write_atomically
 from ..fingerprints import versions
 from ..metrics.evaluate import SPLITS_OF
@@ -232,8 +239,7 @@ def _do(parallel: Parallel, place: _Workplace, jobs: Sequence[Job]) -> Report:
     report, n_shown = Report(n_found=len(jobs) - len(to_do)), 0
     for is_training in (True, False):  # which all others may wait for
         wave = [job for job in to_do if (job.kind == "training") == is_training]
-        records = parallel(delayed(perform)(place, job) for job in wave)
-        try:
+        with ending_workers(parallel(delayed(perform)(place, job) for job in wave)) as records:
             for record in records:
                 n_shown += 1
                 label, status, reason = map(record.get, ("label", "status", "reason"))
@@ -243,8 +249,6 @@ def _do(parallel: Parallel, place: _Workplace, jobs: Sequence[Job]) -> Report:
                     report.n_done += 1
                 how = f"{status}: {reason}" if reason else status
                 sys.stderr.write(f"{n_shown}/{len(to_do)} jobs, {label}: {how}\n")
-        except BaseException as error:
-            records.throw(error)  # joblib ends its workers, also if it was us who was interrupted
     return report
 
 
@@ -280,15 +284,12 @@ def on_cluster(scheduler: str | None) -> Iterator[None]:
 
 # one job, in whatever process it landed -----------------------------------------------------------
 
-# a process does one job at a time, even where a scheduler gives it several threads: the seeds,
-# torch's number of threads and the peak of memory are the process's
-_one_job = threading.Lock()
 _loaded: dict[tuple[Problem, int], Splits] = {}
 
 
 def perform(place: _Workplace, job: Job) -> dict[str, Any]:
     """Do a job, and return its record."""
-    with _one_job:
+    with ONE_JOB:
         start = perf_counter()
         outcome = _attempt(place, job)
         record: dict[str, Any] = {"kind": job.kind, "label": job.label, "columns": job.columns()}

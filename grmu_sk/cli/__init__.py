@@ -56,7 +56,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (OSError, ValueError, FloatingPointError, ImportError) as error:
+        except (OSError, ValueError, TypeError, FloatingPointError, ImportError) as error:
             raise click.ClickException(str(error)) from error
 
 

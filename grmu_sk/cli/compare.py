@@ -141,7 +141,8 @@ def _names(methods: str, model: Any) -> list[str]:
         return [name for name in asked if name in can][:3]
     if unknown := [name for name in asked if name not in can]:
         raise click.BadParameter(
-            f"{unknown[0]!r} is none of {', '.join(can)}.", param_hint="--methods"
+            f"{unknown[0]!r} is none of those that take this model: {', '.join(can)}.",
+            param_hint="--methods",
         )
     return asked
 
@@ -189,7 +190,6 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(1)  # for nets this small more threads only wait for each other
     rows = rows_for(_names(methods, net))
-    out.mkdir(parents=True, exist_ok=True)
     where: Any = nullcontext()
     if scheduler is not None:
         from ..benchmark.jobs import on_cluster
@@ -200,6 +200,7 @@ def run(
         results = compare(net, load, rows, on_step=lambda _: bar.update(), **how)
     table, words = format_table(results), describe_results(results, forget_groups)
     click.echo(f"{table}\n\n{words}")
+    out.mkdir(parents=True, exist_ok=True)
     results.to_csv(out / "results.csv", index=False, float_format="%.4f")
     (out / "table.txt").write_text(table + "\n", encoding="utf-8")
     (out / "summary.txt").write_text(words + "\n", encoding="utf-8")
