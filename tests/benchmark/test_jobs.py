@@ -143,7 +143,7 @@ def test_a_dask_cluster_gives_what_one_process_gives(finished, tmp_path):
     distributed = pytest.importorskip("distributed")
     # two threads: jobs that were done at the same time would disturb each other's draws
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
     ) as cluster:
         options = {"backend": "dask", "scheduler": cluster.scheduler_address}
         report = run_quickly(tmp_path, quick_jobs(selections=["best"]), **options)
