@@ -146,7 +146,8 @@ def tuned(load: Any, path: Path | None, ratio: float, file: Path) -> Any:
         return replace(splits, test=halves[0], validation=halves[1]), net
 
     found = pd.concat(
-        one_seed(on_search_rows, path, seed, ratio, make=every, tell=True) for seed in SEARCH_SEEDS
+        one_seed(on_search_rows, path, seed, ratio, make=every, searching=True)
+        for seed in SEARCH_SEEDS
     )
     gaps = found.groupby("method")["avg_gap"].agg(lambda gaps: gaps.mean(skipna=False))
     table = gaps.reindex(list(tried)).rename("avg_gap").rename_axis("setting").reset_index()
@@ -170,7 +171,7 @@ def one_seed(
     *,
     only: Sequence[str] = (),
     make: Any = methods,
-    tell: bool = False,
+    searching: bool = False,
 ) -> pd.DataFrame:
     """Return a line for each model of a seed; ``only`` some methods beside the gold standard."""
     splits, net, rows, mask = request(load, path, seed, ratio)
@@ -219,13 +220,15 @@ def one_seed(
         add("second gold", trained(seed + 10_000, forget=mask), seconds)
         plain = RetrainUnlearner(net, reweight=False, random_state=seed)
         add("retrain", plain.fit(train.X, train.y, train.groups, forget=mask), seconds)
-    for name, unlearner in tqdm(chosen.items(), disable=not tell, unit="setting", miniters=10):
+    # a grid may hold more layers than the net has
+    unusable = (FloatingPointError, ValueError) if searching else FloatingPointError
+    for name, unlearner in tqdm(chosen.items(), disable=not searching, unit="setting", miniters=10):
         unlearner.set_params(estimator=FrozenEstimator(pretrained))
         unlearner.fit(train.X, train.y, train.groups)
         start = time.process_time()
         try:
             unlearner.unlearn(rows)
-        except FloatingPointError:
+        except unusable:
             lines.append({"seed": seed, "method": name})
             continue
         add(name, unlearner, time.process_time() - start)
