@@ -224,9 +224,9 @@ def one_seed(
     unusable = (FloatingPointError, ValueError) if searching else FloatingPointError
     for name, unlearner in tqdm(chosen.items(), disable=not searching, unit="setting", miniters=10):
         unlearner.set_params(estimator=FrozenEstimator(pretrained))
-        unlearner.fit(train.X, train.y, train.groups)
-        start = time.process_time()
         try:
+            unlearner.fit(train.X, train.y, train.groups)
+            start = time.process_time()
             unlearner.unlearn(rows)
         except unusable:
             lines.append({"seed": seed, "method": name})
