@@ -121,7 +121,7 @@ def fairface_memorised(path: Path | None, seed: int) -> tuple[Splits, Any]:
         Split(images[cut], y[cut], race[cut])
         for cut in (slice(3000), slice(3000, 4000), slice(4000, None))
     )
-    net = _net(WideCNN, optimizer__weight_decay=0, lr=0.05, max_epochs=20)
+    net = _net(WideCNN, optimizer__weight_decay=0, max_epochs=20)
     return Splits("fairface", train, validation, test, [("20-29", "Black")]), net
 
 

@@ -170,10 +170,14 @@ def one_seed(
     ratio: float,
     *,
     only: Sequence[str] = (),
+    again: bool = False,
     make: Any = methods,
     searching: bool = False,
 ) -> pd.DataFrame:
-    """Return a line for each model of a seed; ``only`` some methods beside the gold standard."""
+    """Return a line for each model of a seed; ``only`` some methods beside the gold standard.
+
+    ``again`` measures methods of a seed whose exact models are in the table already.
+    """
     splits, net, rows, mask = request(load, path, seed, ratio)
     train, test, validation = splits.train, splits.test, splits.validation
 
@@ -216,7 +220,7 @@ def one_seed(
     if only:
         chosen = {name: chosen[name] for name in only}
     add("gold", gold, seconds)
-    if not only:
+    if not again:
         add("second gold", trained(seed + 10_000, forget=mask), seconds)
         plain = RetrainUnlearner(net, reweight=False, random_state=seed)
         add("retrain", plain.fit(train.X, train.y, train.groups, forget=mask), seconds)
@@ -389,7 +393,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=10)  # settings were chosen on 0 to 9
     parser.add_argument("--ratio", type=float, default=0.5)
     parser.add_argument(
-        "--only", nargs="*", default=[], help="measure these again, in the table that is there"
+        "--only", nargs="*", default=[], help="these methods; in a table that is there, again"
     )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -411,12 +415,14 @@ def main() -> None:
             LOADERS.get(f"{options.data}_search", load), options.path, options.ratio, searched
         )
     measure = attacks if options.attack else partial(one_seed, only=options.only, make=make)
-    if options.only:
+    again = bool(options.only) and file.exists()
+    if again:
+        measure = partial(measure, again=True)
         known = pd.read_csv(file)
         tables.append(known[~known["method"].isin(options.only)])
     for seed in tqdm(range(options.first_seed, options.first_seed + options.seeds), unit="seed"):
         found = measure(load, options.path, seed, options.ratio)
-        tables.append(found[found["method"].isin(options.only)] if options.only else found)
+        tables.append(found[found["method"].isin(options.only)] if again else found)
         pd.concat(tables).sort_values("seed", kind="stable").to_csv(
             file, index=False, float_format="%.6g"
         )
