@@ -3,8 +3,8 @@
 For each seed the net is trained on all rows, then retrained with REWEIGHT without the rows to
 forget: once as the gold standard, once more as the ceiling (a second gold), and as oracles for the
 distance of single rows. Every method starts from the same trained net and is used with its
-defaults, with REWEIGHT where it can, beside doing nothing, and fine-tuning and retraining for a
-fifth of the epochs. Rows that the net's train_split holds out are drawn from the training rows; the
+defaults, with REWEIGHT where it can, beside doing nothing, fine-tuning and retraining for a fifth
+of the epochs, and AsUnseenUnlearner for half of them. Rows that the net's train_split holds out are drawn from the training rows; the
 attack's non-members are the validation rows. One thread; costs are processor time of ``unlearn``
 over that of the gold standard's training. With ``--tuned`` each method first tries the settings of
 its ``search_grid`` (four, learning rates in units of the net's own) on other rows and seeds, and
@@ -41,6 +41,7 @@ from skorch.dataset import ValidSplit
 from tqdm import tqdm
 
 from grmu_sk import (
+    AsUnseenUnlearner,
     BudgetRetrainUnlearner,
     FineTuneUnlearner,
     RetrainUnlearner,
@@ -86,7 +87,13 @@ LINES = {
     "budget_retrain, a fifth": "retrain in a fifth of the epochs",
     "miu": "MIU",
     "as_unseen": "**as unseen**",
+    "as_unseen, half": "as unseen, half of the epochs",
 }
+#: What the documentation shows of a request beside the two main ones.
+NEAREST = (
+    *("as_unseen", "as_unseen, half", "shrink_perturb", "boundary_expand", "l1_sparse"),
+    *("fine_tune", "miu", "fine_tune, a fifth", "budget_retrain, a fifth"),
+)
 ATTACKED = ("no_op", "fine_tune, a fifth", "miu", "scrub", "as_unseen")
 
 
@@ -99,6 +106,8 @@ def methods(net: Any, seed: int) -> dict[str, Any]:
             continue
         can = "reweight" in method._get_param_names()
         found[name] = method(net, random_state=seed, **({"reweight": True} if can else {}))
+    half = {"max_epochs": max(1, round(0.5 * net.max_epochs))}
+    found["as_unseen, half"] = AsUnseenUnlearner(net, reweight=True, random_state=seed, **half)
     found["fine_tune, a fifth"] = FineTuneUnlearner(net, reweight=True, random_state=seed, **fifth)
     found["budget_retrain, a fifth"] = BudgetRetrainUnlearner(
         net, reweight=True, random_state=seed, **fifth
@@ -386,6 +395,7 @@ def main() -> None:
     parser.add_argument("--data", choices=LOADERS)
     parser.add_argument("--figure", action="store_true", help="only draw what was measured")
     parser.add_argument("--table", action="store_true", help="only print what was measured")
+    parser.add_argument("--short", action="store_true", help="of the methods that come near")
     parser.add_argument("--tuned", action="store_true", help="each method in its best setting")
     parser.add_argument("--attack", action="store_true", help="only attack a few of the models")
     parser.add_argument("--path", type=Path)
@@ -405,7 +415,7 @@ def main() -> None:
     kind = "attacks" if options.attack else f"{options.ratio:g}" + "_tuned" * options.tuned
     file = options.out / f"{options.data}_{kind}.csv"
     if options.table:
-        return print(table(file))
+        return print(table(file, NEAREST if options.short else ()))
     tables = []
     load = LOADERS[options.data]
     make = methods
