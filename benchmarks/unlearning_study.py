@@ -4,11 +4,11 @@ For each seed the net is trained on all rows, then retrained with REWEIGHT witho
 forget: once as the gold standard, once more as the ceiling (a second gold), and as oracles for the
 distance of single rows. Every method starts from the same trained net and is used with its
 defaults, with REWEIGHT where it can, beside doing nothing, fine-tuning and retraining for a fifth
-of the epochs, and AsUnseenUnlearner for half of them. Rows that the net's train_split holds out are drawn from the training rows; the
-attack's non-members are the validation rows. One thread; costs are processor time of ``unlearn``
-over that of the gold standard's training. With ``--tuned`` each method first tries the settings of
-its ``search_grid`` (four, learning rates in units of the net's own) on other rows and seeds, and
-takes the one with the best average gap.
+of the epochs, and AsUnseenUnlearner for half of them. Rows that the net's train_split holds out are
+drawn from the training rows; the attack's non-members are the validation rows. One thread; costs
+are processor time of ``unlearn`` over that of the gold standard's training. With ``--tuned`` each
+method first tries the settings of its ``search_grid`` (four, learning rates in units of the net's
+own) on other rows and seeds, and takes the one with the best average gap.
 
     python benchmarks/unlearning_study.py --data faces --seeds 10 --out docs/results/study
     python benchmarks/unlearning_study.py --data adult --path .../adult --seeds 10 --out ...
