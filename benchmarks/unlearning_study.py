@@ -342,8 +342,11 @@ def draw(folder: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.patheffects import withStroke
 
     from grmu_sk.plotting import model_styles
+
+    over_lines = {"fontsize": "small", "path_effects": [withStroke(linewidth=3, foreground="w")]}
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
     for ax, (name, title) in zip(axes, DRAWN.items(), strict=True):
@@ -367,7 +370,7 @@ def draw(folder: Path) -> None:
             ax.errorbar(*where, error[method], alpha=1 if method in LABELS else 0.35, **style)
             if method in LABELS:
                 lowest = min(lowest - height, mean[method])
-                at = {"textcoords": "offset points", "xytext": (7, -4), "fontsize": "small"}
+                at = {"textcoords": "offset points", "xytext": (7, -4), "zorder": 5, **over_lines}
                 ax.annotate(LABELS[method], (where[0], lowest), color=style["color"], **at)
         ax.set(xlabel="cost, in retrainings", title=title, xlim=(0, 1.4))
         ax.set_ylim(nothing - 0.15 * (ceiling - nothing), ceiling + 0.15 * (ceiling - nothing))
