@@ -200,12 +200,12 @@ def one_seed(
     seconds = time.process_time() - start
     oracles = [trained(seed + 10_000 * (k + 2), forget=mask) for k in range(N_ORACLES)]
     of_oracles = np.array([_log_odds(model, train, mask) for model in oracles])
-    gold_scores = _scores(gold, splits, mask, validation)
+    gold_scores = scores_of(gold, splits, mask, validation)
     gold_labels = gold.predict(test.X)
     lines = []
 
     def add(name: str, model: Any, cost: float) -> None:
-        scores = _scores(model, splits, mask, validation)
+        scores = scores_of(model, splits, mask, validation)
         damage = damage_to_other_groups(
             test.y,
             model.predict(test.X),
@@ -316,7 +316,7 @@ def table(file: Path, shown: Sequence[str] = ()) -> str:
         lost = f" ({n_runs - n_finite} of {n_runs} not finite)" if 0 < n_finite < n_runs else ""
         cells = cells if n_finite else ["loss not finite", *[""] * 10]
         lines.append([LINES.get(method, method.replace("_", " ")) + lost, *cells])
-    return _markdown(["method", *titles], lines, "---:")
+    return markdown(["method", *titles], lines, "---:")
 
 
 def _attack_table(results: pd.DataFrame) -> str:
@@ -328,10 +328,10 @@ def _attack_table(results: pd.DataFrame) -> str:
             for method, of in asked.groupby("method", sort=False)
         )
     ]
-    return _markdown(["model", *asked["attack"].unique()], lines, "---")
+    return markdown(["model", *asked["attack"].unique()], lines, "---")
 
 
-def _markdown(titles: list[str], lines: list[list[str]], rule: str) -> str:
+def markdown(titles: list[str], lines: list[list[str]], rule: str) -> str:
     rows = [titles, ["---", *[rule] * (len(titles) - 1)], *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
@@ -378,7 +378,7 @@ def draw(folder: Path) -> None:
     figure.savefig(folder.parents[1] / "images" / "closeness_and_cost.png", dpi=150)
 
 
-def _scores(model: Any, splits: Any, mask: np.ndarray, holdout: Split) -> dict[str, float]:
+def scores_of(model: Any, splits: Any, mask: np.ndarray, holdout: Split) -> dict[str, float]:
     return evaluate_model(
         model,
         *(splits.train, splits.test, holdout, mask),

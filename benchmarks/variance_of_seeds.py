@@ -23,7 +23,7 @@ import torch
 from local_data import faces
 from sklearn.frozen import FrozenEstimator
 from tqdm import tqdm
-from unlearning_study import _scores, methods, request
+from unlearning_study import LINES, markdown, methods, request, scores_of
 
 from grmu_sk import RetrainUnlearner
 from grmu_sk.metrics import average_gap_score
@@ -43,7 +43,7 @@ def measure(n_data: int, n_training: int, n_unlearning: int) -> pd.DataFrame:
             seed = 1000 * data + 100 * training
             original = RetrainUnlearner(net, reweight=False, random_state=seed).fit(*of_fit)
             gold = RetrainUnlearner(net, random_state=seed).fit(*of_fit, forget=mask)
-            gold_scores = _scores(gold, splits, mask, splits.validation)
+            gold_scores = scores_of(gold, splits, mask, splits.validation)
             for unlearning in range(n_unlearning):
                 again = RetrainUnlearner(net, random_state=seed + 1 + unlearning)
                 models = {"second gold": again.fit(*of_fit, forget=mask)}
@@ -52,7 +52,7 @@ def measure(n_data: int, n_training: int, n_unlearning: int) -> pd.DataFrame:
                     unlearner = of_seed[name].set_params(estimator=FrozenEstimator(original))
                     models[name] = unlearner.fit(*of_fit).unlearn(rows)
                 for name, model in models.items():
-                    scores = _scores(model, splits, mask, splits.validation)
+                    scores = scores_of(model, splits, mask, splits.validation)
                     gap = average_gap_score(scores, gold_scores)
                     lines.append((name, data, training, unlearning, gap))
     return pd.DataFrame(lines, columns=["method", *LEVELS, "avg_gap"])
@@ -76,6 +76,18 @@ def components(found: pd.DataFrame) -> pd.Series:
     )
 
 
+def table(file: Path) -> str:
+    """Return a table of the documentation: deviation of each method and its parts, in percent."""
+    found = pd.read_csv(file)
+    lines = []
+    for name, of_method in found.groupby("method", sort=False):
+        parts = components(of_method)
+        mean, deviation = 100 * of_method["avg_gap"].mean(), np.sqrt(parts.sum())
+        shares = [f"{share:.0f}" for share in 100 * parts / parts.sum()]
+        lines.append([LINES.get(name, name), f"{mean:.1f}", f"{deviation:.1f}", *shares])
+    return markdown(["method", "avg gap", "deviation", *LEVELS], lines, "---:")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--draws", type=int, default=4)
@@ -86,11 +98,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found = measure(options.draws, options.trainings, options.unlearnings)
     found.to_csv(options.out, index=False, float_format="%.6g")
-    parts = {name: components(of_method) for name, of_method in found.groupby("method")}
-    table = pd.DataFrame(parts).T
-    table["deviation"] = np.sqrt(table[LEVELS].sum(axis=1))
-    table[LEVELS] = 100 * table[LEVELS].div(table[LEVELS].sum(axis=1), axis=0)
-    print(table.round(1).to_string())
+    print(table(options.out))
 
 
 if __name__ == "__main__":
