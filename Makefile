@@ -87,6 +87,7 @@ study:
 	rm -f benchmarks/results/leakage_digits.csv  # or it would go on from there
 	$(BIN)/python benchmarks/leakage_audit.py
 	$(BIN)/python benchmarks/tuned_comparison.py --out docs/results/all_methods
+	$(BIN)/python benchmarks/unlearning_study.py --data faces --out docs/results/study
 
 paper-study:
 	$(MAKE) install
