@@ -155,7 +155,7 @@ def tuned(load: Any, path: Path | None, ratio: float, file: Path) -> Any:
         return replace(splits, test=halves[0], validation=halves[1]), net
 
     found = pd.concat(
-        one_seed(on_search_rows, path, seed, ratio, make=every, searching=True)
+        one_seed(on_search_rows, path, seed, ratio, again=True, make=every, searching=True)
         for seed in SEARCH_SEEDS
     )
     gaps = found.groupby("method")["avg_gap"].agg(lambda gaps: gaps.mean(skipna=False))
