@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from grmu_sk import comparison
 from grmu_sk.cli import main
 from grmu_sk.metrics import AVERAGE_GAP_METRICS
 
@@ -46,8 +47,9 @@ def test_demo_prints_its_table_and_writes_files_and_figures(demo):
     ("option", "value", "code"),
     [("--seeds", "0", 2), ("--methods", "nonsense", 2), ("--out", "file/below", 1)],
 )
-def test_exit_codes(tmp_path, monkeypatch, option, value, code):
+def test_bad_options_are_refused_before_any_work(tmp_path, monkeypatch, option, value, code):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(comparison, "compare", lambda *args, **kwargs: pytest.fail("worked"))
     (tmp_path / "file").write_text("in the way")
     result = CliRunner().invoke(main, ["demo", option, value])
     assert result.exit_code == code

@@ -190,6 +190,7 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(1)  # for nets this small more threads only wait for each other
     rows = rows_for(_names(methods, net))
+    out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be is known before the work
     where: Any = nullcontext()
     if scheduler is not None:
         from ..benchmark.jobs import on_cluster
@@ -200,7 +201,6 @@ def run(
         results = compare(net, load, rows, on_step=lambda _: bar.update(), **how)
     table, words = format_table(results), describe_results(results, forget_groups)
     click.echo(f"{table}\n\n{words}")
-    out.mkdir(parents=True, exist_ok=True)
     results.to_csv(out / "results.csv", index=False, float_format="%.4f")
     (out / "table.txt").write_text(table + "\n", encoding="utf-8")
     (out / "summary.txt").write_text(words + "\n", encoding="utf-8")
