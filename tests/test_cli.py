@@ -43,15 +43,24 @@ def test_demo_prints_its_table_and_writes_files_and_figures(demo):
     assert {path.name for path in out.iterdir()} == written | figures
 
 
+AUDIT = "audit file --original file --training file --nonmembers file"
+
+
 @pytest.mark.parametrize(
-    ("option", "value", "code"),
-    [("--seeds", "0", 2), ("--methods", "nonsense", 2), ("--out", "file/below", 1)],
+    ("command", "words", "code"),
+    [
+        ("demo --seeds 0", "range", 2),
+        ("demo --methods nonsense", "nonsense", 2),
+        ("demo --out file/below", "Errno", 1),
+        (f"{AUDIT} --out file/below", "Errno", 1),
+    ],
 )
-def test_bad_options_are_refused_before_any_work(tmp_path, monkeypatch, option, value, code):
+def test_bad_options_are_refused_before_any_work(tmp_path, monkeypatch, command, words, code):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(comparison, "compare", lambda *args, **kwargs: pytest.fail("worked"))
     (tmp_path / "file").write_text("in the way")
-    result = CliRunner().invoke(main, ["demo", option, value])
-    assert result.exit_code == code
+    result = CliRunner().invoke(main, command.split())
+    assert result.exit_code == code, result.output
     assert "Error: " in result.output and "Traceback" not in result.output
+    assert words in result.output
     assert sorted(tmp_path.iterdir()) == [tmp_path / "file"]

@@ -21,7 +21,16 @@ from .inputs import (
 )
 
 NOT_PASSED = 3
-OUT = click.Path(dir_okay=False, path_type=Path)
+
+
+def _made(ctx: click.Context, parameter: click.Parameter, out: Path | None) -> Path | None:
+    """Make the folder of a file to write, so that one that cannot be is known before the work."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+OUT: Any = {"type": click.Path(dir_okay=False, path_type=Path), "callback": _made}
 PLACE = click.Path(exists=True, path_type=Path)
 BELOW_HALF = click.FloatRange(0, 0.5, max_open=True)
 SAMPLES = click.IntRange(2)
@@ -45,7 +54,7 @@ SHOWN: Any = {"context_settings": {"show_default": True}}
 @click.option("--reweight", is_flag=True, help="Train them with REWEIGHT.")
 @click.option("--tolerance", default=0.1, type=BELOW_HALF, help="How far from 0.5 an AUC may be.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Seed.")
-@click.option("--out", type=OUT, help="Where to write JSON for 'grmu report --attacks'.")
+@click.option("--out", **OUT, help="Where to write JSON for 'grmu report --attacks'.")
 @click.option("--decisive", is_flag=True, help="Write the strongest attacks and leaks only.")
 def audit(
     model: Path,
@@ -139,7 +148,7 @@ def preflight(
 @click.option("--ledger", type=FILE, help="Where 'grmu requests' keeps the --request-id.")
 @click.option("--key-file", type=FILE, help="Its key, if it has one.")
 @click.option("--format", "kind", default="html", type=KIND, help="What to write, see above.")
-@click.option("--out", type=OUT, help="Where to: by default report.html, report.json, card.md, ...")
+@click.option("--out", **OUT, help="Where to: by default report.html, report.json, card.md, ...")
 @click.pass_context
 def report(
     ctx: click.Context,
