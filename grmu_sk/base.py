@@ -26,7 +26,6 @@ from torch import nn
 
 from .checkpoint import UnlearningCheckpoint, resumable
 from .distributed import refuse_several_processes
-from .files import unchanged_on_error
 from .fingerprints import columns_digests, describe, digest, rows_digests, versions, weights
 from .groups import GroupEncoder, Pair
 from .loading import collate_of, inputs_near, split_for_validation
@@ -72,6 +71,7 @@ from .validation import (
     check_same_index,
     check_sample_weight,
     check_targets,
+    unchanged_on_error,
 )
 
 __all__ = ["BaseUnlearner", "Request"]
@@ -314,7 +314,9 @@ class BaseUnlearner(
             self._encode_groups(labels, groups)
             data = self._training_rows(X, labels, groups, rows, sample_weight)
             self._group_counts = np.bincount(data.g, minlength=self._encoder.n_groups_)
-            self._sample_ids = SampleIds.from_user(sample_id, len(rows))
+            self._given_ids = (
+                None if sample_id is None else SampleIds.from_user(sample_id, len(rows))
+            )
             to_forget = np.flatnonzero(check_forget_mask(forget, len(rows)))
             if len(to_forget):
                 self._require_groups()
@@ -533,6 +535,11 @@ class BaseUnlearner(
     def _n_rows(self) -> int:
         """How many rows ``fit`` was given."""
         return len(self.forget_idx_) + len(self.remaining_idx_)
+
+    @property
+    def _sample_ids(self) -> SampleIds:
+        """Which row has which id; its number, if ``fit`` was given none."""
+        return self._given_ids or SampleIds(self._n_rows)
 
     @property
     def attributes_(self) -> NDArray[Any] | None:

@@ -1,4 +1,4 @@
-"""All or nothing: files are replaced whole, and objects stay as they were if anything fails."""
+"""All or nothing: a file is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import glob
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -120,18 +120,3 @@ def flush_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-@contextmanager
-def unchanged_on_error(subject: Any) -> Iterator[None]:
-    """Take back every change to an object if anything goes wrong, Ctrl-C included.
-
-    A shallow copy is enough where attributes are always replaced, never changed in place.
-    """
-    before = dict(subject.__dict__)
-    try:
-        yield
-    except BaseException:
-        subject.__dict__.clear()
-        subject.__dict__.update(before)
-        raise

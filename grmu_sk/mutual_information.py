@@ -18,12 +18,11 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from .files import unchanged_on_error
 from .groups import GroupEncoder, attribute_column
 from .parameters import COUNT, LEARNING_RATE, SHARE, WithParameters, one_of, parameter
 from .randomness import RandomState, draw_by_weight, isolated_rng, resolve_seed
 from .rows import as_tensor
-from .validation import about, to_array
+from .validation import about, to_array, unchanged_on_error
 
 __all__ = ["MARGINALS", "MINE", "InformationCritic", "StatisticsNetwork"]
 

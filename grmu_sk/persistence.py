@@ -66,7 +66,7 @@ LARGEST_TEXT = 100_000_000
 
 # saved in a form of their own, or not at all
 _NOT_PLAIN_STATE = {
-    *("estimator", "_data", "_encoder", "_metadata_request", "_sample_ids"),
+    *("estimator", "_data", "_encoder", "_metadata_request", "_given_ids"),
     *("classes_", "forget_groups_", "history_", "net_", "estimator_"),
 }
 # our own type in a file, of which nobody else knows that it is harmless
@@ -269,7 +269,7 @@ def _to_bytes(unlearner: BaseUnlearner) -> bytes:
         raise PersistenceError(f"{name} is not a registered method, which load needs.")
     plain = _plain_state(unlearner)
     plain["_digests"] = _encode(unlearner._known_digests(), "_digests")
-    pairs = unlearner._encoder.pairs_
+    pairs, ids = unlearner._encoder.pairs_, unlearner._given_ids
     content = {
         "format": FORMAT_VERSION,
         "versions": versions(),
@@ -277,7 +277,7 @@ def _to_bytes(unlearner: BaseUnlearner) -> bytes:
         "classes": _encode(unlearner.classes_, "classes_"),
         "attributes": _encode(unlearner._encoder.attributes_, "the attribute values"),
         "forget_groups": [pairs.index(pair) for pair in unlearner.forget_groups_],
-        "sample_ids": unlearner._sample_ids.to_plain(),
+        "sample_ids": ids and ids.to_plain(),
         "state": plain,
         "history": _encode(list(unlearner.history_), "history_"),
         "net": _describe_net(unlearner),
@@ -473,7 +473,8 @@ def _without_net(content: Any) -> BaseUnlearner:
     encoder.attributes_ = _decode(content["attributes"])
     unlearner.__dict__.update({name: _decode(value) for name, value in content["state"].items()})
     unlearner._check_parameters()
-    unlearner._sample_ids = SampleIds.from_plain(content["sample_ids"], unlearner._n_rows)
+    ids = content["sample_ids"]
+    unlearner._given_ids = ids and SampleIds.from_plain(ids, unlearner._n_rows)
     pairs = dict(enumerate(encoder.pairs_))
     unlearner.forget_groups_ = [pairs[number] for number in content["forget_groups"]]
     unlearner._data = None

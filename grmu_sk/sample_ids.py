@@ -110,8 +110,8 @@ class SampleIds:
 
         Parameters
         ----------
-        sample_id : array-like of shape (n_rows,) or None
-            An id for each row; None means its row number.
+        sample_id : array-like of shape (n_rows,)
+            An id for each row.
         n_rows : int
             Rows given to ``fit``.
 
@@ -127,8 +127,6 @@ class SampleIds:
         ValueError
             If there is not one for each row, or two rows have the same.
         """
-        if sample_id is None:
-            return cls(n_rows)
         texts = id_texts(sample_id, "sample_id")
         check_consistent_length(range(n_rows), texts)
         if repeated := [text for text, count in Counter(texts).items() if count > 1]:
@@ -137,11 +135,6 @@ class SampleIds:
                 "several rows, number them (ann/1, ann/2) and name them all in a request."
             )
         return cls(n_rows, texts)
-
-    @property
-    def are_row_numbers(self) -> bool:
-        """Whether no ids were given, so that rows are known by their numbers."""
-        return self._texts is None
 
     @property
     def texts(self) -> list[str]:
@@ -188,7 +181,7 @@ class SampleIds:
         return f"no row of fit has this id.{dropped}"
 
     def without(self, rows: Rows) -> SampleIds:
-        """Return a copy that does not know the ids of these rows; row numbers are no secret.
+        """Return a copy that does not know the ids of these rows.
 
         Parameters
         ----------
@@ -200,18 +193,14 @@ class SampleIds:
         SampleIds
             The copy.
         """
-        if self._texts is None:
-            return self
         stays = np.flatnonzero(~np.isin(self.rows, rows))
-        return SampleIds(self.n_rows, [self._texts[place] for place in stays], self.rows[stays])
+        return SampleIds(self.n_rows, [self.texts[place] for place in stays], self.rows[stays])
 
-    def to_plain(self) -> dict[str, Any] | None:
-        """Return the ids as JSON can hold them; None if they are the row numbers."""
-        return None if self._texts is None else {"rows": self.rows.tolist(), "texts": self._texts}
+    def to_plain(self) -> dict[str, Any]:
+        """Return the ids as JSON can hold them."""
+        return {"rows": self.rows.tolist(), "texts": self.texts}
 
     @classmethod
-    def from_plain(cls, held: dict[str, Any] | None, n_rows: int) -> SampleIds:
+    def from_plain(cls, held: dict[str, Any], n_rows: int) -> SampleIds:
         """Return what :meth:`to_plain` returned, of so many rows of ``fit``."""
-        if held is None:
-            return cls(n_rows)
         return cls(n_rows, held["texts"], np.array(held["rows"], dtype=np.int64))

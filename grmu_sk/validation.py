@@ -1,7 +1,7 @@
 """Every check of an array or an argument that users hand over, each with one message.
 
 A wrong value is refused where it comes in, under the caller's name for it; raised later, an error
-would name an internal array.
+would name an internal array. What is refused, or fails, changes nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,21 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch.utils.data import Dataset
+
+
+@contextmanager
+def unchanged_on_error(subject: Any) -> Iterator[None]:
+    """Take back every change to an object if anything goes wrong, Ctrl-C included.
+
+    A shallow copy is enough where attributes are always replaced, never changed in place.
+    """
+    before = dict(subject.__dict__)
+    try:
+        yield
+    except BaseException:
+        subject.__dict__.clear()
+        subject.__dict__.update(before)
+        raise
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from grmu_sk.benchmark.nets import ResNet18
 from grmu_sk.cli.inputs import forget_rows
 from grmu_sk.datasets import Columns, ImageFiles, load_waterbirds, read_rows
 from grmu_sk.persistence import load
-from grmu_sk.sample_ids import SampleIds
 
 
 class Payload:
@@ -51,7 +50,7 @@ WAYS = {
 
 
 def row_numbers(path):
-    numbered = SimpleNamespace(_sample_ids=SampleIds(3))
+    numbered = SimpleNamespace(_given_ids=None)
     return forget_rows(numbered, path)
 
 

@@ -7,11 +7,8 @@ from grmu_sk.sample_ids import SampleIds
 
 
 def test_row_numbers_by_default():
-    ids = SampleIds.from_user(None, 4)
-    assert ids.are_row_numbers
+    ids = SampleIds(4)
     assert ids.rows_of([3, "1", 1]).tolist() == [1, 3]
-    assert ids.without(np.array([1])).rows_of([1]).tolist() == [1], "numbers are no secret"
-    assert ids.to_plain() is None
     with pytest.raises(ValueError, match="ids are the row numbers 0 to 3"):
         ids.rows_of([4])
 

@@ -27,11 +27,12 @@ import numpy as np
 from ..base import BaseUnlearner
 from ..checkpoint import UnlearningCheckpoint
 from ..distributed import refuse_several_processes
-from ..files import sweep, unchanged_on_error
+from ..files import sweep
 from ..fingerprints import describe, digest, weights
 from ..pipelines import inputs_of_unlearner, unlearner_of
 from ..rows import Rows
 from ..sample_ids import id_texts, naming
+from ..validation import unchanged_on_error
 from .ledger_file import LedgerBusyError, LedgerEntry, LedgerError, LedgerFile, lease, read_key_file
 
 STATES = ("received", "running", "done", "failed")
@@ -753,8 +754,9 @@ class _Turn:
         if len(rows):
             data = self.data(unlearner) if callable(self.data) else self.data
             unlearner.unlearn(rows, checkpoint=self.checkpoint, **data)
-        if self.ledger.is_hashed:  # what the ledger does not know the model need not tell
-            unlearner._sample_ids = unlearner._sample_ids.without(unlearner.forget_idx_)
+        ids = unlearner._given_ids
+        if ids and self.ledger.is_hashed:  # what the ledger does not know the model need not tell
+            unlearner._given_ids = ids.without(unlearner.forget_idx_)
         return model_hash(unlearner)
 
     def _discard_checkpoint(self) -> None:

@@ -158,7 +158,7 @@ def training_data(unlearner: Any, source: str, columns: Any) -> dict[str, Any]:
     """
     found = _read(unlearner, source, columns)
     ids = found.pop("sample_id", None)
-    if ids is None or unlearner._sample_ids.are_row_numbers:
+    if ids is None or unlearner._given_ids is None:
         return found
     from ..rows import take_rows
 
@@ -222,7 +222,7 @@ def _positions(unlearner: Any, ids: Any, source: str) -> Any:
     from ..sample_ids import id_texts, naming
 
     position = {text: where for where, text in enumerate(id_texts(ids, "sample_id"))}
-    known = unlearner._sample_ids
+    known = unlearner._given_ids
     remaining = np.isin(known.rows, unlearner.remaining_idx_)
     named = zip(known.texts, remaining, strict=True)
     if missing := [text for text, stays in named if stays and text not in position]:
@@ -261,9 +261,9 @@ def forget_rows(unlearner: Any, path: Path) -> Any:
             with path.open("rb") as file:
                 return np.lib.format.read_array(file, allow_pickle=False)
         text = path.read_text(encoding="utf-8-sig")
-        if unlearner._sample_ids.are_row_numbers:
+        if unlearner._given_ids is None:
             return np.array([int(word) for word in text.split()], dtype=np.int64)
-        return unlearner._sample_ids.rows_of(list(filter(None, map(str.strip, text.split("\n")))))
+        return unlearner._given_ids.rows_of(list(filter(None, map(str.strip, text.split("\n")))))
     except UNREADABLE as error:
         raise ValueError(f"{path} does not say which rows: {error}") from error
 
