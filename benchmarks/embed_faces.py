@@ -26,8 +26,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from tqdm import tqdm
 
-from grmu_sk.datasets.embedded_faces import STEPS
-from grmu_sk.datasets.fairface import NAMES
+from grmu_sk.datasets.fairface import NAMES, STEPS
 
 SIZE, N_COLUMNS = 96, 96
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -3,8 +3,7 @@
 from grmu_sk.datasets.adult import load_adult
 from grmu_sk.datasets.celeba import load_celeba
 from grmu_sk.datasets.digits import load_digits_on_backgrounds
-from grmu_sk.datasets.embedded_faces import load_embedded_faces
-from grmu_sk.datasets.fairface import load_fairface
+from grmu_sk.datasets.fairface import load_embedded_faces, load_fairface
 from grmu_sk.datasets.images import ImageFiles, ImageRows, decode_images
 from grmu_sk.datasets.multinli import load_multinli
 from grmu_sk.datasets.own_data import Columns, read_rows
