@@ -26,9 +26,9 @@ from grmu_sk import RetrainUnlearner
 from grmu_sk.comparison import compare, rows_for
 from grmu_sk.datasets import Columns, read_rows
 from grmu_sk.nets import SmallCNN, net_of_module
-from grmu_sk.own_comparison import describe_results, split_rows
+from grmu_sk.own_comparison import split_rows
 from grmu_sk.plotting import GroupAccuracyDisplay
-from grmu_sk.results import format_table
+from grmu_sk.results import describe_results, format_table
 
 SIDE = 16
 PAPER = {"white": (235, 235, 230), "tinted": (225, 175, 110)}

@@ -349,7 +349,7 @@ def run_seed(
     seed: int,
     parallel: Parallel,
     on_step: Callable[[str], None] = lambda label: None,
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
 ) -> dict[Row, Scores]:
     """Run all rows of a table with one seed.
 
@@ -369,7 +369,7 @@ def run_seed(
         Runs them, as a generator.
     on_step : callable, default does nothing
         Called with a label after each of them.
-    folder : Path or None, default=None
+    folder : str, Path or None, default=None
         Keeps what is finished, see :func:`compare`.
 
     Returns
@@ -384,12 +384,13 @@ def run_seed(
         pairs = splits.forget_groups
         asked = sample_forget_set(y, a, forget_groups=pairs, ratio=ratio, random_state=seed)
         forget = np.isin(np.arange(len(y)), asked)
-    kept = _Kept(folder, net, splits, forget, seed)
-    found = {row: kept.read(row) for row in (PRETRAIN, *rows)}
-    missing = [row for row in found if not kept.has(row)]
+    rows = (PRETRAIN, *rows)
+    kept = None if folder is None else _Kept(Path(folder), net, splits, forget, seed)
+    found = {} if kept is None else kept.finished(rows)
+    missing = [row for row in rows if row not in found]
     if any(goes_on(row) for row in missing):
         missing = list(dict.fromkeys([PRETRAIN, *missing]))  # what they start from is not kept
-    for _ in range(len(found) - len(missing)):
+    for _ in range(len(rows) - len(missing)):
         on_step("kept")
     pretrained = None
     # those that train from scratch need not wait for the pretrained model
@@ -398,28 +399,27 @@ def run_seed(
         jobs = [delayed(run_row)(row, *given) for row in missing if goes_on(row) == wave]
         with ending_workers(parallel(jobs)) as results:
             for row, found[row], trained in results:
-                kept.write(row, found[row])
+                if kept is not None:
+                    kept.write(row, found[row])
                 pretrained = pretrained if trained is None else trained
                 on_step(row.label)
-    models = {row: model for row, model in found.items() if model is not None}
+    models = {row: model for row in rows if (model := found[row]) is not None}
     for row, model in models.items():
         seconds = 0 if row == PRETRAIN else model.scores["seconds"]
         model.scores["retrainings"] = seconds / models[GOLD].scores["seconds"]
         if row != GOLD:
             model.scores.update(_against(models[GOLD], model, splits))
     undefined = {name: np.nan for model in models.values() for name in model.scores}
-    return {row: models[row].scores if row in models else undefined for row in found}
+    return {row: models[row].scores if row in models else undefined for row in rows}
 
 
 class _Kept:
     """Results of one seed in a folder, each in a file named by all that it depends on."""
 
     def __init__(
-        self, folder: Path | None, net: Any, splits: Splits, forget: NDArray[np.bool_], seed: int
+        self, folder: Path, net: Any, splits: Splits, forget: NDArray[np.bool_], seed: int
     ) -> None:
         self.folder, self.seed, self.labels = folder, seed, splits.test.y
-        if folder is None:
-            return
         about = describe([type(net), net.get_params(deep=False), versions(), seed])
         parts = [[part.X, part.y, part.groups] for part in (splits.train, splits.validation)]
         given = [about, parts, splits.test.X, splits.test.y, forget]
@@ -427,28 +427,22 @@ class _Kept:
 
     def path(self, row: Row) -> Path:
         """Return where the result of a row lies."""
-        assert self.folder is not None
         name = digest([("", describe([self.common, row.key, row.parameters]))])[:16]
         return self.folder / f"seed{self.seed}_{row.label.replace(' ', '')}_{name}.json"
 
-    def has(self, row: Row) -> bool:
-        """Tell whether a row is finished."""
-        return self.folder is not None and self.path(row).is_file()
-
-    def read(self, row: Row) -> Evaluation | None:
-        """Return the result of a finished row; None if its loss was not finite."""
-        if not self.has(row):
-            return None
-        found = json.loads(self.path(row).read_text(encoding="utf-8"))
-        if found is None:
-            return None
-        scores, log_odds, predicted = found
-        return Evaluation(scores, np.array(log_odds), np.array(predicted, dtype=self.labels.dtype))
+    def finished(self, rows: Iterable[Row]) -> dict[Row, Evaluation | None]:
+        """Return the results of the rows that are finished; None for a loss that was not finite."""
+        found: dict[Row, Evaluation | None] = {}
+        for row in rows:
+            with suppress(FileNotFoundError):
+                parts = json.loads(self.path(row).read_text(encoding="utf-8"))
+                found[row] = parts and Evaluation(
+                    parts[0], np.array(parts[1]), np.array(parts[2], dtype=self.labels.dtype)
+                )
+        return found
 
     def write(self, row: Row, found: Evaluation | None) -> None:
         """Keep the result of a row."""
-        if self.folder is None:
-            return
         self.folder.mkdir(parents=True, exist_ok=True)
         parts = found and [found.scores, found.log_odds.tolist(), found.predicted.tolist()]
         write_atomically(self.path(row), json.dumps(parts).encode())
@@ -562,13 +556,11 @@ def compare(
     if isinstance(net, nn.Module):
         net = net_of_module(net)
     parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    how: dict[str, Any] = {"ratio": ratio, "parallel": parallel, "on_step": on_step}
-    if folder is not None:
-        how["folder"] = Path(folder)
+    how: dict[str, Any] = {"parallel": parallel, "on_step": on_step, "folder": folder}
     scores = {}
     for seed in seeds:
         splits = load(seed)
-        scores[seed] = run_seed(net, splits, rows, seed=seed, **how)
+        scores[seed] = run_seed(net, splits, rows, ratio=ratio, seed=seed, **how)
     if splits.forget is not None:  # rows were named, and their share is what it is
         in_groups = in_pairs(splits.train.y, splits.train.groups, splits.forget_groups)
         ratio = round(float(splits.forget.sum() / in_groups.sum()), 3)

@@ -1,4 +1,4 @@
-"""The comparison of methods on one's own rows: cut them, prepare them, and say what came out."""
+"""One's own rows for a comparison of methods: cut them and prepare them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,11 @@ from .comparison import Splits
 from .datasets.labels import SPLIT_NAMES
 from .groups import Pair, attribute_column
 from .metrics.evaluate import Split
-from .metrics.gap import AVERAGE_GAP
-from .results import GOLD, PRETRAIN, RESEEDED_GOLD, RETRAIN, check_results, rows_there, summarize
 from .rows import take_rows
 
-__all__ = ["describe_results", "preparation", "prepared", "split_rows"]
+__all__ = ["preparation", "prepared", "split_rows"]
 
 FEWEST_OF_CLASS, FEWEST_OF_VALUE = 5, 10
-#: Within how many points of the ceiling, and how many times the distance of single rows that a
-#: second gold standard has, a method is as good as retraining.
-POINTS, TIMES = 1.0, 1.2
 
 
 def split_rows(
@@ -215,89 +210,3 @@ def prepared(
         return replace(splits, **parts)
 
     return estimator, in_numbers, steps
-
-
-def describe_results(results: pd.DataFrame, forget_groups: Sequence[Pair]) -> str:
-    """Say in plain words what a comparison shows.
-
-    Parameters
-    ----------
-    results : DataFrame
-        As returned by :func:`grmu_sk.comparison.compare`.
-    forget_groups : sequence of tuple
-        The groups (y, a) that rows were forgotten from.
-
-    Returns
-    -------
-    str
-        Whether groups are at risk, whether the average gap can rank methods, and what is
-        recommended.
-    """
-    results = check_results(results)
-    table = summarize(results)
-    n_seeds = results["seed"].nunique()
-    error = (table["std"] / np.sqrt(max(n_seeds - 1, 1))).fillna(0)
-
-    def value(row: Any, metric: str, of: pd.Series = table["mean"]) -> float:
-        return float(of.get((row.method, int(row.reweight), metric), np.nan))
-
-    names = " and ".join(f"({y}, {a})" for y, a in forget_groups)
-    before, plain, gold = (value(row, "GA") for row in (PRETRAIN, RETRAIN, GOLD))
-    noise = 2 * max(value(row, "GA", error) for row in (PRETRAIN, RETRAIN, GOLD))
-    words = [
-        f"Accuracy on test rows of the group {names}: {before:.1f} % before; {plain:.1f} % if the "
-        f"model is retrained without the rows to forget, {gold:.1f} % with REWEIGHT."
-    ]
-    if n_seeds > 1 and before - plain > max(noise, 1):
-        words.append("So forgetting puts this group at risk.")
-    else:
-        words.append(
-            f"That is no loss that {n_seeds} seed(s) could tell from chance (2 standard errors: "
-            f"{noise:.1f} points)."
-        )
-    ceiling, nothing = (value(row, AVERAGE_GAP) for row in (RESEEDED_GOLD, PRETRAIN))
-    stds = [value(row, AVERAGE_GAP, table["std"]) for row in (RESEEDED_GOLD, PRETRAIN)]
-    spread = 2 * max(stds)
-    words.append(
-        f"Average gap: {nothing:.1f} for doing nothing, {ceiling:.1f} for a second gold standard, "
-        "which is the most that can be expected."
-        + (" The model comes out the same each time." if ceiling == 100 else "")
-    )
-    can_rank = n_seeds > 1 and ceiling - nothing > max(spread, 2)
-    if not can_rank:
-        words.append(
-            "These are too close"
-            + (" (or one seed too few)" if n_seeds == 1 else "")
-            + " for the average gap to rank methods: look at UA, MIA and the distance of single "
-            "rows, and at an audit."
-        )
-    words.append(_recommendation(rows_there(results), value, ceiling, can_rank))
-    return " ".join(words)
-
-
-def _recommendation(rows: Sequence[Any], value: Any, ceiling: float, can_rank: bool) -> str:
-    exact = "Recommended: retrain with REWEIGHT (RetrainUnlearner), which is exact."
-    others = [row for row in rows if row not in (PRETRAIN, RETRAIN, GOLD, RESEEDED_GOLD)]
-    distance = TIMES * value(RESEEDED_GOLD, "row_distance")
-    good = [
-        row
-        for row in others
-        if value(row, AVERAGE_GAP) >= ceiling - POINTS
-        and value(row, "row_distance") <= distance
-        and value(row, "retrainings") < 1
-    ]
-    if not good or not can_rank:
-        why = "" if can_rank else "Nothing here shows that another method would do. "
-        if can_rank and others:
-            why = (
-                f"No cheaper method comes within {POINTS:g} point of the second gold standard and "
-                f"within {TIMES:g} times its distance on single rows. "
-            )
-        return why + exact
-    # costs are measured: of methods about as cheap the one that comes closest
-    best = min(good, key=lambda r: (round(value(r, "retrainings"), 1), -value(r, AVERAGE_GAP)))
-    return (
-        f"Recommended: {best.label}. It is within {POINTS:g} point of the second gold standard and "
-        f"within {TIMES:g} times its distance on single rows, at "
-        f"{value(best, 'retrainings'):.2f} retrainings. It is approximate: audit it."
-    )

@@ -183,8 +183,7 @@ def run(
     from tqdm import tqdm
 
     from ..comparison import compare, rows_for
-    from ..own_comparison import describe_results
-    from ..results import format_table
+    from ..results import describe_results, format_table
 
     # a service that is stopped takes its worker processes with it, as after Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
