@@ -9,7 +9,7 @@ attribute values, and draws forget sets from them.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -296,6 +296,24 @@ def in_pairs(y: NDArray[Any], attribute: NDArray[Any], pairs: Iterable[Pair]) ->
     a_codes, values = pd.factorize(attribute, use_na_sentinel=False)
     is_wanted = [[(y, a) in wanted for a in values.tolist()] for y in labels.tolist()]
     return np.array(is_wanted, dtype=bool).reshape(len(labels), len(values))[y_codes, a_codes]
+
+
+def is_in(values: NDArray[Any], wanted: Collection[Hashable]) -> NDArray[np.bool_]:
+    """Mark the values that are among ``wanted``.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples,)
+        Hashable values.
+    wanted : collection
+        Values to look for.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Boolean mask.
+    """
+    return pd.Series(values).isin(list(wanted)).to_numpy(dtype=bool)
 
 
 def sample_forget_set(

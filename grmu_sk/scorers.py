@@ -40,14 +40,13 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import UNUSED
 
 from .base import BaseUnlearner
-from .groups import attribute_column, attribute_of_rows, count_unknown
+from .groups import attribute_column, attribute_of_rows, count_unknown, is_in
 from .metrics import AVERAGE_GAP_METRICS, SplitPredictions, average_gap_score, evaluate_predictions
 from .metrics.evaluate import OF_FORGOTTEN_GROUPS, OF_GROUPS, SPLITS_OF
 from .metrics.fidelity import log_odds_of_label, row_distance_score
-from .metrics.inputs import is_in, label_column
 from .pipelines import inputs_of_unlearner, unlearner_of
 from .randomness import resolve_seed
-from .validation import about, to_array
+from .validation import about, label_column, to_array
 
 __all__ = [
     "UnlearningScorer",

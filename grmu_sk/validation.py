@@ -7,14 +7,14 @@ would name an internal array. What is refused, or fails, changes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
@@ -198,6 +198,74 @@ def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
     return labels
 
 
+def label_column(values: Any, *, name: str) -> NDArray[Any]:
+    """Return class labels as one column.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_samples,)
+        Any hashable labels.
+    name : str
+        What to call the argument in error messages.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        The labels.
+
+    Raises
+    ------
+    ValueError
+        If the labels are not one column, none, missing, unhashable or continuous.
+    """
+    if not hasattr(values, "__array__"):
+        # through pandas, so that ["f", 1] keeps its types and tuples stay elements
+        values = pd.Series(list(values)).to_numpy()
+    labels = to_array(values, name)
+    if labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"{name} must hold one class label a row (1-D), got {labels.shape}.")
+    if pd.isna(labels).any():
+        raise ValueError(f"{name} has a missing label (NaN or None).")
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        raise ValueError(f"{name} holds fractions: pass class labels, not probabilities or scores.")
+    return labels
+
+
+def label_pair(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Check true and predicted labels against one another.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        True labels.
+    y_pred : array-like of shape (n_samples,)
+        Predicted labels.
+
+    Returns
+    -------
+    tuple of two ndarrays of shape (n_samples,)
+        Both columns.
+
+    Raises
+    ------
+    ValueError
+        If their lengths differ, or one holds strings or dates and the other does not.
+    """
+    true, pred = label_column(y_true, name="y_true"), label_column(y_pred, name="y_pred")
+    if len(true) != len(pred):
+        raise ValueError(f"y_true has {len(true)} rows but y_pred has {len(pred)}.")
+    are_texts = [
+        {isinstance(value, str) for value in pd.unique(pd.Series(y))} for y in (true, pred)
+    ]
+    if are_texts[0].isdisjoint(are_texts[1]):
+        # compared as they are, 1 and "1" never agree: an accuracy of 0 would hide the mistake
+        raise ValueError(
+            f"y_true and y_pred mix texts with other labels: {true.tolist()[0]!r} against "
+            f"{pred.tolist()[0]!r}. Encode both the same way."
+        )
+    return true, pred
+
+
 def check_same_index(rows: dict[str, Any], about_rows: dict[str, Any]) -> None:
     """Check that what is said about rows has the rows' index, where both are of pandas.
 
@@ -244,6 +312,36 @@ def check_class_labels(y: Any) -> None:
         check_classification_targets(y)
 
 
+def row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
+    """Return one finite weight, not negative, for each row.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_samples,) or None
+        Weights; None gives ones.
+    n_rows : int
+        Number of labels.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Weights.
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong, or a weight is negative, infinite or NaN.
+    """
+    if sample_weight is None:
+        return np.ones(n_rows)
+    weights = to_numbers(sample_weight, "sample_weight")
+    if weights.shape != (n_rows,):
+        raise ValueError(f"sample_weight must have shape ({n_rows},), got {weights.shape}.")
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError("sample_weight must be finite and not negative.")
+    return weights
+
+
 def check_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float32]:
     """Check the weights of rows.
 
@@ -265,11 +363,9 @@ def check_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float32]:
         If there is not one for each row, or one is negative or not finite, or all are zero.
     """
     with np.errstate(over="ignore"):  # infinity is refused
-        weight = to_numbers(sample_weight, "sample_weight").astype(np.float32)
-    if weight.shape != (n_rows,):
-        raise ValueError(f"sample_weight has shape {weight.shape}, and there are {n_rows} rows.")
-    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
-        raise ValueError("sample_weight must be finite, not negative, and not all zero.")
+        weight = row_weights(sample_weight, n_rows).astype(np.float32)
+    if not np.isfinite(weight).all() or not weight.any():
+        raise ValueError("sample_weight must be finite in single precision, and not all zero.")
     return weight
 
 
@@ -337,3 +433,24 @@ def check_forget_rows(forget: Any, n_rows: int, name: str = "forget") -> NDArray
     if (counts > 1).any():
         raise ValueError(f"{name} names row {rows[counts > 1][0]} more than once.")
     return rows.astype(np.int64)
+
+
+def check_option(value: object, allowed: Collection[str], *, name: str) -> None:
+    """Refuse an option that does not exist.
+
+    Parameters
+    ----------
+    value : object
+        What the caller gave.
+    allowed : collection of str
+        What there is.
+    name : str
+        What to call the argument in the error message.
+
+    Raises
+    ------
+    ValueError
+        If ``value`` is not allowed.
+    """
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {sorted(allowed)}, got {value!r}.")

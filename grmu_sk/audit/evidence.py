@@ -25,8 +25,8 @@ from ..fingerprints import versions
 from ..groups import Pair
 from ..metrics.fidelity import log_odds_of_label, row_distance_score
 from ..metrics.gap import FEWEST_ROWS, hardest_hit
-from ..metrics.inputs import check_option
 from ..pipelines import unlearner_of
+from ..validation import check_option
 from .gate import ORDER, STATUS_OF, AcceptanceGate, GateResult
 from .leakage import LeakageFinding
 from .ledger import DeletionRequest, model_hash

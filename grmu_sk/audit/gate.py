@@ -11,11 +11,11 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from ..base import BaseUnlearner
-from ..metrics.inputs import check_option
 from ..net_copies import check_fresh_weights
 from ..pipelines import by_method, inputs_of_unlearner, unlearner_of, with_unlearner
 from ..sample_ids import naming
 from ..unlearners import RetrainUnlearner
+from ..validation import check_option
 from .leakage import LeakageFinding
 from .residue import ResidueScan
 from .scores import Interval, ModelScores, measure_models

@@ -15,9 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..base import BaseUnlearner
 from ..metrics.evaluate import group_name
-from ..metrics.inputs import check_option
 from ..pipelines import inputs_of_unlearner, unlearner_of
 from ..randomness import RandomState, derive_seed, resolve_seed
+from ..validation import check_option
 from .attacks import Comparison, lira_scores, log_odds_of, rmia_scores
 from .reference_models import AuditRows, Candidates, ReferenceModels
 from .scores import Interval, as_json

@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 from sklearn.utils import check_consistent_length, check_random_state
 
-from ..groups import Pair, attribute_column, codes_of, count_unknown
+from ..groups import Pair, attribute_column, codes_of, count_unknown, is_in
 from ..metrics import (
     equalized_odds_gap,
     group_accuracy_score,
     worst_group_accuracy_score,
 )
-from ..metrics.inputs import is_in, label_column
 from ..pipelines import unlearner_of
+from ..validation import label_column
 
 
 def as_json(record: Any) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import Bunch
 
-from ..metrics.inputs import check_option
 from ..randomness import RandomState
-from ..validation import about
+from ..validation import about, check_option
 from . import labels
 from .sources import Source, find_source
 

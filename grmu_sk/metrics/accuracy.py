@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.exceptions import UndefinedMetricWarning
 
 from ..groups import Pair, attribute_of_rows, check_pairs, in_pairs
-from .inputs import label_pair, row_weights, undefined
+from ..validation import label_pair, row_weights
 
 
 def group_accuracy_score(
@@ -215,3 +216,22 @@ def worst_group_accuracy_score(
     """
     accuracies = group_accuracies(y_true, y_pred, groups=groups, sample_weight=sample_weight)
     return float(accuracies.min())
+
+
+def undefined(message: str, *, stacklevel: int = 3) -> float:
+    """Answer for a metric that has no rows to be computed from, as scikit-learn's metrics do.
+
+    Parameters
+    ----------
+    message : str
+        Which rows are missing.
+    stacklevel : int, default=3
+        How far up the warning points: to the caller of the function that calls this one.
+
+    Returns
+    -------
+    float
+        NaN, together with an UndefinedMetricWarning.
+    """
+    warnings.warn(message, UndefinedMetricWarning, stacklevel=stacklevel)
+    return float("nan")

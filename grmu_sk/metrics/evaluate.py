@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..groups import Pair, attribute_of_rows, codes_of
 from ..outputs import predicted_columns
+from ..validation import check_option, label_column
 from . import accuracy, fairness
 from .fidelity import log_odds_of_label
-from .inputs import check_option, label_column
 from .membership import check_probabilities, losses_of, membership_inference_efficacy
 
 _ATTACKED = ("remaining", "holdout", "forget")

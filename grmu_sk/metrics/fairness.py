@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..groups import Pair, attribute_of_rows, check_pairs, sorted_unique
-from .inputs import is_in, label_pair, row_weights, undefined
+from ..groups import Pair, attribute_of_rows, check_pairs, is_in, sorted_unique
+from ..validation import label_pair, row_weights
+from .accuracy import undefined
 
 
 def equalized_odds_gap(

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from ..groups import codes_of
-from .inputs import label_column
+from ..validation import label_column
 
 __all__ = ["klom_scores", "log_odds_of_label", "row_distance_score"]
 

@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ..groups import Pair, attribute_of_rows, check_pairs, in_pairs
-from ..validation import about, to_numbers
+from ..validation import about, label_column, to_numbers
 from .accuracy import group_accuracies
-from .inputs import label_column
 
 AVERAGE_GAP = "AVG_GAP"
 AVERAGE_GAP_METRICS = ("RA", "UA", "TA", "MIA", "EO", "GA")

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..groups import codes_of
-from ..validation import to_numbers
-from .inputs import check_option, label_column
+from ..validation import check_option, label_column, to_numbers
 
 # The smallest normal float32 number, for every dtype: losses of float32 and float64 compare.
 _SMALLEST_PROBABILITY = float(np.finfo(np.float32).tiny)

@@ -15,8 +15,8 @@ from .. import results as tables
 from ..groups import attribute_column
 from ..metrics import group_accuracies
 from ..metrics.evaluate import group_name
-from ..metrics.inputs import label_column
 from ..pipelines import unlearner_of
+from ..validation import label_column
 from . import _style
 
 
