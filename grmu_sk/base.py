@@ -44,7 +44,6 @@ from .net_copies import (
 )
 from .nets import default_net, net_of_module
 from .outputs import (
-    decision_threshold,
     first_output,
     is_single_logit,
     log_probabilities,
@@ -134,11 +133,6 @@ class Request:
         others = {"validation": self.validation, "progress": self.progress}
         return train(self.net, self.data, phases, epochs=epochs, **others)
 
-    def reweight(self) -> NDArray[np.float64]:
-        """Return REWEIGHT's sampling probability of each row in ``retain``."""
-        groups = self.data.g[self.data.positions(self.retain)].numpy()
-        return group_balance_weights(self.group_counts, groups, self.pairs)
-
     def retain_weights(self, reweight: bool | str) -> NDArray[np.float64] | None:
         """Return the probability with which each row in ``retain`` is drawn, with replacement.
 
@@ -151,10 +145,18 @@ class Request:
         -------
         ndarray of shape (len(retain),) or None
             None means that each row is seen once an epoch, without replacement.
+
+        Raises
+        ------
+        ValueError
+            If REWEIGHT has no row of a group left to draw.
         """
         if reweight == "uniform":
             return np.full(len(self.retain), 1 / len(self.retain))
-        return self.reweight() if reweight else None
+        if not reweight:
+            return None
+        groups = self.data.g[self.data.positions(self.retain)].numpy()
+        return group_balance_weights(self.group_counts, groups, self.pairs)
 
 
 class BaseUnlearner(
@@ -816,7 +818,8 @@ class BaseUnlearner(
             net = fresh_net(self.net_, **changes)
             learnable = _learnable(net)
             trained_on, validation = split_for_validation(net, data, retain)
-            request = self._request(net, data, new, trained_on, validation, progress)
+            of_fit = self._group_counts, self._encoder.pairs_
+            request = Request(net, data, new, trained_on, *of_fit, validation, progress)
             with inputs_near(net, data):
                 unlearned = self._unlearn(request)
                 _set_learnable(unlearned, learnable)
@@ -824,12 +827,6 @@ class BaseUnlearner(
                 # a module that remembers its last batch remembers rows that stay
                 _outputs(self.net_, data.fetch_rows(retain[:2]))
         self._warn_if_nothing_changed(original, before, self._answers(data, new))
-
-    def _request(
-        self, net: Any, data: TrainingRows, forget: Rows, retain: Rows, *others: Any
-    ) -> Request:
-        counts, pairs = self._group_counts, self._encoder.pairs_
-        return Request(net, data, forget, retain, counts, pairs, *others)
 
     def _adopt(self, net: NeuralNet) -> None:
         """Keep the modules and the history of a net, and nothing else of it.
@@ -905,8 +902,13 @@ class BaseUnlearner(
 
     @property
     def _threshold(self) -> float | None:
-        """The probability above which a model answers with the second of two classes, if any."""
-        return decision_threshold(self._model)
+        """The probability above which a model answers with the second of two classes.
+
+        None for one that answers with the most probable class: a threshold is something that
+        skorch's binary net has, and scikit-learn's tuned and fixed ones.
+        """
+        found = [getattr(self._model, name, None) for name in ("best_threshold_", "threshold")]
+        return next((value for value in found if isinstance(value, int | float)), None)
 
     # house-keeping -----------------------------------------------------------------------------
 
@@ -916,9 +918,6 @@ class BaseUnlearner(
         if data is not None and data.is_lazy:
             state["_data"] = None  # the caller's files; a pickle would copy forgotten rows too
         return state
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "remaining_idx_")
 
 
 def _outputs(net: NeuralNet, inputs: Any) -> torch.Tensor:
@@ -933,7 +932,7 @@ def _outputs(net: NeuralNet, inputs: Any) -> torch.Tensor:
 
 def _read_for(net: NeuralNet, data: TrainingRows) -> None:
     """Let rows be read as a net needs them."""
-    data.read_as(*input_dtype(net))
+    data.dtype, data.keeps_integers = input_dtype(net)
     if isinstance(net, NeuralNetBinaryClassifier):
         data.y = data.y.float()  # its criterion compares probabilities
     data.collate = collate_of(net.get_iterator(data, training=False))

@@ -106,7 +106,8 @@ class AnyClassifierUnlearner(BaseUnlearner):
         if self._takes_net:
             return super()._unlearn_model(new, retain, data, progress)
         with isolated_rng(derive_seed(self.seed_, 1 + self._n_requests)):
-            self.estimator_ = self._refit(self._request(None, data, new, retain))
+            of_fit = self._group_counts, self._encoder.pairs_
+            self.estimator_ = self._refit(Request(None, data, new, retain, *of_fit))
         # what was brought in, or was fitted before on these rows perhaps
         self.estimator = clone(self._source())
         if self._is_frozen:

@@ -48,16 +48,6 @@ def _log(probabilities: torch.Tensor) -> torch.Tensor:
     return torch.log(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny))
 
 
-def decision_threshold(model: Any) -> float | None:
-    """Return the probability above which a model answers with the second of two classes.
-
-    None for one that answers with the most probable class: a threshold is something that skorch's
-    binary net has, and scikit-learn's tuned and fixed ones.
-    """
-    found = [getattr(model, name, None) for name in ("best_threshold_", "threshold")]
-    return next((value for value in found if isinstance(value, int | float)), None)
-
-
 def predicted_columns(
     proba: NDArray[np.floating], threshold: float | None = None
 ) -> NDArray[np.intp]:

@@ -139,7 +139,8 @@ class InputRows(SkorchDataset):
         self, X: Any, dtype: torch.dtype = torch.float32, keep_integers: bool = False
     ) -> None:
         super().__init__(X, length=_num_samples(X))
-        self.read_as(dtype, keep_integers)
+        self.dtype = dtype
+        self.keeps_integers = keep_integers
         # makes a batch of (input, label) pairs; None means torch's way
         self.collate: Callable[[list[Any]], Any] | None = None
         # position in a lazily read X, which is never copied; None where X itself was cut
@@ -149,19 +150,13 @@ class InputRows(SkorchDataset):
         # a copy of X, while a net trains there (grmu_sk.loading)
         self.on_device: torch.Tensor | None = None
 
-    def read_as(self, dtype: torch.dtype, keep_integers: bool) -> None:
-        """Cast what is read in another way, see the parameters of these names."""
-        self.dtype = dtype
-        self.casts_all = isinstance(self.X, np.ndarray | LazyRows) and not keep_integers
-
     def __getitem__(self, i: int) -> tuple[Any, torch.Tensor]:
         inputs, y, _ = self.__getitems__([i])
         return map_tensors(lambda batch: batch[0], inputs), y[0]
 
     def __getitems__(self, positions: Sequence[int]) -> tuple[Any, torch.Tensor, torch.Tensor]:
         where = torch.as_tensor(positions)
-        y = self.labels(where)
-        return self.fetch(where, y), y, where
+        return self.fetch(where), self.labels(where), where
 
     def labels(self, where: torch.Tensor) -> torch.Tensor:
         """Return something for labels, by which a ``collate_fn`` that mixes rows is found out."""
@@ -189,16 +184,15 @@ class InputRows(SkorchDataset):
             X, y, where = (part.unsafe_split_with_sizes(sizes) for part in fetched)
             yield from zip(map(_aligned, X), y, where, strict=True)
 
-    def fetch(self, where: torch.Tensor, y: torch.Tensor | None = None) -> Any:
-        """Return the inputs at these positions as one batch; ``y`` is for the user's collate_fn."""
+    def fetch(self, where: torch.Tensor) -> Any:
+        """Return the inputs at these positions as one batch."""
         X = self.X if self.on_device is None else self.on_device
-        if self.source is not None:
-            where = self.source[where]
+        places = where if self.source is None else self.source[where]
         if isinstance(X, Dataset) or self.collate is not None:
-            return self.cast(self._collated(X, where, where % 2 if y is None else y))
+            return self.cast(self._collated(X, places, self.labels(where)))
         if isinstance(X, torch.Tensor):
-            return self.cast(X.index_select(0, where.to(X.device)))
-        X, numbers = np.asarray(X), where.numpy()
+            return self.cast(X.index_select(0, places.to(X.device)))
+        X, numbers = np.asarray(X), places.numpy()
         # take is faster, but would copy an array in another order as a whole
         taken = X.take(numbers, axis=0) if X.flags.c_contiguous else X[numbers]
         return _aligned(self.cast(as_tensor(taken)))
@@ -226,11 +220,11 @@ class InputRows(SkorchDataset):
 
     def cast(self, inputs: Any) -> Any:
         """Return inputs in the net's precision; masks and whole numbers as they are."""
-
-        def cast(part: torch.Tensor) -> torch.Tensor:
-            return part.to(self.dtype) if self.casts_all or part.is_floating_point() else part
-
-        return map_tensors(cast, inputs)
+        casts_all = isinstance(self.X, np.ndarray | LazyRows) and not self.keeps_integers
+        return map_tensors(
+            lambda part: part.to(self.dtype) if casts_all or part.is_floating_point() else part,
+            inputs,
+        )
 
 
 class TrainingRows(InputRows):
@@ -284,7 +278,7 @@ class TrainingRows(InputRows):
 
     def fetch_rows(self, rows: Rows) -> Any:
         """Return the inputs of these row numbers of ``fit`` as one batch."""
-        return self.__getitems__(self.positions(rows))[0]  # type: ignore[arg-type]
+        return self.fetch(self.positions(rows))
 
     def inputs_as_given(self, rows: Rows, names: Any = None) -> Any:
         """Return some of the inputs in the user's terms, without reading lazy ones.

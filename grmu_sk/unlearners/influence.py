@@ -152,7 +152,7 @@ class _InfluenceStep:
         self.method, self.net, self.data = method, request.net, request.data
         self.retain = request.retain
         self.parameters = trained_parameters(request.net)
-        probabilities = request.reweight() if method.reweight else None
+        probabilities = request.retain_weights(method.reweight)
         self.retain_weights = row_weights(self.data, request.retain, probabilities)
         self.rows = np.union1d(request.forget, request.retain)
         # v is the gradient of one weighted sum of losses, with these weights

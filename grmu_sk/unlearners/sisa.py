@@ -183,7 +183,7 @@ class SISAUnlearner(AnyClassifierUnlearner):
 
     def _refit(self, request: Request) -> Any:
         if self.reweight:
-            request.reweight()  # complains if a group has no row left
+            request.retain_weights(True)  # complains if a group has no row left
         members = list(self.estimator_.members)
         for shard in self._affected(request):
             rows = self._rows_of_shards(request.retain)[shard]
@@ -212,7 +212,7 @@ class SISAUnlearner(AnyClassifierUnlearner):
 
     def _unlearn(self, request: Request) -> NeuralNet:
         if self.reweight:
-            request.reweight()  # complains if a group has no row left
+            request.retain_weights(True)  # complains if a group has no row left
         remaining = np.setdiff1d(request.data.rows, request.forget)
         affected = self._affected(request)
         self._train_shards(

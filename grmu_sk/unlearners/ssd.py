@@ -143,7 +143,9 @@ class _Dampening:
         self.train_rows: Rows
         if method.reweight:
             self.train_rows = request.retain
-            self.train_weights = row_weights(self.data, request.retain, request.reweight())
+            self.train_weights = row_weights(
+                self.data, request.retain, request.retain_weights(True)
+            )
         else:
             self.train_rows = np.union1d(request.forget, request.retain)
             self.train_weights = row_weights(self.data, self.train_rows)
