@@ -49,7 +49,8 @@ def group_balance_weights(
         names = [pairs[g] if pairs is not None else g for g in gone]
         raise ValueError(
             f"REWEIGHT has nothing to sample for the group(s) {names}: all of their rows are "
-            "forgotten. Keep at least one row of each group, or use reweight=False."
+            "forgotten or held out by the net's train_split. Leave at least one row of each group "
+            "to train on, or use reweight=False."
         )
     ratio = np.divide(group_counts, left, out=np.zeros(len(left)), where=left > 0)
     weights = ratio[remaining]
