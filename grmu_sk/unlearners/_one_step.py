@@ -23,12 +23,6 @@ def trained_parameters(net: NeuralNet) -> list[torch.Tensor]:
     return list(dict.fromkeys(parameter for parameter in found if parameter.requires_grad))
 
 
-def evaluation_batch_size(net: NeuralNet, n_rows: int) -> int:
-    """Return how many rows the net evaluates at a time."""
-    size = net.get_params_for("iterator_valid").get("batch_size", net.batch_size)
-    return n_rows if size in (-1, None) else size
-
-
 def row_weights(
     data: TrainingRows, rows: Rows, probabilities: NDArray[np.float64] | None = None
 ) -> torch.Tensor:

@@ -10,10 +10,10 @@ from skorch import NeuralNet
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from ..base import BaseUnlearner, Request
+from ..loading import batch_size_of, cut_up
 from ..parameters import COUNT, NOT_NEGATIVE, POSITIVE, parameter
 from ..training import Phase
 from ._one_step import (
-    evaluation_batch_size,
     flat_gradient,
     row_losses,
     row_weights,
@@ -162,9 +162,10 @@ class _InfluenceStep:
     def sum_gradients(self, epoch: int) -> Iterator[float]:
         """Sum v up over batches and yield each batch's mean loss."""
         where = self.data.positions(self.rows)
-        size = evaluation_batch_size(self.net, len(where))
+        batches = cut_up(where, batch_size_of(self.net, "iterator_valid"))
         self.v = torch.zeros_like(parameters_to_vector(self.parameters).detach())
-        for batch, weights in zip(where.split(size), self.weights.split(size), strict=True):
+        of_batches = self.weights.split(list(map(len, batches)))
+        for batch, weights in zip(batches, of_batches, strict=True):
             losses = row_losses(self.net, self.data, batch)
             loss = (losses * weights.to(losses.device, losses.dtype)).sum()
             self.v += flat_gradient(loss, self.parameters)

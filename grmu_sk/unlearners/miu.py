@@ -234,9 +234,9 @@ class _Information:
         self.net, self.data = request.net, request.data
         sample = self.data.fetch_rows(request.train[:2])
         layer = find_feature_layer(self.net, sample, miu.feature_layer)
-        self.tap = FeatureTap(self.net, *layer)
         self.original = fresh_net(self.net)
-        self.original_tap = FeatureTap(self.original, *layer)
+        self.taps = {net: FeatureTap(net, *layer) for net in (self.net, self.original)}
+        self.tap = self.taps[self.net]
         counts = torch.from_numpy(request.group_counts).double()
         self.train_mix = counts / counts.sum()
 
@@ -252,13 +252,10 @@ class _Information:
         # where nothing varies between epochs the original's features are computed once
         varies = self.data.is_augmented or miu.original_mode == "train"
         needed = miu.calibration or miu.estimators == "separate"
-        keeps = needed and not varies and self._are_worth_keeping(z)
-        self.original_features = self._features(self.original, self.data.rows) if keeps else None
-
-    def _are_worth_keeping(self, z: torch.Tensor) -> bool:
-        """Tell whether the original's features of all rows shall be held in memory."""
         n_bytes = len(self.data) * z[0].numel() * z.element_size()
-        return not self.data.is_lazy or n_bytes <= BYTES_OF_FEATURES
+        fits = not self.data.is_lazy or n_bytes <= BYTES_OF_FEATURES
+        keeps = needed and not varies and fits
+        self.original_features = self._features(self.original, self.data.rows) if keeps else None
 
     def _new_critic(self, z: torch.Tensor) -> InformationCritic:
         critic = InformationCritic(
@@ -301,7 +298,7 @@ class _Information:
             critic.requires_grad_(False)
 
     def _tune_once(self, sources: list[Any], number: int, rows: Rows) -> float:
-        groups = self._groups(self.data.positions(rows))
+        groups = self.data.g[self.data.positions(rows)].to(self.net.device)
         others = self._other_groups(groups)
         # what two critics share is computed once: a second pass in train mode would move
         # BatchNorm's statistics once more
@@ -341,7 +338,7 @@ class _Information:
         return lambda number: features[torch.from_numpy(np.searchsorted(drawn, batches[number]))]
 
     def _features(self, net: NeuralNet, rows: Rows) -> torch.Tensor:
-        tap = self._tap_of(net)
+        tap = self.taps[net]
         return forward(net, self.data, lambda output: tap.read(), rows)
 
     def _features_of_batch(
@@ -350,10 +347,7 @@ class _Information:
         """Return the features of one batch, which train mode makes depend on each other."""
         with batch_norm_frozen(net) if n_rows == 1 else nullcontext():
             net.evaluation_step((X, None), training=training)
-        return self._tap_of(net).read().detach()
-
-    def _tap_of(self, net: NeuralNet) -> FeatureTap:
-        return self.tap if net is self.net else self.original_tap
+        return self.taps[net].read().detach()
 
     # losses ------------------------------------------------------------------------------------
 
@@ -380,9 +374,6 @@ class _Information:
             return self.original_features[batch.positions.to(self.original_features.device)]
         training = self.miu.original_mode == "train"
         return self._features_of_batch(self.original, batch.X, len(batch.g), training=training)
-
-    def _groups(self, positions: torch.Tensor) -> torch.Tensor:
-        return self.data.g[positions].to(self.net.device)
 
     def _other_groups(self, groups: torch.Tensor) -> torch.Tensor:
         return draw_marginal(groups, self.miu.marginal, self.request.n_groups, self.train_mix)

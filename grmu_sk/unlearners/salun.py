@@ -9,9 +9,10 @@ from skorch import NeuralNet
 from skorch.utils import to_device
 
 from ..base import Request
+from ..loading import batch_size_of, cut_up
 from ..parameters import SHARE, parameter
 from ..training import Phase
-from ._one_step import evaluation_batch_size, gradient, trained_parameters
+from ._one_step import gradient, trained_parameters
 from .random_label import RandomLabelUnlearner, cross_entropy
 
 __all__ = ["SalUnUnlearner"]
@@ -124,11 +125,9 @@ def _saliency(
         torch.zeros_like(w, dtype=torch.promote_types(w.dtype, torch.float32)) for w in weights
     ]
     forget = data.positions(request.forget)
-    batch_size = evaluation_batch_size(net, len(forget))
+    batches = cut_up(forget, batch_size_of(net, "iterator_valid"))
     if even_batches:
-        batches = forget.tensor_split(-(-len(forget) // batch_size))
-    else:
-        batches = forget.split(batch_size)
+        batches = forget.tensor_split(len(batches))
     for positions in batches:
         X, y, _ = data.__getitems__(positions.tolist())
         labels = to_device(y, net.device).long()
