@@ -692,9 +692,9 @@ class BaseUnlearner(
             _set_learnable(net, learnable)
             self.net_ = fresh_net(net)
             if self._is_frozen:
-                self.net_.classes_inferred_ = self.classes_
                 self._warn_if_worse_than_chance(data)
-        self.net_.history = self.history_ = net.history
+        self.net_.history, self.net_.classes_inferred_ = net.history, self.classes_
+        self.history_ = net.history
 
     def _initialized(self, net: NeuralNet) -> NeuralNet:
         source = self._source_net()
@@ -837,7 +837,8 @@ class BaseUnlearner(
         history = History(self.history_.to_list() + net.history.to_list())
         left = [name for name in net._criteria if same_weights(net, self.net_, [name])]
         self.net_ = fresh_net(self.net_, weights_from=net, anew=left)
-        self.net_.history = self.history_ = history
+        self.net_.history, self.net_.classes_inferred_ = history, self.classes_
+        self.history_ = history
         if self._is_frozen:
             # the net that was brought in carries the original weights
             self.estimator = FrozenEstimator(self.net_)

@@ -251,10 +251,9 @@ def load(
     with _no_more_weights(8 * n_saved, path), isolated_rng(seed, net.device):
         net = unlearner._initialized(net)
     _fill_in_weights(net, tensors, path)
-    net.classes_inferred_ = np.arange(len(unlearner.classes_))
+    net.classes_inferred_ = unlearner.classes_
     net.history, unlearner.net_ = unlearner.history_, net
     if is_frozen:
-        net.classes_inferred_ = unlearner.classes_
         unlearner.estimator = FrozenEstimator(net)
     return unlearner
 

@@ -138,12 +138,17 @@ def given_order(net):
     return net.set_params(classes=ORDER.tolist())
 
 
+def inferred_order(net):
+    net.classes_inferred_ = ORDER
+    return net
+
+
 def of_an_unlearner(net):
     table = make_table(300, n_classes=3)
     return NoOpUnlearner(FrozenEstimator(given_order(net))).fit(table.X, ORDER[table.y], table.a)
 
 
-@pytest.mark.parametrize("say", [given_order, of_an_unlearner])
+@pytest.mark.parametrize("say", [given_order, inferred_order, of_an_unlearner])
 def test_the_order_of_a_trained_nets_classes_is_kept(trained, tmp_path, say):
     net, table = trained
     names = ORDER[table.y]
