@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length, check_random_state
 
-from .validation import about, column_of_labels, to_array
+from .validation import about, label_column, to_array
 
 Pair = tuple[Hashable, Hashable]
 
@@ -188,7 +188,7 @@ class GroupEncoder:
 
     @staticmethod
     def _columns(y: Any, groups: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        labels = column_of_labels(y)
+        labels = label_column(y, name="y")
         if groups is None:
             return labels, np.zeros(len(labels), dtype=np.int64)
         return labels, attribute_of_rows(groups, len(labels), "y")
@@ -366,7 +366,7 @@ def sample_forget_set(
     """
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio must lie in (0, 1], got {ratio!r}.")
-    labels, attribute = column_of_labels(y), attribute_column(groups)
+    labels, attribute = label_column(y, name="y"), attribute_column(groups)
     check_consistent_length(labels, attribute)
     pairs = check_pairs(forget_groups)
     for pair in pairs:

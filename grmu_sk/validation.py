@@ -163,13 +163,6 @@ def check_inputs(estimator: Any, X: Any, *, reset: bool) -> Any:
     return X if isinstance(X, np.memmap) else checked
 
 
-def column_of_labels(y: Any, warn: bool = False) -> NDArray[Any]:
-    """Return labels as one column, whatever they come in."""
-    is_table = isinstance(y, pd.DataFrame | pd.Series | pd.Index)
-    with about("y"):
-        return column_or_1d(y if is_table else to_array(y, "y"), warn=warn)
-
-
 def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
     """Check labels: one a row, none missing, and classes.
 
@@ -190,7 +183,9 @@ def check_targets(y: Any, n_rows: int) -> NDArray[Any]:
     ValueError
         If the shape or length is wrong, a label is missing, or these are no classes.
     """
-    labels = column_of_labels(y, warn=True)
+    is_table = isinstance(y, pd.DataFrame | pd.Series | pd.Index)
+    with about("y"):
+        labels: NDArray[Any] = column_or_1d(y if is_table else to_array(y, "y"), warn=True)
     if pd.isna(labels).any():
         raise ValueError("Input y contains NaN or None: every row needs a label.")
     check_consistent_length(range(n_rows), labels)
