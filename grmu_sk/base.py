@@ -315,7 +315,7 @@ class BaseUnlearner(
             labels = check_targets(y, len(rows))
             self._encode_groups(labels, groups)
             data = self._training_rows(X, labels, groups, rows, sample_weight)
-            self._group_counts = np.bincount(data.g, minlength=self._encoder.n_groups_)
+            self._group_counts = np.bincount(data.g, minlength=len(self._encoder.pairs_))
             self._given_ids = (
                 None if sample_id is None else SampleIds.from_user(sample_id, len(rows))
             )

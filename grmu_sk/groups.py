@@ -164,7 +164,7 @@ class GroupEncoder:
         Returns
         -------
         ndarray of shape (n_samples,)
-            Numbers from 0 to ``n_groups_ - 1``.
+            Numbers from 0 to ``len(pairs_) - 1``.
 
         Raises
         ------
@@ -177,13 +177,8 @@ class GroupEncoder:
         return attribute_codes + len(self.attributes_) * label_codes
 
     @property
-    def n_groups_(self) -> int:
-        """The number of pairs, C * S, whether or not each occurs."""
-        return len(self.classes_) * len(self.attributes_)
-
-    @property
     def pairs_(self) -> list[Pair]:
-        """The pair (y, a) of every group number."""
+        """The pair (y, a) of every group number, C * S of them, whether or not each occurs."""
         return [(y, a) for y in self.classes_.tolist() for a in self.attributes_.tolist()]
 
     @staticmethod

@@ -48,7 +48,7 @@ from torch.nn.parameter import is_lazy
 
 from .base import BaseUnlearner
 from .files import write_atomically
-from .fingerprints import digest, versions
+from .fingerprints import digest, versions, weights
 from .groups import GroupEncoder
 from .net_copies import copy_net, parts_of
 from .randomness import derive_seed, isolated_rng
@@ -310,17 +310,14 @@ def _describe_net(unlearner: BaseUnlearner) -> list[Any]:
 
 
 def _weights(net: NeuralNet) -> dict[str, torch.Tensor]:
-    weights = {}
-    for component, module in parts_of(net).items():
-        for name, value in module.state_dict().items():
-            if not isinstance(value, torch.Tensor):
-                raise PersistenceError(
-                    f"The {component}'s {name!r} is no tensor, and pickle is not used."
-                )
-            # a copy of its own, since safetensors takes neither views nor shared memory
-            copied = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            weights[f"weights/{component}/{name}"] = copied
-    return weights
+    copies = {}
+    for name, value in weights(net):
+        if not isinstance(value, torch.Tensor):
+            raise PersistenceError(f"{name!r} of the net is no tensor, and pickle is not used.")
+        # a copy of its own, since safetensors takes neither views nor shared memory
+        copied = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        copies[f"weights/{name}"] = copied
+    return copies
 
 
 # classifiers -------------------------------------------------------------------------------------

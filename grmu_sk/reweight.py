@@ -129,7 +129,7 @@ class ReweightSampler(TransformerMixin, BaseEstimator):
         """
         labels = attribute_column(X, name="y")
         encoder = GroupEncoder().fit(labels, groups)
-        counts = np.bincount(encoder.transform(labels, groups), minlength=encoder.n_groups_)
+        counts = np.bincount(encoder.transform(labels, groups), minlength=len(encoder.pairs_))
         self._encoder, self.classes_, self.group_counts_ = encoder, encoder.classes_, counts
         return self
 

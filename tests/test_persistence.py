@@ -206,7 +206,7 @@ def test_unsavable_things_are_named(saved, path, table, monkeypatch):
     for owner, name, value, message in (
         (saved, "lam", {1, 2}, "lam cannot be saved"),
         (saved, "_n_requests", object(), "type object"),
-        (MLP, "get_extra_state", lambda module: {"a": 1}, "module's '_extra_state' is no tensor"),
+        (MLP, "get_extra_state", lambda module: {"a": 1}, "_extra_state' of the net is no tensor"),
     ):
         with monkeypatch.context() as patched, pytest.raises(PersistenceError, match=message):
             patched.setattr(owner, name, value)

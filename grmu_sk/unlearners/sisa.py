@@ -204,7 +204,7 @@ class SISAUnlearner(AnyClassifierUnlearner):
 
     def _assign_shards(self, data: TrainingRows) -> None:
         self.shards_ = (torch.randperm(len(data)) % self.n_shards).numpy()
-        n_groups = self._encoder.n_groups_
+        n_groups = len(self._encoder.pairs_)
         cells = np.bincount(
             self.shards_ * n_groups + data.g.numpy(), minlength=self.n_shards * n_groups
         )
@@ -273,7 +273,7 @@ class SISAUnlearner(AnyClassifierUnlearner):
         )
 
     def _reweight(self, groups: NDArray[np.int64], shard: int) -> NDArray[np.float64]:
-        is_left = np.bincount(groups, minlength=self._encoder.n_groups_) > 0
+        is_left = np.bincount(groups, minlength=len(self._encoder.pairs_)) > 0
         return group_balance_weights(self._shard_group_counts[shard] * is_left, groups)
 
 
