@@ -1,47 +1,33 @@
 """Several processes give what one gives, and fail together."""
 
-import os
 import pickle
 import re
-import socket
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import parallel_cases
 import pytest
+from conftest import FORKED
 from skorch import NeuralNetClassifier
 from skorch.hf import AccelerateMixin
 
 from grmu_sk import MIUUnlearner
 from grmu_sk.nets import MLP
 
-HERE = Path(__file__).parent
 TOLERANCE = 1e-5
-# most of the time is spent on starting Python and torch, which takes long on a busy machine
-pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """What two processes have found out."""
     folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        options = ["--nproc_per_node=2", f"--master_port={free.getsockname()[1]}"]
-    paths = [str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *options, parallel_cases.__file__, folder],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
+    processes = [FORKED.Process(target=parallel_cases.main, args=(rank, folder)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0], "see what they printed"
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in (0, 1)]
 
 

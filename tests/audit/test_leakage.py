@@ -15,8 +15,6 @@ from sklearn.preprocessing import FunctionTransformer
 
 from grmu_sk import NoOpUnlearner, RetrainUnlearner
 from grmu_sk.audit import LeakageAudit, ReferenceModels, audit_unlearning, scan_residue
-from grmu_sk.audit.leakage import _comparisons
-from grmu_sk.audit.reference_models import Candidates
 
 ROWS = ("forgotten", "nonmembers")
 
@@ -46,17 +44,6 @@ def audited(case, unlearner, **kwargs):
 def of(audit, attack, rows="forgotten", group="all"):
     (found,) = [f for f in audit.findings if (f.attack, f.rows, f.group) == (attack, rows, group)]
     return found
-
-
-@pytest.mark.parametrize(
-    "attribute, name", [("Black", "(old, Black)"), ((1, "F"), "(old, 1, F)"), ("", "(old)")]
-)
-def test_groups_are_named_as_in_tables(attribute, name):
-    numbers = np.arange(4) % 2
-    candidates = Candidates(
-        np.arange(4), np.array([0, 0, 2, 2]), numbers, [("old", attribute), ("y", "")], []
-    )
-    assert name in {group for _, group, *_ in _comparisons(candidates, 0.95, 1, 0)}
 
 
 # what it finds -----------------------------------------------------------------------------------

@@ -5,16 +5,15 @@ import json
 import os
 import random
 import re
-import resource
 import sqlite3
-import subprocess
-import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from chaos_ledger import PROBLEMS, run_chaos
+from conftest import FORKED, disk_of
 
 import grmu_sk
 from grmu_sk.audit import DeletionLedger, ledger_file
@@ -217,17 +216,6 @@ def test_threads_share_a_ledger(ledger):
 # the disk ----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def disk_of(n_bytes):
-    """Let no file grow beyond this."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 def test_full_disk_loses_nothing(ledger, table, net, tmp_path):
     data = {"X": table.X, "y": table.y, "groups": table.a}
     model, before = tmp_path / "model", content(ledger)
@@ -291,19 +279,12 @@ RUNS = [
 
 
 def test_killed_processes_lose_nothing():
-    program = "import json, sys, chaos_ledger as chaos\nruns = json.loads(sys.argv[1])\n"
-    program += "print(json.dumps([[chaos.run_chaos(1, **run) for run in runs], chaos.PROBLEMS]))"
-    result = subprocess.run(  # that has trained nothing: its children are forked
-        [sys.executable, "-c", program, json.dumps(RUNS)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
-    assert result.stdout, result.stderr
-    (*kept, done_first, acknowledged_first), problems = json.loads(result.stdout)
+    with ProcessPoolExecutor(1, mp_context=FORKED) as pool:  # whose own children are forked
+        *kept, done_first, acknowledged_first = [
+            run.result() for run in [pool.submit(run_chaos, 1, **run) for run in RUNS]
+        ]
     for figures, points in zip(kept, (POINTS, STATES), strict=True):
-        assert not any(figures[name] for name in problems), (figures, result.stderr)
+        assert not any(figures[name] for name in PROBLEMS), figures
         assert figures["kills by point"] == dict.fromkeys(points, 1)
         assert (figures["resumed in the middle"] > 0) == (points == STATES)
     assert done_first["returned rows"] > 0, "control: a broken promise is found"

@@ -7,6 +7,9 @@ from functools import cache
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
+from unittest.mock import patch
+
+from conftest import threshold_attack
 
 from grmu_sk.benchmark import Preset, get_problem, jobs, make_jobs, make_rows, run_jobs
 
@@ -27,7 +30,8 @@ def quick_jobs(methods=("fine_tune",), settings=None, **options):
 
 def run_quickly(folder, jobs=None, **options):
     options = {"backend": "sequential", "devices": ["cpu"], **options}
-    return run_jobs(quick_jobs() if jobs is None else jobs, folder, **options)
+    with patch("grmu_sk.metrics.evaluate.membership_inference_efficacy", threshold_attack):
+        return run_jobs(quick_jobs() if jobs is None else jobs, folder, **options)
 
 
 def run_and_log(folder):

@@ -1,4 +1,3 @@
-import multiprocessing
 import random
 import shutil
 import threading
@@ -7,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import same_weights
+from conftest import FORKED, same_weights, threshold_attack
 from filelock import FileLock
 from quick_benchmark import (
     TRAINING,
@@ -28,7 +27,7 @@ from grmu_sk.benchmark import jobs as module
 from grmu_sk.benchmark.jobs import MEASURED, BenchmarkError, read_records
 from grmu_sk.benchmark.recipes import BestEpoch
 from grmu_sk.groups import sample_forget_set
-from grmu_sk.metrics import membership_inference_efficacy, per_sample_cross_entropy
+from grmu_sk.metrics import per_sample_cross_entropy
 from grmu_sk.persistence import load
 from grmu_sk.results import PRETRAIN, RETRAIN, Row
 
@@ -89,7 +88,7 @@ def test_models_are_those_trained_and_unlearned_by_hand(finished):
         per_sample_cross_entropy(y, unlearner.predict_proba(X), classes=unlearner.classes_)
         for X, y in ((train.X, train.y), (validation.X, validation.y))
     ]
-    score = membership_inference_efficacy(losses[0][rest], losses[1], losses[0][rows])
+    score = threshold_attack(losses[0][rest], losses[1], losses[0][rows])
     assert found["MIA"] == 100 * score
     assert values(finished, "fine_tune", 0, "last")["RA"] != found["RA"], "the control"
 
@@ -108,12 +107,10 @@ def test_results_and_records_are_complete(finished):
 
 
 def test_killed_at_random_points_and_finished_by_another_run(finished, tmp_path):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["grmu_sk.benchmark", "grmu_sk.unlearners"])
     rng, n_killed = random.Random(time.time_ns()), 2
 
     def start():
-        process = context.Process(target=run_and_log, args=(tmp_path,))
+        process = FORKED.Process(target=run_and_log, args=(tmp_path,))
         process.start()
         return process
 

@@ -22,23 +22,6 @@ def ga(forget_groups, groups=GROUPS, **options):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"y_pred": [1]}, "y_true has 8 rows but y_pred has 1"),
-        ({"y_true": [1, None] * 4}, "y_true has a missing label"),
-        ({"y_true": ["1", "0"] * 4}, "mix texts with other labels: '1' against 1"),
-        ({"y_pred": [0.9, 0.2] * 4}, "y_pred holds fractions: pass class labels"),
-        ({"y_pred": np.full((8, 2), 0.5)}, "y_pred must hold one class label a row"),
-        ({"sample_weight": [1.0]}, r"shape \(8,\), got \(1,\)"),
-        ({"sample_weight": [-1.0] * 8}, "finite and not negative"),
-    ],
-)
-def test_what_is_no_label_or_weight_is_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        group_accuracies(**{"y_true": Y_TRUE, "y_pred": Y_PRED, "groups": GROUPS, **change})
-
-
-@pytest.mark.parametrize(
     ("pairs", "expected"),
     [
         ((1, "m"), 1 / 2),

@@ -72,20 +72,6 @@ def test_tables_agree_with_mappings_and_know_what_is_missing():
     ]
 
 
-@pytest.mark.parametrize(
-    ("values", "gold", "message"),
-    [
-        ({"UA": 0.5}, {"RA": 0.5}, r"values lacks the metrics \['RA'\]; it has \['UA'\]"),
-        ({"RA": [0.5, 0.6]}, {"RA": 0.5}, r"the same seeds: \[0, 1\] and \[0\]"),
-        ({"RA": [0.5, np.nan]}, {"RA": [0.5, 0.5]}, r"values must hold fractions .* nan"),
-        ({"RA": 96.2}, {"RA": 0.96}, r"fractions in \[0, 1\], .*96.2"),
-    ],
-)
-def test_errors(values, gold, message):
-    with pytest.raises(ValueError, match=message):
-        average_gap_score(values, gold, metrics=["RA"])
-
-
 def test_damage_is_the_largest_loss_of_a_group_that_nobody_asked_about():
     rng = np.random.default_rng(0)
     y, a = rng.integers(2, size=400), rng.choice(["f", "m", "x"], p=[0.49, 0.49, 0.02], size=400)
