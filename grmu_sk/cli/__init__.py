@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
+import warnings
+from concurrent.futures import BrokenExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from typing import Any
@@ -18,6 +21,7 @@ _COMMANDS = {
     "demo": "compare",
     "requests": "requests",
 }
+EXIT_INTERRUPTED = 130
 
 
 class _Printable:
@@ -36,13 +40,20 @@ class _Printable:
         return getattr(self.stream, name)
 
 
+def _say_warning(message: Any, *_: Any) -> None:
+    click.echo(f"Warning: {message}", err=True)
+
+
 class _Commands(click.Group):
     """The commands, loaded one by one; a failure is a message and exit code 1."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         out: Any = _Printable(sys.stdout, r"\n\t")
         errors: Any = _Printable(sys.stderr, r"\n\t\r")  # progress bars begin their line anew
-        with redirect_stdout(out), redirect_stderr(errors):
+        # a service's or batch system's end: as Ctrl-C, so that no worker process is left behind
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with redirect_stdout(out), redirect_stderr(errors), warnings.catch_warnings():
+            warnings.showwarning = _say_warning
             return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -56,6 +67,11 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted. The same command goes on from what is kept.", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+        except BrokenExecutor as error:
+            raise click.ClickException(f"{error} (If memory ran out: a smaller --jobs.)") from error
         except (OSError, ValueError, TypeError, FloatingPointError, ImportError) as error:
             raise click.ClickException(str(error)) from error
 
@@ -65,5 +81,5 @@ class _Commands(click.Group):
 def main() -> None:
     """Group-robust machine unlearning.
 
-    Exit codes: 0 done, 1 failure, 2 bad usage, 3 refused by the gate.
+    Exit codes: 0 done, 1 failure, 2 bad usage, 3 refused by the gate, 130 interrupted.
     """

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import click
 
-EXIT_INTERRUPTED = 130
 PLACE, AT_LEAST_ONE = click.Path(path_type=Path), click.IntRange(1)
 EPOCH = click.Choice(["best", "last"])
 SHOWN: dict[str, Any] = {"context_settings": {"show_default": True}}
@@ -104,28 +102,18 @@ def bench(ctx: click.Context, out: Path, dry_run: bool, **options: Any) -> None:
 
     Exit codes: 0 done, 1 some jobs failed, 2 bad usage, 130 interrupted.
     """
-    from joblib.externals.loky.process_executor import BrokenProcessPool
-
     from ..benchmark.jobs import read_record, run_jobs
 
-    try:
-        # a list of jobs needs no images
-        jobs = _jobs(options, None if dry_run else options["cache_dir"] or out / "cache")
-        if dry_run:
-            states = [(read_record(out, job.name) or {}).get("status", "to do") for job in jobs]
-            for job, state in zip(jobs, states, strict=True):
-                click.echo(f"{state:8}{job.label}")
-            click.echo(f"{len(jobs)} jobs, {states.count('done')} of them done.")
-            return
-        # a batch system's end of time: as Ctrl-C, so that no worker is left behind
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        how = {name: options[name] for name in ("backend", "scheduler", "threads", "devices")}
-        report = run_jobs(jobs, out, n_jobs=options["jobs"], **how)
-    except KeyboardInterrupt:
-        click.echo("Interrupted. The same command goes on where this one stopped.", err=True)
-        ctx.exit(EXIT_INTERRUPTED)
-    except (ImportError, BrokenProcessPool) as error:
-        raise click.ClickException(f"{error} (If memory ran out: a smaller --jobs.)") from error
+    # a list of jobs needs no images
+    jobs = _jobs(options, None if dry_run else options["cache_dir"] or out / "cache")
+    if dry_run:
+        states = [(read_record(out, job.name) or {}).get("status", "to do") for job in jobs]
+        for job, state in zip(jobs, states, strict=True):
+            click.echo(f"{state:8}{job.label}")
+        click.echo(f"{len(jobs)} jobs, {states.count('done')} of them done.")
+        return
+    how = {name: options[name] for name in ("backend", "scheduler", "threads", "devices")}
+    report = run_jobs(jobs, out, n_jobs=options["jobs"], **how)
     click.echo(
         f"{report.n_done} jobs done now, {report.n_found} before, {len(report.failed)} failed. "
         f"Written to {out}: results.csv"

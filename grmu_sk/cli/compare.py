@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial, reduce
@@ -185,8 +184,6 @@ def run(
     from ..comparison import compare, rows_for
     from ..results import describe_results, format_table
 
-    # a service that is stopped takes its worker processes with it, as after Ctrl-C
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(1)  # for nets this small more threads only wait for each other
     rows = rows_for(_names(methods, net))
     out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be is known before the work

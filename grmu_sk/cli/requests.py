@@ -96,8 +96,6 @@ def run(
 
     Exit code 1 if a request fails; the model is then as it was, or has forgotten the others.
     """
-    import warnings
-
     import numpy as np
 
     from ..sample_ids import naming
@@ -108,17 +106,9 @@ def run(
         seen.append((unlearner, unlearner.forget_idx_))
         return training_data(unlearner, data, columns)
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        done = ledger.run_file(
-            model,
-            **brought,
-            data=rows_of,
-            retry_failed=retry_failed,
-            checkpoint=checkpoint,
-        )
-    for warning in caught:
-        click.echo(f"Warning: {warning.message}", err=True)
+    done = ledger.run_file(
+        model, **brought, data=rows_of, retry_failed=retry_failed, checkpoint=checkpoint
+    )
     click.echo(f"Done: {', '.join(map(str, done))}" if done else "Nothing was waiting.")
     for unlearner, before in seen[:1]:
         gone = np.setdiff1d(unlearner.forget_idx_, before).tolist()
