@@ -22,7 +22,6 @@ from .comparison import Splits
 from .datasets.labels import SPLIT_NAMES
 from .groups import Pair, attribute_column
 from .metrics.evaluate import Split
-from .rows import take_rows
 
 __all__ = ["preparation", "prepared", "split_rows"]
 
@@ -86,10 +85,9 @@ def split_rows(
         raise ValueError(
             f"There is no test row of the group(s) to forget {sorted(untested, key=str)}."
         )
-    cut = [np.flatnonzero(part == number) for number in range(3)]
-    train, validation, test = (Split(take_rows(rows.X, some), y[some], a[some]) for some in cut)
-    mask = None if rows.forget is None else forget[cut[0]]
-    return Splits(name, train, validation, test, asked, forget=mask)
+    everything = Split(rows.X, y, a)
+    cut = (everything.some(np.flatnonzero(part == number)) for number in range(3))
+    return Splits(name, *cut, asked, forget=None if rows.forget is None else forget[part == 0])
 
 
 def _complete(values: Any, what: str) -> Any:
@@ -206,7 +204,7 @@ def prepared(
         fitted = clone(steps).fit(splits.train.X)
         parts = {name: getattr(splits, name) for name in ("train", "validation", "test")}
         for name, part in parts.items():
-            parts[name] = replace(part, X=fitted.transform(part.X).astype(np.float32))
+            parts[name] = part._replace(X=fitted.transform(part.X).astype(np.float32))
         return replace(splits, **parts)
 
     return estimator, in_numbers, steps

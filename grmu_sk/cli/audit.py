@@ -122,7 +122,7 @@ def preflight(
     from .. import audit
 
     unlearner = load_model(model, brought)
-    rows = rows_of_fit(unlearner, training, columns)._asdict()
+    rows = rows_of_fit(unlearner, training, columns, everybody=False)._asdict()
     found = audit.preflight(unlearner, forget_rows(unlearner, request), **rows)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
 
@@ -187,12 +187,11 @@ def report(
         return
     if key_file is not None and ledger is None:
         raise click.UsageError("--key-file needs --ledger, whose key it is.")
-    unlearner = load_model(model, brought)
-    rows = (None, None, None) if test is None else rows_for(unlearner, test, columns)
-    if test is not None and rows[2] is None:
-        raise click.BadParameter(f"{test} has no groups", param_hint="--test")
     if scan is not None and training is None:
         raise click.UsageError("--scan needs --training: the rows to look for.")
+    unlearner = load_model(model, brought)
+    if test is not None:
+        found |= rows_for(unlearner, test, columns)._asdict()
     for name, path in (("before", before), ("gold", gold)):
         found[name] = None if path is None else _reference(path, brought)
     if before is not None and before.suffix != ".json":
@@ -201,7 +200,7 @@ def report(
         found["attacks"] = _read_attacks(attacks)
     if training is not None:
         known, gone = rows_of_fit(unlearner, training, columns), unlearner.forget_idx_
-        found["training"] = known.y, known.groups
+        found["training"] = known[1:]
         found["remaining"] = known.some(unlearner.remaining_idx_)[:2]
         if len(gone):
             found["forgotten"] = known.some(gone)[:2]
@@ -215,7 +214,7 @@ def report(
         if not asked:
             raise click.BadParameter(f"{ledger} has no such request", param_hint="--request-id")
         found["request"] = asked[0]
-    evidence = audit.write_report(unlearner, out, *rows, kind=kind, **found)
+    evidence = audit.write_report(unlearner, out, kind=kind, **found)
     for check in evidence["gate"]["checks"]:
         click.echo(f"{check['status']:13} {check['name']}: {check['detail']}")
     click.echo(f"Written: {out}{' and its JSON' if kind == 'html' else ''}", err=True)

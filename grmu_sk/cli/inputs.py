@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -70,21 +70,7 @@ def takes_model(command: Callable[..., None]) -> Callable[..., None]:
     return with_model
 
 
-class LabelledRows(NamedTuple):
-    """Inputs, labels and protected attribute."""
-
-    X: Any
-    y: Any
-    groups: Any
-
-    def some(self, rows: Any) -> LabelledRows:
-        """Return these rows."""
-        from ..rows import take_rows
-
-        return LabelledRows(*(None if part is None else take_rows(part, rows) for part in self))
-
-
-def rows_for(unlearner: Any, source: str, columns: Any) -> LabelledRows:
+def rows_for(unlearner: Any, source: str, columns: Any) -> Any:
     """Read rows that a model did not see in ``fit``, in its terms.
 
     Parameters
@@ -98,14 +84,13 @@ def rows_for(unlearner: Any, source: str, columns: Any) -> LabelledRows:
 
     Returns
     -------
-    LabelledRows
+    Split
         The rows.
     """
-    found = _read(unlearner, source, columns)
-    return LabelledRows(found["X"], found["y"], found.get("groups"))
+    return _as_split(_read(unlearner, source, columns))
 
 
-def rows_of_fit(unlearner: Any, source: str, columns: Any) -> LabelledRows:
+def rows_of_fit(unlearner: Any, source: str, columns: Any, everybody: bool = True) -> Any:
     """Read the rows of ``fit``, in that order.
 
     Parameters
@@ -116,25 +101,34 @@ def rows_of_fit(unlearner: Any, source: str, columns: Any) -> LabelledRows:
         Where the rows are.
     columns : Columns
         What the columns of a table stand for.
+    everybody : bool, default=True
+        Whether the rows that were forgotten are needed, too; else others may stand for them.
 
     Returns
     -------
-    LabelledRows
+    Split
         The rows.
 
     Raises
     ------
     ValueError
-        If there are not as many.
+        If there are not as many, or one is missing.
     """
-    found = training_data(unlearner, source, columns)
-    n_rows = unlearner._n_rows
+    found, n_rows = training_data(unlearner, source, columns, everybody), unlearner._n_rows
     if len(found["y"]) != n_rows:
         raise ValueError(f"{source} has {len(found['y'])} rows, but fit was given {n_rows}.")
-    return LabelledRows(found["X"], found["y"], found.get("groups"))
+    return _as_split(found)
 
 
-def training_data(unlearner: Any, source: str, columns: Any) -> dict[str, Any]:
+def _as_split(found: dict[str, Any]) -> Any:
+    from ..metrics.evaluate import Split
+
+    return Split(found["X"], found["y"], found.get("groups"))
+
+
+def training_data(
+    unlearner: Any, source: str, columns: Any, everybody: bool = False
+) -> dict[str, Any]:
     """Return what a model was fitted to, by the arguments of ``fit`` and in their order.
 
     Parameters
@@ -145,6 +139,8 @@ def training_data(unlearner: Any, source: str, columns: Any) -> dict[str, Any]:
         Where the rows are.
     columns : Columns
         What the columns of a table stand for.
+    everybody : bool, default=False
+        Whether the rows that were forgotten are needed, too.
 
     Returns
     -------
@@ -154,7 +150,7 @@ def training_data(unlearner: Any, source: str, columns: Any) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If something is missing, or rows that remain are not there.
+        If something is missing, or rows that are needed are not there.
     """
     found = _read(unlearner, source, columns)
     ids = found.pop("sample_id", None)
@@ -162,7 +158,8 @@ def training_data(unlearner: Any, source: str, columns: Any) -> dict[str, Any]:
         return found
     from ..rows import take_rows
 
-    where = _positions(unlearner, ids, source)
+    needed = range(unlearner._n_rows) if everybody else unlearner.remaining_idx_.tolist()
+    where = _positions(unlearner._given_ids, ids, source, needed)
     return {name: take_rows(value, where) for name, value in found.items()}
 
 
@@ -171,22 +168,19 @@ def _read(unlearner: Any, source: str, columns: Any) -> dict[str, Any]:
 
     names = getattr(unlearner, "feature_names_in_", None)
     found = read_rows(source, columns, None if columns.image else names)
-    rows = {name: found[name] for name in ("X", "y", "groups", "sample_weight", "sample_id")}
-    rows = {name: part for name, part in rows.items() if part is not None}
+    names_of_fit = ("X", "y", "groups", "sample_weight", "sample_id")
+    rows = {name: found[name] for name in names_of_fit if found[name] is not None}
     if columns.target is None:
         return rows  # no table: what there is has the types that fit was given
     import pandas as pd
 
-    rows["y"] = _as_fitted(rows["y"], unlearner.classes_.tolist())
+    rows["y"] = _as_fitted(pd.Series(rows["y"]), unlearner.classes_.tolist()).to_numpy()
     if columns.groups and unlearner.attributes_ is not None:
-        known = unlearner.attributes_.tolist()
-        tuples = [value if isinstance(value, tuple) else (value,) for value in known]
+        values = unlearner.attributes_.tolist()
+        tuples = [value if isinstance(value, tuple) else (value,) for value in values]
+        known = dict(zip(columns.groups, zip(*tuples, strict=True), strict=False))
         frame = pd.DataFrame(rows["groups"], columns=list(columns.groups))
-        pairs = enumerate(columns.groups)
-        of_columns = {n: [v[place] for v in tuples if place < len(v)] for place, n in pairs}
-        rows["groups"] = pd.DataFrame(
-            {name: _as_fitted(frame[name], values) for name, values in of_columns.items()}
-        )
+        rows["groups"] = frame.apply(lambda column: _as_fitted(column, known.get(column.name, ())))
     if names is None and columns.image is None:
         rows["X"] = rows["X"].to_numpy()
     return rows
@@ -197,12 +191,9 @@ def _as_fitted(column: Any, known: Iterable[Any]) -> Any:
 
     A text that is none of these stays one, and is refused where it is compared.
     """
-    import pandas as pd
-
     exact = {str(value): value for value in known}
     alike = {_plain(text): value for text, value in exact.items() if not isinstance(value, str)}
-    meant = {text: exact.get(text, alike.get(_plain(text), text)) for text in set(column)}
-    return pd.Series([meant[text] for text in column]).to_numpy()
+    return column.map(lambda text: exact.get(text, alike.get(_plain(text), text)))
 
 
 def _plain(text: str) -> float | str:
@@ -212,24 +203,19 @@ def _plain(text: str) -> float | str:
         return text.lower()
 
 
-def _positions(unlearner: Any, ids: Any, source: str) -> Any:
-    """Return where each row of ``fit`` lies; for one that was forgotten, anywhere.
-
-    Rows of people who were forgotten need not be there any more, and the order may be another.
-    """
+def _positions(known: Any, ids: Any, source: str, needed: Iterable[int]) -> Any:
+    """Return where each row of ``fit`` lies, whatever the order; for one not needed, anywhere."""
     import numpy as np
 
     from ..sample_ids import id_texts, naming
 
     position = {text: where for where, text in enumerate(id_texts(ids, "sample_id"))}
-    known = unlearner._given_ids
-    remaining = np.isin(known.rows, unlearner.remaining_idx_)
-    named = zip(known.texts, remaining, strict=True)
-    if missing := [text for text, stays in named if stays and text not in position]:
-        raise ValueError(f"{source} has no rows for the ids {naming(missing)}, which remain.")
-    where = np.zeros(known.n_rows, dtype=np.int64)  # never read for forgotten rows
-    where[known.rows] = [position.get(text, 0) for text in known.texts]
-    return where
+    name = dict(zip(known.rows.tolist(), known.texts, strict=True))
+    lacking = [row for row in needed if name.get(row) not in position]
+    if lacking:
+        missing = naming(name.get(row, f"(dropped) of row {row}") for row in lacking)
+        raise ValueError(f"{source} has no rows for the ids {missing}, which are needed here.")
+    return np.array([position.get(name.get(row), 0) for row in range(known.n_rows)])
 
 
 def forget_rows(unlearner: Any, path: Path) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..groups import Pair, attribute_of_rows, codes_of
 from ..outputs import predicted_columns
+from ..rows import take_rows
 from ..validation import check_option, label_column
 from . import accuracy, fairness
 from .fidelity import log_odds_of_label
@@ -38,13 +39,16 @@ SPLITS_OF = (
 )
 
 
-@dataclass(frozen=True)
-class Split:
-    """Inputs, labels and protected attribute of some rows."""
+class Split(NamedTuple):
+    """Inputs, labels and protected attribute of some rows; the latter may be unknown (None)."""
 
     X: Any
-    y: NDArray[Any]
-    groups: NDArray[Any]
+    y: Any
+    groups: Any
+
+    def some(self, rows: Any) -> Split:
+        """Return these rows, named by their numbers."""
+        return Split(*(None if part is None else take_rows(part, rows) for part in self))
 
 
 @dataclass(frozen=True)

@@ -109,11 +109,14 @@ def test_rows_of_the_forgotten_may_be_gone(folder, table, expected):
     again.fit(table.X, table.y, table.a).unlearn([40]).unlearn([41])
     assert model_hash(loaded()) == model_hash(again)
     text("add", "ledger", "042")
+    asked = ["report", "model", *NET, "--training", *data[1:], "--out", "r.json"]
+    assert "no rows for the ids '040', which are" in CliRunner().invoke(main, asked).output
     out = text("run", "ledger", "model", *NET, *save_csv(table, np.arange(50, table.n)), code=1)
     assert "no rows for the ids '000'" in out
     assert model_hash(loaded()) == model_hash(again), "nothing was forgotten by halves"
 
 
+@pytest.mark.filterwarnings("default:Request")
 def test_old_copies_keys_and_unknown_ids(folder, table, expected):
     old, key, data = (folder / "model").read_bytes(), ["--key-file", "key"], save_npz(table)
     run, verify = ["run", "ledger", "model", *NET], ["verify", "ledger", "--model", "model", *NET]
@@ -137,6 +140,7 @@ def test_old_copies_keys_and_unknown_ids(folder, table, expected):
     assert loaded().forget_idx_.tolist() == [40]
 
 
+@pytest.mark.filterwarnings("default:Request")
 def test_a_request_whose_data_is_none_has_failed(folder, table, expected):
     save_csv(table, np.arange(table.n))
     before = (folder / "model").read_bytes()
