@@ -28,6 +28,7 @@ TABLES = (".csv", ".parquet")
 UNREADABLE = (ValueError, ArithmeticError, MemoryError, SyntaxError, zlib.error)
 # Later versions of pandas read every digit by default.
 EXACTLY: Any = {"float_precision": "round_trip"} if pd.__version__ < "3" else {}
+IN_CSV: Any = {"skipinitialspace": True}  # of "39, Private" the space belongs to the comma
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
 
 
@@ -150,14 +151,15 @@ def _read_table(path: Path, special: list[str]) -> tuple[pd.DataFrame, pd.DataFr
     """Return the columns as pandas reads them, and the special ones as they are written."""
     try:
         if path.suffix.lower() == ".csv":
-            typed = pd.read_csv(path, **EXACTLY)
+            typed = pd.read_csv(path, **IN_CSV, **EXACTLY)
         else:
             typed = pd.read_parquet(path)
         for name in special:
             require_column(name, typed.columns, path)
         if path.suffix.lower() == ".csv":
             # an id may be 007, a group NA (Namibia), a label True
-            return typed, pd.read_csv(path, usecols=special, dtype=str, keep_default_na=False)
+            how = {"usecols": special, "dtype": str, "keep_default_na": False}
+            return typed, pd.read_csv(path, **how, **IN_CSV)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read as a table: {error}") from error
     there = typed[special].astype(object)
