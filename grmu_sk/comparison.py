@@ -20,7 +20,7 @@ import torch
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.exceptions import FitFailedWarning, UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
 from skorch import NeuralNet
@@ -35,7 +35,6 @@ from .metrics.fidelity import row_distance_score
 from .metrics.gap import average_gaps, damage_to_other_groups
 from .nets import net_of_module
 from .results import GOLD, MODEL, PRETRAIN, RESEEDED_GOLD, RETRAIN, Row
-from .rows import take_rows
 from .unlearners import RetrainUnlearner, all_unlearners
 
 __all__ = ["Split", "Splits", "compare", "rows_for"]
@@ -100,12 +99,10 @@ class Splits:
         """
         y, a = bunch.get("forget_group") or bunch.smallest_group
         labels, attributes = np.asarray(bunch.target_names), np.asarray(bunch.group_names)
-        train, validation, test = (
-            Split(bunch.data[rows], labels[bunch.target[rows]], attributes[bunch.groups[rows]])
-            for rows in (bunch.train, bunch.validation, bunch.test)
-        )
+        everything = Split(bunch.data, labels[bunch.target], attributes[bunch.groups])
+        parts = (everything.some(rows) for rows in (bunch.train, bunch.validation, bunch.test))
         pair = (bunch.target_names[y], bunch.group_names[a])
-        return cls(name, train, validation, test, [pair])
+        return cls(name, *parts, [pair])
 
 
 Load = Callable[[int], Splits]
@@ -264,7 +261,7 @@ def warm_up(net: Any, splits: Splits) -> None:
     # so few rows may be too few to hold some of each class out
     short = clone(net).set_params(max_epochs=1, callbacks=[], train_split=None)
     once = RetrainUnlearner(short, store_data=False)
-    once.fit(take_rows(train.X, rows), train.y[rows], train.groups[rows])
+    once.fit(*train.some(rows))
 
 
 def _clock(net: Any) -> float:
@@ -282,8 +279,10 @@ def _clock(net: Any) -> float:
 
 def run_row(
     row: Row, net: Any, splits: Splits, forget: NDArray[np.bool_], seed: int, pretrained: Any = None
-) -> tuple[Row, Evaluation | None, BaseUnlearner | None]:
+) -> tuple[Row, Evaluation | str, BaseUnlearner | None]:
     """Train a model on all rows, or let one method forget, and measure it.
+
+    A method that cannot be used on these rows costs its own row of the table, and not the others.
 
     Parameters
     ----------
@@ -304,16 +303,15 @@ def run_row(
     -------
     row : Row
         The one given: rows are finished in any order.
-    evaluation : Evaluation or None
-        Its scores include the seconds of the run; None stands for a loss that was not finite.
+    evaluation : Evaluation or str
+        Its scores include the seconds of the run; or why there are none.
     unlearner : BaseUnlearner or None
         The model trained on all rows, if it is that.
 
     Raises
     ------
-    FloatingPointError
-        If the loss of pretraining or of the gold standard is not finite: nothing can be compared
-        with them.
+    Exception
+        If pretraining or the gold standard fails: nothing can be compared with them.
     """
     with ONE_JOB:
         torch.set_num_threads(1)  # in worker processes too: small nets gain nothing from more
@@ -322,11 +320,11 @@ def run_row(
         asked = None if row == PRETRAIN else forget
         try:
             seconds = forget_rows(unlearner, net, splits, splits.train.X, asked)
-        except FloatingPointError:
+            found = evaluate(unlearner, splits, forget)
+        except Exception as error:
             if row in (PRETRAIN, GOLD):
                 raise
-            return row, None, None
-        found = evaluate(unlearner, splits, forget)
+            return row, f"{type(error).__name__}: {error}", None
         found.scores["seconds"] = seconds
         return row, found, unlearner if row == PRETRAIN else None
 
@@ -375,8 +373,8 @@ def run_seed(
     Returns
     -------
     dict of Row to dict
-        The scores of ``pretrain`` and of each row, see :func:`compare`; all are NaN where a loss
-        was not finite.
+        The scores of ``pretrain`` and of each row, see :func:`compare`; all are NaN where a method
+        failed.
     """
     forget = splits.forget
     if forget is None:
@@ -398,19 +396,23 @@ def run_seed(
         given = net, splits, forget, seed, pretrained
         jobs = [delayed(run_row)(row, *given) for row in missing if goes_on(row) == wave]
         with ending_workers(parallel(jobs)) as results:
-            for row, found[row], trained in results:
-                if kept is not None:
-                    kept.write(row, found[row])
+            for row, outcome, trained in results:
+                if isinstance(outcome, str):
+                    told = f"{row.label} has no result with seed {seed}: {outcome}"
+                    warnings.warn(told, FitFailedWarning, stacklevel=3)
+                else:
+                    found[row] = outcome
+                    if kept is not None:
+                        kept.write(row, outcome)
                 pretrained = pretrained if trained is None else trained
                 on_step(row.label)
-    models = {row: model for row in rows if (model := found[row]) is not None}
-    for row, model in models.items():
+    for row, model in found.items():
         seconds = 0 if row == PRETRAIN else model.scores["seconds"]
-        model.scores["retrainings"] = seconds / models[GOLD].scores["seconds"]
+        model.scores["retrainings"] = seconds / found[GOLD].scores["seconds"]
         if row != GOLD:
-            model.scores.update(_against(models[GOLD], model, splits))
-    undefined = {name: np.nan for model in models.values() for name in model.scores}
-    return {row: models[row].scores if row in models else undefined for row in rows}
+            model.scores.update(_against(found[GOLD], model, splits))
+    undefined = {name: np.nan for model in found.values() for name in model.scores}
+    return {row: found[row].scores if row in found else undefined for row in rows}
 
 
 class _Kept:
@@ -430,21 +432,20 @@ class _Kept:
         name = digest([("", describe([self.common, row.key, row.parameters]))])[:16]
         return self.folder / f"seed{self.seed}_{row.label.replace(' ', '')}_{name}.json"
 
-    def finished(self, rows: Iterable[Row]) -> dict[Row, Evaluation | None]:
-        """Return the results of the rows that are finished; None for a loss that was not finite."""
-        found: dict[Row, Evaluation | None] = {}
+    def finished(self, rows: Iterable[Row]) -> dict[Row, Evaluation]:
+        """Return the results of the rows that are finished."""
+        found = {}
         for row in rows:
             with suppress(FileNotFoundError):
-                parts = json.loads(self.path(row).read_text(encoding="utf-8"))
-                found[row] = parts and Evaluation(
-                    parts[0], np.array(parts[1]), np.array(parts[2], dtype=self.labels.dtype)
-                )
+                scores, *answers = json.loads(self.path(row).read_text(encoding="utf-8"))
+                log_odds, predicted = np.array(answers[0]), np.array(answers[1], self.labels.dtype)
+                found[row] = Evaluation(scores, log_odds, predicted)
         return found
 
-    def write(self, row: Row, found: Evaluation | None) -> None:
+    def write(self, row: Row, found: Evaluation) -> None:
         """Keep the result of a row."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        parts = found and [found.scores, found.log_odds.tolist(), found.predicted.tolist()]
+        parts = [found.scores, found.log_odds.tolist(), found.predicted.tolist()]
         write_atomically(self.path(row), json.dumps(parts).encode())
 
 
@@ -539,15 +540,16 @@ def compare(
         (:func:`~grmu_sk.metrics.row_distance_score`, in nats, and
         :func:`~grmu_sk.metrics.damage_to_other_groups`): hold both against those of
         ``gold_reseeded``. ``group_accuracy`` rows carry the group in their metric:
-        ``group_accuracy[even, orange]``. A method whose loss was not finite has NaN.
+        ``group_accuracy[even, orange]``. A method that failed has NaN, and a warning says why: its
+        loss was not finite, say, or it cannot be used on these rows.
 
     Raises
     ------
     ValueError
         If the gold standard is not among the rows, or seeds are missing or repeated; if ``ratio``
         is out of range, or nothing can be forgotten.
-    FloatingPointError
-        If the loss of pretraining or of the gold standard is not finite.
+    Exception
+        If pretraining or the gold standard fails.
     """
     if GOLD not in rows:
         raise ValueError("rows lack the gold standard, retrain with REWEIGHT: see rows_for.")

@@ -231,7 +231,7 @@ def with_average_gap(results: pd.DataFrame) -> pd.DataFrame:
     if AVERAGE_GAP in there or not there.issuperset(AVERAGE_GAP_METRICS):
         return results
     gaps = gaps_of(results)
-    # as all of a run that diverged
+    # as all of a run that failed
     undefined = pd.MultiIndex.from_frame(results.loc[results["value"].isna(), RUN])
     lost = gaps[gaps["value"].isna() & ~pd.MultiIndex.from_frame(gaps[RUN]).isin(undefined)]
     if len(lost):
@@ -258,7 +258,7 @@ def summarize(
     DataFrame
         Indexed by the keys, in order of appearance: mean, std (divided by the number of seeds, as
         in the paper), and delta: the mean over seeds of the absolute difference to the gold
-        standard of the same seed. Runs that diverged (NaN) are left out.
+        standard of the same seed. Runs that failed (NaN) are left out.
 
     Raises
     ------
@@ -308,9 +308,10 @@ def format_table(
         text = cells["mean"].map("{:.1f}".format) + cells["std"].map(" ±{:.1f}".format)
         if (row := Row(method, reweight)) not in (PRETRAIN, GOLD):
             text[list(metrics)] += cells["delta"].map(" ({:.1f})".format)
-        if row == GOLD:  # it has no distance to itself
-            text[[AVERAGE_GAP, *more]] = "-"
+        if row == GOLD:  # as it has no distance to itself
+            text[AVERAGE_GAP] = "-"
         text["retrainings"] = f"{cells.loc['retrainings', 'mean']:.2f}"
+        text[cells["mean"].isna()] = "-"
         lines.append([method, "yes" if reweight else "no", *text])
     header = ["method", "reweight", *metrics, "avg gap", *(more.values()), "retrains"]
     sides = ["left"] * 2 + ["right"] * (len(header) - 2)
@@ -351,11 +352,13 @@ def describe_results(results: pd.DataFrame, forget_groups: Sequence[Pair]) -> st
         f"Accuracy on test rows of the group {names}: {before:.1f} % before; {plain:.1f} % if the "
         f"model is retrained without the rows to forget, {gold:.1f} % with REWEIGHT."
     ]
-    if n_seeds > 1 and before - plain > max(noise, 1):
+    if n_seeds == 1:
+        words.append("One seed cannot tell a loss from chance.")
+    elif before - plain > max(noise, 1):
         words.append("So forgetting puts this group at risk.")
     else:
         words.append(
-            f"That is no loss that {n_seeds} seed(s) could tell from chance (2 standard errors: "
+            f"That is no loss that {n_seeds} seeds could tell from chance (2 standard errors: "
             f"{noise:.1f} points)."
         )
     ceiling, nothing = (value(row, AVERAGE_GAP) for row in (RESEEDED_GOLD, PRETRAIN))
@@ -369,12 +372,15 @@ def describe_results(results: pd.DataFrame, forget_groups: Sequence[Pair]) -> st
     can_rank = n_seeds > 1 and ceiling - nothing > max(spread, 2)
     if not can_rank:
         words.append(
-            "These are too close"
-            + (" (or one seed too few)" if n_seeds == 1 else "")
+            ("One seed is too few" if n_seeds == 1 else "These are too close")
             + " for the average gap to rank methods: look at UA, MIA and the distance of single "
             "rows, and at an audit."
         )
-    words.append(_recommendation(rows_there(results), value, ceiling, can_rank))
+    failed = failures(results)
+    if failed:
+        words.append(f"Failed, and not judged here: {', '.join(failed.values())}.")
+    judged = [row for row in rows_there(results) if row.title not in failed]
+    words.append(_recommendation(judged, value, ceiling, can_rank))
     return " ".join(words)
 
 
@@ -417,16 +423,18 @@ def check_metrics(results: pd.DataFrame, metrics: Iterable[str]) -> None:
         raise ValueError(f"results has no metric {missing}; there are {there}.")
 
 
-def name_diverged(results: pd.DataFrame) -> pd.DataFrame:
-    """Say in the name of each model how many of its runs gave no finite loss."""
-    # a single metric may be undefined; of a run that diverged nothing is known
+def failures(results: pd.DataFrame) -> dict[str, str]:
+    """Return, by model, its name with how many of its runs failed, if some have."""
+    # a single metric may be undefined; of a run that failed nothing is known
     is_lost = results.groupby(RUN, sort=False)["value"].count() == 0
     found = is_lost.groupby("model", sort=False).agg(["sum", "size"])
     found = found[found["sum"] > 0].drop([GOLD_LABEL, RESEEDED_LABEL], errors="ignore")
-    names = {
-        name: f"{name} ({n} of {n_runs} runs diverged)" for name, n, n_runs in found.itertuples()
-    }
-    return results.replace({"model": names})
+    return {name: f"{name} ({n} of {n_runs} runs failed)" for name, n, n_runs in found.itertuples()}
+
+
+def name_failed(results: pd.DataFrame) -> pd.DataFrame:
+    """Say in the name of each model how many of its runs failed."""
+    return results.replace({"model": failures(results)})
 
 
 def group_of_metric(metric: str) -> str:

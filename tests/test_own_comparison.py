@@ -115,6 +115,20 @@ def test_one_sentence_for_what_does_not_fit(people, change, options, message):
     assert not Path("mine").exists(), "nothing is written by halves"
 
 
+@pytest.mark.filterwarnings("default:sisa")
+def test_a_method_that_fails_is_named_and_the_others_go_on(people):
+    is_high = (people["income"] == "high") & (people["sex"] == "f")
+    few = people.assign(income=np.where(is_high & (is_high.cumsum() <= 10), "high", "low"))
+    few.to_csv("people.csv", index=False)
+    text = Path("people.csv").read_text().replace(",", ", ")
+    Path("people.csv").write_text(text)  # as UCI's are
+    asked = [*TABLE, "--forget-group", "high,f", "--methods", "sisa,subsample_retrain"]
+    out = " ".join(compare(*asked, *LOGISTIC, "--out", "mine").split())
+    assert "Warning: sisa has no result with seed 0: ValueError" in out, "a shard has one class"
+    assert "Failed, and not judged here: sisa (1 of 1 runs failed), sisa + reweight (1 of" in out
+    assert "nan" not in out and not list(Path("mine/finished").glob("*sisa*")), "tried again"
+
+
 def test_small_classes_and_groups(people):
     rare = people.copy()
     rare.loc[:1, "income"] = "rare"

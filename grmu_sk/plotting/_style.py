@@ -70,7 +70,7 @@ def model_styles(names: Iterable[str], *, gold: str | None = None) -> dict[str, 
     ['#0072B2', '#0072B2', 'black']
     """
     names = list(names)
-    # without what a name says of runs that diverged
+    # without what a name says of runs that failed
     plain = {n: re.sub("[- ]", "_", str(n).lower().partition(" (")[0]) for n in names}
     fixed = {n: FIXED[text] for n, text in plain.items() if text in FIXED}
     fixed |= {gold: GOLD} if gold else {}

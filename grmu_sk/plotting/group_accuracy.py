@@ -152,7 +152,7 @@ class GroupAccuracyDisplay(_style.Display):
         Returns
         -------
         GroupAccuracyDisplay
-            The display, drawn. A model that diverged in some seeds is shown by its other seeds,
+            The display, drawn. A model that failed with some seeds is shown by its other seeds,
             and its name says so.
 
         Raises
@@ -162,7 +162,7 @@ class GroupAccuracyDisplay(_style.Display):
             holds no group accuracies.
         """
         checked = tables.check_results(results, single=("dataset", "forget", "ratio", "selection"))
-        checked = tables.name_diverged(checked)
+        checked = tables.name_failed(checked)
         rows = checked[checked["metric"].str.startswith("group_accuracy[")]
         rows = rows.assign(group=rows["metric"].map(tables.group_of_metric))
         cells = tables.summarize(rows, ["group", "model"]).reset_index()

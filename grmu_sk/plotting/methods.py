@@ -113,7 +113,7 @@ class MethodComparisonDisplay(_style.Display):
         Returns
         -------
         MethodComparisonDisplay
-            The display, drawn. A model that diverged in some seeds is shown by its other seeds,
+            The display, drawn. A model that failed with some seeds is shown by its other seeds,
             and its name says so.
 
         Raises
@@ -123,7 +123,7 @@ class MethodComparisonDisplay(_style.Display):
             lacks a metric or ``AVG_GAP``.
         """
         checked = tables.check_results(results, single=("dataset", "forget", "ratio", "selection"))
-        checked = tables.with_average_gap(tables.name_diverged(checked))
+        checked = tables.with_average_gap(tables.name_failed(checked))
         there = set(checked["metric"])
         if metrics is None:
             metrics = [metric for metric in AVERAGE_GAP_METRICS if metric in there]
@@ -264,7 +264,7 @@ class UnlearningRatioDisplay(_style.Display):
         """
         metrics = [metrics] if isinstance(metrics, str) else list(metrics)
         checked = tables.check_results(results, single=("dataset", "forget", "selection"))
-        checked = tables.with_average_gap(tables.name_diverged(checked))
+        checked = tables.with_average_gap(tables.name_failed(checked))
         tables.check_metrics(checked, metrics)
         ratios = checked["ratio"].unique().tolist()
         if len(ratios) < 2:

@@ -89,7 +89,7 @@ def test_comparison_holds_and_draws_means_deviations_and_deltas():
         np.testing.assert_allclose(ends, np.c_[low, high])
 
 
-def test_runs_that_diverged_are_named():
+def test_runs_that_failed_are_named():
     results = make_results()
     some = results["seed"].eq(0) & results["method"].eq("miu") & results["reweight"].eq(1)
     every = results["method"].eq("scrub") & results["reweight"].eq(0)
@@ -97,11 +97,11 @@ def test_runs_that_diverged_are_named():
     results.loc[some | every | undefined, "value"] = np.nan
     display = MethodComparisonDisplay.from_results(results)
     rest = values_of(results, "miu", 1, "AVG_GAP")[1:]
-    name = "miu + reweight (1 of 3 runs diverged)"
+    name = "miu + reweight (1 of 3 runs failed)"
     assert display.scores.loc[("AVG_GAP", name), "mean"] == pytest.approx(rest.mean())
     ticks = [label.get_text() for label in display.ax_.get_yticklabels()]
     assert {name, "pretrain"} < set(ticks)
-    assert ticks[-1] == "scrub (3 of 3 runs diverged)"
+    assert ticks[-1] == "scrub (3 of 3 runs failed)"
 
 
 def test_curves_are_drawn_at_their_ratios():
