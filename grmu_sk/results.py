@@ -291,16 +291,17 @@ def format_table(
     str
         One line a method: mean, standard deviation and, in brackets, delta to the gold standard;
         then the average gap, the distance of forgotten rows' log-odds, the largest loss of another
-        group, and what the run cost, in retrainings.
+        group, and what the run cost, in retrainings. "-" stands for what is undefined, for want of
+        test rows or because a method failed.
 
     Raises
     ------
     ValueError
-        If it is no table of results, or lacks a metric.
+        If it is no table of results, or a metric is unknown.
     """
     results = results if "model" in results else check_results(results)
-    check_metrics(results, [*metrics, AVERAGE_GAP, "retrainings"])
     there = set(results["metric"])
+    check_metrics(results, set(metrics) - METRICS.keys())
     more = {name: title for name, title in AGAINST_GOLD.items() if name in there}
     lines = []
     for (method, reweight), of_row in summarize(results).groupby(level=[0, 1], sort=False):
@@ -365,12 +366,14 @@ def describe_results(results: pd.DataFrame, forget_groups: Sequence[Pair]) -> st
     stds = [value(row, AVERAGE_GAP, table["std"]) for row in (RESEEDED_GOLD, PRETRAIN)]
     spread = 2 * max(stds)
     words.append(
-        f"Average gap: {nothing:.1f} for doing nothing, {ceiling:.1f} for a second gold standard, "
-        "which is the most that can be expected."
+        "There is no average gap: one of its metrics is undefined on these test rows."
+        if np.isnan(ceiling)
+        else f"Average gap: {nothing:.1f} for doing nothing, {ceiling:.1f} for a second gold "
+        "standard, which is the most that can be expected."
         + (" The model comes out the same each time." if ceiling == 100 else "")
     )
     can_rank = n_seeds > 1 and ceiling - nothing > max(spread, 2)
-    if not can_rank:
+    if not can_rank and not np.isnan(ceiling):
         words.append(
             ("One seed is too few" if n_seeds == 1 else "These are too close")
             + " for the average gap to rank methods: look at UA, MIA and the distance of single "

@@ -126,6 +126,7 @@ def test_a_method_that_fails_is_named_and_the_others_go_on(people):
     out = " ".join(compare(*asked, *LOGISTIC, "--out", "mine").split())
     assert "Warning: sisa has no result with seed 0: ValueError" in out, "a shard has one class"
     assert "Failed, and not judged here: sisa (1 of 1 runs failed), sisa + reweight (1 of" in out
+    assert "no average gap" in out, "there are no test rows (high, m)"
     assert "nan" not in out and not list(Path("mine/finished").glob("*sisa*")), "tried again"
 
 
