@@ -195,8 +195,8 @@ def fresh_classifier(estimator: Any) -> Any:
     copy = clone(estimator)
     if not hasattr(copy, "predict_proba"):
         raise ValueError(
-            f"{type(copy).__name__} has no predict_proba, which metrics and attacks need: wrap it "
-            "in sklearn.calibration.CalibratedClassifierCV."
+            f"{type(_last_step(copy)).__name__} has no predict_proba, which metrics and attacks "
+            "need: wrap it in sklearn.calibration.CalibratedClassifierCV."
         )
     for name, part in copy.get_params().items():
         if name.rpartition("__")[2] == "memory" and part is not None:

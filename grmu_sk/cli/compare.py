@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial, reduce
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import click
@@ -195,7 +196,7 @@ def run(
     how["seeds"] = range(seeds)
     with where, tqdm(total=seeds * (1 + len(rows)), unit="run", disable=None) as bar:
         results = compare(net, load, rows, on_step=lambda _: bar.update(), **how)
-    table, words = format_table(results), describe_results(results, forget_groups)
+    table, words = format_table(results), fill(describe_results(results, forget_groups), 100)
     click.echo(f"{table}\n\n{words}")
     results.to_csv(out / "results.csv", index=False, float_format="%.4f")
     (out / "table.txt").write_text(table + "\n", encoding="utf-8")
@@ -218,7 +219,10 @@ def _about(rows: Any, steps: Any, splits: Any) -> str:
             if chosen:
                 lines.append(f"Features, {name}: {', '.join(map(str, chosen))}.")
         if n_missing := int(rows.X.isna().any(axis=1).sum()):
-            lines.append(f"{n_missing} rows lack a feature: numbers are filled by the median.")
+            lines.append(
+                f"{n_missing} rows lack a value: a missing number is filled by the median, a "
+                "missing text has no column."
+            )
     return "\n".join(lines) + "\n"
 
 
