@@ -22,6 +22,8 @@ _COMMANDS = {
     "requests": "requests",
 }
 EXIT_INTERRUPTED = 130
+#: What is a message; torch raises a RuntimeError for inputs of another shape, or lack of memory.
+FAILURES = (OSError, ValueError, TypeError, FloatingPointError, ImportError, RuntimeError)
 
 
 class _Printable:
@@ -72,7 +74,7 @@ class _Commands(click.Group):
             ctx.exit(EXIT_INTERRUPTED)
         except BrokenExecutor as error:
             raise click.ClickException(f"{error} (If memory ran out: a smaller --jobs.)") from error
-        except (OSError, ValueError, TypeError, FloatingPointError, ImportError) as error:
+        except FAILURES as error:
             raise click.ClickException(str(error)) from error
 
 

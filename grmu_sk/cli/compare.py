@@ -218,6 +218,8 @@ def _about(rows: Any, steps: Any, splits: Any) -> str:
         for name, _, chosen in steps.transformers:
             if chosen:
                 lines.append(f"Features, {name}: {', '.join(map(str, chosen))}.")
+        if not hasattr(splits.train.X, "iloc"):
+            lines.append(f"A net is given {splits.train.X.shape[1]} numbers for each row.")
         if n_missing := int(rows.X.isna().any(axis=1).sum()):
             lines.append(
                 f"{n_missing} rows lack a value: a missing number is filled by the median, a "
