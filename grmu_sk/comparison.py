@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from time import perf_counter, process_time
+from time import perf_counter, process_time, thread_time
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from sklearn.exceptions import FitFailedWarning, UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
 from skorch import NeuralNet
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from .base import BaseUnlearner
@@ -268,7 +269,9 @@ def _clock(net: Any) -> float:
     """Return seconds: of work on a CPU, whatever else runs there, and of waiting on a GPU."""
     device = torch.device(getattr(net, "device", None) or "cpu")
     if device.type == "cpu":
-        return process_time()
+        # one thread trains a net then; others of a process may be Dask's, which never rest
+        alone = isinstance(net, NeuralNet) and torch.get_num_threads() == 1
+        return thread_time() if alone else process_time()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return perf_counter()
@@ -313,8 +316,10 @@ def run_row(
     Exception
         If pretraining or the gold standard fails: nothing can be compared with them.
     """
-    with ONE_JOB:
-        torch.set_num_threads(1)  # in worker processes too: small nets gain nothing from more
+    # also in worker processes: small nets gain nothing from more threads, and trees that are grown
+    # by several differ in the last bits, and wait for each other where cores are busy
+    with ONE_JOB, threadpool_limits(1):
+        torch.set_num_threads(1)
         warm_up(net, splits)
         unlearner = make_unlearner(row, net, pretrained, seed)
         asked = None if row == PRETRAIN else forget

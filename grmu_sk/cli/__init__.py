@@ -42,7 +42,7 @@ class _Printable:
         return getattr(self.stream, name)
 
 
-def _say_warning(message: Any, *_: Any) -> None:
+def _say_warning(message: Any, *_: Any, **__: Any) -> None:
     click.echo(f"Warning: {message}", err=True)
 
 
