@@ -101,9 +101,10 @@ class Splits:
         y, a = bunch.get("forget_group") or bunch.smallest_group
         labels, attributes = np.asarray(bunch.target_names), np.asarray(bunch.group_names)
         everything = Split(bunch.data, labels[bunch.target], attributes[bunch.groups])
-        parts = (everything.some(rows) for rows in (bunch.train, bunch.validation, bunch.test))
+        cut = (bunch.train, bunch.validation, bunch.test)
+        train, validation, test = (everything.some(rows) for rows in cut)
         pair = (bunch.target_names[y], bunch.group_names[a])
-        return cls(name, *parts, [pair])
+        return cls(name, train, validation, test, [pair])
 
 
 Load = Callable[[int], Splits]

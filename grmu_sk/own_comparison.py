@@ -86,8 +86,9 @@ def split_rows(
             f"There is no test row of the group(s) to forget {sorted(untested, key=str)}."
         )
     everything = Split(rows.X, y, a)
-    cut = (everything.some(np.flatnonzero(part == number)) for number in range(3))
-    return Splits(name, *cut, asked, forget=None if rows.forget is None else forget[part == 0])
+    train, validation, test = (everything.some(np.flatnonzero(part == n)) for n in range(3))
+    mask = None if rows.forget is None else forget[part == 0]
+    return Splits(name, train, validation, test, asked, forget=mask)
 
 
 def _complete(values: Any, what: str) -> Any:

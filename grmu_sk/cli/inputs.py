@@ -211,11 +211,11 @@ def _positions(known: Any, ids: Any, source: str, needed: Iterable[int]) -> Any:
 
     position = {text: where for where, text in enumerate(id_texts(ids, "sample_id"))}
     name = dict(zip(known.rows.tolist(), known.texts, strict=True))
-    lacking = [row for row in needed if name.get(row) not in position]
+    lacking = [row for row in needed if name.get(row, "") not in position]
     if lacking:
         missing = naming(name.get(row, f"(dropped) of row {row}") for row in lacking)
         raise ValueError(f"{source} has no rows for the ids {missing}, which are needed here.")
-    return np.array([position.get(name.get(row), 0) for row in range(known.n_rows)])
+    return np.array([position.get(name.get(row, ""), 0) for row in range(known.n_rows)])
 
 
 def forget_rows(unlearner: Any, path: Path) -> Any:
