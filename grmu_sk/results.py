@@ -60,6 +60,7 @@ AGAINST_GOLD = {"row_distance": "row dist", "damage": "damage"}
 #: Within how many points of the ceiling, and how many times the distance of single rows that a
 #: second gold standard has, a method is as good as retraining.
 POINTS, TIMES = 1.0, 1.2
+TOO_NOISY = "so two retrainings differ as much as doing nothing does"
 
 
 @dataclass(frozen=True)
@@ -369,7 +370,7 @@ def describe_results(results: pd.DataFrame, forget_groups: Sequence[Pair]) -> st
         "There is no average gap: one of its metrics is undefined on these test rows."
         if np.isnan(ceiling)
         else f"Average gap: {nothing:.1f} for doing nothing, {ceiling:.1f} for a second gold "
-        "standard, which is the most that can be expected."
+        f"standard, {'which is the most that can be expected' if ceiling > nothing else TOO_NOISY}."
         + (" The model comes out the same each time." if ceiling == 100 else "")
     )
     can_rank = n_seeds > 1 and ceiling - nothing > max(spread, 2)
