@@ -69,6 +69,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort):  # which are RuntimeErrors, too
+            raise
         except KeyboardInterrupt:
             click.echo("Interrupted. The same command goes on from what is kept.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
