@@ -136,6 +136,14 @@ def settings_of(name: str, unlearner: Any, net: Any) -> dict[str, Any]:
     return found
 
 
+def search_rows(load: Any, path: Path | None, seed: int) -> Any:
+    """Return data and net as ``load`` does, half of the validation rows in place of test rows."""
+    splits, net = load(path, seed)
+    X, y, groups = (getattr(splits.validation, part) for part in ("X", "y", "groups"))
+    halves = [Split(X[half::2], y[half::2], groups[half::2]) for half in (0, 1)]
+    return replace(splits, test=halves[0], validation=halves[1]), net
+
+
 def tuned(load: Any, path: Path | None, ratio: float, file: Path) -> Any:
     """Return what makes the methods in the setting that is best on rows and seeds of the search."""
     tried: dict[str, str] = {}
@@ -148,14 +156,9 @@ def tuned(load: Any, path: Path | None, ratio: float, file: Path) -> Any:
             found.update(of_method)
         return found
 
-    def on_search_rows(path: Path | None, seed: int) -> Any:
-        splits, net = load(path, seed)
-        X, y, groups = (getattr(splits.validation, part) for part in ("X", "y", "groups"))
-        halves = [Split(X[half::2], y[half::2], groups[half::2]) for half in (0, 1)]
-        return replace(splits, test=halves[0], validation=halves[1]), net
-
+    of_validation = partial(search_rows, load)
     found = pd.concat(
-        one_seed(on_search_rows, path, seed, ratio, again=True, make=every, searching=True)
+        one_seed(of_validation, path, seed, ratio, again=True, make=every, searching=True)
         for seed in SEARCH_SEEDS
     )
     gaps = found.groupby("method")["avg_gap"].agg(lambda gaps: gaps.mean(skipna=False))
