@@ -4,7 +4,8 @@ For each seed the net is trained on all rows, then retrained with REWEIGHT witho
 forget: once as the gold standard, once more as the ceiling (a second gold), and as oracles for the
 distance of single rows. Every method starts from the same trained net and is used with its
 defaults, with REWEIGHT where it can, beside doing nothing, fine-tuning and retraining for a fifth
-of the epochs, and AsUnseenUnlearner for half of them. Rows that the net's train_split holds out are
+of the epochs, and AsUnseenUnlearner for half of them, and with a reference net that is trained for
+three tenths of them. Rows that the net's train_split holds out are
 drawn from the training rows; the attack's non-members are the validation rows. One thread; costs
 are processor time of ``unlearn`` over that of the gold standard's training. With ``--tuned`` each
 method first tries its defaults and the settings of its ``search_grid`` (four, learning rates in
@@ -88,10 +89,12 @@ LINES = {
     "miu": "MIU",
     "as_unseen": "**as unseen**",
     "as_unseen, half": "as unseen, half of the epochs",
+    "as_unseen, reference": "as unseen, its reference net for 0.3 of the epochs",
 }
 #: What the documentation shows of a request beside the two main ones.
 NEAREST = (
-    *("as_unseen", "as_unseen, half", "shrink_perturb", "boundary_expand", "l1_sparse"),
+    *("as_unseen", "as_unseen, half", "as_unseen, reference", "shrink_perturb", "boundary_expand"),
+    "l1_sparse",
     *("fine_tune", "miu", "fine_tune, a fifth", "budget_retrain, a fifth"),
 )
 ATTACKED = ("no_op", "fine_tune, a fifth", "miu", "scrub", "as_unseen")
@@ -108,6 +111,10 @@ def methods(net: Any, seed: int) -> dict[str, Any]:
         found[name] = method(net, random_state=seed, **({"reweight": True} if can else {}))
     half = {"max_epochs": max(1, round(0.5 * net.max_epochs))}
     found["as_unseen, half"] = AsUnseenUnlearner(net, reweight=True, random_state=seed, **half)
+    third = {"reference_epochs": max(1, round(0.3 * net.max_epochs))}
+    found["as_unseen, reference"] = AsUnseenUnlearner(
+        net, reweight=True, random_state=seed, **third
+    )
     found["fine_tune, a fifth"] = FineTuneUnlearner(net, reweight=True, random_state=seed, **fifth)
     found["budget_retrain, a fifth"] = BudgetRetrainUnlearner(
         net, reweight=True, random_state=seed, **fifth
