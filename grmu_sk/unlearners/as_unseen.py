@@ -30,6 +30,8 @@ MOST_HELD_OUT, FEWEST_HELD_OUT = 2000, 60
 ROWS_AT_ONCE = 256
 #: Steps after which the net is asked about held-out rows again.
 UPDATE_EVERY = 50
+#: Epochs of the reference net, as a share of the net's.
+REFERENCE_SHARE = 0.3
 #: The fewest rows to forget in a batch, and how often each is seen in a run.
 FEWEST_IN_BATCH, TIMES_SEEN = 32, 15
 
@@ -80,9 +82,10 @@ class AsUnseenUnlearner(RetainingUnlearner):
         root of their number.
     forget_every : int, default=2
         Batches of remaining rows for each batch of rows to forget.
-    reference_epochs : int, default=3
-        Epochs that T is trained for, at the net's own rate, falling to zero. T has to tell easy
-        rows of the smallest group from hard ones; where it cannot yet, the whole group is harmed.
+    reference_epochs : int or None, default=None
+        Epochs that T is trained for, at the net's own rate, falling to zero; None means three
+        tenths of the net's. T has to tell easy rows of the smallest group from hard ones; where it
+        cannot yet, the whole group is harmed. Half as many do where groups are large.
 
     Attributes
     ----------
@@ -131,7 +134,7 @@ class AsUnseenUnlearner(RetainingUnlearner):
     alpha: float = parameter(0.1, NOT_NEGATIVE)
     forget_batch_size: int | None = parameter(None, COUNT, None)
     forget_every: int = parameter(2, COUNT)
-    reference_epochs: int = parameter(3, COUNT)
+    reference_epochs: int | None = parameter(None, COUNT, None)
 
     def _net_parameters(self) -> dict[str, object]:
         share = {} if self.lr is not None else {"lr": self.lr_share * self.net_.lr}
@@ -156,14 +159,9 @@ class AsUnseenUnlearner(RetainingUnlearner):
         weights = request.retain_weights(self.reweight)
         phase = Phase("reference", request.retain, weights=weights)
         reference = fresh_net(request.net, weights_from=None, lr=self.net_.lr)
-        _let_rate_fall(reference, self.reference_epochs, len(request.retain))
-        train(
-            reference,
-            request.data,
-            [phase],
-            epochs=self.reference_epochs,
-            validation=request.validation,
-        )
+        epochs = self.reference_epochs or max(1, round(REFERENCE_SHARE * self.net_.max_epochs))
+        _let_rate_fall(reference, epochs, len(request.retain))
+        train(reference, request.data, [phase], epochs=epochs, validation=request.validation)
         unseen = _Unseen(request, reference)
         _let_rate_fall(request.net, self.max_epochs, len(request.retain))
         n_rows, alpha = self._forget_batch(request)
