@@ -44,7 +44,8 @@ def settings(grid: str, net: Any, seed: int) -> dict[str, Any]:
     found = {name: others[name] for name in ("no_op", "fine_tune, a fifth")}
     for setting in GRIDS[grid]:
         name = " ".join(f"{key}={value}" for key, value in setting.items())
-        found[name] = AsUnseenUnlearner(net, reweight=True, random_state=seed, **setting)
+        full = {"reweight": True, "random_state": seed, "reference_epochs": 3} | setting
+        found[name] = AsUnseenUnlearner(net, **full)
     return found
 
 
