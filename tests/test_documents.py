@@ -124,14 +124,15 @@ def test_tables_of_the_study_are_those_of_the_results(monkeypatch):
     study = load_script(ROOT / "benchmarks/unlearning_study.py")
     parts = load_script(ROOT / "benchmarks/variance_of_seeds.py")
     shown = re.findall(r"(?:^\|.*\n)+", (ROOT / "docs/study.md").read_text("utf-8"), re.MULTILINE)
-    names = ("faces_0.5", "adult_0.5", "faces_0.5_tuned")
+    names = ("faces_0.5", "adult_0.5", "faces_0.5_tuned", "adult_0.5_tuned")
+    attacked = ("faces_attacks", "adult_attacks", "adult_race_attacks")
     short = ("faces_0.9", "adult_0.9", "adult_race_0.5", "faces_nine_0.5", "digits_0.5")
     tables = [
         *(study.table(RESULTS / f"study/{name}.csv") for name in names),
         *(study.table(RESULTS / f"study/{name}.csv", study.NEAREST) for name in short),
         study.table(RESULTS / "study/fairface_memorised_0.5.csv"),
         parts.table(RESULTS / "study/faces_variance.csv"),
-        study.table(RESULTS / "study/faces_attacks.csv"),
+        *(study.table(RESULTS / f"study/{name}.csv") for name in attacked),
     ]
     assert [text.strip() for text in shown] == tables
 
