@@ -88,8 +88,8 @@ LINES = {
     "budget_retrain, a fifth": "retrain in a fifth of the epochs",
     "miu": "MIU",
     "as_unseen": "**as unseen**",
-    "as_unseen, short reference": "as unseen, a reference of three epochs",
-    "as_unseen, half": "as unseen, the same for half of the epochs",
+    "as_unseen, short reference": "as unseen, short reference",
+    "as_unseen, half": "as unseen, short reference, half of the epochs",
 }
 #: What the documentation shows of a request beside the two main ones.
 NEAREST = (
