@@ -32,7 +32,7 @@ from grmu_sk import (
 )
 from grmu_sk import checkpoint as resume
 from grmu_sk.audit import DeletionLedger, scan_residue
-from grmu_sk.persistence import load, save
+from grmu_sk.persistence import save
 from grmu_sk.unlearners import all_unlearners
 
 FIRST, SECOND = [40, 41], [50, 51, 60]
@@ -353,49 +353,11 @@ def test_a_loss_that_is_not_finite_leaves_no_file(table, checkpoint):
 # requests of a ledger ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def service(table, tmp_path, checkpoint):
-    """A saved model, a ledger with a request, and what carries it out as a process would."""
-    unlearner = make(FineTuneUnlearner).fit(table.X, table.y, table.a)
-    save(unlearner, tmp_path / "model")
-    ledger = DeletionLedger(tmp_path / "ledger")
+def test_a_ledgers_checkpoint_is_no_file_that_is_needed(table, tmp_path):
+    """It would be deleted when the requests are done; how a ledger uses it: ``chaos_ledger.py``."""
+    model, ledger = tmp_path / "model", DeletionLedger(tmp_path / "ledger")
+    save(make(FineTuneUnlearner).fit(table.X, table.y, table.a), model)
     ledger.add([str(row) for row in SECOND])
-    given = {"X": table.X, "y": table.y, "groups": table.a}
-
-    def serve():
-        return ledger.run_file(tmp_path / "model", full_net(), data=given, checkpoint=checkpoint)
-
-    return serve, ledger, unlearner.unlearn(SECOND), tmp_path / "model"
-
-
-@pytest.mark.parametrize("at", ["training", "computed", "written"])
-def test_a_ledgers_run_goes_on_where_it_was(at, service, checkpoint, killer):
-    """Its checkpoint is there until the model is written."""
-    serve, _, expected, model = service
-    before = model.read_bytes()
-
-    def raise_killed(*args, **kwargs):
-        raise Killed
-
-    killer.moments, killer.at = [], 4 if at == "training" else None
-    with pytest.MonkeyPatch.context() as killing, pytest.raises(Killed):
-        if at == "computed":
-            killing.setattr(DeletionLedger, "_record", raise_killed)
-        elif at == "written":
-            killing.setattr(UnlearningCheckpoint, "delete", raise_killed)
-        serve()
-    assert left(checkpoint) and (model.read_bytes() == before) == (at != "written")
-    killer.moments, killer.at = [], None
-    assert serve() == ([] if at == "written" else [1])
-    firsts = {"training": ["epoch 1"], "computed": ["epoch 3"], "written": []}
-    assert killer.moments[:1] == firsts[at], "it trained again"
-    assert same_weights(load(model, full_net()), expected)
-    assert left(checkpoint) == [] and serve() == []
-
-
-def test_a_ledgers_checkpoint_is_no_file_that_is_needed(service):
-    """It would be deleted when the requests are done."""
-    _, ledger, _, model = service
     for taken in (model, ledger.path):
         with pytest.raises(ValueError, match="would be deleted"):
             ledger.run_file(model, full_net(), data={}, checkpoint=taken)

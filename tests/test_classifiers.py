@@ -180,7 +180,9 @@ def test_what_cannot_forget_is_refused(data, method, estimator, message):
         method(estimator).fit(data.X, data.y, data.a)
 
 
-@pytest.mark.parametrize("estimator", [LogisticRegression(), HistGradientBoostingClassifier()])
+@pytest.mark.parametrize(
+    "estimator", [LogisticRegression(), HistGradientBoostingClassifier(max_iter=20)]
+)
 def test_scikit_learns_checks(estimator):
     check_estimator(RetrainUnlearner(estimator, reweight=False, random_state=0), on_skip=None)
 

@@ -11,7 +11,7 @@ from grmu_sk.comparison import Split, Splits, compare, rows_for
 from grmu_sk.results import RETRAIN
 
 
-def test_what_is_measured_row_by_row_and_group_by_group():
+def test_what_is_measured_row_by_row_and_group_by_group(quick_attack):
     """Against the gold standard of the seed, recomputed from models trained by hand."""
     train, test = (make_table(n_rows=400, seed=seed) for seed in (0, 1))
     of_train, of_test = (Split(part.X, part.y, part.a) for part in (train, test))

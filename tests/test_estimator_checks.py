@@ -12,10 +12,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from grmu_sk import MINE, ReweightSampler
 from grmu_sk.unlearners import all_unlearners
 
-UNLEARNERS = {"miu", "retrain", "sisa"}
+UNLEARNERS = {"miu": {}, "retrain": {}, "sisa": {"n_shards": 2}}
 ESTIMATORS = [
     MINE(max_updates=5),
-    *(cls() for name, cls in all_unlearners() if name in UNLEARNERS or EVERY_METHOD),
+    *(
+        cls(**UNLEARNERS.get(name, {}))
+        for name, cls in all_unlearners()
+        if name in UNLEARNERS or EVERY_METHOD
+    ),
 ]
 
 

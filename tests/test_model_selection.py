@@ -16,6 +16,8 @@ from grmu_sk.metrics import group_accuracy_score
 from grmu_sk.model_selection import UnlearningStratifiedKFold, cross_validate_unlearning
 from grmu_sk.scorers import avg_gap_scorer, dp_scorer
 
+pytestmark = pytest.mark.usefixtures("quick_attack")
+
 
 def make(cls=FineTuneUnlearner, net=None, **kwargs):
     return cls(make_net(max_epochs=2) if net is None else net, **kwargs)

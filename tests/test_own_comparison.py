@@ -13,11 +13,14 @@ from grmu_sk.cli import main
 from grmu_sk.datasets import Columns, read_rows
 from grmu_sk.own_comparison import preparation, prepared, split_rows
 
+pytestmark = pytest.mark.usefixtures("quick_attack")
+
 
 @pytest.fixture
 def people(tmp_path, monkeypatch):
     """A table in the working directory, with a missing number and a text."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("grmu_sk.cli.compare._draw", lambda *_: None)  # as the demo's test has it
     table = make_table(300)
     frame = pd.DataFrame(table.X[:, :3], columns=["age", "hours", "debt"])
     frame["job"] = np.where(table.X[:, 3] > 0, "smith", "nurse")

@@ -51,7 +51,7 @@ def test_pipeline_gives_the_groups_to_the_unlearner(table, name):
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_cross_validate(table, mask, keep, routing):
+def test_cross_validate(table, mask, keep, routing, quick_attack):
     """By default no forgotten row is left to score; the other scores do not suffer."""
     pipe = make_pipeline(StandardScaler(), miu(keep_forgotten=keep))
     with nullcontext() if keep else pytest.warns(UserWarning, match="keep_forgotten=True"):

@@ -20,6 +20,8 @@ from grmu_sk.metrics import average_gap_score, evaluate_predictions
 from grmu_sk.model_selection import UnlearningStratifiedKFold, cross_validate_unlearning
 from grmu_sk.scorers import avg_gap_scorer, eo_scorer, ga_scorer, mia_scorer, row_distance_scorer
 
+pytestmark = pytest.mark.usefixtures("quick_attack")
+
 FORGET = [40, 41, 50, 62, 63]
 NAMES = ("dp", "eo", "ep", "ga", "mia", "mia_balanced", "ra", "ta", "ua", "wg")
 

@@ -269,7 +269,7 @@ def test_read_only_folder_can_be_looked_at():
 
 # ``chaos_ledger.py --kills 200`` does the same for longer, at every named point
 POINTS = ["in received", "after started", "training", "model written", "model replaced"]
-STATES = ["state half written", "state replaced"]
+STATES = ["state half written", "state replaced", "after computed", "state deleted"]
 RUNS = [
     {"points": POINTS},
     {"points": STATES, "checkpoint": True},

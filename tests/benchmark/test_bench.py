@@ -30,7 +30,7 @@ def quick_arguments(folder, out, *more, **changes):
     return [*quick, "--selection", "last", "--backend", "sequential", "--out", out, *more]
 
 
-def test_interrupted_with_worker_processes_and_resumed(tmp_path, monkeypatch):
+def test_interrupted_with_worker_processes_and_resumed(tmp_path, monkeypatch, quick_attack):
     out = tmp_path / "out"
 
     class Ends:
