@@ -284,7 +284,8 @@ def attacks(load: Any, path: Path | None, seed: int, ratio: float) -> pd.DataFra
     found = []
     for name, model in models.items():
         audit = audit_unlearning(model, original, **kinds, references=references, random_state=seed)
-        found.append(audit.to_frame().assign(seed=seed, method=name))
+        of_all = audit.to_frame().query("group == 'all'")
+        found.append(of_all.assign(seed=seed, method=name))
     return pd.concat(found)
 
 
@@ -336,7 +337,7 @@ def table(file: Path, shown: Sequence[str] = ()) -> str:
 
 
 def _attack_table(results: pd.DataFrame) -> str:
-    asked = results[(results["rows"] == "forgotten") & (results["group"] == "all")]
+    asked = results[results["rows"] == "forgotten"]
     lines = [
         [LINES.get(method, method), *(f"{a:.2f} [{b:.2f}, {c:.2f}]" for a, b, c in values)]
         for method, values in (
@@ -456,7 +457,7 @@ def main() -> None:
         )
     found = pd.concat(tables)
     if options.attack:
-        return print(found[found["group"] == "all"].to_string())
+        return print(found.to_string())
     columns = [*AVERAGE_GAP_METRICS, "avg_gap", "damage"]
     found[columns] *= 100
     shown = [*columns, "row_distance", "cost"]
