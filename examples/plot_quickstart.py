@@ -51,7 +51,7 @@ print(f"forgotten: {len(gold.forget_idx_)} rows of {gold.forget_groups_}")
 # and rows that have left cannot be replaced.
 #
 # This is one run on a small group, so its numbers say little. Over ten draws of the data the
-# accuracy of the group is 84.3 % before the request, 56.8 % after plain retraining and 70.1 % with
+# accuracy of the group is 84.2 % before the request, 56.4 % after plain retraining and 68.7 % with
 # REWEIGHT.
 #
 # .. numbers: all_methods/results: pretrain GA; retrain GA; retrain + reweight GA
