@@ -198,9 +198,9 @@ def test_inputs_that_fit_are_read_from_their_copy(table, monkeypatch, tmp_path, 
     monkeypatch.setattr(loading, "_free_memory", lambda device: free)
     near, fetch = [], InputRows.fetch
 
-    def noting(self, where, y=None):
+    def noting(self, where):
         near.append(self.on_device is not None)
-        return fetch(self, where, y)
+        return fetch(self, where)
 
     monkeypatch.setattr(InputRows, "fetch", noting)
     there = requests(table, X, net)
