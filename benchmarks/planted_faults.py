@@ -70,8 +70,8 @@ FAULTS = [
     Fault(
         "SalUn freezes what is salient",
         "unlearners/salun.py",
-        "lambda grad, frozen=~mask: ",
-        "lambda grad, frozen=mask: ",
+        "lambda grad, mask=mask: grad * mask",
+        "lambda grad, mask=mask: grad * (1 - mask)",
         "unlearners/test_salun.py",
     ),
     Fault(
