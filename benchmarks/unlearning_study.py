@@ -144,8 +144,7 @@ def settings_of(name: str, unlearner: Any, net: Any) -> dict[str, Any]:
 def search_rows(load: Any, path: Path | None, seed: int) -> Any:
     """Return data and net as ``load`` does, half of the validation rows in place of test rows."""
     splits, net = load(path, seed)
-    X, y, groups = (getattr(splits.validation, part) for part in ("X", "y", "groups"))
-    halves = [Split(X[half::2], y[half::2], groups[half::2]) for half in (0, 1)]
+    halves = [Split(*(part[half::2] for part in splits.validation)) for half in (0, 1)]
     return replace(splits, test=halves[0], validation=halves[1]), net
 
 

@@ -193,7 +193,8 @@ def _as_fitted(column: Any, known: Iterable[Any]) -> Any:
     """
     exact = {str(value): value for value in known}
     alike = {_plain(text): value for text, value in exact.items() if not isinstance(value, str)}
-    return column.map(lambda text: exact.get(text, alike.get(_plain(text), text)))
+    meant = {text: exact.get(text, alike.get(_plain(text), text)) for text in column.unique()}
+    return column.map(meant)
 
 
 def _plain(text: str) -> float | str:
